@@ -1,0 +1,1 @@
+"""Cormorant: covariant molecular networks as PyTorch Geometric layers."""

@@ -1,0 +1,63 @@
+"""Typed errors of the package.
+
+Every message says which argument is wrong, what was given, what was expected and
+what to do. All types derive from a built-in one, so ``except ValueError`` works too.
+"""
+
+from __future__ import annotations
+
+
+class CormorantError(Exception):
+    """Base class of every error that this package raises on purpose."""
+
+
+class ShapeError(CormorantError, ValueError):
+    """A tensor has the wrong number of dimensions or the wrong size."""
+
+
+class DtypeError(CormorantError, TypeError):
+    """A tensor or an argument has the wrong type."""
+
+
+class DeviceError(CormorantError, RuntimeError):
+    """Tensors that belong together lie on different devices."""
+
+
+class EdgeIndexError(CormorantError, ValueError):
+    """An edge points to a node that does not exist."""
+
+
+class NonFiniteError(CormorantError, ValueError):
+    """A tensor holds NaN or infinity."""
+
+
+class CoincidentAtomsError(CormorantError, ValueError):
+    """Two different atoms lie at the same place."""
+
+
+class SpeciesError(CormorantError, ValueError):
+    """An atomic number is not among those the model was made for."""
+
+
+class DegreeError(CormorantError, ValueError):
+    """A degree l or lmax is negative, not an integer, or beyond the shipped tables."""
+
+
+class ConfigError(CormorantError, ValueError):
+    """Arguments are out of range or contradict each other."""
+
+
+class EdgeBudgetError(CormorantError, RuntimeError):
+    """A graph without a cutoff would have more edges than allowed."""
+
+
+class BackendError(CormorantError, RuntimeError):
+    """A named backend is missing or cannot do what was asked."""
+
+
+class WeightsError(CormorantError, ValueError):
+    """Weights do not fit the network they are read into."""
+
+
+class DataError(CormorantError, ValueError):
+    """A data file or an entry of it is missing, damaged or not understood."""
