@@ -1,0 +1,36 @@
+"""Molecular data sets in memory, their targets, units, splits and baselines."""
+
+from __future__ import annotations
+
+from torch_cormorant.data.baselines import (
+    CompositionBaseline,
+    MeanBaseline,
+    mean_absolute_error,
+)
+from torch_cormorant.data.dataset import MoleculeDataset
+from torch_cormorant.data.mini_qm9 import MiniQM9
+from torch_cormorant.data.qm9_arrays import QM9Arrays
+from torch_cormorant.data.references import ATOM_REFERENCES, atom_reference_sums
+from torch_cormorant.data.splits import PUBLISHED_SIZES, Split, split_indices
+from torch_cormorant.data.targets import MINI_TARGETS, QM9_TARGETS, Target, find_target
+from torch_cormorant.data.units import HARTREE_TO_EV, KCAL_PER_MOL_TO_EV
+
+__all__ = [
+    "ATOM_REFERENCES",
+    "HARTREE_TO_EV",
+    "KCAL_PER_MOL_TO_EV",
+    "MINI_TARGETS",
+    "PUBLISHED_SIZES",
+    "QM9_TARGETS",
+    "CompositionBaseline",
+    "MeanBaseline",
+    "MiniQM9",
+    "MoleculeDataset",
+    "QM9Arrays",
+    "Split",
+    "Target",
+    "atom_reference_sums",
+    "find_target",
+    "mean_absolute_error",
+    "split_indices",
+]

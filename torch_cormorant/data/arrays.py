@@ -1,0 +1,170 @@
+"""Molecules as flat arrays, read from ``.npz`` files without trusting them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torch_cormorant.errors import DataError
+
+__all__ = ["NpzFile", "check_molecules", "read_npz"]
+
+
+@dataclass(frozen=True)
+class NpzFile:
+    """Arrays of one file, and the digest of the bytes that they were read from.
+
+    Args:
+        path: The file.
+        digest: SHA-256 of the file, hexadecimal.
+        arrays: The arrays that were asked for.
+    """
+
+    path: Path
+    digest: str
+    arrays: dict[str, NDArray[np.generic]]
+
+    def __getitem__(self, name: str) -> NDArray[np.generic]:
+        """Array of that name."""
+        return self.arrays[name]
+
+    def integers(self, name: str) -> NDArray[np.int64]:
+        """Array of that name as int64.
+
+        Raises:
+            DataError: It has more than one axis or is not of integers.
+        """
+        array = self.arrays[name]
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise self.fail(
+                name,
+                f"expected one axis of integers, found {array.dtype} of shape "
+                f"{array.shape}",
+            )
+        return array.astype(np.int64)
+
+    def fail(self, name: str, problem: str) -> DataError:
+        """An error about one array of this file, to be raised by the caller."""
+        return DataError(f"{self.path}: array {name!r}: {problem}")
+
+
+def read_npz(path: str | os.PathLike[str], names: Sequence[str]) -> NpzFile:
+    """Read named arrays of an ``.npz`` file; never unpickles anything.
+
+    Args:
+        path: The file.
+        names: Arrays that must be there; others are left unread.
+
+    Returns:
+        The arrays and the digest of the file.
+
+    Raises:
+        DataError: The file is missing, damaged or lacks an array.
+
+    Example:
+        >>> import numpy as np, tempfile, pathlib
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.npz"
+        >>> np.savez(path, z=np.arange(3))
+        >>> read_npz(path, ["z"])["z"]
+        array([0, 1, 2])
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(raw))
+        held = set(archive.namelist())
+    except Exception as error:  # a damaged archive may raise nearly anything
+        raise DataError(
+            f"{path}: not an .npz file, or damaged ({error}); get it again"
+        ) from error
+    arrays = {}
+    for name in names:
+        if f"{name}.npy" not in held:
+            known = ", ".join(sorted(n.removesuffix(".npy") for n in held))
+            raise DataError(f"{path}: array {name!r} is missing; the file has {known}")
+        try:
+            arrays[name] = _read_array(archive.read(f"{name}.npy"))
+        except Exception as error:  # as above: zlib, struct, header and memory errors
+            raise DataError(
+                f"{path}: array {name!r} cannot be read ({error}); get the file again"
+            ) from error
+    return NpzFile(path, hashlib.sha256(raw).hexdigest(), arrays)
+
+
+def _read_array(raw: bytes) -> NDArray[np.generic]:
+    array: NDArray[np.generic] = np.load(io.BytesIO(raw), allow_pickle=False)
+    return array
+
+
+def check_molecules(file: NpzFile) -> int:
+    """Check ``z``, ``pos`` and ``offset`` of a file against each other.
+
+    Args:
+        file: Holds ``z [N]``, ``pos [N, 3]`` in Angstrom and ``offset [n + 1]``;
+            molecule ``k`` owns atoms ``offset[k]:offset[k+1]``.
+
+    Returns:
+        The number of molecules.
+
+    Raises:
+        DataError: A shape, a type or a value does not fit.
+    """
+    z, pos, offset = file.integers("z"), file["pos"], file.integers("offset")
+    if pos.shape != (len(z), 3) or pos.dtype.kind != "f":
+        raise file.fail(
+            "pos",
+            f"expected real numbers of shape ({len(z)}, 3), found {pos.dtype} of "
+            f"shape {pos.shape}",
+        )
+    steps = np.diff(offset)
+    if len(offset) < 2 or offset[0] != 0 or offset[-1] != len(z) or steps.min() < 1:
+        raise file.fail(
+            "offset", f"expected to rise from 0 to {len(z)} with no empty molecule"
+        )
+    if z.min() < 1 or z.max() > 118:
+        bad = int(np.flatnonzero((z < 1) | (z > 118))[0])
+        raise file.fail("z", f"atom {bad} has atomic number {z[bad]}")
+    finite = np.isfinite(pos).all(axis=1)
+    if not finite.all():
+        raise file.fail("pos", f"atom {int(np.argmin(finite))} is not finite")
+    return len(steps)
+
+
+def check_values(file: NpzFile, name: str, count: int) -> NDArray[np.float64]:
+    """Check an array of one finite number, or row, per molecule.
+
+    Args:
+        file: The file.
+        name: The array.
+        count: Number of molecules.
+
+    Returns:
+        The array in float64.
+
+    Raises:
+        DataError: Wrong length or type, or a value is not finite.
+    """
+    values = file[name]
+    if values.ndim == 0 or len(values) != count or values.dtype.kind != "f":
+        raise file.fail(
+            name,
+            f"expected real numbers for {count} molecules, found {values.dtype} of "
+            f"shape {values.shape}",
+        )
+    finite = np.isfinite(values).reshape(count, -1).all(axis=1)
+    if not finite.all():
+        raise file.fail(name, f"molecule {int(np.argmin(finite))} is not finite")
+    return values.astype(np.float64)

@@ -1,0 +1,111 @@
+"""An in-memory PyG data set over flat arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch_geometric.data import Data, InMemoryDataset
+
+from torch_cormorant.data.arrays import NpzFile
+from torch_cormorant.data.targets import Target
+from torch_cormorant.errors import ConfigError
+
+__all__ = ["MoleculeDataset"]
+
+
+class MoleculeDataset(InMemoryDataset):
+    """Molecules and their properties, held in memory.
+
+    Each molecule is a :class:`torch_geometric.data.Data` with ``z [N]`` (int64),
+    ``pos [N, 3]`` (float64, Angstrom), ``y [1, T]`` (float64, units of ``targets``),
+    ``idx [1]`` (number in the source) and ``smiles``.
+
+    Args:
+        file: Checked arrays ``z``, ``pos`` and ``offset``.
+        targets: The ``T`` properties that ``values`` holds.
+        values: Properties ``[n, T]`` in float64, in the units of ``targets``.
+        idx: Number of each molecule in the source ``[n]``.
+        smiles: One SMILES string per molecule.
+        name: What to call the set in tables.
+        level_of_theory: How the properties were computed.
+        is_qm9: Whether the entries are QM9's own, so that published errors on QM9
+            may be shown beside ours.
+    """
+
+    def __init__(
+        self,
+        file: NpzFile,
+        targets: Sequence[Target],
+        values: NDArray[np.float64],
+        idx: NDArray[np.int64],
+        smiles: Sequence[str],
+        *,
+        name: str,
+        level_of_theory: str,
+        is_qm9: bool,
+    ) -> None:
+        super().__init__(None)
+        self.targets = tuple(targets)
+        self.source = str(file.path)
+        self.digest = file.digest
+        self.title = name
+        self.level_of_theory = level_of_theory
+        self.is_qm9 = is_qm9
+        offset = torch.from_numpy(file.integers("offset"))
+        each = torch.arange(len(offset))
+        self._data = Data(
+            z=torch.from_numpy(file.integers("z")),
+            pos=torch.from_numpy(file["pos"].astype(np.float64)),
+            y=torch.from_numpy(values),
+            idx=torch.from_numpy(idx),
+            smiles=list(smiles),
+        )
+        self.slices = {
+            "z": offset,
+            "pos": offset,
+            "y": each,
+            "idx": each,
+            "smiles": each,
+        }
+
+    @property
+    def target(self) -> Target:
+        """The property, when the set was loaded with exactly one.
+
+        Raises:
+            ConfigError: The set holds several properties.
+        """
+        if len(self.targets) != 1:
+            raise ConfigError(
+                f"target: the data set holds {len(self.targets)} properties; "
+                "load it with target=<name> to train on one"
+            )
+        return self.targets[0]
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers that occur anywhere in the source, ascending."""
+        return tuple(int(element) for element in torch.unique(self._data.z))
+
+    @property
+    def values(self) -> Tensor:
+        """Properties of the molecules of this (sub)set ``[n, T]``, float64."""
+        y: Tensor = self._data.y
+        return y[torch.tensor(list(self.indices()))]
+
+    def element_counts(self) -> Tensor:
+        """How often each of :attr:`species` occurs in each molecule ``[n, S]``."""
+        offset = self.slices["z"]
+        molecule = torch.repeat_interleave(
+            torch.arange(len(offset) - 1), offset[1:] - offset[:-1]
+        )
+        column = torch.searchsorted(torch.tensor(self.species), self._data.z)
+        counts = torch.zeros(len(offset) - 1, len(self.species), dtype=torch.float64)
+        counts.index_put_(
+            (molecule, column), torch.ones(len(column)).double(), accumulate=True
+        )
+        return counts[torch.tensor(list(self.indices()))]

@@ -1,0 +1,68 @@
+"""The small embedded set of molecules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from torch_cormorant.data.arrays import check_molecules, check_values, read_npz
+from torch_cormorant.data.dataset import MoleculeDataset
+from torch_cormorant.data.targets import MINI_TARGETS, find_target
+
+__all__ = ["MiniQM9"]
+
+_PATH = Path(__file__).with_name("mini_qm9.npz")
+
+
+class MiniQM9(MoleculeDataset):
+    """310 molecules of H, C, N, O, F computed by this project; no download.
+
+    Every closed-shell molecule of up to four heavy atoms that
+    ``scripts/generate_mini_qm9.py`` enumerates and a sample with five. The labels have
+    QM9's level of theory, but the geometries are relaxed with GFN2-xTB and energies
+    hold no vibrational part: **these are not QM9 entries**, and errors on them must
+    not be compared with errors on QM9. 310 molecules are a smoke test and a first
+    run, not a benchmark.
+
+    Args:
+        target: One of ``energy_atom`` (energy minus atom references, eV), ``energy``
+            (total, eV), ``homo``, ``lumo``, ``gap`` (eV), ``mu`` (norm of the dipole,
+            Debye), ``r2`` (about the centre of nuclear charge, bohr^2); default all of
+            them, in this order.
+
+    Shapes:
+        Per molecule of N atoms: z ``[N]`` int64, pos ``[N, 3]`` float64 in Angstrom,
+        y ``[1, 1]`` (``[1, 7]`` with all targets) float64.
+
+    Raises:
+        DataError: Unknown target.
+
+    Example:
+        >>> dataset = MiniQM9("mu")
+        >>> water = next(data for data in dataset if data.smiles == "O")
+        >>> round(water.y.item(), 2), dataset.target.unit
+        (1.8, 'Debye')
+    """
+
+    def __init__(self, target: str | None = None) -> None:
+        targets = list(MINI_TARGETS.values())
+        if target is not None:
+            targets = [find_target(target, MINI_TARGETS, "MiniQM9")]
+        stored = ("energy_atom", "energy", "homo", "lumo", "dipole", "r2")
+        texts = ("smiles", "level_of_theory")
+        file = read_npz(_PATH, ("z", "pos", "offset", *stored, *texts))
+        count = check_molecules(file)
+        columns = {name: check_values(file, name, count) for name in stored}
+        columns["gap"] = columns["lumo"] - columns["homo"]
+        columns["mu"] = np.linalg.norm(columns["dipole"], axis=1)
+        super().__init__(
+            file,
+            targets,
+            np.stack([t.factor * columns[t.column] for t in targets], axis=1),
+            np.arange(count),
+            [str(smiles) for smiles in file["smiles"]],
+            name="MiniQM9 (not QM9)",
+            level_of_theory=str(file["level_of_theory"]),
+            is_qm9=False,
+        )

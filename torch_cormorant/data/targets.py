@@ -1,0 +1,175 @@
+"""Names, units and references of the properties that the data sets offer."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch_cormorant.data.units import HARTREE_TO_EV, KCAL_PER_MOL_TO_EV
+from torch_cormorant.errors import DataError
+
+__all__ = ["MINI_TARGETS", "QM9_TARGETS", "Target", "find_target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One property of a data set.
+
+    Args:
+        name: Name under which the property is chosen (PyG's where it has one).
+        column: Its name in the data file.
+        file_unit: Unit in the data file.
+        unit: Unit that the data set returns.
+        factor: ``value in unit = factor * value in file_unit``.
+        reference: Key of :data:`~torch_cormorant.data.ATOM_REFERENCES` to subtract
+            in the file's unit, or ``None``.
+        shown_unit: Unit in which errors are printed; default ``unit``.
+        shown_factor: ``shown value = shown_factor * value in unit``; default 1.
+        paper_mae: Error that Table 1 of Anderson et al. 2019 reports for Cormorant,
+            in ``shown_unit``, trained on 100,000 molecules; ``None`` if not reported.
+        aliases: Other names that mean the same.
+
+    Example:
+        >>> find_target("HOMO", QM9_TARGETS).shown_unit
+        'meV'
+    """
+
+    name: str
+    column: str
+    file_unit: str
+    unit: str
+    factor: float = 1.0
+    reference: str | None = None
+    shown_unit: str = ""
+    shown_factor: float = 1.0
+    paper_mae: float | None = None
+    aliases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Show errors in the unit of the data where nothing else is asked for."""
+        if not self.shown_unit:
+            object.__setattr__(self, "shown_unit", self.unit)
+
+    def shown(self, value: float) -> str:
+        """Format a value that is given in ``unit``, with the unit of display."""
+        return f"{value * self.shown_factor:.4g} {self.shown_unit}"
+
+
+def _hartree(
+    name: str,
+    column: str,
+    paper: float | None = None,
+    reference: str | None = None,
+    aliases: tuple[str, ...] = (),
+) -> Target:
+    return Target(
+        name=name,
+        column=column,
+        file_unit="Hartree",
+        unit="eV",
+        factor=HARTREE_TO_EV,
+        reference=reference,
+        shown_unit="meV",
+        shown_factor=1000.0,
+        paper_mae=paper,
+        aliases=aliases,
+    )
+
+
+def _atomisation(name: str, column: str, paper: float, alias: str) -> Target:
+    return Target(
+        name=name,
+        column=column,
+        file_unit="kcal/mol",
+        unit="eV",
+        factor=KCAL_PER_MOL_TO_EV,
+        shown_unit="meV",
+        shown_factor=1000.0,
+        paper_mae=paper,
+        aliases=(column, alias),
+    )
+
+
+def _table(*targets: Target) -> dict[str, Target]:
+    return {target.name: target for target in targets}
+
+
+#: QM9's properties in PyG's order and units. ``U0``, ``U``, ``H``, ``G`` and ``Cv`` are
+#: relative to the atom references, as the paper uses them; ``*_atom`` are QM9's own
+#: atomisation energies, the same quantity from another column.
+QM9_TARGETS: dict[str, Target] = _table(
+    Target("mu", "mu", "Debye", "Debye", paper_mae=0.038, aliases=("dipole",)),
+    Target("alpha", "alpha", "bohr^3", "bohr^3", paper_mae=0.085),
+    _hartree("homo", "homo", paper=34.0, aliases=("e_homo",)),
+    _hartree("lumo", "lumo", paper=38.0, aliases=("e_lumo",)),
+    _hartree("gap", "gap", paper=61.0),
+    Target("r2", "r2", "bohr^2", "bohr^2", paper_mae=0.961),
+    _hartree("zpve", "zpve", paper=2.027, reference="zpve"),
+    _hartree("U0", "u0", paper=22.0, reference="u0"),
+    _hartree("U", "u298", paper=21.0, reference="u298", aliases=("u298",)),
+    _hartree("H", "h298", paper=21.0, reference="h298", aliases=("h298",)),
+    _hartree("G", "g298", paper=20.0, reference="g298", aliases=("g298",)),
+    Target(
+        "Cv",
+        "cv",
+        "cal/(mol K)",
+        "cal/(mol K)",
+        reference="cv",
+        paper_mae=0.026,
+        aliases=("c_v",),
+    ),
+    _atomisation("U0_atom", "u0_atom", 22.0, "u0_atomization"),
+    _atomisation("U_atom", "u298_atom", 21.0, "u_atomization"),
+    _atomisation("H_atom", "h298_atom", 21.0, "h_atomization"),
+    _atomisation("G_atom", "g298_atom", 20.0, "g_atomization"),
+    Target("A", "A", "GHz", "GHz"),
+    Target("B", "B", "GHz", "GHz"),
+    Target("C", "C", "GHz", "GHz"),
+)
+
+#: Properties of the small embedded set. Energies hold no vibrational part, so
+#: ``energy_atom`` is not QM9's ``U0_atom``.
+MINI_TARGETS: dict[str, Target] = _table(
+    _hartree("energy_atom", "energy_atom"),
+    _hartree("energy", "energy"),
+    _hartree("homo", "homo", aliases=("e_homo",)),
+    _hartree("lumo", "lumo", aliases=("e_lumo",)),
+    _hartree("gap", "gap"),
+    Target("mu", "mu", "Debye", "Debye", aliases=("dipole",)),
+    Target("r2", "r2", "bohr^2", "bohr^2"),
+)
+
+
+def find_target(name: str, targets: Mapping[str, Target], where: str = "QM9") -> Target:
+    """Find a property by any of its names, whatever the case.
+
+    Args:
+        name: Name or alias, for example ``"HOMO"``, ``"u0_atom"`` or ``"u298"``.
+        targets: :data:`QM9_TARGETS`, :data:`MINI_TARGETS` or a table of your own.
+        where: What the error message calls the data set.
+
+    Returns:
+        The property.
+
+    Raises:
+        DataError: There is no such name; the message names the nearest one.
+
+    Example:
+        >>> find_target("u298", QM9_TARGETS).name
+        'U'
+    """
+    known = {
+        alias.lower(): target
+        for target in targets.values()
+        for alias in (target.name, *target.aliases)
+    }
+    found = known.get(name.lower())
+    if found is not None:
+        return found
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    hint = f"; did you mean {known[near[0]].name!r}?" if near else ""
+    raise DataError(
+        f"target: {where} has no property {name!r}{hint} "
+        f"(there are {', '.join(targets)})"
+    )
