@@ -1,0 +1,100 @@
+r"""Weights that mix channels, degree by degree.
+
+A covariant linear map may mix the channels of one degree only:
+:math:`F'^l = W^l F^l` with complex :math:`W^l`, the same for all components m.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+
+class DegreeWeights(nn.Module):
+    """One complex (or real) weight matrix for each degree.
+
+    Parameters ``weight_l0 .. weight_l{lmax}`` have shape ``[P, out, in_l]``, planes
+    (real, imaginary) first.
+
+    Args:
+        out_channels: Rows of every matrix.
+        in_channels: Columns of the matrix of each degree, or None to wait for
+            :meth:`materialize`.
+        lmax: Largest degree.
+        complex: Two planes (default) or one.
+    """
+
+    def __init__(
+        self,
+        out_channels: int,
+        in_channels: tuple[int, ...] | None,
+        lmax: int,
+        *,
+        complex: bool = True,  # noqa: A002  the field's word
+    ) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.lmax = lmax
+        self.planes = 2 if complex else 1
+        for l in range(lmax + 1):
+            if in_channels is None:
+                self.register_parameter(f"weight_l{l}", UninitializedParameter())
+            else:
+                shape = (self.planes, out_channels, in_channels[l])
+                self.register_parameter(f"weight_l{l}", nn.Parameter(torch.empty(shape)))
+
+    def __getitem__(self, l: int) -> Tensor:
+        weight: Tensor = getattr(self, f"weight_l{l}")
+        return weight
+
+    @property
+    def lazy(self) -> bool:
+        """True while the number of columns is not known."""
+        return isinstance(self[0], UninitializedParameter)
+
+    def materialize(self, in_channels: tuple[int, ...], out_channels: int) -> None:
+        """Give the matrices their shape; values are set by the owner."""
+        self.out_channels = out_channels
+        for l, count in enumerate(in_channels):
+            weight = self[l]
+            if isinstance(weight, UninitializedParameter):
+                weight.materialize((self.planes, out_channels, count))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        for l in range(self.lmax + 1):
+            weight, given = self[l], state_dict.get(f"{prefix}weight_l{l}")
+            if isinstance(weight, UninitializedParameter) and given is not None:
+                weight.materialize(given.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def as_real(weight: Tensor, layout: str) -> Tensor:
+    """The real matrix by which a complex matrix acts on (re, im) columns.
+
+    Args:
+        weight: ``[P, out, in]``.
+        layout: ``"interleaved"``: rows are (re, im) of channel 0, of channel 1, ...;
+            ``"planar"``: all real parts, then all imaginary parts.
+
+    Returns:
+        ``[in * P, P * out]``, to be applied from the right; the columns are planar.
+    """
+    if weight.shape[0] == 1:
+        return weight[0].t()
+    real, imag = weight[0].t(), weight[1].t()
+    from_re = torch.stack([real, imag], dim=1)
+    from_im = torch.stack([-imag, real], dim=1)
+    stacked = torch.stack([from_re, from_im], dim=1 if layout == "interleaved" else 0)
+    return stacked.flatten(0, 1).flatten(1)
+
+
+def interleave_columns(matrix: Tensor, planes: int) -> Tensor:
+    """Planar columns (all re, all im) to interleaved ones (re, im, re, im, ...)."""
+    if planes == 1:
+        return matrix
+    return matrix.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)

@@ -1,0 +1,25 @@
+"""Operations on SO(3)-vectors and graphs: CG products, the neighbour sum, plans."""
+
+from __future__ import annotations
+
+from torch_cormorant.ops.cg_product import cg_product, from_complex, to_complex
+from torch_cormorant.ops.dots import edge_dots
+from torch_cormorant.ops.geometry import EdgeGeometry
+from torch_cormorant.ops.neighbour_sum import neighbour_sum
+from torch_cormorant.ops.paths import PathTable
+from torch_cormorant.ops.plan import GraphPlan, build_plan
+from torch_cormorant.ops.square import fold_columns, folded_square
+
+__all__ = [
+    "EdgeGeometry",
+    "GraphPlan",
+    "PathTable",
+    "build_plan",
+    "cg_product",
+    "edge_dots",
+    "fold_columns",
+    "folded_square",
+    "from_complex",
+    "neighbour_sum",
+    "to_complex",
+]

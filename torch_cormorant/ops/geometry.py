@@ -1,0 +1,239 @@
+"""Everything about the edges of a graph that all layers share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torch_cormorant.errors import (
+    CoincidentAtomsError,
+    ConfigError,
+    DeviceError,
+    DtypeError,
+    EdgeIndexError,
+    NonFiniteError,
+    ShapeError,
+)
+from torch_cormorant.ops.plan import GraphPlan, build_plan
+from torch_cormorant.so3.harmonics import spherical_harmonics
+from torch_cormorant.so3.layout import check_degree
+
+MIN_LENGTH = 1e-6
+"""Two atoms closer than this (Angstrom) count as coincident."""
+HARMONICS = ("unit", "solid")
+
+
+class EdgeGeometry:
+    r"""Edges, their vectors, lengths, harmonics and the plan of a graph, made once.
+
+    ``edge_vec = pos[target] - pos[source]``: the paper's :math:`r_{ij} = r_i - r_j`,
+    atom i receives. Pass it to :class:`~torch_cormorant.CormorantConv` in the place of
+    ``edge_index``; layers that share it share the sorted plan and the harmonics.
+
+    Args:
+        edge_index: Row 0 = source j, row 1 = target i.
+        edge_vec: Vectors in Angstrom. Zero is accepted on self edges only.
+        num_nodes: Number of nodes, or (sources, targets) of a bipartite graph.
+        harmonics: ``"unit"``: :math:`Y(r/|r|)`, the paper; ``"solid"``:
+            :math:`|r|^l Y(r/|r|)`, the published code. Default ``"unit"``.
+        pairs: Share what is symmetric between an edge and its reverse, if every edge
+            has one with an exactly negated vector. The gradient with respect to the
+            length then goes to one of the two, which leaves gradients with respect to
+            positions and cells exact. Default True.
+        validate: Check shapes, indices, finiteness and coincident atoms. Skipped
+            under ``torch.compile``. Default True.
+
+    Shapes:
+        ``edge_index`` ``[2, E]``, ``edge_vec`` ``[E, 3]``.
+
+    Raises:
+        ShapeError, DtypeError, DeviceError: If a tensor is not as above.
+        EdgeIndexError: If an index is negative or too large.
+        NonFiniteError: If ``edge_vec`` holds NaN or infinity.
+        CoincidentAtomsError: If two different nodes are less than 1e-6 A apart.
+
+    Example:
+        >>> import torch
+        >>> pos = torch.tensor([[0.0, 0, 0], [0, 0, 1], [0, 1, 0]])
+        >>> edge_index = torch.tensor([[0, 1, 0, 2], [1, 0, 2, 0]])
+        >>> geometry = EdgeGeometry.from_pos(pos, edge_index)
+        >>> geometry
+        EdgeGeometry(3 nodes, 4 edges, 2 pairs, unit)
+        >>> tuple(geometry.sh(2).shape)
+        (4, 9)
+    """
+
+    def __init__(
+        self,
+        edge_index: Tensor,
+        edge_vec: Tensor,
+        num_nodes: int | tuple[int, int],
+        *,
+        harmonics: str = "unit",
+        pairs: bool = True,
+        validate: bool = True,
+    ) -> None:
+        bipartite = not isinstance(num_nodes, int)
+        sizes = num_nodes if isinstance(num_nodes, tuple) else (num_nodes, num_nodes)
+        if harmonics not in HARMONICS:
+            msg = f'harmonics must be "unit" or "solid", got {harmonics!r}'
+            raise ConfigError(msg)
+        if validate and not torch.compiler.is_compiling():
+            check_edges(edge_index, edge_vec, sizes, bipartite=bipartite)
+        self.edge_index = edge_index
+        self.edge_vec = edge_vec
+        self.harmonics = harmonics
+        self.num_sources, self.num_targets = sizes
+        self.edge_length = safe_norm(edge_vec)
+        matched = edge_vec if pairs and not bipartite else None
+        self.plan: GraphPlan = build_plan(edge_index, *sizes, edge_vec=matched)
+        self._sh: dict[int, Tensor] = {}
+
+    @classmethod
+    def from_pos(
+        cls,
+        pos: Tensor,
+        edge_index: Tensor,
+        *,
+        harmonics: str = "unit",
+        pairs: bool = True,
+        validate: bool = True,
+    ) -> EdgeGeometry:
+        """Geometry of a graph without periodic cell, from positions in Angstrom."""
+        if pos.ndim != 2 or pos.shape[1] != 3:
+            msg = f"pos must have shape [N, 3], got {tuple(pos.shape)}"
+            raise ShapeError(msg)
+        if validate and not torch.compiler.is_compiling():
+            check_edge_index(edge_index, (pos.shape[0], pos.shape[0]), pos.device)
+        edge_vec = pos[edge_index[1]] - pos[edge_index[0]]
+        return cls(
+            edge_index,
+            edge_vec,
+            pos.shape[0],
+            harmonics=harmonics,
+            pairs=pairs,
+            validate=validate,
+        )
+
+    def sh(self, lmax: int) -> Tensor:
+        """Real spherical harmonics ``[E, (lmax + 1)^2]``, computed once."""
+        check_degree(lmax, "lmax")
+        if lmax not in self._sh:
+            larger = [l for l in self._sh if l > lmax]
+            if larger:
+                return self._sh[min(larger)][:, : (lmax + 1) ** 2]
+            self._sh[lmax] = spherical_harmonics(
+                self.edge_vec, lmax, normalize=self.harmonics == "unit"
+            )
+        return self._sh[lmax]
+
+    @property
+    def shared(self) -> bool:
+        """True if edges share what is symmetric with their reverse."""
+        return self.plan.pairs is not None
+
+    @property
+    def pair_length(self) -> Tensor:
+        """Length of each undirected pair, or of each edge where none are shared."""
+        pairs = self.plan.pairs
+        return self.edge_length if pairs is None else self.edge_length[pairs.edge]
+
+    @property
+    def pair_index(self) -> tuple[Tensor, Tensor]:
+        """(source, target) of each undirected pair, or of each edge."""
+        source, target = self.edge_index[0], self.edge_index[1]
+        pairs = self.plan.pairs
+        if pairs is None:
+            return source, target
+        return source[pairs.edge], target[pairs.edge]
+
+    def to_edges(self, values: Tensor) -> Tensor:
+        """Rows of pairs repeated for both of their edges (no copy where directed)."""
+        pairs = self.plan.pairs
+        return values if pairs is None else values[pairs.of_edge]
+
+    def __repr__(self) -> str:
+        nodes = f"{self.num_targets}"
+        if self.num_sources != self.num_targets:
+            nodes = f"{self.num_sources} -> {self.num_targets}"
+        pairs = self.plan.pairs
+        count = "directed" if pairs is None else f"{pairs.edge.numel()} pairs"
+        edges = self.edge_index.shape[1]
+        return f"EdgeGeometry({nodes} nodes, {edges} edges, {count}, {self.harmonics})"
+
+
+def safe_norm(vec: Tensor) -> Tensor:
+    """Length of vectors, with value and gradient zero at zero."""
+    squared = vec.square().sum(-1)
+    zero = squared == 0
+    return torch.where(zero, squared, torch.where(zero, 1.0, squared).sqrt())
+
+
+def check_edge_index(
+    edge_index: Tensor, sizes: tuple[int, int], device: torch.device
+) -> None:
+    """Check shape, dtype, device and range of an edge index."""
+    if edge_index.ndim != 2 or edge_index.shape[0] != 2:
+        msg = f"edge_index must have shape [2, E], got {tuple(edge_index.shape)}"
+        raise ShapeError(msg)
+    if edge_index.dtype != torch.int64:
+        msg = f"edge_index must be int64, got {edge_index.dtype}; use edge_index.long()"
+        raise DtypeError(msg)
+    if edge_index.device != device:
+        msg = f"edge_index lies on {edge_index.device}, the other tensors on {device}"
+        raise DeviceError(msg)
+    for row, name in enumerate(("source", "target")):
+        part = edge_index[row]
+        bad = (part < 0) | (part >= sizes[row])
+        if bool(bad.any()):
+            edge = int(bad.nonzero()[0])
+            msg = (
+                f"edge_index names {name} node {int(part[edge])} in column {edge}, but "
+                f"nodes are numbered 0 to {sizes[row] - 1}"
+            )
+            raise EdgeIndexError(msg)
+
+
+def check_edges(
+    edge_index: Tensor, edge_vec: Tensor, sizes: tuple[int, int], *, bipartite: bool
+) -> None:
+    """Check an edge list with vectors; see :class:`EdgeGeometry` for what is refused."""
+    edges = edge_index.shape[-1]
+    if edge_vec.ndim != 2 or edge_vec.shape[1] != 3 or edge_vec.shape[0] != edges:
+        msg = (
+            f"edge_vec must have shape [{edges}, 3], one vector for each column of "
+            f"edge_index, got {tuple(edge_vec.shape)}"
+        )
+        raise ShapeError(msg)
+    if not edge_vec.is_floating_point():
+        msg = f"edge_vec must be a floating point tensor, got {edge_vec.dtype}"
+        raise DtypeError(msg)
+    check_edge_index(edge_index, sizes, edge_vec.device)
+    with torch.no_grad():
+        squared = edge_vec.square().sum(-1)
+        if not bool(squared.isfinite().all()):
+            edge = int((~squared.isfinite()).nonzero()[0])
+            msg = (
+                f"edge_vec is not finite in row {edge}: {edge_vec[edge].tolist()}; "
+                "check the positions for NaN, infinity or overflow"
+            )
+            raise NonFiniteError(msg)
+        _check_coincident(edge_index, edge_vec, squared, bipartite=bipartite)
+
+
+def _check_coincident(
+    edge_index: Tensor, edge_vec: Tensor, squared: Tensor, *, bipartite: bool
+) -> None:
+    near = squared < MIN_LENGTH**2
+    if not bipartite:
+        itself = edge_index[0] == edge_index[1]
+        near = near & ~(itself & (edge_vec == 0).all(-1))
+    if bool(near.any()):
+        edge = int(near.nonzero()[0])
+        source, target = edge_index[:, edge].tolist()
+        msg = (
+            f"nodes {source} and {target} (edge {edge}) are less than {MIN_LENGTH:g} "
+            "Angstrom apart, where directions have no meaning; remove the duplicate "
+            "atom or the edge"
+        )
+        raise CoincidentAtomsError(msg)

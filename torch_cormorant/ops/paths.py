@@ -1,0 +1,122 @@
+"""Which Clebsch-Gordan paths a product uses, and their matrices in one dtype."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from torch_cormorant.cg import clebsch_gordan, paths
+from torch_cormorant.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Block:
+    """All paths of one pair (l1, l2): one matrix serves every degree l they reach.
+
+    ``places`` holds ``(l, position of the path among those of degree l, first row)``.
+    """
+
+    l1: int
+    l2: int
+    places: tuple[tuple[int, int, int], ...]
+    rows: int
+
+
+@dataclass(frozen=True)
+class PathTable:
+    """The paths (l1, l2) -> l of a product, grouped by (l1, l2).
+
+    Args:
+        lmax1: Largest degree of the first operand.
+        lmax2: Largest degree of the second operand.
+        lmax: Largest degree of the result.
+        parity: ``"all"`` or ``"even"`` (only even ``l1 + l2 + l``).
+        folded: Keep only the independent paths of a square: ``l1 < l2``, or
+            ``l1 == l2`` with even ``l`` (the other ones vanish or repeat).
+    """
+
+    lmax1: int
+    lmax2: int
+    lmax: int
+    parity: str = "all"
+    folded: bool = False
+
+    def __post_init__(self) -> None:
+        if self.parity not in ("all", "even"):
+            msg = f'paths must be "all" or "even", got {self.parity!r}'
+            raise ConfigError(msg)
+
+    @property
+    def paths(self) -> tuple[tuple[int, int, int], ...]:
+        """``(l1, l2, l)`` of every path; l outermost, then l1, then l2."""
+        return _path_list(self)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of paths that end in each degree."""
+        return tuple(
+            sum(1 for path in self.paths if path[2] == l) for l in range(self.lmax + 1)
+        )
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The paths grouped by ``(l1, l2)``, l1 outermost."""
+        return _block_list(self)
+
+    @property
+    def used_lmax2(self) -> int:
+        """Largest degree of the second operand that any path reads."""
+        return max((l2 for _, l2, _ in self.paths), default=0)
+
+    def matrix(self, block: Block, like: Tensor) -> Tensor:
+        """``[rows, (2 l1 + 1)(2 l2 + 1)]`` in the dtype and on the device of like."""
+        return _matrix(self, block, like.dtype, like.device)
+
+
+@lru_cache(maxsize=None)
+def _path_list(table: PathTable) -> tuple[tuple[int, int, int], ...]:
+    found = paths(table.lmax1, table.lmax2, table.lmax, table.parity)
+    if not table.folded:
+        return tuple(found)
+    return tuple(
+        (l1, l2, l)
+        for l1, l2, l in found
+        if l1 < l2 or (l1 == l2 and (l1 + l2 + l) % 2 == 0)
+    )
+
+
+@lru_cache(maxsize=None)
+def _block_list(table: PathTable) -> tuple[Block, ...]:
+    position: dict[tuple[int, int, int], int] = {}
+    seen = [0] * (table.lmax + 1)
+    for path in table.paths:
+        position[path] = seen[path[2]]
+        seen[path[2]] += 1
+    blocks = []
+    for l1 in range(table.lmax1 + 1):
+        for l2 in range(table.lmax2 + 1):
+            places, row = [], 0
+            for l in range(table.lmax + 1):
+                if (l1, l2, l) in position:
+                    places.append((l, position[l1, l2, l], row))
+                    row += 2 * l + 1
+            if places:
+                blocks.append(Block(l1, l2, tuple(places), row))
+    return tuple(blocks)
+
+
+@lru_cache(maxsize=None)
+def _matrix(
+    table: PathTable, block: Block, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Built from the exact entries for this very dtype, never by a cast."""
+    width = (2 * block.l1 + 1) * (2 * block.l2 + 1)
+    parts = [
+        clebsch_gordan(block.l1, block.l2, l, dtype=dtype).reshape(width, -1)
+        for l, _, _ in block.places
+    ]
+    with torch.inference_mode(False):
+        return torch.cat(parts, dim=1).t().contiguous().to(device)

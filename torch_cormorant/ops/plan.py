@@ -1,0 +1,193 @@
+"""The order in which a graph's edges are summed, worked out once per graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CHUNK_SLOTS_CPU = 1024
+"""Edges per chunk on a CPU: a chunk's buffers stay in the cache."""
+CHUNK_SLOTS_DEVICE = 1 << 17
+"""Edges per chunk elsewhere: few, large launches."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Receivers ``order[first:last]``, padded to ``width`` slots each."""
+
+    first: int
+    last: int
+    slot: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Edges matched with their reverse: one undirected pair for every two edges.
+
+    ``of_edge`` ``[E]`` is the pair of each edge, ``edge`` ``[number of pairs]`` the
+    edge that stands for the pair, ``of_slot`` the pair of each slot of the plan.
+    """
+
+    of_edge: Tensor
+    edge: Tensor
+    of_slot: Tensor
+
+
+@dataclass(frozen=True)
+class GraphPlan:
+    """Receiver-sorted, degree-sorted chunks of a graph, shared by all layers.
+
+    Slots are edges in the order in which they are summed: chunk after chunk, in a
+    chunk receiver after receiver, each receiver padded to the chunk's width.
+    A padded slot reads edge 0 with weight zero.
+
+    Attributes:
+        num_sources: Number of nodes that edges start from.
+        num_targets: Number of nodes that edges point to.
+        num_edges: Number of edges E.
+        order: ``[number of receivers with edges]``, largest degree first.
+        in_order: True where ``order`` is 0, 1, 2, ...: nothing needs to be permuted.
+        chunks: The chunks.
+        slot_edge: ``[S]`` edge of each slot.
+        slot_source: ``[S]`` source node of each slot.
+        slot_weight: ``[S]`` one for an edge, zero for padding; None without padding.
+        pairs: The undirected pairs, or None where the graph is treated as directed.
+    """
+
+    num_sources: int
+    num_targets: int
+    num_edges: int
+    order: Tensor
+    in_order: bool
+    chunks: tuple[Chunk, ...]
+    slot_edge: Tensor
+    slot_source: Tensor
+    slot_weight: Tensor | None
+    pairs: Pairs | None
+
+    @property
+    def all_receive(self) -> bool:
+        """True if every target node has at least one edge."""
+        return self.order.numel() == self.num_targets
+
+
+def build_plan(
+    edge_index: Tensor,
+    num_sources: int,
+    num_targets: int,
+    edge_vec: Tensor | None = None,
+    chunk_slots: int | None = None,
+) -> GraphPlan:
+    """Sort a graph for the neighbour sum.
+
+    Args:
+        edge_index: ``[2, E]`` int64, row 0 = source, row 1 = target. Indices are not
+            checked here.
+        num_sources: Number of source nodes.
+        num_targets: Number of target nodes.
+        edge_vec: ``[E, 3]``. When given, edges are matched with their reverse, and
+            pairs are kept if every edge has one whose vector is exactly negated.
+        chunk_slots: Edges per chunk (default: by device).
+
+    Returns:
+        The plan.
+    """
+    source, target = edge_index[0], edge_index[1]
+    if chunk_slots is None:
+        on_cpu = edge_index.device.type == "cpu"
+        chunk_slots = CHUNK_SLOTS_CPU if on_cpu else CHUNK_SLOTS_DEVICE
+    degree = torch.bincount(target, minlength=num_targets)
+    start = degree.cumsum(0) - degree
+    by_target = _stable_order(target)
+    by_degree = torch.argsort(degree, descending=True, stable=True)
+    degrees = degree[by_degree]
+    receivers = int((degrees > 0).sum())
+    order = by_degree[:receivers]
+    chunks, width = _cut(degrees[:receivers], chunk_slots)
+    slot_edge, weight = _fill(start[order], degrees[:receivers], width)
+    if by_target is not None and slot_edge.numel():
+        slot_edge = by_target[slot_edge]
+    pairs = None
+    if edge_vec is not None and num_sources == num_targets:
+        pairs = match_pairs(edge_index, edge_vec, num_sources, slot_edge)
+    identity = torch.arange(receivers, device=order.device)
+    return GraphPlan(
+        num_sources=num_sources,
+        num_targets=num_targets,
+        num_edges=edge_index.shape[1],
+        order=order,
+        in_order=bool(torch.equal(order, identity)),
+        chunks=chunks,
+        slot_edge=slot_edge,
+        slot_source=source[slot_edge],
+        slot_weight=weight,
+        pairs=pairs,
+    )
+
+
+def match_pairs(
+    edge_index: Tensor, edge_vec: Tensor, num_nodes: int, slot_edge: Tensor
+) -> Pairs | None:
+    """Match every edge with its reverse, or return None where one has none.
+
+    The k-th of several equal edges is matched with the k-th of their reverses. A
+    self edge with a zero vector is its own reverse.
+    """
+    source, target = edge_index[0], edge_index[1]
+    forth, back = target * num_nodes + source, source * num_nodes + target
+    forth_order, back_order = _stable_order(forth), torch.argsort(back, stable=True)
+    forth_sorted = forth if forth_order is None else forth[forth_order]
+    if not torch.equal(forth_sorted, back[back_order]):
+        return None
+    if forth_order is None:
+        reverse = back_order
+    else:
+        reverse = torch.empty_like(back_order)
+        reverse[forth_order] = back_order
+    with torch.no_grad():
+        if not torch.equal(edge_vec, -edge_vec[reverse]):
+            return None
+    index = torch.arange(forth.numel(), device=forth.device)
+    stands = index <= reverse
+    number = stands.cumsum(0) - 1
+    of_edge = torch.where(stands, number, number[reverse])
+    return Pairs(of_edge, index[stands], of_edge[slot_edge])
+
+
+def _stable_order(key: Tensor) -> Tensor | None:
+    """A stable sorting permutation, or None if the key is sorted already."""
+    if bool((key[1:] >= key[:-1]).all()):
+        return None
+    return torch.argsort(key, stable=True)
+
+
+def _cut(degrees: Tensor, chunk_slots: int) -> tuple[tuple[Chunk, ...], Tensor]:
+    """Cut receivers (largest degree first) into chunks of about chunk_slots slots."""
+    counts = degrees.tolist()
+    chunks, widths, first, slot = [], [], 0, 0
+    while first < len(counts):
+        width = counts[first]
+        last = min(first + max(1, chunk_slots // width), len(counts))
+        chunks.append(Chunk(first, last, slot, width))
+        widths.append((width, last - first))
+        slot += width * (last - first)
+        first = last
+    table = torch.tensor(widths, dtype=torch.long).reshape(-1, 2)
+    return tuple(chunks), table[:, 0].repeat_interleave(table[:, 1]).to(degrees.device)
+
+
+def _fill(
+    start: Tensor, degrees: Tensor, width: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Position in receiver-sorted order of the edge in each slot, and the weights."""
+    receiver = torch.repeat_interleave(
+        torch.arange(start.numel(), device=start.device), width
+    )
+    offset = torch.arange(receiver.numel(), device=start.device)
+    offset = offset - (width.cumsum(0) - width)[receiver]
+    real = offset < degrees[receiver]
+    position = torch.where(real, start[receiver] + offset, 0)
+    return position, None if bool(real.all()) else real
