@@ -23,7 +23,7 @@ def spherical_harmonics(vec: Tensor, lmax: int, normalize: bool = True) -> Tenso
     .. math::
         Y_{l,\pm m}(\mathbf r) = \sqrt{2 - \delta_{m0}}
         \sqrt{\frac{(l - m)!}{(l + m)!}}\, P_l^m(z / r)
-        \begin{cases}\cos m\varphi\\ \sin m\varphi\end{cases}, \qquad
+        \begin{cases}\cos m\varphi\ \sin m\varphi\end{cases}, \qquad
         \sum_m Y_{lm}^2 = 1.
 
     Everything is a polynomial in the components, so there is no special case at the
@@ -67,14 +67,13 @@ def spherical_harmonics(vec: Tensor, lmax: int, normalize: bool = True) -> Tenso
     if lmax == 0:
         # The empty sum keeps the result in the autograd graph, with gradient zero.
         return vec[..., :0].sum(-1, keepdim=True) + 1.0
-    x, y, z = vec.unbind(-1)
-    if normalize:
-        x, y, z = _unit_components(x, y, z)
-    if lmax <= _HAND_WRITTEN_DEGREE:
-        components = _low_degrees(x, y, z, lmax)
-    else:
-        components = _by_recursion(x, y, z, lmax)
-    return torch.stack(components, dim=-1)
+    components = vec.movedim(-1, 0)
+    if not normalize:
+        return torch.stack(_solid(components, lmax), dim=-1)
+    unit, excess = _unit_vectors(components)
+    solid = torch.stack(_solid(unit, lmax), dim=-1)
+    degrees = torch.arange((lmax + 1) ** 2, device=vec.device).sqrt().floor()
+    return solid * (1.0 - 0.5 * excess.unsqueeze(-1) * degrees.to(vec.dtype))
 
 
 def _check_vectors(vec: Tensor) -> None:
@@ -88,22 +87,49 @@ def _check_vectors(vec: Tensor) -> None:
         raise ShapeError(f"vec must have shape [..., 3], got {tuple(vec.shape)}")
 
 
-def _unit_components(x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Components of the unit vectors; zero with zero derivatives at zero.
+def _unit_vectors(components: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors ``[3, ...]``, zero with zero derivatives at zero, and their excess.
 
     The vector is first divided by a power of two near its largest component, which
     is exact and keeps the squares in range. The unit vector does not depend on that
     factor, so detaching it leaves derivatives of every order exact.
+
+    Returns:
+        The unit vectors, and what the rounding errors have made of their squared
+        lengths, minus one.
     """
     with torch.no_grad():
-        largest = torch.maximum(torch.maximum(x.abs(), y.abs()), z.abs())
+        largest = components.abs().amax(0)
         mantissa, _ = torch.frexp(largest)
         is_zero = largest == 0
         # Dividing by infinity gives zero for the value and for every derivative.
         scale = (largest / (2.0 * mantissa)).masked_fill(is_zero, math.inf)
-    x, y, z = x / scale, y / scale, z / scale
-    length = (x * x + y * y + z * z + is_zero).sqrt()
-    return x / length, y / length, z / length
+    scaled = components.contiguous() / scale
+    unit = scaled / ((scaled * scaled).sum(0) + is_zero).sqrt()
+    with torch.no_grad():
+        excess = _squared_length_minus_one(unit)
+    return unit, excess
+
+
+def _squared_length_minus_one(unit: Tensor) -> Tensor:
+    """``|n|**2 - 1`` to full relative accuracy although it is of round-off size.
+
+    Splits n into a head on a fixed grid, whose squares and their sum are exact, and
+    a small tail: ``n**2 = head**2 + (n - head) * (n + head)``. A radial error of n
+    grows l-fold in degree l, and this is what takes it out again.
+    """
+    grid = 2.0 ** (24 if unit.dtype == torch.float64 else 10)
+    head = (unit * grid).round() / grid
+    tail = (unit - head) * (unit + head)
+    return ((head * head).sum(0) - 1.0) + tail.sum(0)
+
+
+def _solid(components: Tensor, lmax: int) -> list[Tensor]:
+    """Solid harmonics of vectors ``[3, ...]``, one tensor per component."""
+    x, y, z = components.unbind(0)
+    if lmax <= _HAND_WRITTEN_DEGREE:
+        return _low_degrees(x, y, z, lmax)
+    return _by_recursion(x, y, z, lmax)
 
 
 def _low_degrees(x: Tensor, y: Tensor, z: Tensor, lmax: int) -> list[Tensor]:
@@ -134,36 +160,47 @@ def _low_degrees(x: Tensor, y: Tensor, z: Tensor, lmax: int) -> list[Tensor]:
 
 def _by_recursion(x: Tensor, y: Tensor, z: Tensor, lmax: int) -> list[Tensor]:
     """Components of any degree by recursion over l for each m."""
-    squared = x * x + y * y + z * z
+    rho = x * x + y * y
     components: list[Tensor] = [x] * (lmax + 1) ** 2
     cosine, sine = torch.ones_like(x), torch.zeros_like(x)
     for m in range(lmax + 1):
         if m:
             cosine, sine = x * cosine - y * sine, x * sine + y * cosine
-        for l, legendre in enumerate(_legendre(z, squared, m, lmax), start=m):
-            components[l * l + l + m] = legendre * cosine
+        for l, legendre in enumerate(_legendre(z, rho, m, lmax), start=m):
+            factor = _pole_factor(l, m)
             if m:
+                legendre = factor * legendre
                 components[l * l + l - m] = legendre * sine
+                components[l * l + l + m] = legendre * cosine
+            else:
+                components[l * l + l] = legendre
     return components
 
 
-def _legendre(z: Tensor, squared: Tensor, m: int, lmax: int) -> list[Tensor]:
+def _legendre(z: Tensor, rho: Tensor, m: int, lmax: int) -> list[Tensor]:
     r"""Homogeneous associated Legendre functions of order m, degrees m..lmax.
 
-    :math:`\sqrt{l^2 - m^2}\,Q_l = (2l - 1)\,z\,Q_{l-1}
-    - \sqrt{(l - 1)^2 - m^2}\,r^2\,Q_{l-2}`, unit-normalised.
+    Scaled to one at the pole, without the factor :math:`\rho^m`. With
+    :math:`d_l = p_l - z\,p_{l-1}` the usual recursion becomes
+
+    .. math::
+        (l + m)\,d_l = (l - m - 1)\,(z\,d_{l-1} - \rho^2\,p_{l-2}),
+
+    which holds no difference of large numbers, neither at the poles nor elsewhere.
     """
-    odd, even = math.prod(range(1, 2 * m, 2)), math.prod(range(2, 2 * m + 1, 2))
-    start = _sqrt((2 if m else 1) * odd, even)
-    values = [torch.full_like(z, start)]
-    for l in range(m + 1, lmax + 1):
-        remainder = l * l - m * m
-        upper = _sqrt((2 * l - 1) ** 2, remainder) * z * values[-1]
-        if l > m + 1:
-            lower = _sqrt((l - 1) ** 2 - m * m, remainder)
-            upper = torch.sub(upper, squared * values[-2], alpha=lower)
-        values.append(upper)
-    return values
+    values = [torch.ones_like(z), z]
+    difference = torch.zeros_like(z)
+    for l in range(m + 2, lmax + 1):
+        ratio = (l - m - 1) / (l + m)
+        difference = ratio * (z * difference - rho * values[-2])
+        values.append(difference + z * values[-1])
+    return values[: lmax + 1 - m]
+
+
+def _pole_factor(l: int, m: int) -> float:
+    r"""Value of :math:`Y_{lm} / (\rho^m \cos m\varphi)` at the pole z = 1."""
+    numerator = (2 if m else 1) * math.factorial(l + m)
+    return _sqrt(numerator, math.factorial(l - m) * (2**m * math.factorial(m)) ** 2)
 
 
 def _sqrt(numerator: int, denominator: int) -> float:
