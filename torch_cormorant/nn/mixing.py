@@ -77,20 +77,22 @@ def as_real(weight: Tensor, layout: str) -> Tensor:
     """The real matrix by which a complex matrix acts on (re, im) columns.
 
     Args:
-        weight: ``[P, out, in]``.
+        weight: ``[..., P, out, in]``.
         layout: ``"interleaved"``: rows are (re, im) of channel 0, of channel 1, ...;
             ``"planar"``: all real parts, then all imaginary parts.
 
     Returns:
-        ``[in * P, P * out]``, to be applied from the right; the columns are planar.
+        ``[..., in * P, P * out]``, to be applied from the right; columns are planar.
     """
-    if weight.shape[0] == 1:
-        return weight[0].t()
-    real, imag = weight[0].t(), weight[1].t()
-    from_re = torch.stack([real, imag], dim=1)
-    from_im = torch.stack([-imag, real], dim=1)
-    stacked = torch.stack([from_re, from_im], dim=1 if layout == "interleaved" else 0)
-    return stacked.flatten(0, 1).flatten(1)
+    turned = weight.transpose(-1, -2)
+    if weight.shape[-3] == 1:
+        return turned.squeeze(-3)
+    real, imag = turned.unbind(-3)
+    from_re = torch.cat([real, imag], dim=-1)
+    from_im = torch.cat([-imag, real], dim=-1)
+    if layout == "planar":
+        return torch.cat([from_re, from_im], dim=-2)
+    return torch.stack([from_re, from_im], dim=-2).flatten(-3, -2)
 
 
 def interleave_columns(matrix: Tensor, planes: int) -> Tensor:

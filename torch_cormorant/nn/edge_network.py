@@ -1,0 +1,241 @@
+r"""The edge network: scalars g_ij from the last level's, dot products and radial functions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from torch_cormorant.nn.cutoff import SoftCutoff, envelope
+from torch_cormorant.nn.init import init_block, init_edge
+from torch_cormorant.nn.mixing import DegreeWeights, as_real, interleave_columns
+from torch_cormorant.nn.radial import Radial
+from torch_cormorant.ops import EdgeGeometry, edge_dots
+from torch_cormorant.ops.cg_product import from_complex, to_complex
+
+
+class EdgeNetwork(nn.Module):
+    r"""Edge scalars of one level.
+
+    .. math::
+        g_{ij}^{l} = \mu_c(r_{ij}) \, W^l \left[ g_{ij}^{l} \oplus
+        \bigoplus_{l'} F_i^{l'} \cdot F_j^{l'} \oplus \eta(r_{ij}) \oplus a_{ij} \right]
+
+    Eqs. (9) and (S2) of Anderson et al. 2019, plus the user's own invariants
+    :math:`a_{ij}`. Everything but the incoming edge scalars and :math:`a_{ij}` is
+    symmetric in i and j and is computed once per undirected pair.
+
+    Args:
+        channels: Channels of the node features and of the result; None: not known yet.
+        lmax: Largest degree of the result.
+        dots_lmax: Largest degree of the node features.
+        state_channels: Channels of the incoming edge scalars; 0 for none.
+        state_lmax: Largest degree of the incoming edge scalars.
+        radial: The radial functions.
+        cutoff: The soft mask; its channels are made with the layer's.
+        edge_dim: Number of the user's invariants per edge.
+        envelope_cutoff: Cutoff in Angstrom of the smooth envelope, or None.
+        complex: Complex (default) or real.
+    """
+
+    def __init__(
+        self,
+        channels: int | None,
+        *,
+        lmax: int,
+        dots_lmax: int,
+        state_channels: int | None,
+        state_lmax: int,
+        radial: Radial,
+        cutoff: SoftCutoff,
+        edge_dim: int = 0,
+        envelope_cutoff: float | None = None,
+        complex: bool = True,  # noqa: A002  the field's word
+    ) -> None:
+        super().__init__()
+        self.lmax, self.dots_lmax, self.state_lmax = lmax, dots_lmax, state_lmax
+        self.channels, self.state_channels = channels, state_channels
+        self.edge_dim, self.envelope_cutoff = edge_dim, envelope_cutoff
+        self.planes = 2 if complex else 1
+        self.radial, self.cutoff = radial, cutoff
+        known = channels is not None
+        self.weights = DegreeWeights(
+            channels if channels is not None else 0,
+            tuple(map(self.columns, range(lmax + 1))) if known else None,
+            lmax,
+            complex=complex,
+        )
+
+    # ------------------------------------------------------------------ columns
+
+    def widths(self, l: int) -> tuple[int, int, int, int]:
+        """Columns of degree l: previous scalars, dots, radial functions, invariants."""
+        channels = self.channels or 0
+        state = (self.state_channels or 0) if l <= self.state_lmax else 0
+        dots = (self.dots_lmax + 1) * channels if l <= self.dots_lmax else 0
+        return state, dots, self.radial.out_channels, self.edge_dim
+
+    def columns(self, l: int) -> int:
+        """Number of columns of the weight matrix of degree l."""
+        return sum(self.widths(l))
+
+    def block(self, l: int, which: int) -> Tensor:
+        """Columns of one kind (0 state, 1 dots, 2 radial, 3 invariants) of degree l."""
+        widths = self.widths(l)
+        start = sum(widths[:which])
+        return self.weights[l][..., start : start + widths[which]]
+
+    def reset_parameters(self, kind: str = "fan_in", gain: float = 1.0) -> None:
+        """Start the weights; ``kind`` as in :class:`~torch_cormorant.CormorantConv`."""
+        if isinstance(self.radial, nn.Module) and hasattr(self.radial, "reset_parameters"):
+            self.radial.reset_parameters()
+        self.cutoff.reset_parameters()
+        for l in range(self.lmax + 1):
+            if kind == "fan_in":
+                self._init_fan_in(l, gain)
+            else:
+                init_edge(self.weights[l], kind, gain)
+
+    def _init_fan_in(self, l: int, gain: float) -> None:
+        """Every kind of input adds an equal share to a variance of gain^2."""
+        kinds = [k for k in range(4) if self.widths(l)[k]]
+        for which in kinds:
+            block = self.block(l, which)
+            init_block(block, gain**2 / len(kinds))
+            if which == 1:  # a dot product over 2 l' + 1 components has that variance
+                with torch.no_grad():
+                    for q, part in enumerate(block.chunk(self.dots_lmax + 1, dim=-1)):
+                        part.div_((2 * q + 1) ** 0.5)
+
+    # ------------------------------------------------------------------ forward
+
+    def forward(
+        self,
+        target: Tensor,
+        source: Tensor,
+        geometry: EdgeGeometry,
+        state: Tensor | None = None,
+        edge_attr: Tensor | None = None,
+    ) -> Tensor:
+        """Edge scalars, one row per pair where possible, else one row per edge.
+
+        Args:
+            target: Complex (or real) node features of the receivers ``[N, M, C]``.
+            source: Those of the sources.
+            geometry: The edges.
+            state: Scalars of the last level: complex, of pairs ``[pairs, L + 1, C']``
+                or of edges ``[E, L + 1, C']``.
+            edge_attr: The user's invariants ``[E, edge_dim]``.
+
+        Returns:
+            Complex (or real) ``[pairs or E, lmax + 1, C]``.
+        """
+        index = geometry.pair_index
+        length = geometry.pair_length
+        dots = edge_dots(target, source, index[1], index[0])
+        out = self._symmetric(dots, self.radial(length))
+        mask = self._mask(length)
+        directed = edge_attr is not None
+        if state is not None:
+            directed = directed or state.shape[0] != length.shape[0]
+        if directed:
+            out, mask = geometry.to_edges(out), geometry.to_edges(mask)
+        if state is not None:
+            rows = state if not directed else _per_edge(state, geometry)
+            out = out + self._from_state(rows)
+        if edge_attr is not None:
+            out = out + self._from_attr(edge_attr)
+        out = out * mask.unsqueeze(1)
+        if self.planes == 2:
+            return torch.view_as_complex(out.unflatten(-1, (-1, 2)))
+        return out
+
+    def _mask(self, length: Tensor) -> Tensor:
+        mask = self.cutoff(length)
+        if self.envelope_cutoff is not None:
+            mask = mask * envelope(length, self.envelope_cutoff).unsqueeze(-1)
+        return mask.repeat_interleave(self.planes, dim=-1)
+
+    def _symmetric(self, dots: Tensor, radial: Tensor) -> Tensor:
+        """Dots and radial functions of all degrees at once: two matrix products."""
+        degrees = range(self.lmax + 1)
+        matrix = self._stacked([self.block(l, 2) for l in degrees])
+        base = radial @ matrix.transpose(0, 1).flatten(1)
+        top = min(self.dots_lmax, self.lmax)
+        weights = self._stacked([self.block(l, 1) for l in range(top + 1)])
+        if top < self.lmax:
+            weights = functional.pad(weights, (0, 0, 0, 0, 0, self.lmax - top))
+        flat = _as_real_rows(dots).flatten(1)
+        out = torch.addmm(base, flat, weights.transpose(0, 1).flatten(1))
+        return out.unflatten(-1, (self.lmax + 1, -1))
+
+    def _from_state(self, state: Tensor) -> Tensor:
+        top = min(self.state_lmax, self.lmax)
+        weights = self._stacked([self.block(l, 0) for l in range(top + 1)])
+        rows = _as_real_rows(state[:, : top + 1]).transpose(0, 1)
+        out = torch.bmm(rows, weights).transpose(0, 1)
+        return functional.pad(out, (0, 0, 0, self.lmax - top)) if top < self.lmax else out
+
+    def _from_attr(self, edge_attr: Tensor) -> Tensor:
+        blocks = torch.stack([self.block(l, 3) for l in range(self.lmax + 1)])
+        planar = blocks.transpose(-1, -2).transpose(1, 2).flatten(2)
+        matrix = interleave_columns(planar, self.planes)
+        out = edge_attr @ matrix.transpose(0, 1).flatten(1)
+        return out.unflatten(-1, (self.lmax + 1, -1))
+
+    def _stacked(self, blocks: list[Tensor]) -> Tensor:
+        """Real matrices ``[degrees, in * P, P * out]`` with interleaved columns."""
+        matrix = as_real(torch.stack(blocks), "interleaved")
+        return interleave_columns(matrix, self.planes)
+
+    # ---------------------------------------------------------------- reference
+
+    def reference(
+        self,
+        dots: Tensor,
+        length: Tensor,
+        state: Tensor | None,
+        edge_attr: Tensor | None,
+    ) -> Tensor:
+        """The same per edge and per degree, as the formula is written."""
+        radial = self.radial(length)
+        eta = torch.view_as_complex(radial.unflatten(-1, (-1, 2))) if self.planes == 2 else radial
+        mask = self.cutoff(length)
+        if self.envelope_cutoff is not None:
+            mask = mask * envelope(length, self.envelope_cutoff).unsqueeze(-1)
+        parts = []
+        for l in range(self.lmax + 1):
+            out = eta @ to_complex(self.block(l, 2).transpose(0, 1)).t()
+            if l <= self.dots_lmax:
+                out = out + dots.flatten(1) @ to_complex(self.block(l, 1).transpose(0, 1)).t()
+            if state is not None and l <= self.state_lmax:
+                out = out + state[:, l] @ to_complex(self.block(l, 0).transpose(0, 1)).t()
+            if edge_attr is not None:
+                weight = to_complex(self.block(l, 3).transpose(0, 1))
+                out = out + edge_attr.to(weight.dtype) @ weight.t()
+            parts.append(out * mask)
+        return torch.stack(parts, dim=1)
+
+    def extra_repr(self) -> str:
+        """Sizes."""
+        return (
+            f"channels={self.channels}, lmax={self.lmax}, "
+            f"state_channels={self.state_channels}, edge_dim={self.edge_dim}"
+        )
+
+
+def _per_edge(state: Tensor, geometry: EdgeGeometry) -> Tensor:
+    """A state of pairs repeated for the edges; a state of edges as it is."""
+    if geometry.shared and state.shape[0] == geometry.pair_length.shape[0]:
+        return geometry.to_edges(state)
+    return state
+
+
+def _as_real_rows(x: Tensor) -> Tensor:
+    """Complex ``[..., C]`` as interleaved real ``[..., 2 C]``."""
+    return torch.view_as_real(x).flatten(-2) if x.is_complex() else x
+
+
+def planes_of_state(g: Tensor, geometry: EdgeGeometry) -> Tensor:
+    """Public form ``[E, L + 1, P, C]`` of edge scalars."""
+    return from_complex(_per_edge(g, geometry))
