@@ -1,0 +1,56 @@
+"""Training with Lightning: module, data, checkpoints, records and plots.
+
+Needs the extra ``train``: ``pip install "torch-cormorant[train]"``.
+"""
+
+from __future__ import annotations
+
+from torch_cormorant.train.requirements import require_extra
+
+require_extra()
+
+from torch_cormorant.train.callbacks import EpochLog, EpochRow  # noqa: E402
+from torch_cormorant.train.checkpoint import (  # noqa: E402
+    AtomicCheckpointIO,
+    best_and_last,
+)
+from torch_cormorant.train.datamodule import (  # noqa: E402
+    EpochSampler,
+    MoleculeDataModule,
+)
+from torch_cormorant.train.files import (  # noqa: E402
+    RunFolder,
+    write_atomically,
+    write_json,
+)
+from torch_cormorant.train.module import PropertyRegression  # noqa: E402
+from torch_cormorant.train.plots import (  # noqa: E402
+    plot_learning_curve,
+    plot_parity,
+)
+from torch_cormorant.train.quiet import quiet_lightning  # noqa: E402
+from torch_cormorant.train.record import (  # noqa: E402
+    hardware,
+    results_table,
+    versions,
+)
+
+__all__ = [
+    "AtomicCheckpointIO",
+    "EpochLog",
+    "EpochRow",
+    "EpochSampler",
+    "MoleculeDataModule",
+    "PropertyRegression",
+    "RunFolder",
+    "best_and_last",
+    "hardware",
+    "plot_learning_curve",
+    "plot_parity",
+    "quiet_lightning",
+    "require_extra",
+    "results_table",
+    "versions",
+    "write_atomically",
+    "write_json",
+]

@@ -1,0 +1,174 @@
+"""Files of a run: written whole or not at all, and never over another run's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from torch_cormorant.errors import ConfigError, DataError
+
+__all__ = ["RunFolder", "write_atomically", "write_json"]
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that a reader, or a crash, never sees half of it.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and
+    the file is renamed.
+
+    Args:
+        path: The file; its folder is made if missing.
+        write: Writes the contents to the binary stream it is given.
+
+    Raises:
+        OSError: The folder cannot be written; an older file is left as it was.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.txt"
+        >>> write_atomically(path, lambda stream: stream.write(b"whole"))
+        >>> path.read_text()
+        'whole'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def _umask() -> int:
+    # There is no way to read the mask without setting it.
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write a mapping as indented JSON with :func:`write_atomically`.
+
+    Args:
+        path: The file.
+        content: Plain values only; NaN and infinity are refused, JSON has neither.
+
+    Raises:
+        ValueError: A number is not finite.
+        OSError: The file cannot be written.
+    """
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda stream: stream.write(text.encode()))
+
+
+class RunFolder:
+    """The folder that holds everything of one training run.
+
+    Args:
+        path: The folder; nothing is touched before :meth:`prepare`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.last = self.path / "last.ckpt"
+        self.best = self.path / "best.ckpt"
+        self.settings = self.path / "settings.json"
+        self.results = self.path / "results.json"
+        self.learning_curve = self.path / "learning_curve.png"
+        self.parity = self.path / "parity.png"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that a run writes."""
+        return (
+            self.settings,
+            self.last,
+            self.best,
+            self.results,
+            self.learning_curve,
+            self.parity,
+        )
+
+    @classmethod
+    def fresh(cls, stem: str | os.PathLike[str]) -> RunFolder:
+        """The first of ``stem-1``, ``stem-2``, ... that does not exist yet."""
+        number = 1
+        while Path(f"{stem}-{number}").exists():
+            number += 1
+        return cls(f"{stem}-{number}")
+
+    def prepare(
+        self, settings: Mapping[str, object], *, resume: bool, overwrite: bool
+    ) -> None:
+        """Make the folder ready, or raise and leave it as it is.
+
+        Args:
+            settings: What must be the same when a run is resumed; stored in the folder.
+            resume: Go on with the run that is there.
+            overwrite: Delete the files of the run that is there.
+
+        Raises:
+            ConfigError: There is a run and neither option is given, there is none to
+                resume, or its settings differ.
+            DataError: The folder cannot be written, or its settings cannot be read.
+        """
+        present = [file for file in self.files if file.exists()]
+        if resume:
+            self._check_same(settings)
+        elif present and not overwrite:
+            raise ConfigError(
+                f"{self.path}: already holds a run ({present[0].name}); choose another "
+                "--out, or add --resume or --overwrite"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: cannot be written ({error.strerror})"
+            ) from error
+        if not resume:
+            for file in present:
+                file.unlink()
+            write_json(self.settings, settings)
+
+    def _check_same(self, settings: Mapping[str, object]) -> None:
+        if not self.last.exists() or not self.settings.exists():
+            raise ConfigError(f"{self.path}: holds no checkpoint to resume from")
+        try:
+            stored = json.loads(self.settings.read_text())
+            differing = [
+                name for name, value in settings.items() if stored[name] != value
+            ]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.settings}: damaged ({error!r})") from error
+        if differing:
+            name = differing[0]
+            raise ConfigError(
+                f"{self.path}: was started with {name} = {stored[name]}, cannot be "
+                f"resumed with {name} = {settings[name]}"
+            )

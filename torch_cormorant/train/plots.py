@@ -1,0 +1,111 @@
+"""Learning curve and parity plot as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, MaxNLocator, NullFormatter
+from torch import Tensor
+
+from torch_cormorant.data import Target
+from torch_cormorant.train.callbacks import EpochRow
+from torch_cormorant.train.files import write_atomically
+
+__all__ = ["plot_learning_curve", "plot_parity"]
+
+_BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9772b", "#777777"
+
+
+def plot_learning_curve(
+    path: Path,
+    rows: Sequence[EpochRow],
+    target: Target,
+    *,
+    title: str,
+    levels: Sequence[tuple[str, float]] = (),
+) -> None:
+    """Training and validation error over the epochs, on a logarithmic axis.
+
+    Args:
+        path: PNG file to write.
+        rows: The epochs.
+        target: Tells the unit.
+        title: Title of the figure.
+        levels: Names and errors, in the unit of the data, of horizontal lines.
+    """
+    figure, axes = _figure(title)
+    epochs = [row["epoch"] for row in rows]
+    factor = target.shown_factor
+    # A single epoch would be invisible as a line.
+    marker = "o" if len(rows) < 3 else ""
+    train = [row["train_mae"] * factor for row in rows]
+    valid = [row["valid_mae"] * factor for row in rows]
+    axes.plot(epochs, train, color=_BLUE, marker=marker, label="training")
+    axes.plot(epochs, valid, color=_ORANGE, marker=marker, label="validation")
+    for (name, level), style in zip(levels, ("--", ":", "-."), strict=False):
+        axes.axhline(level * factor, color=_GREY, linestyle=style, label=name)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"MAE of {target.name} [{target.shown_unit}]")
+    axes.grid(which="major", color="#dddddd", linewidth=0.6)
+    axes.legend(frameon=False, fontsize=9)
+    _save(figure, path)
+
+
+def plot_parity(
+    path: Path, values: Tensor, predicted: Tensor, target: Target, *, title: str
+) -> None:
+    """Predicted against true values of the test molecules.
+
+    Args:
+        path: PNG file to write.
+        values: True values ``[n, 1]``.
+        predicted: Predictions ``[n, 1]``.
+        target: Tells the unit.
+        title: Title of the figure.
+    """
+    figure, axes = _figure(title)
+    true, ours = values.flatten().tolist(), predicted.flatten().tolist()
+    low, high = min(*true, *ours), max(*true, *ours)
+    margin = 0.04 * (high - low) or 1.0
+    limits = (low - margin, high + margin)
+    axes.plot(limits, limits, color=_GREY, linewidth=1)
+    many = len(true) > 1000
+    axes.scatter(
+        true,
+        ours,
+        s=6 if many else 22,
+        alpha=0.3 if many else 0.8,
+        color=_BLUE,
+        edgecolors="none",
+    )
+    axes.set_xlim(limits)
+    axes.set_ylim(limits)
+    axes.set_aspect("equal")
+    axes.set_xlabel(f"{target.name}, computed [{target.unit}]")
+    axes.set_ylabel(f"{target.name}, predicted [{target.unit}]")
+    axes.grid(color="#dddddd", linewidth=0.6)
+    _save(figure, path)
+
+
+def _figure(title: str) -> tuple[Figure, Axes]:
+    # Figure and canvas directly: pyplot would choose a backend for the whole process.
+    figure = Figure(figsize=(5.6, 4.4), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=10)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> None:
+    write_atomically(path, lambda stream: figure.savefig(stream, format="png"))
