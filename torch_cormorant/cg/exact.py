@@ -1,4 +1,4 @@
-"""Exact Clebsch-Gordan coefficients: computed by Sympy, packed into one small file.
+r"""Exact Clebsch-Gordan coefficients: computed by Sympy, packed into one small file.
 
 This module stands alone: it needs the standard library, and Sympy only while
 coefficients are computed. The build loads it by its path, before the package and its
@@ -12,9 +12,9 @@ allows, the coefficients of ``m1 + m2 = m >= 0`` in the order of ``component_pai
 zeros included, so that no index has to be stored. The rest follows from
 
 .. math::
-    \\langle l_1\\,{-m_1}\\; l_2\\,{-m_2} | l\\,{-m} \\rangle
-    = (-1)^{l_1+l_2-l} \\langle l_1 m_1\\; l_2 m_2 | l m \\rangle
-    = \\langle l_2 m_2\\; l_1 m_1 | l m \\rangle .
+    \langle l_1\,{-m_1}\; l_2\,{-m_2} | l\,{-m} \rangle
+    = (-1)^{l_1+l_2-l} \langle l_1 m_1\; l_2 m_2 | l m \rangle
+    = \langle l_2 m_2\; l_1 m_1 | l m \rangle .
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import os
 import struct
 import tempfile
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,10 +102,10 @@ def block_size(l1: int, l2: int, l: int) -> int:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _ordered_three_j(degrees: tuple[int, ...], orders: tuple[int, ...]) -> Fraction:
     """Return sign * square of one 3j symbol from Sympy."""
-    from sympy.physics.wigner import wigner_3j  # noqa: PLC0415 - needed by builds only
+    from sympy.physics.wigner import wigner_3j
 
     value = wigner_3j(*degrees, *orders)
     square = value**2

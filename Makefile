@@ -1,0 +1,118 @@
+# Nothing but python >= 3.10 and make is needed beforehand:
+#   make qm9     environment, installation and the main job on the embedded molecules
+#   make test    the whole test suite
+#
+# Variables (example: make qm9 PYTHON=python3.12 DEVICE=gpu):
+#   PYTHON       interpreter that makes the virtual environment
+#   VENV         where that environment lies
+#   TORCH        requirement of torch to install
+#   DEVICE       auto, cpu or gpu: which build of torch; auto looks for an NVIDIA GPU
+#   TORCH_INDEX  package index that holds the CPU builds of torch
+#   QM9_ARGS     arguments of examples/qm9.py
+#   TEST_ARGS    arguments of pytest
+#   WHEEL_CACHE  where the compiled extensions are kept
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+DEVICE ?= auto
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+QM9_ARGS ?=
+TEST_ARGS ?=
+WHEEL_CACHE ?= $(HOME)/.cache/torch-cormorant/wheels
+
+SCATTER := torch-scatter==2.1.2
+CLUSTER := torch-cluster==1.6.3
+
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+PIP := $(PY) -m pip --disable-pip-version-check
+EXTENSIONS := build/extensions
+BUILD_INPUTS := pyproject.toml setup.py torch_cormorant/cg/exact.py
+
+.DELETE_ON_ERROR:
+.PHONY: help qm9 test test-extensions extensions \
+	extensions-folder bench lint format types docs \
+	wheel-test clean
+
+help:
+	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
+
+# ---- environment; a stamp file remembers each finished step
+
+$(VENV)/.torch: scripts/install_torch.sh
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "$(PYTHON) is older than 3.10; try make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "no virtual environment: is python3-venv installed?" >&2; exit 2; }
+	bash scripts/install_torch.sh $(PY) "$(TORCH)" $(DEVICE) $(TORCH_INDEX)
+	@touch $@
+
+$(VENV)/.train: $(VENV)/.torch $(BUILD_INPUTS)
+	$(PIP) install --quiet --editable ".[train]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.train
+	$(PIP) install --quiet --editable ".[dev]"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.train
+	$(PIP) install --quiet --editable ".[docs]"
+	@touch $@
+
+# ---- the two commands of the README
+
+qm9: $(VENV)/.train
+	$(PY) examples/qm9.py $(QM9_ARGS)
+
+test: $(VENV)/.dev
+	$(PY) -m pytest $(TEST_ARGS)
+
+# ---- checks
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	$(PY) -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(PY) -m sphinx -W --keep-going -b doctest docs docs/_build/doctest
+
+# The tests against the built wheel, in a folder that does not hold the source.
+wheel-test: $(VENV)/.dev
+	bash scripts/wheel_test.sh $(PY) $(TEST_ARGS)
+
+bench: $(VENV)/.dev
+	$(PY) -m tests.benchmarks
+
+# ---- torch-scatter and torch-cluster, built against the installed torch (minutes)
+
+extensions: $(VENV)/.dev
+	bash scripts/extensions.sh $(PY) "$(WHEEL_CACHE)" $(SCATTER) $(CLUSTER)
+	$(PIP) install --quiet --no-index --no-deps \
+		--find-links "$$(bash scripts/extensions.sh $(PY) "$(WHEEL_CACHE)")" \
+		$(SCATTER) $(CLUSTER)
+
+extensions-folder: $(VENV)/.dev
+	@bash scripts/extensions.sh $(PY) "$(WHEEL_CACHE)"
+
+# The same tests with both extensions, without putting them into the environment.
+test-extensions: $(VENV)/.dev
+	bash scripts/extensions.sh $(PY) "$(WHEEL_CACHE)" $(SCATTER) $(CLUSTER)
+	rm -rf $(EXTENSIONS)
+	$(PIP) install --quiet --no-index --no-deps --target $(EXTENSIONS) \
+		--find-links "$$(bash scripts/extensions.sh $(PY) "$(WHEEL_CACHE)")" \
+		$(SCATTER) $(CLUSTER)
+	PYTHONPATH=$(EXTENSIONS) $(PY) -c 'import torch_cluster, torch_scatter'
+	PYTHONPATH=$(EXTENSIONS) $(PY) -m pytest $(TEST_ARGS)
+
+clean:
+	rm -rf build dist docs/_build docs/api *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
