@@ -1,0 +1,8 @@
+"""Neighbour searches: which atoms see each other."""
+
+from __future__ import annotations
+
+from torch_cormorant.graph.all_pairs import all_pairs
+from torch_cormorant.graph.radius_graph import radius_graph
+
+__all__ = ["all_pairs", "radius_graph"]
