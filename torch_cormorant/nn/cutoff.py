@@ -79,6 +79,12 @@ class SoftCutoff(nn.Module):
             self.radius.fill_(self.soft_radius)
             self.width.fill_(self.soft_width)
 
+    def set_channels(self, channels: int) -> None:
+        """Another number of channels, at the start values (lazy layers)."""
+        for value in (self.radius, self.width):
+            value.data = value.data.new_zeros(channels)
+        self.reset_parameters()
+
     def forward(self, length: Tensor) -> Tensor:
         """``[E]`` in Angstrom to the mask ``[E, channels]``."""
         r = length.unsqueeze(-1)

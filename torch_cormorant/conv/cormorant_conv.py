@@ -1,0 +1,452 @@
+r"""The Cormorant layer as a PyTorch Geometric operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.nn import MessagePassing
+
+from torch_cormorant.conv.inputs import (
+    NodeInput,
+    as_internal,
+    as_pair,
+    check_features,
+    check_finite,
+    make_geometry,
+)
+from torch_cormorant.errors import ConfigError, ShapeError
+from torch_cormorant.nn.cutoff import SoftCutoff
+from torch_cormorant.nn.edge_network import EdgeNetwork, planes_of_state
+from torch_cormorant.nn.init import VERTEX_INITS
+from torch_cormorant.nn.radial import make_radial
+from torch_cormorant.nn.vertex import VertexMixing
+from torch_cormorant.ops import EdgeGeometry, neighbour_sum
+from torch_cormorant.ops.cg_product import from_complex, product, to_complex
+from torch_cormorant.ops.geometry import HARMONICS
+from torch_cormorant.ops.reference import edge_dots as reference_dots
+from torch_cormorant.ops.reference import edge_vectors
+from torch_cormorant.so3.layout import check_degree
+
+BACKENDS = ("auto", "portable", "reference")
+
+
+class CormorantConv(MessagePassing):
+    r"""The covariant layer of `Cormorant <https://arxiv.org/abs/1906.04015>`_.
+
+    Eqs. (8) and (9) of Anderson, Hy and Kondor 2019:
+
+    .. math::
+        g_{ij}^l &= \mu(r_{ij}) \, W_e^l [ g_{ij}^l \oplus F_i \cdot F_j \oplus \eta(r_{ij}) ] \\
+        F_i'^l &= W_v^l \Big[ \big(\sum_{j} g_{ij} Y(r_{ij}) \otimes F_j \big)^l
+        \oplus F_i^l \oplus (F_i \otimes F_i)^l \Big]
+
+    with channelwise Clebsch-Gordan products :math:`\otimes` and
+    :math:`r_{ij} = r_i - r_j`, i receiving. Equivariant under SO(3): rotating all
+    ``edge_vec`` by R multiplies the output by ``wigner_D(R, lmax)``.
+
+    Args:
+        in_channels: Channels of the node features; -1 takes them from the first input.
+        out_channels: Channels of the result.
+        lmax: Largest degree of the result. Default 3.
+        lmax_in: Largest degree of the input; 0 (default) takes scalars.
+        lmax_sh: Largest degree of the harmonics. Default: ``lmax``.
+        complex: Complex SO(3)-vectors, P = 2 planes (default), or real ones, P = 1.
+        edge_dim: Number of invariants per edge that you pass as ``edge_attr``.
+        edge_state_channels: Channels of ``edge_state``. Default: ``in_channels`` where
+            ``lmax_in > 0``, else 0.
+        edge_state_lmax: Largest degree of ``edge_state``. Default: ``lmax_sh``.
+        paths: ``"all"``, or ``"even"``: only even ``l1 + l2 + l``, which makes the
+            layer symmetric under reflections too. Default ``"all"``.
+        radial: ``"power_trig"`` as published (default), or bounded: ``"bessel"``,
+            ``"gaussian"`` (these need ``cutoff``).
+        basis_set: (T, R) of ``"power_trig"``. Default (3, 3).
+        num_basis: Number of functions of the bounded ones. Default 16.
+        cutoff: Cutoff radius of your graph in Angstrom. Default None: no envelope.
+        envelope: Multiply by a smooth envelope that vanishes at the cutoff. Default:
+            True if there is a cutoff and no ``"hard"`` in ``cutoff_type``.
+        cutoff_type: As in :class:`~torch_cormorant.nn.SoftCutoff`. Default
+            ``("learn",)``.
+        soft_radius: Start of the soft radii in Angstrom. Default 1.73.
+        soft_width: Start of the soft widths in Angstrom. Default 0.2.
+        gaussian_mask: Gaussian soft masks. Default False.
+        harmonics: ``"unit"`` (the paper, default) or ``"solid"`` (the published code).
+        init: ``"fan_in"`` (default) keeps activations of a stack at order one;
+            ``"published"`` and ``"supplement"`` as there.
+        gain: Factor of the initial weights. Default 1.
+        avg_num_neighbors: Neighbours within the soft cutoff, for ``"fan_in"``.
+            Default 10.
+        backend: ``"auto"`` (default) or ``"portable"``: the fast path in PyTorch;
+            ``"reference"``: edge by edge through ``propagate``, slow and readable.
+        **kwargs: Passed to :class:`torch_geometric.nn.MessagePassing`.
+
+    Shapes:
+        - ``x``: ``[N, in_channels]`` (``lmax_in=0``) or ``[N, M_in, P, in_channels]``
+          with ``M_in = (lmax_in + 1)^2``; a pair (source, target) on bipartite graphs
+        - ``edge_index``: ``[2, E]``, or an ``EdgeIndex``, a sparse (transposed)
+          adjacency, an :class:`~torch_cormorant.EdgeGeometry`
+        - ``edge_vec``: ``[E, 3]`` Angstrom; or ``pos``: ``[N, 3]``
+        - ``edge_attr``: ``[E, edge_dim]``
+        - ``edge_state``: ``[E, edge_state_lmax + 1, P, edge_state_channels]``
+        - returns ``[N, M, P, out_channels]``, ``M = (lmax + 1)^2``; with
+          ``return_edge_state=True`` also ``[E, lmax_sh + 1, P, in_channels]``
+
+    Raises:
+        ConfigError, DegreeError: If the arguments contradict each other.
+        ShapeError, DtypeError, DeviceError, EdgeIndexError, NonFiniteError,
+        CoincidentAtomsError: If an input does not fit; see
+            :class:`~torch_cormorant.EdgeGeometry`.
+
+    Example:
+        >>> import torch
+        >>> from torch_cormorant import CormorantConv, radius_graph
+        >>> pos = torch.tensor([[0.0, 0, 0], [0, 0, 1.1], [0, 1.0, -0.4]])
+        >>> edge_index = radius_graph(pos, cutoff=3.0)
+        >>> conv1 = CormorantConv(4, 8, lmax=2)
+        >>> conv2 = CormorantConv(8, 8, lmax=2, lmax_in=2)
+        >>> x = conv2(conv1(torch.randn(3, 4), edge_index, pos=pos), edge_index, pos=pos)
+        >>> tuple(x.shape)
+        (3, 9, 2, 8)
+
+    Note:
+        Cost per edge is linear in the channels; the CG products act once per node.
+        Deterministic; differentiable to any order. Reduced precision inputs (under
+        autocast) are computed in the dtype of the weights.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        lmax: int = 3,
+        lmax_in: int = 0,
+        *,
+        lmax_sh: int | None = None,
+        complex: bool = True,  # noqa: A002  the field's word
+        edge_dim: int = 0,
+        edge_state_channels: int | None = None,
+        edge_state_lmax: int | None = None,
+        paths: str = "all",
+        radial: str = "power_trig",
+        basis_set: tuple[int, int] = (3, 3),
+        num_basis: int = 16,
+        cutoff: float | None = None,
+        envelope: bool | None = None,
+        cutoff_type: Sequence[str] = ("learn",),
+        soft_radius: float = 1.73,
+        soft_width: float = 0.2,
+        gaussian_mask: bool = False,
+        harmonics: str = "unit",
+        init: str = "fan_in",
+        gain: float = 1.0,
+        avg_num_neighbors: float = 10.0,
+        backend: str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        _check_message_passing(kwargs)
+        super().__init__(aggr="sum", node_dim=0, **kwargs)
+        self.in_channels = _check_channels(in_channels, "in_channels", lazy=True)
+        self.out_channels = _check_channels(out_channels, "out_channels")
+        self.lmax = check_degree(lmax, "lmax")
+        self.lmax_in = check_degree(lmax_in, "lmax_in")
+        self.lmax_sh = lmax if lmax_sh is None else check_degree(lmax_sh, "lmax_sh")
+        self.planes = 2 if complex else 1
+        self.edge_dim = edge_dim
+        self.harmonics = _one_of(harmonics, HARMONICS, "harmonics")
+        self.backend = _one_of(backend, BACKENDS, "backend")
+        self.init, self.gain = _one_of(init, VERTEX_INITS, "init"), gain
+        self.avg_num_neighbors = avg_num_neighbors
+        self._state_channels = edge_state_channels
+        self.edge_state_lmax = (
+            self.lmax_sh
+            if edge_state_lmax is None
+            else check_degree(edge_state_lmax, "edge_state_lmax")
+        )
+        hard = "hard" in cutoff_type
+        smooth = (cutoff is not None and not hard) if envelope is None else envelope
+        if smooth and cutoff is None:
+            msg = "envelope=True needs cutoff= in Angstrom"
+            raise ConfigError(msg)
+        known = None if in_channels == -1 else in_channels
+        self.edge_network = EdgeNetwork(
+            known,
+            lmax=self.lmax_sh,
+            dots_lmax=self.lmax_in,
+            state_channels=self.edge_state_channels if known is not None else None,
+            state_lmax=self.edge_state_lmax,
+            radial=make_radial(
+                radial,
+                basis_set=basis_set,
+                num_basis=num_basis,
+                cutoff=cutoff,
+                complex=complex,
+            ),
+            cutoff=SoftCutoff(
+                known or 1,
+                cutoff_type,
+                soft_radius=soft_radius,
+                soft_width=soft_width,
+                hard_radius=cutoff,
+                gaussian=gaussian_mask,
+            ),
+            edge_dim=edge_dim,
+            envelope_cutoff=cutoff if smooth else None,
+            complex=complex,
+        )
+        self.vertex = VertexMixing(
+            known,
+            out_channels,
+            lmax=self.lmax,
+            lmax_in=self.lmax_in,
+            lmax_sh=self.lmax_sh,
+            paths=paths,
+            complex=complex,
+        )
+        if known is None:
+            self._hook = self.register_forward_pre_hook(_initialize)
+        else:
+            self.reset_parameters()
+
+    @property
+    def edge_state_channels(self) -> int:
+        """Channels of ``edge_state``; its weight columns always exist."""
+        if self._state_channels is not None:
+            return self._state_channels
+        return self.in_channels if self.lmax_in > 0 else 0
+
+    def reset_parameters(self) -> None:
+        """Start all weights again."""
+        super().reset_parameters()
+        if self.in_channels == -1:
+            return
+        self.edge_network.reset_parameters(self.init, self.gain)
+        self.vertex.reset_parameters(self.init, self.gain, self.avg_num_neighbors)
+
+    def materialize(self, in_channels: int) -> None:
+        """Fix the number of input channels of a lazy layer and start its weights."""
+        self.in_channels = _check_channels(in_channels, "in_channels")
+        net = self.edge_network
+        net.channels, net.state_channels = in_channels, self.edge_state_channels
+        net.weights.materialize(
+            tuple(map(net.columns, range(net.lmax + 1))), in_channels
+        )
+        net.cutoff.set_channels(in_channels)
+        self.vertex.in_channels = in_channels
+        columns = tuple(in_channels * n for n in self.vertex.blocks_per_degree)
+        self.vertex.weights.materialize(columns, self.out_channels)
+        self.reset_parameters()
+
+    def forward(
+        self,
+        x: NodeInput,
+        edge_index: Any,
+        edge_vec: Tensor | None = None,
+        edge_attr: Tensor | None = None,
+        *,
+        pos: NodeInput | None = None,
+        edge_state: Tensor | None = None,
+        return_edge_state: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Update the nodes; arguments and shapes as in the class description."""
+        source, target = as_pair(x, "x")
+        bipartite = isinstance(x, (tuple, list))
+        dtype = self.vertex.weights[0].dtype
+        source, target = _raised(source, dtype), _raised(target, dtype)
+        for part in (source, target) if bipartite else (source,):
+            self._check_x(part, dtype)
+        given = isinstance(edge_index, EdgeGeometry)
+        sizes = (source.shape[0], target.shape[0])
+        geometry = make_geometry(
+            edge_index, edge_vec, pos, sizes, self.harmonics, bipartite=bipartite
+        )
+        if not given and not torch.compiler.is_compiling():
+            check_finite(source, "x")
+        state = self._check_state(edge_state, geometry)
+        edge_attr = self._check_attr(edge_attr, geometry, dtype)
+        with torch.autocast(source.device.type, enabled=False):
+            xs = as_internal(source, self.planes)
+            xt = as_internal(target, self.planes) if bipartite else xs
+            out, g = self.levels(xs, xt, geometry, state, edge_attr)
+            return (out, planes_of_state(g, geometry)) if return_edge_state else out
+
+    def levels(
+        self,
+        source: Tensor,
+        target: Tensor,
+        geometry: EdgeGeometry,
+        state: Tensor | None = None,
+        edge_attr: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The layer on internal tensors: what models call.
+
+        Args:
+            source: Complex (or real) ``[N, M_in, C]``.
+            target: The same of the receivers.
+            geometry: The edges.
+            state: Edge scalars of the last level, rows of pairs or of edges.
+            edge_attr: ``[E, edge_dim]``.
+
+        Returns:
+            Real ``[N, M, P, C_out]``, and the edge scalars, rows of pairs or of edges.
+        """
+        if self.backend == "reference" or self._has_hooks():
+            return self._reference(source, target, geometry, state, edge_attr)
+        g = self.edge_network(target, source, geometry, state, edge_attr)
+        masked = g
+        if self.explain:
+            masked = planes_to_rows(g, geometry)
+            masked = self.explain_message(masked, geometry.num_targets)
+        sums = neighbour_sum(
+            source, masked, geometry.sh(self.lmax_sh), geometry.plan, self.vertex.sum_paths
+        )
+        return self.vertex(sums, target), g
+
+    def _reference(
+        self,
+        source: Tensor,
+        target: Tensor,
+        geometry: EdgeGeometry,
+        state: Tensor | None,
+        edge_attr: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The same through PyG's ``propagate``, edge by edge, hooks included."""
+        index = geometry.edge_index
+        dots = reference_dots(target, source, index[1], index[0])
+        rows = None if state is None else planes_to_rows(state, geometry)
+        g = self.edge_network.reference(dots, geometry.edge_length, rows, edge_attr)
+        size = (geometry.num_sources, geometry.num_targets)
+        flat = self.propagate(
+            index, x=(source, target), g=g, sh=geometry.sh(self.lmax_sh), size=size
+        )
+        sums, start = [], 0
+        for l, count in enumerate(self.vertex.sum_paths.counts):
+            length = (2 * l + 1) * count
+            part = flat[:, start : start + length].unflatten(1, (2 * l + 1, count))
+            sums.append(to_complex(part))
+            start += length
+        return from_complex(self.vertex.reference(sums, target)), g
+
+    def message(self, x_j: Tensor, g: Tensor, sh: Tensor) -> Tensor:
+        """CG products of one edge each, ``[E, rows of all paths, P, C]``."""
+        parts = product(edge_vectors(g, sh), x_j, self.vertex.sum_paths)
+        return from_complex(torch.cat([part.flatten(1, 2) for part in parts], dim=1))
+
+    def _has_hooks(self) -> bool:
+        return any(
+            getattr(self, f"_{name}_forward{kind}_hooks")
+            for name in ("propagate", "message", "aggregate")
+            for kind in ("_pre", "")
+        )
+
+    def _check_x(self, x: Tensor, dtype: torch.dtype) -> None:
+        check_features(
+            x,
+            "x",
+            channels=self.in_channels,
+            lmax=self.lmax_in,
+            planes=self.planes,
+            dtype=dtype,
+        )
+
+    def _check_state(self, state: Tensor | None, geometry: EdgeGeometry) -> Tensor | None:
+        if state is None:
+            return None
+        expected = (
+            geometry.plan.num_edges,
+            self.edge_state_lmax + 1,
+            self.planes,
+            self.edge_state_channels,
+        )
+        if tuple(state.shape) != expected:
+            msg = (
+                f"edge_state must have shape {list(expected)} (edges, degrees, planes, "
+                f"edge_state_channels), got {list(state.shape)}; a layer of another "
+                "width needs edge_state_channels="
+            )
+            raise ShapeError(msg)
+        return to_complex(state)
+
+    def _check_attr(
+        self, edge_attr: Tensor | None, geometry: EdgeGeometry, dtype: torch.dtype
+    ) -> Tensor | None:
+        edges = geometry.plan.num_edges
+        if (edge_attr is None) != (self.edge_dim == 0):
+            msg = (
+                f"the layer was made with edge_dim={self.edge_dim}, but edge_attr is "
+                f"{'missing' if edge_attr is None else 'given'}"
+            )
+            raise ConfigError(msg)
+        if edge_attr is None:
+            return None
+        if tuple(edge_attr.shape) != (edges, self.edge_dim):
+            msg = (
+                f"edge_attr must have shape [{edges}, {self.edge_dim}], got "
+                f"{tuple(edge_attr.shape)}"
+            )
+            raise ShapeError(msg)
+        return edge_attr.to(dtype)
+
+    def __repr__(self) -> str:
+        extra = f", lmax_in={self.lmax_in}" if self.lmax_in else ""
+        return (
+            f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
+            f"lmax={self.lmax}{extra})"
+        )
+
+
+def planes_to_rows(g: Tensor, geometry: EdgeGeometry) -> Tensor:
+    """Edge scalars with one row for each edge."""
+    if geometry.shared and g.shape[0] == geometry.pair_length.shape[0]:
+        return geometry.to_edges(g)
+    return g
+
+
+def _initialize(module: CormorantConv, args: tuple[Any, ...]) -> None:
+    """Forward pre-hook of a lazy layer: take in_channels from the first input."""
+    if module.in_channels == -1:
+        module.materialize(as_pair(args[0], "x")[0].shape[-1])
+    module._hook.remove()  # noqa: SLF001  the layer's own hook
+    del module._hook  # noqa: SLF001
+
+
+def _raised(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Half precision features (autocast) in the dtype of the weights."""
+    return x.to(dtype) if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _check_channels(value: int, name: str, *, lazy: bool = False) -> int:
+    if not isinstance(value, int) or (value < 1 and not (lazy and value == -1)):
+        msg = f"{name} must be a positive number{' or -1' if lazy else ''}, got {value!r}"
+        raise ConfigError(msg)
+    return value
+
+
+def _one_of(value: str, allowed: tuple[str, ...], name: str) -> str:
+    if value not in allowed:
+        msg = f"{name} must be one of {allowed}, got {value!r}"
+        raise ConfigError(msg)
+    return value
+
+
+def _check_message_passing(kwargs: dict[str, Any]) -> None:
+    """Refuse what the layer cannot mean."""
+    if kwargs.pop("aggr", "sum") not in ("sum", "add"):
+        msg = 'CormorantConv sums over neighbours: aggr must be "sum"'
+        raise ConfigError(msg)
+    if kwargs.pop("node_dim", 0) != 0:
+        msg = "CormorantConv has its nodes on axis 0: node_dim must be 0"
+        raise ConfigError(msg)
+    if kwargs.get("decomposed_layers", 1) != 1:
+        msg = (
+            "CormorantConv couples degrees and cannot be decomposed along its last "
+            "axis: decomposed_layers must be 1"
+        )
+        raise ConfigError(msg)
+    if kwargs.get("flow", "source_to_target") != "source_to_target":
+        msg = (
+            'flow must be "source_to_target"; flip edge_index (and edge_vec) instead '
+            "of the flow"
+        )
+        raise ConfigError(msg)

@@ -1,0 +1,147 @@
+"""What a layer accepts as nodes and edges, brought to one form and checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.utils import is_sparse, to_edge_index
+
+from torch_cormorant.errors import ConfigError, DtypeError, NonFiniteError, ShapeError
+from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.geometry import check_edge_index
+
+NodeInput = Tensor | tuple[Tensor, Tensor]
+
+
+def as_pair(value: Any, name: str) -> tuple[Tensor, Tensor]:
+    """A tensor twice, or a pair (source, target) as it is."""
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2 or not all(isinstance(part, Tensor) for part in pair):
+        msg = (
+            f"{name} must be a tensor, or a pair ({name}_source, {name}_target) of "
+            f"tensors on a bipartite graph, got {type(value).__name__}"
+        )
+        raise DtypeError(msg)
+    return pair[0], pair[1]
+
+
+def check_features(
+    x: Tensor, name: str, *, channels: int, lmax: int, planes: int, dtype: torch.dtype
+) -> None:
+    """Check node features against a layer's configuration."""
+    components = (lmax + 1) ** 2
+    shapes = f"[N, {components}, {planes}, {channels}]"
+    if lmax == 0:
+        shapes = f"[N, {channels}] or {shapes}"
+    fits = x.ndim == 4 and tuple(x.shape[1:]) == (components, planes, channels)
+    fits = fits or (lmax == 0 and x.ndim == 2 and x.shape[1] == channels)
+    if not fits:
+        msg = f"{name} must have shape {shapes}, got {tuple(x.shape)}"
+        raise ShapeError(msg)
+    if x.dtype != dtype:
+        msg = (
+            f"{name} is {x.dtype} but the layer's weights are {dtype}; convert one of "
+            "them, with .double() or .float() for example"
+        )
+        raise DtypeError(msg)
+
+
+def check_finite(x: Tensor, name: str) -> None:
+    """Name the first row of a tensor that holds NaN or infinity."""
+    finite = x.detach().isfinite()
+    if not bool(finite.all()):
+        row = int((~finite.flatten(1).all(1)).nonzero()[0])
+        msg = f"{name} is not finite in row {row}; check where it comes from"
+        raise NonFiniteError(msg)
+
+
+def as_internal(x: Tensor, planes: int) -> Tensor:
+    """Features ``[N, C]`` or ``[N, M, P, C]`` as complex (or real) ``[N, M, C]``."""
+    if x.ndim == 2:
+        x = x.unsqueeze(1)
+        return torch.complex(x, torch.zeros_like(x)) if planes == 2 else x
+    if planes == 1:
+        return x.squeeze(2)
+    return torch.complex(x[:, :, 0], x[:, :, 1])
+
+
+def make_geometry(
+    edge_index: Any,
+    edge_vec: Tensor | None,
+    pos: Any,
+    sizes: tuple[int, int],
+    harmonics: str,
+    *,
+    bipartite: bool,
+) -> EdgeGeometry:
+    """An :class:`EdgeGeometry` from whatever the user has."""
+    if isinstance(edge_index, EdgeGeometry):
+        _check_given(edge_index, edge_vec, pos, sizes, harmonics)
+        return edge_index
+    index = _plain_index(edge_index)
+    if (edge_vec is None) == (pos is None):
+        msg = (
+            "give exactly one of edge_vec (pos[target] - pos[source], Angstrom) and "
+            "pos, or an EdgeGeometry in the place of edge_index"
+        )
+        raise ConfigError(msg)
+    if edge_vec is None:
+        edge_vec = _vectors(index, pos, sizes)
+    count: int | tuple[int, int] = sizes if bipartite else sizes[0]
+    return EdgeGeometry(index, edge_vec, count, harmonics=harmonics)
+
+
+def _plain_index(edge_index: Any) -> Tensor:
+    """``[2, E]`` from a tensor, an EdgeIndex or a (transposed) sparse adjacency."""
+    if is_sparse(edge_index):
+        row, column = to_edge_index(edge_index)[0]
+        return torch.stack([column, row])
+    if hasattr(edge_index, "as_tensor"):
+        edge_index = edge_index.as_tensor()
+    if not isinstance(edge_index, Tensor):
+        msg = (
+            "edge_index must be a [2, E] tensor, an EdgeIndex, a sparse adjacency "
+            f"(transposed) or an EdgeGeometry, got {type(edge_index).__name__}"
+        )
+        raise DtypeError(msg)
+    return edge_index
+
+
+def _vectors(index: Tensor, pos: Any, sizes: tuple[int, int]) -> Tensor:
+    source, target = as_pair(pos, "pos")
+    for part, size in ((source, sizes[0]), (target, sizes[1])):
+        if part.ndim != 2 or tuple(part.shape) != (size, 3):
+            msg = f"pos must have shape [{size}, 3], got {tuple(part.shape)}"
+            raise ShapeError(msg)
+        if not part.is_floating_point():
+            msg = f"pos must be a floating point tensor, got {part.dtype}"
+            raise DtypeError(msg)
+        check_finite(part, "pos")
+    check_edge_index(index, sizes, source.device)
+    return target[index[1]] - source[index[0]]
+
+
+def _check_given(
+    geometry: EdgeGeometry,
+    edge_vec: Tensor | None,
+    pos: Any,
+    sizes: tuple[int, int],
+    harmonics: str,
+) -> None:
+    if edge_vec is not None or pos is not None:
+        msg = "an EdgeGeometry holds the vectors already: leave out edge_vec and pos"
+        raise ConfigError(msg)
+    if (geometry.num_sources, geometry.num_targets) != sizes:
+        msg = (
+            f"the EdgeGeometry was made for {geometry.num_sources} sources and "
+            f"{geometry.num_targets} targets, x has {sizes[0]} and {sizes[1]}"
+        )
+        raise ShapeError(msg)
+    if geometry.harmonics != harmonics:
+        msg = (
+            f"the layer uses {harmonics} harmonics, the EdgeGeometry "
+            f"{geometry.harmonics} ones; make both with the same harmonics="
+        )
+        raise ConfigError(msg)

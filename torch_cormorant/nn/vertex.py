@@ -1,0 +1,186 @@
+r"""The vertex step: aggregate, identity and square, mixed degree by degree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.nn.init import init_block, init_vertex
+from torch_cormorant.nn.mixing import DegreeWeights, as_real
+from torch_cormorant.ops import PathTable, fold_columns, folded_square
+from torch_cormorant.ops.cg_product import product, to_complex
+
+SHARES = (0.3, 0.6, 0.1)
+"""Variance that aggregate, identity and square add at the start (``fan_in``)."""
+
+
+class VertexMixing(nn.Module):
+    r"""New node features from the neighbour sum, the old features and their square.
+
+    .. math::
+        F_i'^{l} = W^l \left[ \Big(\sum_j G_{ij} \otimes F_j\Big)^l \oplus F_i^l
+        \oplus (F_i \otimes F_i)^l \right]
+
+    Eq. (8) of Anderson et al. 2019. All paths of the square have weights, as published;
+    equal ones are summed before they act, so only independent paths are computed.
+
+    Args:
+        in_channels: Channels of the node features; None: not known yet.
+        out_channels: Channels of the result.
+        lmax: Largest degree of the result.
+        lmax_in: Largest degree of the node features.
+        lmax_sh: Largest degree of the harmonics.
+        paths: ``"all"`` or ``"even"``.
+        complex: Complex (default) or real.
+    """
+
+    def __init__(
+        self,
+        in_channels: int | None,
+        out_channels: int,
+        *,
+        lmax: int,
+        lmax_in: int,
+        lmax_sh: int,
+        paths: str = "all",
+        complex: bool = True,  # noqa: A002  the field's word
+    ) -> None:
+        super().__init__()
+        self.lmax, self.lmax_in = lmax, lmax_in
+        self.in_channels = in_channels
+        self.sum_paths = _table(lmax_sh, lmax_in, lmax, paths)
+        self.square_paths = _table(lmax_in, lmax_in, lmax, paths)
+        self.folded_paths = _table(lmax_in, lmax_in, lmax, paths, folded=True)
+        dead = [l for l in range(lmax + 1) if not sum(self._counts(l))]
+        if dead:
+            msg = (
+                f"no path reaches degree {dead[0]} from lmax_in={lmax_in} and "
+                f"lmax_sh={lmax_sh}; lower lmax or raise one of them"
+            )
+            raise ConfigError(msg)
+        columns = None
+        if in_channels is not None:
+            columns = tuple(in_channels * n for n in self.blocks_per_degree)
+        self.weights = DegreeWeights(out_channels, columns, lmax, complex=complex)
+
+    @property
+    def blocks_per_degree(self) -> tuple[int, ...]:
+        """Blocks of in_channels columns in the weight matrix of every degree."""
+        return tuple(sum(self._counts(l)) for l in range(self.lmax + 1))
+
+    def _counts(self, l: int) -> tuple[int, int, int]:
+        """Blocks of the aggregate, the identity and the square."""
+        sums, squares = self.sum_paths.counts, self.square_paths.counts
+        return (
+            sums[l] if l < len(sums) else 0,
+            int(l <= self.lmax_in),
+            squares[l] if l < len(squares) else 0,
+        )
+
+    def block(self, l: int, which: int) -> Tensor:
+        """Columns of one kind (0 aggregate, 1 identity, 2 square) of degree l."""
+        channels = self.in_channels or 0
+        counts = self._counts(l)
+        start = sum(counts[:which]) * channels
+        return self.weights[l][..., start : start + counts[which] * channels]
+
+    def reset_parameters(
+        self, kind: str = "fan_in", gain: float = 1.0, avg_num_neighbors: float = 10.0
+    ) -> None:
+        """Start the weights; ``kind`` as in :class:`~torch_cormorant.CormorantConv`."""
+        for l in range(self.lmax + 1):
+            if kind == "fan_in":
+                self._init_fan_in(l, gain, avg_num_neighbors)
+            else:
+                init_vertex(self.weights[l], kind, gain)
+
+    @torch.no_grad()
+    def _init_fan_in(self, l: int, gain: float, avg_num_neighbors: float) -> None:
+        for which, share in enumerate(SHARES):
+            init_block(self.block(l, which), share * gain**2)
+        if not self._counts(l)[0]:
+            return
+        ends = [path for path in self.sum_paths.paths if path[2] == l]
+        blocks = self.block(l, 0).chunk(len(ends), dim=-1)
+        for (l1, _, _), block in zip(ends, blocks, strict=True):
+            # |Y^l1|^2 = 1 is shared by 2 l1 + 1 components; neighbours add up
+            block.mul_(((2 * l1 + 1) / avg_num_neighbors) ** 0.5)
+
+    def forward(self, aggregate: Sequence[Tensor], x: Tensor) -> Tensor:
+        """Mix to planes.
+
+        Args:
+            aggregate: Result of :func:`~torch_cormorant.ops.neighbour_sum`.
+            x: Complex (or real) features ``[N, M_in, C]`` of the receivers.
+
+        Returns:
+            Real ``[N, M, P, C_out]``.
+        """
+        squares = folded_square(x, self.folded_paths)
+        parts = []
+        for l in range(self.lmax + 1):
+            counts = self._counts(l)
+            terms = []
+            if counts[0]:
+                terms.append((aggregate[l], self.block(l, 0)))
+            if counts[1]:
+                terms.append((x[:, l * l : (l + 1) ** 2], self.block(l, 1)))
+            if counts[2]:
+                terms.append((squares[l], self._folded(l)))
+            parts.append(_mix(terms, x.shape[0], 2 * l + 1))
+        return torch.cat(parts, dim=1).unflatten(-1, (self.weights.planes, -1))
+
+    def _folded(self, l: int) -> Tensor:
+        return fold_columns(
+            self.block(l, 2),
+            self.square_paths,
+            self.folded_paths,
+            l,
+            self.in_channels or 0,
+        )
+
+    def reference(self, aggregate: Sequence[Tensor], x: Tensor) -> Tensor:
+        """The same as the formula is written: all paths, one matrix per degree.
+
+        Returns:
+            Complex (or real) ``[N, M, C_out]``.
+        """
+        squares = product(x, x, self.square_paths)
+        parts = []
+        for l in range(self.lmax + 1):
+            counts = self._counts(l)
+            columns = [aggregate[l].flatten(2)] if counts[0] else []
+            columns += [x[:, l * l : (l + 1) ** 2]] if counts[1] else []
+            columns += [squares[l].flatten(2)] if counts[2] else []
+            if not columns:
+                out = self.weights.out_channels
+                parts.append(x.new_zeros(x.shape[0], 2 * l + 1, out))
+                continue
+            weight = to_complex(self.weights[l].transpose(0, 1))
+            parts.append(torch.cat(columns, dim=-1) @ weight.t())
+        return torch.cat(parts, dim=1)
+
+
+def _table(
+    lmax1: int, lmax2: int, lmax: int, paths: str, *, folded: bool = False
+) -> PathTable:
+    return PathTable(lmax1, lmax2, min(lmax, lmax1 + lmax2), paths, folded)
+
+
+def _mix(
+    terms: list[tuple[Tensor, Tensor]], nodes: int, components: int
+) -> Tensor:
+    """Sum of real matrix products, ``[N, 2l + 1, P * C_out]``."""
+    products = []
+    for value, matrix in terms:
+        real = torch.view_as_real(value) if value.is_complex() else value
+        rows = real.reshape(nodes * components, -1)
+        products.append((rows, as_real(matrix, "interleaved")))
+    first, *others = products
+    total = first[0] @ first[1]
+    for rows, columns in others:
+        total = torch.addmm(total, rows, columns)
+    return total.view(nodes, components, -1)
