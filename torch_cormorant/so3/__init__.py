@@ -2,6 +2,49 @@
 
 from __future__ import annotations
 
+from torch_cormorant.cg.exact import MAX_DEGREE
 from torch_cormorant.so3.harmonics import spherical_harmonics
+from torch_cormorant.so3.layout import (
+    basis_matrix,
+    cat_degrees,
+    check_degree,
+    check_vector,
+    degree_index,
+    degree_slice,
+    degree_slices,
+    dim,
+    from_complex_basis,
+    lmax_of,
+    split_degrees,
+    to_complex_basis,
+)
+from torch_cormorant.so3.products import dot, norm_squared
+from torch_cormorant.so3.rotations import (
+    cube_rotations,
+    random_rotation,
+    rotation_from_axis_angle,
+)
+from torch_cormorant.so3.wigner import wigner_D
 
-__all__ = ["spherical_harmonics"]
+__all__ = [
+    "MAX_DEGREE",
+    "basis_matrix",
+    "cat_degrees",
+    "check_degree",
+    "check_vector",
+    "cube_rotations",
+    "degree_index",
+    "degree_slice",
+    "degree_slices",
+    "dim",
+    "dot",
+    "from_complex_basis",
+    "lmax_of",
+    "norm_squared",
+    "random_rotation",
+    "rotation_from_axis_angle",
+    "spherical_harmonics",
+    "split_degrees",
+    "to_complex_basis",
+    "wigner_D",
+]

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 
 import torch
 from torch import Tensor
 
+from torch_cormorant.cg.exact import MAX_DEGREE
+from torch_cormorant.cg.rounding import float_format, rounded_sqrt
 from torch_cormorant.errors import DtypeError, ShapeError
 from torch_cormorant.so3.layout import check_degree
 
 _HAND_WRITTEN_DEGREE = 3
+
+
+def _sqrt(numerator: int, denominator: int = 1) -> float:
+    """Square root of a fraction, rounded once."""
+    return rounded_sqrt(numerator, denominator, float_format(torch.float64))
+
+
+def _pole_factor(l: int, m: int) -> float:
+    r"""Value of :math:`Y_{lm} / (\rho^m \cos m\varphi)` at the pole z = 1."""
+    numerator = (2 if m else 1) * math.factorial(l + m)
+    return _sqrt(numerator, math.factorial(l - m) * (2**m * math.factorial(m)) ** 2)
+
+
+# Tables, not cached functions: torch.compile warns about the latter.
+_POLE_FACTORS = [
+    [_pole_factor(l, m) for m in range(l + 1)] for l in range(MAX_DEGREE + 1)
+]
+_SQRT_3, _SQRT_3_4, _SQRT_3_8 = _sqrt(3), _sqrt(3, 4), _sqrt(3, 8)
+_SQRT_5, _SQRT_5_8, _SQRT_45_8, _SQRT_6 = _sqrt(5), _sqrt(5, 8), _sqrt(45, 8), _sqrt(6)
 
 
 def spherical_harmonics(vec: Tensor, lmax: int, normalize: bool = True) -> Tensor:
@@ -54,7 +74,8 @@ def spherical_harmonics(vec: Tensor, lmax: int, normalize: bool = True) -> Tenso
     Note:
         Absolute error below 16 unit round-offs for every degree, float32 and
         float64. Lengths from the smallest to the largest number of the dtype are
-        fine with ``normalize=True``. float16 and bfloat16 are computed in float32.
+        fine with ``normalize=True``.
+        float16 and bfloat16 are computed in float32.
 
     Example:
         >>> spherical_harmonics(torch.tensor([[0.0, 0.0, 2.0]]), lmax=2)
@@ -67,13 +88,16 @@ def spherical_harmonics(vec: Tensor, lmax: int, normalize: bool = True) -> Tenso
     if lmax == 0:
         # The empty sum keeps the result in the autograd graph, with gradient zero.
         return vec[..., :0].sum(-1, keepdim=True) + 1.0
-    components = vec.movedim(-1, 0)
-    if not normalize:
-        return torch.stack(_solid(components, lmax), dim=-1)
-    unit, excess = _unit_vectors(components)
-    solid = torch.stack(_solid(unit, lmax), dim=-1)
-    degrees = torch.arange((lmax + 1) ** 2, device=vec.device).sqrt().floor()
-    return solid * (1.0 - 0.5 * excess.unsqueeze(-1) * degrees.to(vec.dtype))
+    # Inside, components come first: each is then one contiguous row.
+    rows = vec.reshape(-1, 3).t().contiguous()
+    if normalize:
+        unit, excess = _unit_vectors(rows)
+        degrees = torch.arange((lmax + 1) ** 2, device=vec.device).sqrt().floor()
+        correction = 1.0 - excess * (0.5 * degrees.to(vec.dtype)).unsqueeze(1)
+        harmonics = torch.stack(_solid(unit, lmax)) * correction
+    else:
+        harmonics = torch.stack(_solid(rows, lmax))
+    return harmonics.t().contiguous().reshape(*vec.shape[:-1], (lmax + 1) ** 2)
 
 
 def _check_vectors(vec: Tensor) -> None:
@@ -87,8 +111,8 @@ def _check_vectors(vec: Tensor) -> None:
         raise ShapeError(f"vec must have shape [..., 3], got {tuple(vec.shape)}")
 
 
-def _unit_vectors(components: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit vectors ``[3, ...]``, zero with zero derivatives at zero, and their excess.
+def _unit_vectors(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors ``[3, E]``, zero with zero derivatives at zero, and their excess.
 
     The vector is first divided by a power of two near its largest component, which
     is exact and keeps the squares in range. The unit vector does not depend on that
@@ -99,12 +123,12 @@ def _unit_vectors(components: Tensor) -> tuple[Tensor, Tensor]:
         lengths, minus one.
     """
     with torch.no_grad():
-        largest = components.abs().amax(0)
+        largest = rows.abs().amax(0)
         mantissa, _ = torch.frexp(largest)
         is_zero = largest == 0
         # Dividing by infinity gives zero for the value and for every derivative.
         scale = (largest / (2.0 * mantissa)).masked_fill(is_zero, math.inf)
-    scaled = components.contiguous() / scale
+    scaled = rows / scale
     unit = scaled / ((scaled * scaled).sum(0) + is_zero).sqrt()
     with torch.no_grad():
         excess = _squared_length_minus_one(unit)
@@ -124,9 +148,9 @@ def _squared_length_minus_one(unit: Tensor) -> Tensor:
     return ((head * head).sum(0) - 1.0) + tail.sum(0)
 
 
-def _solid(components: Tensor, lmax: int) -> list[Tensor]:
-    """Solid harmonics of vectors ``[3, ...]``, one tensor per component."""
-    x, y, z = components.unbind(0)
+def _solid(rows: Tensor, lmax: int) -> list[Tensor]:
+    """Solid harmonics of vectors ``[3, E]``, one tensor per component."""
+    x, y, z = rows.unbind(0)
     if lmax <= _HAND_WRITTEN_DEGREE:
         return _low_degrees(x, y, z, lmax)
     return _by_recursion(x, y, z, lmax)
@@ -139,72 +163,58 @@ def _low_degrees(x: Tensor, y: Tensor, z: Tensor, lmax: int) -> list[Tensor]:
         return components
     xx, yy, zz = x * x, y * y, z * z
     rho = xx + yy
-    root3z = _sqrt(3, 1) * z
-    xy = _sqrt(3, 1) * (x * y)
-    xx_yy = _sqrt(3, 4) * (xx - yy)
+    root3z = _SQRT_3 * z
+    xy = _SQRT_3 * (x * y)
+    xx_yy = _SQRT_3_4 * (xx - yy)
     components += [xy, y * root3z, torch.sub(zz, rho, alpha=0.5), x * root3z, xx_yy]
     if lmax == 2:
         return components
-    root5z = _sqrt(5, 1) * z
-    edge = torch.sub(_sqrt(6, 1) * zz, rho, alpha=_sqrt(3, 8))
-    return components + [
-        y * torch.sub(_sqrt(45, 8) * xx, yy, alpha=_sqrt(5, 8)),
+    root5z = _SQRT_5 * z
+    edge = torch.sub(_SQRT_6 * zz, rho, alpha=_SQRT_3_8)
+    components += [
+        y * torch.sub(_SQRT_45_8 * xx, yy, alpha=_SQRT_5_8),
         xy * root5z,
         y * edge,
         z * torch.sub(zz, rho, alpha=1.5),
         x * edge,
         xx_yy * root5z,
-        x * torch.sub(_sqrt(5, 8) * xx, yy, alpha=_sqrt(45, 8)),
+        x * torch.sub(_SQRT_5_8 * xx, yy, alpha=_SQRT_45_8),
     ]
+    return components
 
 
 def _by_recursion(x: Tensor, y: Tensor, z: Tensor, lmax: int) -> list[Tensor]:
     """Components of any degree by recursion over l for each m."""
     rho = x * x + y * y
-    components: list[Tensor] = [x] * (lmax + 1) ** 2
-    cosine, sine = torch.ones_like(x), torch.zeros_like(x)
-    for m in range(lmax + 1):
-        if m:
-            cosine, sine = x * cosine - y * sine, x * sine + y * cosine
+    components: list[Tensor] = [z] * (lmax + 1) ** 2
+    for l, legendre in enumerate(_legendre(z, rho, 0, lmax)):
+        components[l * l + l] = legendre
+    cosine, sine = x, y
+    for m in range(1, lmax + 1):
         for l, legendre in enumerate(_legendre(z, rho, m, lmax), start=m):
-            factor = _pole_factor(l, m)
-            if m:
-                legendre = factor * legendre
-                components[l * l + l - m] = legendre * sine
-                components[l * l + l + m] = legendre * cosine
-            else:
-                components[l * l + l] = legendre
+            scaled = _POLE_FACTORS[l][m] * legendre
+            components[l * l + l - m] = scaled * sine
+            components[l * l + l + m] = scaled * cosine
+        cosine, sine = x * cosine - y * sine, x * sine + y * cosine
     return components
 
 
 def _legendre(z: Tensor, rho: Tensor, m: int, lmax: int) -> list[Tensor]:
     r"""Homogeneous associated Legendre functions of order m, degrees m..lmax.
 
-    Scaled to one at the pole, without the factor :math:`\rho^m`. With
-    :math:`d_l = p_l - z\,p_{l-1}` the usual recursion becomes
+    Scaled to one at the pole, without the factor :math:`\rho^m`; the argument ``rho``
+    is :math:`\rho^2 = x^2 + y^2`. With :math:`d_l = p_l - z\,p_{l-1}` the usual
+    recursion becomes
 
     .. math::
         (l + m)\,d_l = (l - m - 1)\,(z\,d_{l-1} - \rho^2\,p_{l-2}),
 
     which holds no difference of large numbers, neither at the poles nor elsewhere.
     """
-    values = [torch.ones_like(z), z]
-    difference = torch.zeros_like(z)
-    for l in range(m + 2, lmax + 1):
+    difference = rho * (-0.5 / (m + 1))
+    values = [torch.ones_like(z), z, z * z + difference]
+    for l in range(m + 3, lmax + 1):
         ratio = (l - m - 1) / (l + m)
         difference = ratio * (z * difference - rho * values[-2])
         values.append(difference + z * values[-1])
     return values[: lmax + 1 - m]
-
-
-def _pole_factor(l: int, m: int) -> float:
-    r"""Value of :math:`Y_{lm} / (\rho^m \cos m\varphi)` at the pole z = 1."""
-    numerator = (2 if m else 1) * math.factorial(l + m)
-    return _sqrt(numerator, math.factorial(l - m) * (2**m * math.factorial(m)) ** 2)
-
-
-def _sqrt(numerator: int, denominator: int) -> float:
-    """Square root of a fraction, rounded once."""
-    digits = 2**200
-    root = math.isqrt(numerator * digits**2 // denominator)
-    return float(Fraction(root, digits))

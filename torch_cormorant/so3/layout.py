@@ -14,10 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from torch_cormorant.cg.exact import MAX_DEGREE
 from torch_cormorant.errors import DegreeError, DtypeError, ShapeError
-
-MAX_DEGREE = 8
-"""Largest degree of the shipped tables and of the harmonics."""
 
 
 def check_degree(l: int, name: str = "lmax") -> int:
