@@ -1,0 +1,161 @@
+r"""First features: one-hot elements times powers of the charge, then an input layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.utils import scatter
+
+from torch_cormorant.errors import SpeciesError
+from torch_cormorant.nn.cutoff import SoftCutoff
+from torch_cormorant.nn.radial import PowerTrig
+from torch_cormorant.nn.readout import two_layers
+from torch_cormorant.ops import EdgeGeometry
+
+MPNN_BASIS = (3, 3)
+"""Basis of the input layer's radial filter, whatever the model's."""
+
+
+class AtomFeatures(nn.Module):
+    r"""``[Z_i = species_s] (Z_i / Z_max)^p`` for all species s and p = 0..charge_power.
+
+    Args:
+        species: Atomic numbers that the model knows.
+        charge_power: Largest power. Default 2.
+        charge_scale: Z_max. Default: the largest of ``species``.
+
+    Shapes:
+        ``z`` ``[N]`` to ``[N, len(species) * (charge_power + 1)]``.
+
+    Raises:
+        SpeciesError: If an atomic number is not among the species.
+    """
+
+    species: Tensor
+
+    def __init__(
+        self,
+        species: Sequence[int],
+        charge_power: int = 2,
+        charge_scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        known = sorted({int(s) for s in species})
+        if not known or known[0] < 1 or len(known) != len(species):
+            msg = f"species must be different atomic numbers >= 1, got {list(species)}"
+            raise SpeciesError(msg)
+        self.register_buffer("species", torch.tensor(known), persistent=False)
+        self.known = tuple(known)
+        self.charge_power = charge_power
+        self.charge_scale = float(known[-1] if charge_scale is None else charge_scale)
+        self.out_features = len(known) * (charge_power + 1)
+
+    def check(self, z: Tensor) -> None:
+        """Refuse elements that the model was not made for."""
+        found = torch.isin(z, self.species)
+        if not bool(found.all()):
+            atom = int((~found).nonzero()[0])
+            msg = (
+                f"z holds atomic number {int(z[atom])} (atom {atom}), but the model "
+                f"knows {list(self.known)}; make it with species= that include it"
+            )
+            raise SpeciesError(msg)
+
+    def forward(self, z: Tensor, dtype: torch.dtype) -> Tensor:
+        """Features in the given dtype."""
+        one_hot = (z.unsqueeze(-1) == self.species).to(dtype)
+        power = torch.arange(self.charge_power + 1, device=z.device, dtype=dtype)
+        charge = (z.to(dtype) / self.charge_scale).unsqueeze(-1) ** power
+        return (one_hot.unsqueeze(-1) * charge.unsqueeze(1)).flatten(1)
+
+    def extra_repr(self) -> str:
+        """Species and sizes."""
+        return f"species={list(self.known)}, out_features={self.out_features}"
+
+
+class LinearInput(nn.Module):
+    """One linear map of the atom features: the published MD17 input."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+
+    def forward(self, h: Tensor, geometry: EdgeGeometry) -> Tensor:
+        """``[N, inputs]`` to ``[N, outputs]``; the geometry is not read."""
+        del geometry
+        result: Tensor = self.linear(h)
+        return result
+
+
+class MPNNInput(nn.Module):
+    r"""Message passing with learned radial filters: the published QM9 input.
+
+    .. math::
+        w_{ij} = (B \rho(r_{ij}) + b) \, [r_{ij} < r_{hard}] \,
+        \sigma((1.73 - r_{ij}) / 0.2), \qquad
+        h_i' = \mathrm{MLP}\Big[\sum_j w_{ij} h_j \oplus h_i\Big]
+
+    Args:
+        inputs: Number of atom features.
+        outputs: Number of features that leave the last layer.
+        num_layers: Default 1.
+        hidden: Width of the MLP. Default 256.
+        inner: Width between layers. Default: ``outputs / 2`` or ``inputs``, the larger.
+        hard_radius: r_hard in Angstrom. Default 1.73.
+        soft_radius: Fixed radius of the sigmoid. Default 1.73.
+        soft_width: Fixed width of the sigmoid. Default 0.2.
+        act: Activation. Default ``"leaky_relu"``.
+
+    Note:
+        Self edges belong to the sum: an atom sends itself ``b * h_i``.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        num_layers: int = 1,
+        hidden: int = 256,
+        inner: int | None = None,
+        hard_radius: float = 1.73,
+        soft_radius: float = 1.73,
+        soft_width: float = 0.2,
+        act: str = "leaky_relu",
+    ) -> None:
+        super().__init__()
+        width = max(outputs // 2, inputs) if inner is None else inner
+        sizes = [inputs, *[width] * (num_layers - 1), outputs]
+        self.hard_radius = hard_radius
+        self.mask = SoftCutoff(
+            1,
+            ("soft", "hard"),
+            soft_radius=soft_radius,
+            soft_width=soft_width,
+            hard_radius=hard_radius,
+        )
+        radials = [PowerTrig(MPNN_BASIS, complex=False) for _ in range(num_layers)]
+        self.radials = nn.ModuleList(radials)
+        self.filters = nn.ModuleList(
+            nn.Linear(radial.out_channels, size)
+            for radial, size in zip(radials, sizes, strict=False)
+        )
+        self.mlps = nn.ModuleList(
+            two_layers(2 * a, hidden, b, act)
+            for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+
+    def forward(self, h: Tensor, geometry: EdgeGeometry) -> Tensor:
+        """``[N, inputs]`` to ``[N, outputs]``."""
+        near = (geometry.edge_length < self.hard_radius).nonzero().squeeze(-1)
+        source, target = geometry.edge_index[:, near]
+        length = geometry.edge_length[near]
+        mask = self.mask(length)
+        layers = zip(self.radials, self.filters, self.mlps, strict=True)
+        for radial, filters, mlp in layers:
+            messages = filters(radial(length)) * mask * h[source]
+            total = scatter(messages, target, dim=0, dim_size=h.shape[0], reduce="sum")
+            h = mlp(torch.cat([total, h], dim=-1))
+        return h

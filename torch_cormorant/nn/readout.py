@@ -1,0 +1,175 @@
+r"""From SO3-vectors to invariants, and from invariants to one row per molecule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.utils import scatter
+
+from torch_cormorant.errors import ConfigError, ShapeError
+from torch_cormorant.so3.layout import check_degree
+
+ACTIVATIONS = ("leaky_relu", "relu", "silu")
+
+
+def activation(name: str) -> nn.Module:
+    """An activation by name; ``"leaky_relu"`` has the published slope 0.01."""
+    made = {"leaky_relu": nn.LeakyReLU(0.01), "relu": nn.ReLU(), "silu": nn.SiLU()}
+    if name not in made:
+        msg = f"activation must be one of {ACTIVATIONS}, got {name!r}"
+        raise ConfigError(msg)
+    return made[name]
+
+
+def scalars(levels: Sequence[Tensor]) -> Tensor:
+    r"""All invariants of a list of levels, as one real vector for each atom.
+
+    Section 4.4 of the paper's supplement as the published code computes it: the complex
+    l = 0 channels of all levels, then for l = 0, 1, ... and every channel
+    :math:`\mathrm{Re} \sum_m F_m F_m` and :math:`\sum_m |F_m|^2`.
+
+    Args:
+        levels: Tensors ``[N, M_s, P, C_s]``.
+
+    Returns:
+        ``[N, 2 (sum of l = 0 channels + sum of all channels)]`` for P = 2. For P = 1
+        the l = 0 channels and the squared norms.
+    """
+    planes = levels[0].shape[2]
+    first = [level[:, 0].transpose(1, 2).flatten(1) for level in levels]
+    rest = []
+    lmax = max(round(level.shape[1] ** 0.5) - 1 for level in levels)
+    for l in range(lmax + 1):
+        for level in levels:
+            part = level[:, l * l : (l + 1) ** 2]
+            if part.shape[1] == 0:
+                continue
+            squares = part.square().sum(1)
+            if planes == 1:
+                rest.append(squares[:, 0])
+                continue
+            real, imag = squares.unbind(1)
+            rest.append(torch.stack([real - imag, real + imag], dim=-1).flatten(1))
+    return torch.cat(first + rest, dim=-1)
+
+
+def num_scalars(channels: Sequence[int], lmax: Sequence[int], planes: int) -> int:
+    """Length of the vector that :func:`scalars` returns."""
+    zero = sum(channels)
+    every = sum(c * (l + 1) for c, l in zip(channels, lmax, strict=True))
+    return planes * (zero + every)
+
+
+class Invariants(nn.Module):
+    r"""Rotation-invariant scalars of an SO3-vector, for any ordinary PyG layer.
+
+    The l = 0 components, and for every degree and channel the bilinear
+    :math:`\mathrm{Re} \sum_m F_m F_m` and the norm :math:`\sum_m |F_m|^2`
+    (section 4.4 of the supplement of Anderson et al. 2019).
+
+    Args:
+        channels: Channels C.
+        lmax: Largest degree.
+        complex: P = 2 planes (default) or 1.
+
+    Shapes:
+        ``[N, M, P, C]`` to ``[N, out_channels]``, ``out_channels = 2 C (lmax + 2)`` for
+        P = 2 and ``C (lmax + 2)`` for P = 1.
+
+    Raises:
+        ShapeError: If the input has another shape.
+
+    Example:
+        >>> import torch
+        >>> invariants = Invariants(channels=4, lmax=2)
+        >>> invariants.out_channels, tuple(invariants(torch.randn(5, 9, 2, 4)).shape)
+        (32, (5, 32))
+    """
+
+    def __init__(self, channels: int, lmax: int, *, complex: bool = True) -> None:  # noqa: A002
+        super().__init__()
+        self.channels, self.lmax = channels, check_degree(lmax, "lmax")
+        self.planes = 2 if complex else 1
+        self.out_channels = num_scalars([channels], [lmax], self.planes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shapes as above."""
+        expected = ((self.lmax + 1) ** 2, self.planes, self.channels)
+        if x.ndim != 4 or tuple(x.shape[1:]) != expected:
+            msg = f"x must have shape [N, {', '.join(map(str, expected))}], got {tuple(x.shape)}"
+            raise ShapeError(msg)
+        return scalars([x])
+
+    def extra_repr(self) -> str:
+        """Sizes."""
+        return f"{self.channels}, lmax={self.lmax}, out_channels={self.out_channels}"
+
+
+def two_layers(inputs: int, hidden: int, outputs: int, act: str) -> nn.Sequential:
+    """Linear, activation, linear."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), activation(act), nn.Linear(hidden, outputs)
+    )
+
+
+class MLPReadout(nn.Module):
+    """Per-atom MLP, sum over the molecule, MLP: the published QM9 readout.
+
+    Args:
+        inputs: Number of invariants per atom.
+        num_targets: Number of outputs. Default 1.
+        hidden: Width of the hidden layers. Default 256.
+        middle: Width between the two MLPs. Default 64.
+        act: Activation. Default ``"leaky_relu"``.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        num_targets: int = 1,
+        *,
+        hidden: int = 256,
+        middle: int = 64,
+        act: str = "leaky_relu",
+    ) -> None:
+        super().__init__()
+        self.mlp1 = two_layers(inputs, hidden, middle, act)
+        self.mlp2 = two_layers(middle, hidden, num_targets, act)
+
+    def forward(self, values: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+        """``[N, inputs]`` to ``[num_graphs, num_targets]``."""
+        atoms = self.mlp1(values)
+        total = scatter(atoms, batch, dim=0, dim_size=num_graphs, reduce="sum")
+        result: Tensor = self.mlp2(total)
+        return result
+
+
+class LinearReadout(nn.Module):
+    """Sum over the molecule, then one linear map: the published MD17 readout."""
+
+    def __init__(self, inputs: int, num_targets: int = 1) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, num_targets)
+
+    def forward(self, values: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+        """``[N, inputs]`` to ``[num_graphs, num_targets]``."""
+        total = scatter(values, batch, dim=0, dim_size=num_graphs, reduce="sum")
+        result: Tensor = self.linear(total)
+        return result
+
+
+class AtomwiseReadout(nn.Module):
+    """Per-atom MLP, then the sum over the molecule: additive over far fragments."""
+
+    def __init__(
+        self, inputs: int, num_targets: int = 1, *, hidden: int = 256, act: str = "silu"
+    ) -> None:
+        super().__init__()
+        self.mlp = two_layers(inputs, hidden, num_targets, act)
+
+    def forward(self, values: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+        """``[N, inputs]`` to ``[num_graphs, num_targets]``."""
+        atoms = self.mlp(values)
+        return scatter(atoms, batch, dim=0, dim_size=num_graphs, reduce="sum")
