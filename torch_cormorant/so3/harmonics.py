@@ -63,7 +63,7 @@ def spherical_harmonics(vec: Tensor, lmax: int, normalize: bool = True) -> Tenso
 
     Returns:
         The harmonics, in the dtype of ``vec``. NaN and infinity are not looked for
-        here (graphs are validated where they are built): they give NaN for
+        here (graphs are validated where they are built): such a vector gives NaN for
         ``l >= 1``.
 
     Raises:
