@@ -80,7 +80,7 @@ def split_indices(
         [237, 42, 31]
     """
     total = sum(PUBLISHED_SIZES)
-    shares = [max(1, count * size // total) for size in PUBLISHED_SIZES]
+    shares = [max(1, round(count * size / total)) for size in PUBLISHED_SIZES]
     valid = shares[1] if valid is None else valid
     test = shares[2] if test is None else test
     if train is None:

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+
+from torch_cormorant.data import MINI_TARGETS, QM9_TARGETS, find_target
+from torch_cormorant.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("mu", "mu"),
+        ("HOMO", "homo"),
+        ("r2", "r2"),
+        ("R2", "r2"),
+        ("ZPVE", "zpve"),
+        ("u0", "U0"),
+        ("U", "U"),
+        ("u298", "U"),
+        ("H298", "H"),
+        ("g", "G"),
+        ("cv", "Cv"),
+        ("u0_atom", "U0_atom"),
+        ("u298_atom", "U_atom"),
+        ("A", "A"),
+        ("c", "C"),
+    ],
+)
+def test_names_of_pyg_and_of_the_paper_are_found(given: str, expected: str) -> None:
+    assert find_target(given, QM9_TARGETS).name == expected
+
+
+def test_no_two_properties_share_a_name() -> None:
+    for table in (QM9_TARGETS, MINI_TARGETS):
+        owners: dict[str, set[str]] = {}
+        for target in table.values():
+            for name in (target.name, *target.aliases):
+                owners.setdefault(name.lower(), set()).add(target.name)
+        assert all(len(owner) == 1 for owner in owners.values())
+
+
+def test_order_is_that_of_pyg() -> None:
+    expected = "mu alpha homo lumo gap r2 zpve U0 U H G Cv U0_atom U_atom H_atom G_atom"
+    assert " ".join(QM9_TARGETS) == expected + " A B C"
+
+
+def test_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(DataError, match=r"'hommo'; did you mean 'homo'\?"):
+        find_target("hommo", QM9_TARGETS)
+    with pytest.raises(DataError, match=r"no property 'xyzzy' \(there are mu, alpha"):
+        find_target("xyzzy", QM9_TARGETS)
+
+
+def test_published_errors_are_those_of_table_1() -> None:
+    published = {
+        "alpha": (0.085, "bohr^3"),
+        "gap": (61, "meV"),
+        "homo": (34, "meV"),
+        "lumo": (38, "meV"),
+        "mu": (0.038, "Debye"),
+        "Cv": (0.026, "cal/(mol K)"),
+        "G": (20, "meV"),
+        "H": (21, "meV"),
+        "r2": (0.961, "bohr^2"),
+        "U": (21, "meV"),
+        "U0": (22, "meV"),
+        "zpve": (2.027, "meV"),
+    }
+    for name, (error, unit) in published.items():
+        target = QM9_TARGETS[name]
+        assert (target.paper_mae, target.shown_unit) == (error, unit)
+    assert all(target.paper_mae is None for target in MINI_TARGETS.values())
+
+
+def test_errors_are_shown_in_the_unit_of_display() -> None:
+    assert QM9_TARGETS["gap"].shown(0.061) == "61 meV"
+    assert QM9_TARGETS["mu"].shown(0.5) == "0.5 Debye"
