@@ -19,7 +19,7 @@ from torch_cormorant.errors import (
 __all__ = ["check_batch", "check_cutoff", "check_positions"]
 
 
-def check_positions(pos: Tensor, name: str = "pos") -> None:
+def check_positions(pos: object, name: str = "pos") -> None:
     """Refuse anything but finite ``float32`` or ``float64`` points ``[N, 3]``.
 
     Args:
@@ -62,7 +62,7 @@ def check_positions(pos: Tensor, name: str = "pos") -> None:
         raise NonFiniteError(message)
 
 
-def check_cutoff(cutoff: float, dtype: torch.dtype) -> float:
+def check_cutoff(cutoff: object, dtype: torch.dtype) -> float:
     """Refuse anything but a positive, finite cutoff and round it to ``dtype``.
 
     Args:
@@ -87,8 +87,7 @@ def check_cutoff(cutoff: float, dtype: torch.dtype) -> float:
             f"({cutoff!r})"
         )
         raise DtypeError(message)
-    limit = torch.finfo(dtype).max
-    if not 0.0 < float(cutoff) <= limit:
+    if not 0.0 < float(cutoff) < math.inf:
         message = (
             f"cutoff must be a positive, finite number in Angstrom, got {cutoff}; "
             "for every pair of a molecule use all_pairs()"
@@ -102,7 +101,7 @@ def check_cutoff(cutoff: float, dtype: torch.dtype) -> float:
 
 
 def check_batch(
-    batch: Tensor,
+    batch: object,
     num_nodes: int | None = None,
     device: torch.device | None = None,
 ) -> None:

@@ -27,9 +27,9 @@ def within_cutoff(vec_from: Tensor, vec_to: Tensor, cutoff: float) -> Tensor:
     .. math:: r = \sqrt{(d_x^2 + d_y^2) + d_z^2} < r_c, \quad d = r_i - r_j
 
     in the type of the positions, every operation rounded on its own, from left to
-    right, the cutoff rounded to the same type. The root matters: rounding maps two
-    neighbouring distances to the same square, so ``r^2 < r_c^2`` would lose pairs one
-    unit in the last place below the cutoff. ``r`` is the same for (i, j) and (j, i).
+    right, the cutoff rounded to the same type. The root matters: several squares round
+    to one root, so ``r^2 < r_c^2`` would keep pairs whose length, as everything after
+    the search computes it, equals the cutoff. ``r`` is the same for (i, j) and (j, i).
 
     Args:
         vec_from: First points, one row per axis, in Angstrom.

@@ -8,6 +8,8 @@ every pair that it returns.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,8 @@ def _query_radius(cutoff: float, dtype: torch.dtype) -> float:
 
     Its square must not underflow either: atoms at the same place are pairs.
     """
-    return max(cutoff * (1 + MARGIN), 2 * torch.finfo(dtype).tiny ** 0.5)
+    smallest = float(torch.finfo(dtype).tiny)
+    return max(cutoff * (1 + MARGIN), 2 * math.sqrt(smallest))
 
 
 def _limit(pos: Tensor, radius: float, batch: Tensor | None) -> int:

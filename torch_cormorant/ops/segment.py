@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from torch_cormorant.backends import (
-    SEGMENT_SUM,
-    choose_backend,
-    find_extension,
-    load_extension,
-)
+from torch_cormorant.backends import SEGMENT_SUM, choose_backend, load_extension
 from torch_cormorant.errors import DeviceError, DtypeError, EdgeIndexError, ShapeError
 
 __all__ = ["scatter_sum", "segment_sum"]
+
+# torch does not declare that a context takes attributes.
+Context: TypeAlias = Any
 
 
 def _segment_index(ptr: Tensor, num_rows: int) -> Tensor:
@@ -42,18 +40,19 @@ class _SegmentSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, src: Tensor, ptr: Tensor, use_torch_scatter: bool) -> Tensor:
+    def forward(
+        ctx: Context, src: Tensor, ptr: Tensor, use_torch_scatter: bool
+    ) -> Tensor:
         ctx.save_for_backward(ptr)
         ctx.num_rows = src.shape[0]
         ctx.use_torch_scatter = use_torch_scatter
         return _forward(src, ptr, use_torch_scatter)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Context, *grads: Tensor) -> tuple[Tensor, None, None]:
         (ptr,) = ctx.saved_tensors
-        spread = _SegmentRepeat.apply(
-            grads[0], ptr, ctx.num_rows, ctx.use_torch_scatter
-        )
+        args = (grads[0], ptr, ctx.num_rows, ctx.use_torch_scatter)
+        spread = _SegmentRepeat.apply(*args)  # type: ignore[no-untyped-call]
         return spread, None, None
 
 
@@ -62,16 +61,21 @@ class _SegmentRepeat(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, values: Tensor, ptr: Tensor, num_rows: int, use_torch_scatter: bool
+        ctx: Context,
+        values: Tensor,
+        ptr: Tensor,
+        num_rows: int,
+        use_torch_scatter: bool,
     ) -> Tensor:
         ctx.save_for_backward(ptr)
         ctx.use_torch_scatter = use_torch_scatter
         return values.index_select(0, _segment_index(ptr, num_rows))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Context, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (ptr,) = ctx.saved_tensors
-        summed = _SegmentSum.apply(grads[0], ptr, ctx.use_torch_scatter)
+        args = (grads[0], ptr, ctx.use_torch_scatter)
+        summed = _SegmentSum.apply(*args)  # type: ignore[no-untyped-call]
         return summed, None, None, None
 
 
@@ -120,7 +124,8 @@ def segment_sum(
         src: Rows, sorted by segment.
         ptr: First row of each segment, and the number of rows at the end.
         backend: ``"torch"``, ``"torch_scatter"`` (the extension) or ``"auto"``
-            (default): the extension when it is installed.
+            (default): ``"torch"``, on a CPU about as fast for narrow rows and several
+            times faster for wide ones.
         validate: Check the values of ``ptr``, which waits for the device. Default
             True; pass False for a pointer that has been checked.
 
@@ -146,18 +151,16 @@ def segment_sum(
     _check_source(src, ptr, "ptr")
     if validate:
         _check_pointer(ptr, src.shape[0])
-    name = choose_backend(SEGMENT_SUM, backend)
-    if name == "auto":
-        broken = find_extension("torch_scatter").problem
-        name = "torch" if broken else "torch_scatter"
-    if name == "torch_scatter":
+    use_torch_scatter = choose_backend(SEGMENT_SUM, backend) == "torch_scatter"
+    if use_torch_scatter:
         load_extension("torch_scatter")
     num_segments = ptr.shape[0] - 1
-    if src.numel() == 0 or (name == "torch" and not src.is_cuda):
+    if src.numel() == 0 or not (use_torch_scatter or src.is_cuda):
         # On the CPU, adding row by row in order is faster than segment_reduce.
         index = _segment_index(ptr, src.shape[0])
         return src.new_zeros(num_segments, *src.shape[1:]).index_add(0, index, src)
-    summed: Tensor = _SegmentSum.apply(src, ptr, name == "torch_scatter")
+    args = (src, ptr, use_torch_scatter)
+    summed: Tensor = _SegmentSum.apply(*args)  # type: ignore[no-untyped-call]
     return summed
 
 
