@@ -9,8 +9,6 @@ import torch
 from torch_cormorant.data import HARTREE_TO_EV, QM9_TARGETS, QM9Arrays
 from torch_cormorant.errors import DataError
 
-SHARED = Path(__file__).parents[2] / "../shared/data/qm9/qm9_labelled.npz"
-HERE = pytest.mark.skipif(not SHARED.exists(), reason="development data are not here")
 COLUMNS = [target.column for target in QM9_TARGETS.values()]
 UNITS = [target.file_unit for target in QM9_TARGETS.values()]
 
@@ -58,9 +56,8 @@ def test_all_targets_come_in_the_order_of_pyg(
     dataset = QM9Arrays(path)
     assert [target.name for target in dataset.targets] == list(QM9_TARGETS)
     for column, name in enumerate(QM9_TARGETS):
-        assert torch.equal(
-            QM9Arrays(path, name).values[:, 0], dataset.values[:, column]
-        )
+        alone = QM9Arrays(path, name).values[:, 0]
+        assert torch.equal(alone, dataset.values[:, column])
     assert dataset[1].idx.item() == 17
     assert dataset[1].y.shape == (1, 19)
     assert dataset.is_qm9
@@ -101,9 +98,8 @@ def test_element_without_reference_is_named(
         QM9Arrays(path, "H")
 
 
-@HERE
-def test_water_of_the_real_file_has_its_published_values() -> None:
-    dataset = QM9Arrays(SHARED)
+def test_water_of_the_real_file_has_its_published_values(shared: Path) -> None:
+    dataset = QM9Arrays(shared / "data/qm9/qm9_labelled.npz")
     water = dataset[0]
     assert (water.idx.item(), water.smiles) == (3, "O")
     found = dict(zip(QM9_TARGETS, water.y[0].tolist(), strict=True))
@@ -115,9 +111,10 @@ def test_water_of_the_real_file_has_its_published_values() -> None:
     assert found["Cv"] == pytest.approx(6.002 - 3 * 2.981, abs=1e-12)
 
 
-@HERE
-def test_references_agree_with_the_published_atomisation_energies() -> None:
-    dataset = QM9Arrays(SHARED)
+def test_references_agree_with_the_published_atomisation_energies(
+    shared: Path,
+) -> None:
+    dataset = QM9Arrays(shared / "data/qm9/qm9_labelled.npz")
     names = list(QM9_TARGETS)
     for total in ("U0", "U", "H", "G"):
         ours = dataset.values[:, names.index(total)]

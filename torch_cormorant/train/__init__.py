@@ -34,9 +34,11 @@ from torch_cormorant.train.record import (  # noqa: E402
     results_table,
     versions,
 )
+from torch_cormorant.train.report import Comparison, compare  # noqa: E402
 
 __all__ = [
     "AtomicCheckpointIO",
+    "Comparison",
     "EpochLog",
     "EpochRow",
     "EpochSampler",
@@ -44,6 +46,7 @@ __all__ = [
     "PropertyRegression",
     "RunFolder",
     "best_and_last",
+    "compare",
     "hardware",
     "plot_learning_curve",
     "plot_parity",

@@ -1,0 +1,240 @@
+"""Train Cormorant on a molecular property, with Lightning for the loop.
+
+    python examples/qm9.py                                     # small embedded set
+    python examples/qm9.py --target homo --epochs 100
+    python examples/qm9.py --npz qm9.npz --target alpha --train-size 5000
+    python examples/qm9.py --out runs/alpha --resume           # go on after a stop
+
+Writes checkpoints, results.json, learning_curve.png and parity.png to --out.
+Copy this file and change it: everything it calls is public.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import TQDMProgressBar
+
+from torch_cormorant import Cormorant, CormorantQM9, train
+from torch_cormorant.data import (
+    MiniQM9,
+    MoleculeDataset,
+    QM9Arrays,
+    Split,
+    split_indices,
+)
+from torch_cormorant.errors import CormorantError
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with exit code 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def positive_int(text: str) -> int:
+    """An integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    data = parser.add_argument_group("data")
+    data.add_argument("--npz", type=Path, help="QM9 arrays; default: the embedded set")
+    data.add_argument("--target", help="property; default lumo (QM9: U0)")
+    data.add_argument("--train-size", type=positive_int, help="training molecules")
+    data.add_argument("--valid-size", type=positive_int, help="validation molecules")
+    data.add_argument("--test-size", type=positive_int, help="test molecules")
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--model",
+        choices=("published", "recipe"),
+        default="published",
+        help="published: the paper's network, 299,808 parameters (default)\n"
+        "recipe: even paths, normalised levels, Bessel radial functions",
+    )
+    model.add_argument("--cutoff", type=float, help="Angstrom; published: all pairs")
+    model.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
+    loop = parser.add_argument_group("training")
+    loop.add_argument("--epochs", type=positive_int, help="default 40 (QM9: 100)")
+    loop.add_argument("--batch-size", type=positive_int, default=25)
+    loop.add_argument("--lr", type=float, default=5e-4)
+    loop.add_argument("--schedule", choices=("constant", "cosine"), default="cosine")
+    loop.add_argument("--warmup", type=int, default=0, help="steps")
+    loop.add_argument("--clip", type=float, help="largest norm of the gradient")
+    loop.add_argument("--seed", type=int, default=0)
+    loop.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    loop.add_argument("--threads", type=positive_int, help="CPU threads")
+    out = parser.add_argument_group("output")
+    out.add_argument("--out", type=Path, help="folder; default runs/<data>-<target>-#")
+    out.add_argument(
+        "--resume", action="store_true", help="go on with --out"
+    )
+    out.add_argument(
+        "--overwrite", action="store_true", help="replace --out"
+    )
+    args = parser.parse_args(argv)
+    if args.resume and (args.overwrite or args.out is None):
+        parser.error("--resume needs --out and excludes --overwrite")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: this PyTorch sees no CUDA device")
+    args.target = args.target or ("U0" if args.npz else "lumo")
+    args.epochs = args.epochs or (100 if args.npz else 40)
+    return args
+
+
+def make_model(args: argparse.Namespace) -> torch.nn.Module:
+    """The network of the paper, or our recipe; both end in one number."""
+    species = (1, 6, 7, 8, 9)
+    if args.model == "published":
+        return CormorantQM9(species=species, cutoff=args.cutoff)
+    return Cormorant(
+        species=species,
+        cutoff=5.0 if args.cutoff is None else args.cutoff,
+        channels=16,
+        lmax=3,
+        num_levels=4,
+        paths="even",
+        norm="norm",
+        radial="bessel",
+    )
+
+
+def settings(
+    args: argparse.Namespace, data: MoleculeDataset, split: Split
+) -> dict[str, object]:
+    """What must be the same when a run is resumed."""
+    names = ("model", "cutoff", "dtype", "batch_size", "lr", "schedule", "warmup")
+    return {
+        "target": data.target.name,
+        "data_sha256": data.digest,
+        "split_sha256": split.digest,
+        **{name: getattr(args, name) for name in (*names, "clip", "seed")},
+    }
+
+
+def on_gpu(args: argparse.Namespace) -> bool:
+    """Whether to train on a CUDA device."""
+    return args.device != "cpu" and torch.cuda.is_available()
+
+
+def run(args: argparse.Namespace) -> None:
+    """Load, train, test, record."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    seed_everything(args.seed, verbose=False)
+
+    data = QM9Arrays(args.npz, args.target) if args.npz else MiniQM9(args.target)
+    split = split_indices(
+        len(data), args.train_size, args.valid_size, args.test_size, args.seed
+    )
+    loaders = train.MoleculeDataModule(data, split, args.batch_size, args.seed)
+    module = train.PropertyRegression(
+        make_model(args).to(DTYPES[args.dtype]),
+        loaders.mean,
+        loaders.std,
+        lr=args.lr,
+        schedule=args.schedule,
+        warmup_steps=args.warmup,
+    )
+
+    kind, name = ("qm9" if data.is_qm9 else "mini"), data.target.name
+    folder = (
+        train.RunFolder(args.out)
+        if args.out
+        else train.RunFolder.fresh(Path("runs") / f"{kind}-{name}")
+    )
+    chosen = settings(args, data, split)
+    folder.prepare(chosen, resume=args.resume, overwrite=args.overwrite)
+    count = sum(parameter.numel() for parameter in module.parameters())
+    sizes = " / ".join(str(len(part)) for part in split.parts)
+    print(f"{data.title}, {data.level_of_theory}: {name}, {sizes} train/valid/test")
+    print(f"{args.model} network, {count:,} parameters, to {folder.path}")
+
+    log = train.EpochLog(data.target)
+    bar = [TQDMProgressBar(leave=False)] if sys.stderr.isatty() else []
+    checkpoints = train.AtomicCheckpointIO()
+    with train.quiet_lightning():
+        trainer = Trainer(
+            max_epochs=args.epochs,
+            accelerator="gpu" if on_gpu(args) else "cpu",
+            devices=1,
+            gradient_clip_val=args.clip,
+            callbacks=[log, train.best_and_last(folder.path), *bar],
+            plugins=[checkpoints],
+            enable_progress_bar=bool(bar),
+            enable_model_summary=False,
+            logger=False,
+        )
+        trainer.fit(module, loaders, ckpt_path=folder.last if args.resume else None)
+        best = checkpoints.load_checkpoint(folder.best)
+        module.load_state_dict(best["state_dict"])
+        predicted = torch.cat(trainer.predict(module, loaders))
+
+    errors = train.compare(loaders.train, loaders.test, predicted)
+    best_epoch = best["epoch"] + 1
+    train.write_json(
+        folder.results,
+        {
+            "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+            "data": {
+                "name": data.title,
+                "file_sha256": data.digest,
+                "level_of_theory": data.level_of_theory,
+                "target": name,
+            },
+            "split": {
+                "sizes": [len(part) for part in split.parts],
+                "seed": split.seed,
+                "sha256": split.digest,
+            },
+            "settings": {**chosen, "epochs": args.epochs, "parameters": count},
+            "test_mae": errors.record(),
+            "best_epoch": best_epoch,
+            "epochs": log.rows,
+            "seconds": log.seconds,
+            "versions": train.versions(),
+            "hardware": train.hardware(trainer.strategy.root_device),
+        },
+    )
+    title = f"{data.title}, {args.model} network, {sizes} molecules"
+    train.plot_learning_curve(
+        folder.learning_curve,
+        log.rows,
+        data.target,
+        title=title,
+        levels=[("composition baseline", errors.composition)],
+    )
+    train.plot_parity(
+        folder.parity, loaders.test.values, predicted, data.target, title=title
+    )
+    print(f"\n{errors.table(f'Cormorant, {args.model} (epoch {best_epoch})')}")
+    print(f"{log.seconds:.0f} s of training; results and plots in {folder.path}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; a mistake of the user ends in one line and exit code 2."""
+    try:
+        run(parse(argv))
+    except (CormorantError, OSError) as error:
+        print(f"qm9.py: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from torch_cormorant.data import MiniQM9, split_indices
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.train import EpochSampler, MoleculeDataModule
+
+
+def test_order_depends_on_seed_and_epoch_only() -> None:
+    first, second = EpochSampler(50, 1), EpochSampler(50, 1)
+    list(first)
+    torch.rand(3)
+    first.set_epoch(4)
+    second.set_epoch(4)
+    order = list(first)
+    assert order == list(second)
+    assert sorted(order) == list(range(50))
+    assert order != list(EpochSampler(50, 1))
+    other = EpochSampler(50, 2)
+    other.set_epoch(4)
+    assert order != list(other)
+
+
+def test_loaders_hold_the_rows_of_the_split() -> None:
+    data, split = MiniQM9("mu"), split_indices(310, 60, 20, 13)
+    loaders = MoleculeDataModule(data, split, batch_size=8)
+    parts = [
+        loaders.train_dataloader(),
+        loaders.val_dataloader(),
+        loaders.predict_dataloader(),
+    ]
+    for loader, rows in zip(parts, split.parts, strict=True):
+        found = torch.cat([batch.idx for batch in loader]).tolist()
+        assert sorted(found) == sorted(rows.tolist())
+    # The test part must keep its order: predictions are compared row by row.
+    assert found == split.test.tolist()
+    assert torch.equal(loaders.test.values[:, 0], data.values[split.test, 0])
+
+
+def test_statistics_are_those_of_the_training_part() -> None:
+    data, split = MiniQM9("gap"), split_indices(310)
+    loaders = MoleculeDataModule(data, split)
+    values = data.values[split.train]
+    assert loaders.mean == pytest.approx(values.mean().item(), rel=1e-14)
+    assert loaders.std == pytest.approx(values.std(unbiased=True).item(), rel=1e-14)
+
+
+def test_unusable_data_are_refused() -> None:
+    split = split_indices(310)
+    with pytest.raises(ConfigError, match="holds 7 properties"):
+        MoleculeDataModule(MiniQM9(), split)
+    with pytest.raises(ConfigError, match="batch_size: 0"):
+        MoleculeDataModule(MiniQM9("mu"), split, batch_size=0)
+    with pytest.raises(ConfigError, match="1 training values of 'mu' do not vary"):
+        MoleculeDataModule(MiniQM9("mu"), split_indices(310, train=1))

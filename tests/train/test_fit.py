@@ -1,0 +1,107 @@
+"""Whole runs of the Lightning loop with a tiny network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import nn
+
+from torch_cormorant.data import MiniQM9, split_indices
+from torch_cormorant.errors import DataError
+from torch_cormorant.train import (
+    AtomicCheckpointIO,
+    EpochLog,
+    MoleculeDataModule,
+    PropertyRegression,
+    best_and_last,
+    quiet_lightning,
+)
+
+Tiny = Callable[[], nn.Module]
+
+
+def fit(
+    folder: Path, model: nn.Module, epochs: int, *, resume: bool = False
+) -> tuple[PropertyRegression, EpochLog]:
+    data = MiniQM9("energy_atom")
+    loaders = MoleculeDataModule(data, split_indices(310, 40, 10, 10), batch_size=10)
+    module = PropertyRegression(
+        model, loaders.mean, loaders.std, lr=5e-3, warmup_steps=5
+    )
+    log = EpochLog(data.target)
+    with quiet_lightning():
+        trainer = Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            gradient_clip_val=1.0,
+            callbacks=[log, best_and_last(folder)],
+            plugins=[AtomicCheckpointIO()],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            logger=False,
+        )
+        trainer.fit(module, loaders, ckpt_path=folder / "last.ckpt" if resume else None)
+    return module, log
+
+
+def test_resumed_run_is_bitwise_the_uninterrupted_one(
+    tmp_path: Path, tiny: Tiny
+) -> None:
+    straight, whole = fit(tmp_path / "a", tiny(), 4)
+    fit(tmp_path / "b", tiny(), 2)
+    torch.manual_seed(99)  # a new process would not share the random state
+    resumed, log = fit(tmp_path / "b", tiny(), 4, resume=True)
+    for left, right in zip(
+        straight.state_dict().values(), resumed.state_dict().values(), strict=True
+    ):
+        assert torch.equal(left, right)
+    for ours, expected in zip(log.rows, whole.rows, strict=True):
+        assert {**ours, "seconds": 0.0} == {**expected, "seconds": 0.0}
+    names = sorted(file.name for file in (tmp_path / "b").iterdir())
+    assert names == ["best.ckpt", "last.ckpt"]
+
+
+def test_training_lowers_the_error_and_keeps_the_best_epoch(
+    tmp_path: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, log = fit(tmp_path, tiny(), 6)
+    errors = [row["valid_mae"] for row in log.rows]
+    assert errors[-1] < errors[0]
+    best = AtomicCheckpointIO().load_checkpoint(tmp_path / "best.ckpt")
+    assert best["epoch"] == errors.index(min(errors))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert lines[0].startswith("epoch   1/6  loss ")
+    assert "valid MAE" in lines[0]
+    assert " meV " in lines[0]
+
+
+def test_logged_validation_error_is_that_of_the_predictions(
+    tmp_path: Path, tiny: Tiny
+) -> None:
+    module, log = fit(tmp_path, tiny(), 1)
+    data = MiniQM9("energy_atom")
+    loaders = MoleculeDataModule(data, split_indices(310, 40, 10, 10))
+    batch = next(iter(loaders.val_dataloader()))
+    expected = (module(batch) - batch.y).abs().mean().item()
+    assert log.rows[0]["valid_mae"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_damaged_checkpoint_is_a_data_error(tmp_path: Path, tiny: Tiny) -> None:
+    fit(tmp_path, tiny(), 1)
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(DataError, match=r"last\.ckpt: damaged"):
+        fit(tmp_path, tiny(), 2, resume=True)
+    with pytest.raises(DataError, match="no such checkpoint"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "none.ckpt")
+
+
+def test_checkpoints_hold_no_code(tmp_path: Path, tiny: Tiny) -> None:
+    fit(tmp_path, tiny(), 1)
+    content = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    assert content["hyper_parameters"]["lr"] == 5e-3

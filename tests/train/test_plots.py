@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from torch_cormorant.data import MINI_TARGETS
+from torch_cormorant.train import EpochRow, plot_learning_curve, plot_parity
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize("count", [1, 30])
+def test_learning_curve_is_a_png(tmp_path: Path, count: int) -> None:
+    rows = [
+        EpochRow(
+            epoch=k + 1,
+            train_loss=1 / (k + 1),
+            train_mae=0.5 / (k + 1),
+            valid_mae=0.6 / (k + 1),
+            lr=1e-3,
+            seconds=1.0,
+        )
+        for k in range(count)
+    ]
+    path = tmp_path / "a.png"
+    plot_learning_curve(
+        path, rows, MINI_TARGETS["gap"], title="t", levels=[("line", 0.3)]
+    )
+    assert path.read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize("count", [1, 2000])
+def test_parity_plot_is_a_png(tmp_path: Path, count: int) -> None:
+    values = torch.linspace(-1, 1, count).double()[:, None]
+    path = tmp_path / "a.png"
+    plot_parity(path, values, values + 0.1, MINI_TARGETS["mu"], title="t")
+    assert path.read_bytes().startswith(PNG)

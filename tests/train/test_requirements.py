@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import pytest
+
+from torch_cormorant.errors import BackendError
+from torch_cormorant.train import require_extra
+
+
+def test_missing_package_names_the_command_that_installs_it() -> None:
+    with pytest.raises(
+        BackendError, match="needs no_such_package: pip install"
+    ) as info:
+        require_extra(("numpy", "no_such_package"))
+    assert '"torch-cormorant[train]"' in str(info.value)
+
+
+def test_present_packages_pass() -> None:
+    require_extra()

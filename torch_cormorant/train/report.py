@@ -1,0 +1,109 @@
+"""Errors of a finished run beside those of the baselines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from torch_cormorant.data import (
+    CompositionBaseline,
+    MeanBaseline,
+    MoleculeDataset,
+    Target,
+    mean_absolute_error,
+)
+from torch_cormorant.train.record import results_table
+
+__all__ = ["PAPER_NOTE", "Comparison", "compare"]
+
+PAPER_NOTE = "Cormorant, paper's Table 1 (100,000 training molecules)"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean absolute errors on the test molecules, in the unit of the data.
+
+    Args:
+        ours: Of the predictions.
+        composition: Of least squares on the composition of the training molecules.
+        mean: Of the mean of the training values.
+        paper: The published error; ``None`` unless the molecules are QM9's.
+        target: Tells the unit.
+        title: First line of the table.
+    """
+
+    ours: float
+    composition: float
+    mean: float
+    paper: float | None
+    target: Target
+    title: str
+
+    def table(self, name: str) -> str:
+        """The errors as text, in the unit of display.
+
+        Args:
+            name: What to call the predictions.
+        """
+        rows = [
+            (name, self.ours),
+            ("least squares on the composition", self.composition),
+            ("mean of the training molecules", self.mean),
+        ]
+        if self.paper is not None:
+            rows.append((PAPER_NOTE, self.paper))
+        factor = self.target.shown_factor
+        return results_table(
+            self.title,
+            self.target.shown_unit,
+            [(row, error * factor) for row, error in rows],
+        )
+
+    def record(self) -> dict[str, object]:
+        """The errors as plain values for JSON, in the unit of the data."""
+        return {
+            "unit": self.target.unit,
+            "ours": self.ours,
+            "composition_least_squares": self.composition,
+            "training_mean": self.mean,
+            "paper": self.paper,
+            "paper_note": PAPER_NOTE if self.paper is not None else None,
+        }
+
+
+def compare(
+    train: MoleculeDataset, test: MoleculeDataset, predicted: Tensor
+) -> Comparison:
+    """Errors of predictions, and of two baselines fitted to the training molecules.
+
+    Args:
+        train: Training molecules.
+        test: Test molecules.
+        predicted: Predictions for them ``[n, 1]`` in the unit of the data.
+
+    Returns:
+        The errors. The published one is there for QM9's own molecules only.
+
+    Example:
+        >>> from torch_cormorant.data import MiniQM9
+        >>> data = MiniQM9("lumo")
+        >>> found = compare(data[:250], data[250:], data[250:].values)
+        >>> found.ours, found.composition > 0.1, found.paper
+        (0.0, True, None)
+    """
+    target = train.target
+    fit = CompositionBaseline.fit(train.element_counts(), train.values)
+    mean = MeanBaseline.fit(train.values)
+    paper = target.paper_mae if test.is_qm9 else None
+    return Comparison(
+        ours=mean_absolute_error(predicted, test.values),
+        composition=mean_absolute_error(
+            fit.predict(test.element_counts()), test.values
+        ),
+        mean=mean_absolute_error(mean.predict(len(test)), test.values),
+        paper=None if paper is None else paper / target.shown_factor,
+        target=target,
+        title=f"{test.title}: {target.name} of {len(test)} test molecules, "
+        f"{len(train)} training molecules",
+    )
