@@ -77,7 +77,7 @@ class CormorantConv(MessagePassing):
             ``"published"`` and ``"supplement"`` as there.
         gain: Factor of the initial weights. Default 1.
         avg_num_neighbors: Neighbours within the soft cutoff, for ``"fan_in"``.
-            Default 10.
+            Default 4.
         backend: ``"auto"`` (default) or ``"portable"``: the fast path in PyTorch;
             ``"reference"``: edge by edge through ``propagate``, slow and readable.
         **kwargs: Passed to :class:`torch_geometric.nn.MessagePassing`.
@@ -141,7 +141,7 @@ class CormorantConv(MessagePassing):
         harmonics: str = "unit",
         init: str = "fan_in",
         gain: float = 1.0,
-        avg_num_neighbors: float = 10.0,
+        avg_num_neighbors: float = 4.0,
         backend: str = "auto",
         **kwargs: Any,
     ) -> None:
@@ -223,6 +223,10 @@ class CormorantConv(MessagePassing):
             return
         self.edge_network.reset_parameters(self.init, self.gain)
         self.vertex.reset_parameters(self.init, self.gain, self.avg_num_neighbors)
+
+    def set_backend(self, backend: str) -> None:
+        """Choose ``"auto"``, ``"portable"`` or ``"reference"``."""
+        self.backend = _one_of(backend, BACKENDS, "backend")
 
     def materialize(self, in_channels: int) -> None:
         """Fix the number of input channels of a lazy layer and start its weights."""

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
 from torch_cormorant.errors import SpeciesError
-from torch_cormorant.nn.cutoff import SoftCutoff
 from torch_cormorant.nn.radial import PowerTrig
 from torch_cormorant.nn.readout import two_layers
 from torch_cormorant.ops import EdgeGeometry
@@ -129,13 +128,7 @@ class MPNNInput(nn.Module):
         width = max(outputs // 2, inputs) if inner is None else inner
         sizes = [inputs, *[width] * (num_layers - 1), outputs]
         self.hard_radius = hard_radius
-        self.mask = SoftCutoff(
-            1,
-            ("soft", "hard"),
-            soft_radius=soft_radius,
-            soft_width=soft_width,
-            hard_radius=hard_radius,
-        )
+        self.soft_radius, self.soft_width = soft_radius, soft_width
         radials = [PowerTrig(MPNN_BASIS, complex=False) for _ in range(num_layers)]
         self.radials = nn.ModuleList(radials)
         self.filters = nn.ModuleList(
@@ -152,7 +145,8 @@ class MPNNInput(nn.Module):
         near = (geometry.edge_length < self.hard_radius).nonzero().squeeze(-1)
         source, target = geometry.edge_index[:, near]
         length = geometry.edge_length[near]
-        mask = self.mask(length)
+        # plain numbers: a buffer would keep 1.73 rounded to float32 in float64 models
+        mask = torch.sigmoid((self.soft_radius - length) / self.soft_width).unsqueeze(-1)
         layers = zip(self.radials, self.filters, self.mlps, strict=True)
         for radial, filters, mlp in layers:
             messages = filters(radial(length)) * mask * h[source]

@@ -88,7 +88,7 @@ class VertexMixing(nn.Module):
         return self.weights[l][..., start : start + counts[which] * channels]
 
     def reset_parameters(
-        self, kind: str = "fan_in", gain: float = 1.0, avg_num_neighbors: float = 10.0
+        self, kind: str = "fan_in", gain: float = 1.0, avg_num_neighbors: float = 4.0
     ) -> None:
         """Start the weights; ``kind`` as in :class:`~torch_cormorant.CormorantConv`."""
         for l in range(self.lmax + 1):

@@ -1,0 +1,61 @@
+"""Checks of what a user hands to a model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torch_cormorant.errors import DeviceError, DtypeError, NonFiniteError, ShapeError
+
+
+def check_molecules(z: Tensor, pos: Tensor, batch: Tensor | None) -> None:
+    """Check atomic numbers, positions and the batch vector against each other."""
+    if pos.ndim != 2 or pos.shape[1] != 3:
+        msg = f"pos must have shape [N, 3] (Angstrom), got {tuple(pos.shape)}"
+        raise ShapeError(msg)
+    if not pos.is_floating_point():
+        msg = f"pos must be a floating point tensor, got {pos.dtype}"
+        raise DtypeError(msg)
+    check_atoms(z, batch, pos.shape[0], pos.device)
+    finite = pos.detach().isfinite()
+    if not bool(finite.all()):
+        atom = int((~finite.all(1)).nonzero()[0])
+        msg = f"pos is not finite at atom {atom}: {pos[atom].tolist()}"
+        raise NonFiniteError(msg)
+
+
+def check_atoms(
+    z: Tensor, batch: Tensor | None, num_nodes: int, device: torch.device
+) -> None:
+    """Check the per-atom integers."""
+    named = {"z": z} if batch is None else {"z": z, "batch": batch}
+    for name, value in named.items():
+        if value.ndim != 1 or value.shape[0] != num_nodes:
+            msg = (
+                f"{name} must have shape [{num_nodes}], one entry for each atom, got "
+                f"{tuple(value.shape)}"
+            )
+            raise ShapeError(msg)
+        if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+            msg = f"{name} must be an integer tensor, got {value.dtype}"
+            raise DtypeError(msg)
+        if value.device != device:
+            msg = f"{name} lies on {value.device}, the positions on {device}"
+            raise DeviceError(msg)
+    if batch is not None and num_nodes and int(batch.min()) < 0:
+        msg = f"batch holds {int(batch.min())}; molecules are numbered from 0"
+        raise ShapeError(msg)
+
+
+def count_graphs(batch: Tensor | None, num_nodes: int, num_graphs: int | None) -> int:
+    """Number of molecules; an empty last one needs ``num_graphs``."""
+    if batch is None:
+        found = 1 if num_graphs is None else num_graphs
+        needed = 1 if num_nodes else 0
+    else:
+        needed = int(batch.max()) + 1 if num_nodes else 0
+        found = needed if num_graphs is None else num_graphs
+    if found < needed:
+        msg = f"num_graphs is {found}, but batch numbers {needed} molecules"
+        raise ShapeError(msg)
+    return found
