@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import json
 import subprocess
@@ -133,13 +132,3 @@ def test_missing_tables_stop_neither_import_nor_generation(tmp_path: Path) -> No
     written = python("-m", "torch_cormorant.cg.generate", "--lmax", "2")
     assert (written.returncode, written.stderr) == (0, "")
     assert python("-c", ask).stdout == "2\n"
-
-
-def test_modules_of_the_package_all_import() -> None:
-    root = Path(torch_cormorant.__file__).parent
-    optional = ("interfaces", "train")
-    for path in sorted(root.rglob("*.py")):
-        parts = path.relative_to(root.parent).with_suffix("").parts
-        if parts[1] in optional or parts[-1] == "__init__":
-            continue
-        importlib.import_module(".".join(parts))
