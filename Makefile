@@ -90,7 +90,7 @@ wheel-test: $(VENV)/.dev
 	bash scripts/wheel_test.sh $(PY) $(TEST_ARGS)
 
 bench: $(VENV)/.dev
-	$(PY) -m tests.benchmarks
+	set -e; for script in tests/benchmarks/*.py; do $(PY) "$$script"; done
 
 # ---- torch-scatter and torch-cluster, built against the installed torch (minutes)
 
