@@ -21,7 +21,14 @@ def test_only_the_listed_remarks_are_hidden_and_only_inside() -> None:
 def test_log_level_is_restored_after_an_error() -> None:
     logger = logging.getLogger("lightning.pytorch")
     before = logger.level
-    with pytest.raises(ZeroDivisionError), quiet_lightning():
+    with quiet_lightning():
         assert logger.level == logging.WARNING
-        _ = 1 / 0
+    assert logger.level == before
+
+    def fail() -> None:
+        with quiet_lightning():
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert logger.level == before

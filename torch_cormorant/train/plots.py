@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, LogFormatter, MaxNLocator
 from torch import Tensor
 
 from torch_cormorant.data import Target
@@ -47,15 +47,18 @@ def plot_learning_curve(
     axes.plot(epochs, train, color=_BLUE, marker=marker, label="training")
     axes.plot(epochs, valid, color=_ORANGE, marker=marker, label="validation")
     for (name, level), style in zip(levels, ("--", ":", "-."), strict=False):
-        axes.axhline(level * factor, color=_GREY, linestyle=style, label=name)
+        axes.axhline(
+            level * factor, color=_GREY, linestyle=style, linewidth=1.2, label=name
+        )
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    # Where the axis spans little, decades alone would leave it without numbers.
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"MAE of {target.name} [{target.shown_unit}]")
-    axes.grid(which="major", color="#dddddd", linewidth=0.6)
-    axes.legend(frameon=False, fontsize=9)
+    axes.grid(which="both", color="#e4e4e4", linewidth=0.6)
+    axes.legend(loc="upper right", edgecolor="none", framealpha=0.9, fontsize=9)
     _save(figure, path)
 
 
@@ -71,7 +74,7 @@ def plot_parity(
         target: Tells the unit.
         title: Title of the figure.
     """
-    figure, axes = _figure(title)
+    figure, axes = _figure(title, width=4.4)
     true, ours = values.flatten().tolist(), predicted.flatten().tolist()
     low, high = min(*true, *ours), max(*true, *ours)
     margin = 0.04 * (high - low) or 1.0
@@ -95,9 +98,9 @@ def plot_parity(
     _save(figure, path)
 
 
-def _figure(title: str) -> tuple[Figure, Axes]:
+def _figure(title: str, width: float = 5.6) -> tuple[Figure, Axes]:
     # Figure and canvas directly: pyplot would choose a backend for the whole process.
-    figure = Figure(figsize=(5.6, 4.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(width, 4.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=10)
