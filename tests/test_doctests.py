@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import doctest
 import importlib
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 
 import pytest
 
@@ -18,8 +20,31 @@ NAMES = [
 ]
 
 
+class Runner(doctest.DocTestRunner):
+    """Lets an example skip itself with ``pytest.importorskip``."""
+
+    def report_unexpected_exception(
+        self,
+        out: Callable[[str], object],
+        test: doctest.DocTest,
+        example: doctest.Example,
+        exc_info: tuple[type[BaseException], BaseException, TracebackType],
+    ) -> None:
+        if isinstance(exc_info[1], pytest.skip.Exception):
+            raise exc_info[1]
+        super().report_unexpected_exception(out, test, example, exc_info)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_examples_of_a_module_run(name: str) -> None:
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    result = doctest.testmod(importlib.import_module(name), optionflags=flags)
-    assert result.failed == 0
+    runner = Runner(optionflags=flags)
+    skipped = []
+    for example in doctest.DocTestFinder().find(importlib.import_module(name)):
+        try:
+            runner.run(example)
+        except pytest.skip.Exception as reason:
+            skipped.append(str(reason))
+    assert runner.summarize().failed == 0
+    if skipped:
+        pytest.skip("; ".join(skipped))
