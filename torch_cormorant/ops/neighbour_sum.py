@@ -285,17 +285,18 @@ def _chunk_backward(
     """Add one chunk's share of the three gradients."""
     g_conj = data.g.conj().resolve_conj()
     x_conj = data.x.conj().resolve_conj() if dg is not None else data.x
-    part_x = torch.zeros_like(data.x) if dx is not None else None
-    part_g = torch.zeros_like(data.g) if dg is not None else None
-    part_sh = torch.zeros_like(data.sh) if dsh is not None else None
+    part_x = torch.empty_like(data.x) if dx is not None else None
+    part_g = torch.empty_like(data.g) if dg is not None else None
+    part_sh = torch.empty_like(data.sh) if dsh is not None else None
     work = torch.empty_like(data.x)
     for l1 in range(table.lmax1 + 1):
         total = _spread(l1, data, table, grads)
         dh = torch.bmm(data.harmonics(l1).transpose(1, 2), total)
         dh = _shaped_like(dh, data.x)
-        if part_x is not None:
-            torch.mul(dh, g_conj[:, l1, None], out=work)
-            part_x += work
+        if part_x is not None and l1 == 0:
+            torch.mul(dh, g_conj[:, :1], out=part_x)
+        elif part_x is not None:
+            part_x.addcmul_(dh, g_conj[:, l1, None])
         if part_g is not None:
             torch.mul(dh, x_conj, out=work)
             torch.sum(work, dim=1, out=part_g[:, l1])
