@@ -239,7 +239,7 @@ class Cormorant(nn.Module):
         check_molecules(z, pos, batch)
         self.features.check(z)
         count = count_graphs(batch, pos.shape[0], num_graphs)
-        edge_index = self._edges(pos, batch)
+        edge_index = self.make_edges(pos, batch)
         edge_vec = (pos[edge_index[1]] - pos[edge_index[0]]).to(self.dtype)
         geometry = EdgeGeometry(
             edge_index, edge_vec, pos.shape[0], harmonics=self.harmonics
@@ -275,14 +275,14 @@ class Cormorant(nn.Module):
         self.features.check(z)
         count = count_graphs(batch, num_nodes, num_graphs)
         geometry = EdgeGeometry(
-            *_with_self_edges(edge_index, edge_vec.to(self.dtype), num_nodes),
+            *with_self_edges(edge_index, edge_vec.to(self.dtype), num_nodes),
             num_nodes,
             harmonics=self.harmonics,
         )
         return self._run(z, geometry, batch, count, return_levels=return_levels)
 
-    def _edges(self, pos: Tensor, batch: Tensor | None) -> Tensor:
-        """Edges with self edges, sorted by target."""
+    def make_edges(self, pos: Tensor, batch: Tensor | None) -> Tensor:
+        """The graph of a batch ``[2, E]``: with self edges, sorted by target."""
         if self.cutoff is None:
             return all_pairs(
                 batch, pos.shape[0], loop=True, max_edges=self.max_edges, device=pos.device
@@ -298,14 +298,35 @@ class Cormorant(nn.Module):
         *,
         return_levels: bool,
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        h = self.input(self.features(z, self.dtype), geometry)
-        levels = self.run_levels(h, geometry)
-        if batch is None:
-            batch = torch.zeros_like(z, dtype=torch.long)
-        out: Tensor = self.readout(scalars(levels), batch, num_graphs)
+        features = self.features(z, self.dtype)
+        out, levels = self.forward_features(features, geometry, batch, num_graphs)
         return (out, levels) if return_levels else out
 
-    def run_levels(self, h: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
+    def forward_features(
+        self,
+        features: Tensor,
+        geometry: EdgeGeometry,
+        batch: Tensor | None,
+        num_graphs: int,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """From atom features (``model.features``) to outputs and levels.
+
+        Args:
+            features: ``[N, F]``.
+            geometry: The edges, self edges included.
+            batch: Molecule of each atom.
+            num_graphs: Number of molecules.
+
+        Returns:
+            ``[num_graphs, num_targets]`` and the outputs of all levels.
+        """
+        levels = self._run_levels(self.input(features, geometry), geometry)
+        if batch is None:
+            batch = geometry.edge_index.new_zeros(features.shape[0])
+        out: Tensor = self.readout(scalars(levels), batch, num_graphs)
+        return out, levels
+
+    def _run_levels(self, h: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """All levels from the features of the input layer ``[N, P * C]``."""
         x = h.unflatten(-1, (-1, self.planes)).transpose(1, 2).unsqueeze(1)
         outputs, state = [], None
@@ -400,7 +421,7 @@ def _conv_defaults(conv: dict[str, Any], cutoff: float | None) -> dict[str, Any]
     return conv
 
 
-def _with_self_edges(
+def with_self_edges(
     edge_index: Tensor, edge_vec: Tensor, num_nodes: int
 ) -> tuple[Tensor, Tensor]:
     """Exactly one self edge with a zero vector for each atom."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.ops.radial_basis import bessel, gaussian
 
 RADIALS = ("power_trig", "bessel", "gaussian")
 
@@ -92,11 +93,7 @@ class Bessel(nn.Module):
 
     def forward(self, length: Tensor) -> Tensor:
         """``[E]`` in Angstrom to ``[E, num_basis]``."""
-        apart = length > 0
-        safe = torch.where(apart, length, 1.0).unsqueeze(-1)
-        order = torch.arange(1, self.num_basis + 1, dtype=length.dtype, device=length.device)
-        scale = apart.to(length.dtype).unsqueeze(-1) * math.sqrt(2 / self.cutoff)
-        return scale * torch.sin(order * (math.pi / self.cutoff) * safe) / safe
+        return bessel(length, self.num_basis, self.cutoff)
 
     def extra_repr(self) -> str:
         """Number of functions and cutoff."""
@@ -122,11 +119,7 @@ class Gaussian(nn.Module):
 
     def forward(self, length: Tensor) -> Tensor:
         """``[E]`` in Angstrom to ``[E, num_basis]``."""
-        step = self.cutoff / max(self.num_basis - 1, 1)
-        centres = torch.arange(self.num_basis, dtype=length.dtype, device=length.device)
-        scaled = length.unsqueeze(-1) / step - centres
-        apart = (length > 0).to(length.dtype).unsqueeze(-1)
-        return apart * torch.exp(-0.5 * scaled.square())
+        return gaussian(length, self.num_basis, self.cutoff)
 
     def extra_repr(self) -> str:
         """Number of functions and cutoff."""

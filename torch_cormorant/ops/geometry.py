@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,7 @@ from torch_cormorant.errors import (
 )
 from torch_cormorant.ops.plan import GraphPlan, build_plan
 from torch_cormorant.so3.harmonics import spherical_harmonics
-from torch_cormorant.so3.layout import check_degree
+from torch_cormorant.so3.layout import check_degree, lmax_of
 
 MIN_LENGTH = 1e-6
 """Two atoms closer than this (Angstrom) count as coincident."""
@@ -114,6 +116,30 @@ class EdgeGeometry:
             pairs=pairs,
             validate=validate,
         )
+
+    @classmethod
+    def from_data(
+        cls, data: Any, *, harmonics: str = "unit", pairs: bool = True
+    ) -> EdgeGeometry:
+        """Geometry from a PyG ``Data`` or batch with ``edge_index`` and ``edge_vec``.
+
+        Harmonics in ``edge_sh`` (see ``AddEdgeGeometry``) are taken over.
+
+        Raises:
+            ConfigError: If an attribute is missing.
+        """
+        index, vec = data.get("edge_index"), data.get("edge_vec")
+        if index is None or vec is None:
+            msg = "the data needs edge_index and edge_vec; apply AddEdgeGeometry first"
+            raise ConfigError(msg)
+        made = cls(index, vec, data.num_nodes, harmonics=harmonics, pairs=pairs)
+        sh = data.get("edge_sh")
+        if sh is not None:
+            if sh.ndim != 2 or sh.shape[0] != index.shape[1]:
+                msg = f"edge_sh must have shape [E, M], got {tuple(sh.shape)}"
+                raise ShapeError(msg)
+            made._sh[lmax_of(sh.shape[1])] = sh
+        return made
 
     def sh(self, lmax: int) -> Tensor:
         """Real spherical harmonics ``[E, (lmax + 1)^2]``, computed once."""

@@ -1,0 +1,106 @@
+"""Explain predictions with ``torch_geometric.explain``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_cormorant.errors import ConfigError, ShapeError
+from torch_cormorant.models.checks import check_molecules, count_graphs
+from torch_cormorant.models.cormorant import Cormorant, with_self_edges
+from torch_cormorant.ops import EdgeGeometry
+
+
+class ExplainableModel(nn.Module):
+    r"""A network that :class:`torch_geometric.explain.Explainer` can call.
+
+    ``Explainer`` calls ``model(x, edge_index, **kwargs)``, masks ``x`` and sets edge
+    masks on the layers. A message is linear in :math:`g_{ij}`, so a mask on an edge
+    multiplies :math:`g_{ij}`, exactly. Here ``x`` are the atom features (one-hot
+    elements times powers of the charge) and ``edge_index`` the graph without self
+    edges, which are added inside and never masked.
+
+    Args:
+        model: A :class:`~torch_cormorant.Cormorant` network.
+
+    Raises:
+        ConfigError: If the model is another one. (A PyG model of your own with
+            :class:`~torch_cormorant.CormorantConv` in it needs no wrapper.)
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.explain import Explainer, GNNExplainer
+        >>> from torch_cormorant import Cormorant
+        >>> from torch_cormorant.explain import ExplainableModel
+        >>> z = torch.tensor([8, 1, 1])
+        >>> pos = torch.tensor([[0.0, 0, 0], [0, 0, 0.96], [0, 0.93, -0.24]])
+        >>> network = Cormorant(species=[1, 8], channels=4, num_levels=2, lmax=1)
+        >>> model = ExplainableModel(network)
+        >>> explainer = Explainer(
+        ...     model,
+        ...     algorithm=GNNExplainer(epochs=3),
+        ...     explanation_type="model",
+        ...     edge_mask_type="object",
+        ...     node_mask_type="object",
+        ...     model_config={"mode": "regression", "task_level": "graph"},
+        ... )
+        >>> explanation = explainer(**model.inputs(z, pos))
+        >>> tuple(explanation.edge_mask.shape), tuple(explanation.node_mask.shape)
+        ((6,), (3, 1))
+    """
+
+    def __init__(self, model: Cormorant) -> None:
+        super().__init__()
+        if not isinstance(model, Cormorant):
+            msg = (
+                f"ExplainableModel wraps a Cormorant network, got {type(model).__name__};"
+                " a PyG model with CormorantConv layers needs no wrapper"
+            )
+            raise ConfigError(msg)
+        self.model = model
+
+    def inputs(
+        self, z: Tensor, pos: Tensor, batch: Tensor | None = None
+    ) -> dict[str, Any]:
+        """What to pass to the explainer for a molecule.
+
+        Args:
+            z: Atomic numbers ``[N]``.
+            pos: Positions ``[N, 3]`` in Angstrom.
+            batch: Molecule of each atom.
+
+        Returns:
+            ``x``, ``edge_index``, ``pos`` and ``batch``.
+        """
+        check_molecules(z, pos, batch)
+        self.model.features.check(z)
+        index = self.model.make_edges(pos, batch)
+        index = index[:, index[0] != index[1]]
+        if batch is None:
+            batch = torch.zeros_like(z, dtype=torch.long)
+        features = self.model.features(z, self.model.dtype)
+        return {"x": features, "edge_index": index, "pos": pos, "batch": batch}
+
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        pos: Tensor,
+        batch: Tensor | None = None,
+    ) -> Tensor:
+        """Predict from atom features ``[N, F]`` and edges without self edges."""
+        if x.ndim != 2 or x.shape != (pos.shape[0], self.model.features.out_features):
+            expected = [pos.shape[0], self.model.features.out_features]
+            msg = f"x must have shape {expected}, got {tuple(x.shape)}"
+            raise ShapeError(msg)
+        vec = (pos[edge_index[1]] - pos[edge_index[0]]).to(self.model.dtype)
+        num_nodes = pos.shape[0]
+        geometry = EdgeGeometry(
+            *with_self_edges(edge_index, vec, num_nodes),
+            num_nodes,
+            harmonics=self.model.harmonics,
+        )
+        count = count_graphs(batch, num_nodes, None)
+        return self.model.forward_features(x, geometry, batch, count)[0]
