@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogFormatter, MaxNLocator
 from torch import Tensor
 
-from torch_cormorant.data import Target
+from torch_cormorant.data import Target, mean_absolute_error
 from torch_cormorant.train.callbacks import EpochRow
 from torch_cormorant.train.files import write_atomically
 
@@ -54,7 +54,7 @@ def plot_learning_curve(
     axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     # Where the axis spans little, decades alone would leave it without numbers.
     axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"MAE of {target.name} [{target.shown_unit}]")
     axes.grid(which="both", color="#e4e4e4", linewidth=0.6)
@@ -74,6 +74,8 @@ def plot_parity(
         target: Tells the unit.
         title: Title of the figure.
     """
+    error = target.shown(mean_absolute_error(predicted, values))
+    title = f"{title}\n{len(values)} test molecules, MAE {error}"
     figure, axes = _figure(title, width=4.4)
     true, ours = values.flatten().tolist(), predicted.flatten().tolist()
     low, high = min(*true, *ours), max(*true, *ours)
