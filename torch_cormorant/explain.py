@@ -51,12 +51,13 @@ class ExplainableModel(nn.Module):
         ((6,), (3, 1))
     """
 
-    def __init__(self, model: Cormorant) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         if not isinstance(model, Cormorant):
             msg = (
-                f"ExplainableModel wraps a Cormorant network, got {type(model).__name__};"
-                " a PyG model with CormorantConv layers needs no wrapper"
+                "ExplainableModel wraps a Cormorant network, got "
+                f"{type(model).__name__}; a PyG model with CormorantConv layers needs "
+                "no wrapper"
             )
             raise ConfigError(msg)
         self.model = model

@@ -39,7 +39,8 @@ class CormorantConv(MessagePassing):
     Eqs. (8) and (9) of Anderson, Hy and Kondor 2019:
 
     .. math::
-        g_{ij}^l &= \mu(r_{ij}) \, W_e^l [ g_{ij}^l \oplus F_i \cdot F_j \oplus \eta(r_{ij}) ] \\
+        g_{ij}^l &= \mu(r_{ij}) \, W_e^l
+        [ g_{ij}^l \oplus F_i \cdot F_j \oplus \eta(r_{ij}) ] \\
         F_i'^l &= W_v^l \Big[ \big(\sum_{j} g_{ij} Y(r_{ij}) \otimes F_j \big)^l
         \oplus F_i^l \oplus (F_i \otimes F_i)^l \Big]
 
@@ -106,7 +107,8 @@ class CormorantConv(MessagePassing):
         >>> edge_index = radius_graph(pos, cutoff=3.0)
         >>> conv1 = CormorantConv(4, 8, lmax=2)
         >>> conv2 = CormorantConv(8, 8, lmax=2, lmax_in=2)
-        >>> x = conv2(conv1(torch.randn(3, 4), edge_index, pos=pos), edge_index, pos=pos)
+        >>> x = conv1(torch.randn(3, 4), edge_index, pos=pos)
+        >>> x = conv2(x, edge_index, pos=pos)
         >>> tuple(x.shape)
         (3, 9, 2, 8)
 
@@ -124,7 +126,7 @@ class CormorantConv(MessagePassing):
         lmax_in: int = 0,
         *,
         lmax_sh: int | None = None,
-        complex: bool = True,  # noqa: A002  the field's word
+        complex: bool = True,
         edge_dim: int = 0,
         edge_state_channels: int | None = None,
         edge_state_lmax: int | None = None,
@@ -205,7 +207,7 @@ class CormorantConv(MessagePassing):
             complex=complex,
         )
         if known is None:
-            self._hook = self.register_forward_pre_hook(_initialize)
+            self.lazy_hook = self.register_forward_pre_hook(_initialize)
         else:
             self.reset_parameters()
 
@@ -303,7 +305,11 @@ class CormorantConv(MessagePassing):
             masked = planes_to_rows(g, geometry)
             masked = self.explain_message(masked, geometry.num_targets)
         sums = neighbour_sum(
-            source, masked, geometry.sh(self.lmax_sh), geometry.plan, self.vertex.sum_paths
+            source,
+            masked,
+            geometry.sh(self.lmax_sh),
+            geometry.plan,
+            self.vertex.sum_paths,
         )
         return self.vertex(sums, target), g
 
@@ -354,7 +360,9 @@ class CormorantConv(MessagePassing):
             dtype=dtype,
         )
 
-    def _check_state(self, state: Tensor | None, geometry: EdgeGeometry) -> Tensor | None:
+    def _check_state(
+        self, state: Tensor | None, geometry: EdgeGeometry
+    ) -> Tensor | None:
         if state is None:
             return None
         expected = (
@@ -411,8 +419,8 @@ def _initialize(module: CormorantConv, args: tuple[Any, ...]) -> None:
     """Forward pre-hook of a lazy layer: take in_channels from the first input."""
     if module.in_channels == -1:
         module.materialize(as_pair(args[0], "x")[0].shape[-1])
-    module._hook.remove()  # noqa: SLF001  the layer's own hook
-    del module._hook  # noqa: SLF001
+    module.lazy_hook.remove()
+    del module.lazy_hook
 
 
 def _raised(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -422,7 +430,9 @@ def _raised(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _check_channels(value: int, name: str, *, lazy: bool = False) -> int:
     if not isinstance(value, int) or (value < 1 and not (lazy and value == -1)):
-        msg = f"{name} must be a positive number{' or -1' if lazy else ''}, got {value!r}"
+        msg = (
+            f"{name} must be a positive number{' or -1' if lazy else ''}, got {value!r}"
+        )
         raise ConfigError(msg)
     return value
 

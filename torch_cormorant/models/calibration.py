@@ -96,7 +96,7 @@ def calibrate(
 
 @torch.no_grad()
 def _rescale(model: Cormorant, batches: list[Any], level: int, size: float) -> None:
-    conv: CormorantConv = model._levels()[level]  # noqa: SLF001  same package
+    conv: CormorantConv = model.conv_layers()[level]
     power = torch.stack([_powers(model, batch, level) for batch in batches]).mean(0)
     for l, value in enumerate(power.sqrt().tolist()):
         if value > 0:

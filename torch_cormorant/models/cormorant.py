@@ -105,7 +105,7 @@ class Cormorant(nn.Module):
         lmax: int | Sequence[int] = 3,
         lmax_sh: int | Sequence[int] | None = None,
         cutoff: float | None = 5.0,
-        input: str = "mpnn",  # noqa: A002  what it is
+        input: str = "mpnn",
         readout: str = "mlp",
         num_mpnn_layers: int = 1,
         mpnn_cutoff: float = 1.73,
@@ -127,7 +127,9 @@ class Cormorant(nn.Module):
         self.cutoff, self.max_edges = cutoff, max_edges
         self.channels = _per_level(channels, num_levels + 1, "channels")
         self.lmax = _per_level(lmax, num_levels, "lmax")
-        self.lmax_sh = _per_level(self.lmax if lmax_sh is None else lmax_sh, num_levels, "lmax_sh")
+        self.lmax_sh = _per_level(
+            self.lmax if lmax_sh is None else lmax_sh, num_levels, "lmax_sh"
+        )
         for degree in (*self.lmax, *self.lmax_sh):
             check_degree(degree, "lmax")
         conv = _conv_defaults(conv, cutoff)
@@ -208,10 +210,11 @@ class Cormorant(nn.Module):
 
     def set_backend(self, backend: str) -> None:
         """Choose ``"auto"``, ``"portable"`` or ``"reference"`` for all levels."""
-        for conv in self._levels():
+        for conv in self.conv_layers():
             conv.set_backend(backend)
 
-    def _levels(self) -> list[CormorantConv]:
+    def conv_layers(self) -> list[CormorantConv]:
+        """The layers of all levels."""
         return [conv for conv in self.convs if isinstance(conv, CormorantConv)]
 
     def forward(
@@ -285,7 +288,11 @@ class Cormorant(nn.Module):
         """The graph of a batch ``[2, E]``: with self edges, sorted by target."""
         if self.cutoff is None:
             return all_pairs(
-                batch, pos.shape[0], loop=True, max_edges=self.max_edges, device=pos.device
+                batch,
+                pos.shape[0],
+                loop=True,
+                max_edges=self.max_edges,
+                device=pos.device,
             )
         return radius_graph(pos.detach(), self.cutoff, batch, loop=True)
 
@@ -330,7 +337,9 @@ class Cormorant(nn.Module):
         """All levels from the features of the input layer ``[N, P * C]``."""
         x = h.unflatten(-1, (-1, self.planes)).transpose(1, 2).unsqueeze(1)
         outputs, state = [], None
-        for conv, norm, gate in zip(self._levels(), self.norms, self.gates, strict=True):
+        for conv, norm, gate in zip(
+            self.conv_layers(), self.norms, self.gates, strict=True
+        ):
             internal = as_internal(x, self.planes)
             x, state = conv.levels(internal, internal, geometry, state)
             x = gate(norm(x))
@@ -350,7 +359,7 @@ class Cormorant(nn.Module):
             batch: Molecule of each atom.
 
         Returns:
-            Energies ``[num_graphs]`` and forces ``[N, 3]`` in energy units per Angstrom.
+            Energies ``[num_graphs]`` and forces ``[N, 3]``, energy unit per Angstrom.
             In training mode the forces can be differentiated further.
 
         Raises:

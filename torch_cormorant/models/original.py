@@ -47,17 +47,32 @@ FIXED = re.compile(r"mpnn\d+_soft_cut_(rad|width)|num_parameters")
 """Entries of the original that are no weights."""
 STATE_DICT = (
     (r"rad(\d+)_(scales|phases)", r"rad_funcs.rad_funcs.\1.\2"),
-    (r"edge(\d+)_weight_l(\d+)", r"cormorant_cg.edge_levels.\1.cat_mix.mix_reps.weights.\2"),
-    (r"atom(\d+)_weight_l(\d+)", r"cormorant_cg.atom_levels.\1.cat_mix.mix_reps.weights.\2"),
+    (
+        r"edge(\d+)_weight_l(\d+)",
+        r"cormorant_cg.edge_levels.\1.cat_mix.mix_reps.weights.\2",
+    ),
+    (
+        r"atom(\d+)_weight_l(\d+)",
+        r"cormorant_cg.atom_levels.\1.cat_mix.mix_reps.weights.\2",
+    ),
     (
         r"edge(\d+)_(soft_cut_rad|soft_cut_width)",
         r"cormorant_cg.edge_levels.\1.mask_layer.\2",
     ),
-    (r"mpnn(\d+)_mlp_linear(\d+)_(weight|bias)", r"input_func_atom.mlps.\1.linear.\2.\3"),
+    (
+        r"mpnn(\d+)_mlp_linear(\d+)_(weight|bias)",
+        r"input_func_atom.mlps.\1.linear.\2.\3",
+    ),
     (r"mpnn(\d+)_rad_(scales|phases)", r"input_func_atom.rad_filts.\1.\2"),
-    (r"mpnn(\d+)_rad_linear_(weight|bias)", r"input_func_atom.rad_filts.\1.linear.0.\2"),
+    (
+        r"mpnn(\d+)_rad_linear_(weight|bias)",
+        r"input_func_atom.rad_filts.\1.linear.0.\2",
+    ),
     (r"input_linear_(weight|bias)", r"input_func_atom.lin.\1"),
-    (r"out_(mlp1|mlp2)_linear(\d+)_(weight|bias)", r"output_layer_atom.\1.linear.\2.\3"),
+    (
+        r"out_(mlp1|mlp2)_linear(\d+)_(weight|bias)",
+        r"output_layer_atom.\1.linear.\2.\3",
+    ),
     (r"out_linear_(weight|bias)", r"output_layer_atom.lin.\1"),
 )
 """Names of this file and names in a state_dict of the original, with their numbers."""
@@ -87,7 +102,9 @@ def preset_arguments(config: dict[str, Any], kind: str) -> dict[str, Any]:
         "channels": _levels(config["num_channels"], levels + 1),
         "num_levels": levels,
         "lmax": maxl,
-        "lmax_sh": maxl if config["max_sh"] is None else _levels(config["max_sh"], levels),
+        "lmax_sh": maxl
+        if config["max_sh"] is None
+        else _levels(config["max_sh"], levels),
         "charge_power": int(config["charge_power"]),
         "charge_scale": None if scale is None else float(scale),
         "basis_set": tuple(int(v) for v in config["basis_set"]),
@@ -115,17 +132,23 @@ def as_parity_names(weights: Mapping[str, Any]) -> dict[str, Array]:
     for name, value in weights.items():
         if FIXED.fullmatch(name):
             continue
-        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-        if "." in name:
-            name = _renamed(name)  # noqa: PLW2901  one name for one array
-            if name.startswith(("rad", "edge")) and array.ndim == 4:
-                array = array.reshape(-1)
-        if "weight_l" in name and not np.iscomplexobj(array):
+        array = (
+            value.detach().cpu().numpy()
+            if isinstance(value, Tensor)
+            else np.asarray(value)
+        )
+        ours = _renamed(name) if "." in name else name
+        if ours != name and ours.startswith(("rad", "edge")) and array.ndim == 4:
+            array = array.reshape(-1)
+        if "weight_l" in ours and not np.iscomplexobj(array):
             if array.ndim != 3 or array.shape[-1] != 2:
-                msg = f"{name} must be complex [out, in] or real [out, in, 2], got {array.shape}"
+                msg = (
+                    f"{name} must be complex [out, in] or real [out, in, 2], got "
+                    f"{array.shape}"
+                )
                 raise WeightsError(msg)
             array = array[..., 0] + 1j * array[..., 1]
-        arrays[name] = array
+        arrays[ours] = array
     return arrays
 
 
@@ -134,10 +157,16 @@ def _renamed(name: str) -> str:
         pattern = re.sub(r"\\\d", r"([^.]+)", theirs.replace(".", r"\."))
         found = re.fullmatch(pattern, name)
         if found:
-            parts = iter(found.groups())
-            return re.sub(r"\([^)]*\)", lambda _: next(parts), ours)
+            return _filled(ours, found.groups())
     msg = f"{name!r} is no weight of the original networks"
     raise WeightsError(msg)
+
+
+def _filled(pattern: str, parts: tuple[str, ...]) -> str:
+    """A pattern with its groups replaced by what they matched."""
+    for part in parts:
+        pattern = re.sub(r"\([^)]*\)", part, pattern, count=1)
+    return pattern
 
 
 def as_state_dict_names(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
@@ -162,7 +191,7 @@ def as_state_dict_names(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
 
 def _plain(model: Cormorant) -> Iterator[tuple[str, Tensor]]:
     """Real parameters with their names."""
-    for s, conv in enumerate(model._levels()):  # noqa: SLF001  same package
+    for s, conv in enumerate(model.conv_layers()):
         net = conv.edge_network
         yield f"rad{s}_scales", net.radial.get_parameter("scales")
         yield f"rad{s}_phases", net.radial.get_parameter("phases")
@@ -171,7 +200,9 @@ def _plain(model: Cormorant) -> Iterator[tuple[str, Tensor]]:
     if isinstance(model.input, LinearInput):
         yield from _linear("input_linear", model.input.linear)
     if isinstance(model.input, MPNNInput):
-        layers = zip(model.input.radials, model.input.filters, model.input.mlps, strict=True)
+        layers = zip(
+            model.input.radials, model.input.filters, model.input.mlps, strict=True
+        )
         for k, (radial, filters, mlp) in enumerate(layers):
             yield f"mpnn{k}_rad_scales", radial.get_parameter("scales")
             yield f"mpnn{k}_rad_phases", radial.get_parameter("phases")
@@ -196,7 +227,7 @@ def _mixing(
     model: Cormorant,
 ) -> Iterator[tuple[str, DegreeWeights, int, Array]]:
     """Complex matrices: name, module, degree, phase of every column."""
-    for s, conv in enumerate(model._levels()):  # noqa: SLF001  same package
+    for s, conv in enumerate(model.conv_layers()):
         for l in range(conv.lmax_sh + 1):
             weights = conv.edge_network.weights
             yield f"edge{s}_weight_l{l}", weights, l, np.ones(weights[l].shape[-1])
@@ -212,7 +243,7 @@ def _mixing(
 
 
 def _phases(table: PathTable, l: int, channels: int) -> Array:
-    """i for the columns of odd paths, 1 for those of even ones."""
+    """Phase i for the columns of odd paths, 1 for those of even ones."""
     odd = [sum(path) % 2 for path in table.paths if path[2] == l]
     return np.repeat(np.where(np.array(odd, dtype=bool), 1j, 1.0), channels)
 
@@ -230,7 +261,7 @@ def load_arrays(model: Cormorant, arrays: Mapping[str, Array]) -> None:
         planes = np.stack([value.real, value.imag])
         weight.copy_(torch.from_numpy(planes.astype(np.float64)))
     if left:
-        msg = f"{sorted(left)[0]!r} has no place in this network ({len(left)} such arrays)"
+        msg = f"{min(left)!r} has no place in this network ({len(left)} such arrays)"
         raise WeightsError(msg)
 
 

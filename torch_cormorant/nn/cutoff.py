@@ -110,8 +110,8 @@ class SoftCutoff(nn.Module):
 def envelope(length: Tensor, cutoff: float) -> Tensor:
     r"""C2 polynomial from 1 at r = 0 to 0 at the cutoff and beyond.
 
-    :math:`u(t) = 1 - 10 t^3 + 15 t^4 - 6 t^5` with :math:`t = r / r_c`: value and the first
-    two derivatives vanish at the cutoff.
+    :math:`u(t) = 1 - 10 t^3 + 15 t^4 - 6 t^5` with :math:`t = r / r_c`: value and the
+    first two derivatives vanish at the cutoff.
 
     Args:
         length: ``[E]`` in Angstrom.
@@ -121,6 +121,7 @@ def envelope(length: Tensor, cutoff: float) -> Tensor:
         ConfigError: If the cutoff is not a positive number.
 
     Example:
+        >>> import torch
         >>> envelope(torch.tensor([0.0, 2.5, 5.0, 9.0]), 5.0)
         tensor([1.0000, 0.5000, 0.0000, 0.0000])
     """

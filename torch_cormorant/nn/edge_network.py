@@ -1,4 +1,4 @@
-r"""The edge network: scalars g_ij from the last level's, dot products and radial functions."""
+"""The edge network: scalars g_ij from dot products and radial functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch_cormorant.nn.cutoff import SoftCutoff, envelope
 from torch_cormorant.nn.init import init_block, init_edge
 from torch_cormorant.nn.mixing import DegreeWeights, as_real, interleave_columns
-from torch_cormorant.nn.radial import Radial
+from torch_cormorant.nn.radial import PowerTrig, Radial
 from torch_cormorant.ops import EdgeGeometry, edge_dots
 from torch_cormorant.ops.cg_product import from_complex, to_complex
 
@@ -50,7 +50,7 @@ class EdgeNetwork(nn.Module):
         cutoff: SoftCutoff,
         edge_dim: int = 0,
         envelope_cutoff: float | None = None,
-        complex: bool = True,  # noqa: A002  the field's word
+        complex: bool = True,
     ) -> None:
         super().__init__()
         self.lmax, self.dots_lmax, self.state_lmax = lmax, dots_lmax, state_lmax
@@ -87,7 +87,7 @@ class EdgeNetwork(nn.Module):
 
     def reset_parameters(self, kind: str = "fan_in", gain: float = 1.0) -> None:
         """Start the weights; ``kind`` as in :class:`~torch_cormorant.CormorantConv`."""
-        if isinstance(self.radial, nn.Module) and hasattr(self.radial, "reset_parameters"):
+        if isinstance(self.radial, PowerTrig):
             self.radial.reset_parameters()
         self.cutoff.reset_parameters()
         for l in range(self.lmax + 1):
@@ -151,7 +151,7 @@ class EdgeNetwork(nn.Module):
         return out
 
     def _mask(self, length: Tensor) -> Tensor:
-        mask = self.cutoff(length)
+        mask: Tensor = self.cutoff(length)
         if self.envelope_cutoff is not None:
             mask = mask * envelope(length, self.envelope_cutoff).unsqueeze(-1)
         return mask.repeat_interleave(self.planes, dim=-1)
@@ -167,21 +167,23 @@ class EdgeNetwork(nn.Module):
             weights = functional.pad(weights, (0, 0, 0, 0, 0, self.lmax - top))
         flat = _as_real_rows(dots).flatten(1)
         out = torch.addmm(base, flat, weights.transpose(0, 1).flatten(1))
-        return out.unflatten(-1, (self.lmax + 1, -1))
+        return out.view(out.shape[0], self.lmax + 1, -1)
 
     def _from_state(self, state: Tensor) -> Tensor:
         top = min(self.state_lmax, self.lmax)
         weights = self._stacked([self.block(l, 0) for l in range(top + 1)])
         rows = _as_real_rows(state[:, : top + 1]).transpose(0, 1)
         out = torch.bmm(rows, weights).transpose(0, 1)
-        return functional.pad(out, (0, 0, 0, self.lmax - top)) if top < self.lmax else out
+        return (
+            functional.pad(out, (0, 0, 0, self.lmax - top)) if top < self.lmax else out
+        )
 
     def _from_attr(self, edge_attr: Tensor) -> Tensor:
         blocks = torch.stack([self.block(l, 3) for l in range(self.lmax + 1)])
         planar = blocks.transpose(-1, -2).transpose(1, 2).flatten(2)
         matrix = interleave_columns(planar, self.planes)
         out = edge_attr @ matrix.transpose(0, 1).flatten(1)
-        return out.unflatten(-1, (self.lmax + 1, -1))
+        return out.view(out.shape[0], self.lmax + 1, -1)
 
     def _stacked(self, blocks: list[Tensor]) -> Tensor:
         """Real matrices ``[degrees, in * P, P * out]`` with interleaved columns."""
@@ -199,7 +201,11 @@ class EdgeNetwork(nn.Module):
     ) -> Tensor:
         """The same per edge and per degree, as the formula is written."""
         radial = self.radial(length)
-        eta = torch.view_as_complex(radial.unflatten(-1, (-1, 2))) if self.planes == 2 else radial
+        eta = (
+            torch.view_as_complex(radial.unflatten(-1, (-1, 2)))
+            if self.planes == 2
+            else radial
+        )
         mask = self.cutoff(length)
         if self.envelope_cutoff is not None:
             mask = mask * envelope(length, self.envelope_cutoff).unsqueeze(-1)
@@ -207,9 +213,14 @@ class EdgeNetwork(nn.Module):
         for l in range(self.lmax + 1):
             out = eta @ to_complex(self.block(l, 2).transpose(0, 1)).t()
             if l <= self.dots_lmax:
-                out = out + dots.flatten(1) @ to_complex(self.block(l, 1).transpose(0, 1)).t()
+                out = (
+                    out
+                    + dots.flatten(1) @ to_complex(self.block(l, 1).transpose(0, 1)).t()
+                )
             if state is not None and l <= self.state_lmax:
-                out = out + state[:, l] @ to_complex(self.block(l, 0).transpose(0, 1)).t()
+                out = (
+                    out + state[:, l] @ to_complex(self.block(l, 0).transpose(0, 1)).t()
+                )
             if edge_attr is not None:
                 weight = to_complex(self.block(l, 3).transpose(0, 1))
                 out = out + edge_attr.to(weight.dtype) @ weight.t()

@@ -3,6 +3,7 @@ r"""First features: one-hot elements times powers of the charge, then an input l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -136,8 +137,7 @@ class MPNNInput(nn.Module):
             for radial, size in zip(radials, sizes, strict=False)
         )
         self.mlps = nn.ModuleList(
-            two_layers(2 * a, hidden, b, act)
-            for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+            two_layers(2 * a, hidden, b, act) for a, b in pairwise(sizes)
         )
 
     def forward(self, h: Tensor, geometry: EdgeGeometry) -> Tensor:
@@ -146,7 +146,9 @@ class MPNNInput(nn.Module):
         source, target = geometry.edge_index[:, near]
         length = geometry.edge_length[near]
         # plain numbers: a buffer would keep 1.73 rounded to float32 in float64 models
-        mask = torch.sigmoid((self.soft_radius - length) / self.soft_width).unsqueeze(-1)
+        mask = torch.sigmoid((self.soft_radius - length) / self.soft_width).unsqueeze(
+            -1
+        )
         layers = zip(self.radials, self.filters, self.mlps, strict=True)
         for radial, filters, mlp in layers:
             messages = filters(radial(length)) * mask * h[source]

@@ -33,7 +33,7 @@ class DegreeWeights(nn.Module):
         in_channels: tuple[int, ...] | None,
         lmax: int,
         *,
-        complex: bool = True,  # noqa: A002  the field's word
+        complex: bool = True,
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
@@ -41,10 +41,12 @@ class DegreeWeights(nn.Module):
         self.planes = 2 if complex else 1
         for l in range(lmax + 1):
             if in_channels is None:
-                self.register_parameter(f"weight_l{l}", UninitializedParameter())
+                setattr(self, f"weight_l{l}", UninitializedParameter())
             else:
                 shape = (self.planes, out_channels, in_channels[l])
-                self.register_parameter(f"weight_l{l}", nn.Parameter(torch.empty(shape)))
+                self.register_parameter(
+                    f"weight_l{l}", nn.Parameter(torch.empty(shape))
+                )
 
     def __getitem__(self, l: int) -> Tensor:
         weight: Tensor = getattr(self, f"weight_l{l}")
@@ -99,4 +101,5 @@ def interleave_columns(matrix: Tensor, planes: int) -> Tensor:
     """Planar columns (all re, all im) to interleaved ones (re, im, re, im, ...)."""
     if planes == 1:
         return matrix
-    return matrix.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
+    split: Tensor = matrix.unflatten(-1, (2, -1))
+    return split.transpose(-1, -2).flatten(-2)

@@ -13,7 +13,8 @@ class SO3Norm(nn.Module):
     r"""Equivariant RMS norm with epsilon, separately for every node and degree.
 
     .. math::
-        F'^{l,c}_{m} = \gamma_{l,c} \, F^{l,c}_m \Big/ \sqrt{\epsilon + \frac{1}{C (2l + 1)}
+        F'^{l,c}_{m} = \gamma_{l,c} \, F^{l,c}_m \Big/
+        \sqrt{\epsilon + \frac{1}{C (2l + 1)}
         \sum_{c', m'} |F^{l,c'}_{m'}|^2}
 
     Smooth everywhere, also at zero, and exactly equivariant: the divisor is invariant.
@@ -74,7 +75,8 @@ class Gate(nn.Module):
     r"""Scale every degree and channel by a sigmoid of the invariants of the node.
 
     .. math::
-        F'^{l,c} = 2 \sigma\big( (A [\mathrm{Re} F^0, \mathrm{Im} F^0])_{l,c} + b_{l,c} \big) F^{l,c}
+        F'^{l,c} = 2 \sigma\big(
+        (A [\mathrm{Re} F^0, \mathrm{Im} F^0])_{l,c} + b_{l,c} \big) F^{l,c}
 
     With A = b = 0, as it starts, the gate is the identity.
 
@@ -98,7 +100,7 @@ class Gate(nn.Module):
 
     degrees: Tensor
 
-    def __init__(self, channels: int, lmax: int, *, complex: bool = True) -> None:  # noqa: A002
+    def __init__(self, channels: int, lmax: int, *, complex: bool = True) -> None:
         super().__init__()
         self.channels, self.lmax = channels, check_degree(lmax, "lmax")
         self.planes = 2 if complex else 1
@@ -114,8 +116,8 @@ class Gate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as above."""
         _check(x, self.lmax, self.channels)
-        gates = 2 * torch.sigmoid(self.linear(x[:, 0].flatten(1)))
-        gates = gates.unflatten(-1, (self.lmax + 1, self.channels))
+        raw: Tensor = self.linear(x[:, 0].flatten(1))
+        gates = 2 * torch.sigmoid(raw.view(-1, self.lmax + 1, self.channels))
         return x * gates[:, self.degrees].unsqueeze(2)
 
     def extra_repr(self) -> str:
@@ -127,7 +129,7 @@ def _check(x: Tensor, lmax: int, channels: int) -> None:
     fits = x.ndim == 4 and x.shape[1] == (lmax + 1) ** 2 and x.shape[3] == channels
     if not fits or x.shape[2] not in (1, 2):
         msg = (
-            f"x must have shape [N, {(lmax + 1) ** 2}, P, {channels}] with P = 2 planes "
-            f"(or 1), got {tuple(x.shape)}"
+            f"x must have shape [N, {(lmax + 1) ** 2}, P, {channels}] with P = 2 or 1 "
+            f"planes, got {tuple(x.shape)}"
         )
         raise ShapeError(msg)

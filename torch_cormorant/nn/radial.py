@@ -34,7 +34,9 @@ class PowerTrig(nn.Module):
         Unbounded for r -> 0; kappa and phi are learned.
     """
 
-    def __init__(self, basis_set: tuple[int, int] = (3, 3), *, complex: bool = True) -> None:  # noqa: A002
+    def __init__(
+        self, basis_set: tuple[int, int] = (3, 3), *, complex: bool = True
+    ) -> None:
         super().__init__()
         trig, power = basis_set
         if trig < 0 or power < 0:
@@ -85,7 +87,7 @@ class Bessel(nn.Module):
         complex: Pair the functions to complex channels. Default True.
     """
 
-    def __init__(self, num_basis: int, cutoff: float, *, complex: bool = True) -> None:  # noqa: A002
+    def __init__(self, num_basis: int, cutoff: float, *, complex: bool = True) -> None:
         super().__init__()
         self.planes = _check_basis(num_basis, cutoff, complex)
         self.num_basis, self.cutoff = num_basis, cutoff
@@ -111,7 +113,7 @@ class Gaussian(nn.Module):
         complex: Pair the functions to complex channels. Default True.
     """
 
-    def __init__(self, num_basis: int, cutoff: float, *, complex: bool = True) -> None:  # noqa: A002
+    def __init__(self, num_basis: int, cutoff: float, *, complex: bool = True) -> None:
         super().__init__()
         self.planes = _check_basis(num_basis, cutoff, complex)
         self.num_basis, self.cutoff = num_basis, cutoff
@@ -135,7 +137,7 @@ def make_radial(
     basis_set: tuple[int, int] = (3, 3),
     num_basis: int = 16,
     cutoff: float | None = None,
-    complex: bool = True,  # noqa: A002
+    complex: bool = True,
 ) -> Radial:
     """A radial basis by name: ``"power_trig"``, ``"bessel"`` or ``"gaussian"``."""
     if kind == "power_trig":
@@ -153,7 +155,10 @@ def make_radial(
 def _check_basis(num_basis: int, cutoff: float, paired: bool) -> int:
     planes = 2 if paired else 1
     if num_basis < 1 or num_basis % planes:
-        msg = f"num_basis must be positive (and even in a complex network), got {num_basis}"
+        msg = (
+            "num_basis must be positive (and even in a complex network), got "
+            f"{num_basis}"
+        )
         raise ConfigError(msg)
     if not 0 < cutoff < math.inf:
         msg = f"cutoff must be a positive number of Angstrom, got {cutoff}"

@@ -88,7 +88,7 @@ class Invariants(nn.Module):
         (32, (5, 32))
     """
 
-    def __init__(self, channels: int, lmax: int, *, complex: bool = True) -> None:  # noqa: A002
+    def __init__(self, channels: int, lmax: int, *, complex: bool = True) -> None:
         super().__init__()
         self.channels, self.lmax = channels, check_degree(lmax, "lmax")
         self.planes = 2 if complex else 1
@@ -98,7 +98,8 @@ class Invariants(nn.Module):
         """Shapes as above."""
         expected = ((self.lmax + 1) ** 2, self.planes, self.channels)
         if x.ndim != 4 or tuple(x.shape[1:]) != expected:
-            msg = f"x must have shape [N, {', '.join(map(str, expected))}], got {tuple(x.shape)}"
+            sizes = ", ".join(map(str, expected))
+            msg = f"x must have shape [N, {sizes}], got {tuple(x.shape)}"
             raise ShapeError(msg)
         return scalars([x])
 
@@ -172,4 +173,5 @@ class AtomwiseReadout(nn.Module):
     def forward(self, values: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
         """``[N, inputs]`` to ``[num_graphs, num_targets]``."""
         atoms = self.mlp(values)
-        return scatter(atoms, batch, dim=0, dim_size=num_graphs, reduce="sum")
+        total: Tensor = scatter(atoms, batch, dim=0, dim_size=num_graphs, reduce="sum")
+        return total

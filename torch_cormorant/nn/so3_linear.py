@@ -41,7 +41,7 @@ class SO3Linear(nn.Module):
         out_channels: int,
         lmax: int,
         *,
-        complex: bool = True,  # noqa: A002  the field's word
+        complex: bool = True,
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
@@ -61,14 +61,16 @@ class SO3Linear(nn.Module):
         planes = self.weights.planes
         expected = ((self.lmax + 1) ** 2, planes, self.in_channels)
         if x.ndim != 4 or tuple(x.shape[1:]) != expected:
-            msg = f"x must have shape [N, {', '.join(map(str, expected))}], got {tuple(x.shape)}"
+            sizes = ", ".join(map(str, expected))
+            msg = f"x must have shape [N, {sizes}], got {tuple(x.shape)}"
             raise ShapeError(msg)
         flat = x.flatten(2)
         parts = [
             flat[:, l * l : (l + 1) ** 2] @ as_real(self.weights[l], "planar")
             for l in range(self.lmax + 1)
         ]
-        return torch.cat(parts, dim=1).unflatten(-1, (planes, -1))
+        mixed: Tensor = torch.cat(parts, dim=1).unflatten(-1, (planes, -1))
+        return mixed
 
     def extra_repr(self) -> str:
         """Sizes."""

@@ -12,6 +12,7 @@ from torch_cormorant.nn.init import init_block, init_vertex
 from torch_cormorant.nn.mixing import DegreeWeights, as_real
 from torch_cormorant.ops import PathTable, fold_columns, folded_square
 from torch_cormorant.ops.cg_product import product, to_complex
+from torch_cormorant.ops.paths import check_paths
 
 SHARES = (0.3, 0.6, 0.1)
 """Variance that aggregate, identity and square add at the start (``fan_in``)."""
@@ -46,7 +47,7 @@ class VertexMixing(nn.Module):
         lmax_in: int,
         lmax_sh: int,
         paths: str = "all",
-        complex: bool = True,  # noqa: A002  the field's word
+        complex: bool = True,
     ) -> None:
         super().__init__()
         self.lmax, self.lmax_in = lmax, lmax_in
@@ -131,7 +132,8 @@ class VertexMixing(nn.Module):
             if counts[2]:
                 terms.append((squares[l], self._folded(l)))
             parts.append(_mix(terms, x.shape[0], 2 * l + 1))
-        return torch.cat(parts, dim=1).unflatten(-1, (self.weights.planes, -1))
+        mixed: Tensor = torch.cat(parts, dim=1)
+        return mixed.view(*mixed.shape[:2], self.weights.planes, -1)
 
     def _folded(self, l: int) -> Tensor:
         return fold_columns(
@@ -167,12 +169,10 @@ class VertexMixing(nn.Module):
 def _table(
     lmax1: int, lmax2: int, lmax: int, paths: str, *, folded: bool = False
 ) -> PathTable:
-    return PathTable(lmax1, lmax2, min(lmax, lmax1 + lmax2), paths, folded)
+    return PathTable(lmax1, lmax2, min(lmax, lmax1 + lmax2), check_paths(paths), folded)
 
 
-def _mix(
-    terms: list[tuple[Tensor, Tensor]], nodes: int, components: int
-) -> Tensor:
+def _mix(terms: list[tuple[Tensor, Tensor]], nodes: int, components: int) -> Tensor:
     """Sum of real matrix products, ``[N, 2l + 1, P * C_out]``."""
     products = []
     for value, matrix in terms:

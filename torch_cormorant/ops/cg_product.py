@@ -1,7 +1,8 @@
 r"""The channelwise Clebsch-Gordan product, as the paper writes it.
 
 .. math::
-    (A \otimes B)^{l}_{m} = \sum_{m_1, m_2} C^{l_1 l_2 l}_{m_1 m_2 m} A^{l_1}_{m_1} B^{l_2}_{m_2}
+    (A \otimes B)^{l}_{m} =
+    \sum_{m_1, m_2} C^{l_1 l_2 l}_{m_1 m_2 m} A^{l_1}_{m_1} B^{l_2}_{m_2}
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from torch_cormorant.cg import clebsch_gordan
 from torch_cormorant.errors import DtypeError, ShapeError
-from torch_cormorant.ops.paths import PathTable
+from torch_cormorant.ops.paths import PathTable, check_paths
 from torch_cormorant.so3.layout import check_degree, lmax_of
 
 
@@ -21,7 +22,10 @@ def cg_product(
     r"""Channelwise CG product of two SO(3)-vectors.
 
     Eq. (4) of Anderson et al. 2019:
-    :math:`(A \otimes B)^l = \bigoplus_{l_1, l_2} C^{l_1 l_2 l} (A^{l_1} \otimes B^{l_2})`,
+    .. math::
+        (A \otimes B)^l =
+        \bigoplus_{l_1, l_2} C^{l_1 l_2 l} (A^{l_1} \otimes B^{l_2}) ,
+
     channel c of A with channel c of B.
 
     Args:
@@ -47,7 +51,7 @@ def cg_product(
         >>> import torch
         >>> a, b = torch.randn(5, 4, 2, 3), torch.randn(5, 9, 2, 3)
         >>> [tuple(part.shape) for part in cg_product(a, b)]
-        [(5, 1, 2, 6), (5, 3, 2, 12), (5, 5, 2, 12)]
+        [(5, 1, 2, 6), (5, 3, 2, 12), (5, 5, 2, 9)]
 
     Note:
         Every path is computed; differentiable to any order.
@@ -55,7 +59,7 @@ def cg_product(
     _check(a, b)
     lmax1, lmax2 = lmax_of(a.shape[1]), lmax_of(b.shape[1])
     lmax = max(lmax1, lmax2) if lmax is None else check_degree(lmax, "lmax")
-    table = PathTable(lmax1, lmax2, min(lmax, lmax1 + lmax2), paths)
+    table = PathTable(lmax1, lmax2, min(lmax, lmax1 + lmax2), check_paths(paths))
     left, right = to_complex(a), to_complex(b)
     return tuple(from_complex(part.flatten(2)) for part in product(left, right, table))
 
@@ -72,7 +76,9 @@ def product(a: Tensor, b: Tensor, table: PathTable) -> tuple[Tensor, ...]:
         left, right = a[:, l1 * l1 : (l1 + 1) ** 2], b[:, l2 * l2 : (l2 + 1) ** 2]
         parts[l].append(torch.einsum("abm,nac,nbc->nmc", cg, left, right))
     return tuple(
-        torch.stack(part, dim=2) if part else a.new_zeros(a.shape[0], 2 * l + 1, 0, a.shape[2])
+        torch.stack(part, dim=2)
+        if part
+        else a.new_zeros(a.shape[0], 2 * l + 1, 0, a.shape[2])
         for l, part in enumerate(parts)
     )
 
@@ -85,7 +91,7 @@ def to_complex(x: Tensor) -> Tensor:
 
 
 def from_complex(x: Tensor) -> Tensor:
-    """Complex ``[..., C]`` to planes ``[..., 2, C]``, real ``[..., C]`` to one plane."""
+    """Complex ``[..., C]`` to ``[..., 2, C]``, real ``[..., C]`` to ``[..., 1, C]``."""
     if x.is_complex():
         return torch.stack([x.real, x.imag], dim=-2)
     return x.unsqueeze(-2)

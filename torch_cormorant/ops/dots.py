@@ -35,7 +35,8 @@ def edge_dots(a: Tensor, b: Tensor, index_a: Tensor, index_b: Tensor) -> Tensor:
     Note:
         Differentiable to any order; works in chunks of edges.
     """
-    out: Tensor = _Dots.apply(a.contiguous(), b.contiguous(), index_a, index_b)
+    args = (a.contiguous(), b.contiguous(), index_a, index_b)
+    out: Tensor = _Dots.apply(*args)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -57,7 +58,8 @@ class _Dots(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         need = tuple(ctx.needs_input_grad[:2])
-        return (*_Spread.apply(*ctx.saved_tensors, grad.contiguous(), need), None, None)
+        args = (*ctx.saved_tensors, grad.contiguous(), need)
+        return (*_Spread.apply(*args), None, None)  # type: ignore[no-untyped-call]
 
 
 class _Spread(torch.autograd.Function):
@@ -96,13 +98,15 @@ class _Spread(torch.autograd.Function):
             if want_u:
                 du = edge_dots(wa, b, ia, ib)
             if want_b:
-                db = _Spread.apply(wa.contiguous(), b, ia, ib, u, (False, True))[1]
+                args = (wa.contiguous(), b, ia, ib, u, (False, True))
+                db = _Spread.apply(*args)[1]  # type: ignore[no-untyped-call]
         if wb is not None:
             if want_u:
                 more = edge_dots(a, wb, ia, ib)
                 du = more if du is None else du + more
             if want_a:
-                da = _Spread.apply(a, wb.contiguous(), ia, ib, u, (True, False))[0]
+                args = (a, wb.contiguous(), ia, ib, u, (True, False))
+                da = _Spread.apply(*args)[0]  # type: ignore[no-untyped-call]
         return da, db, None, None, du, None
 
 

@@ -223,7 +223,7 @@ def check_edge_index(
 def check_edges(
     edge_index: Tensor, edge_vec: Tensor, sizes: tuple[int, int], *, bipartite: bool
 ) -> None:
-    """Check an edge list with vectors; see :class:`EdgeGeometry` for what is refused."""
+    """Check an edge list with vectors; :class:`EdgeGeometry` says what is refused."""
     edges = edge_index.shape[-1]
     if edge_vec.ndim != 2 or edge_vec.shape[1] != 3 or edge_vec.shape[0] != edges:
         msg = (

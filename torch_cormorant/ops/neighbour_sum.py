@@ -54,7 +54,8 @@ def neighbour_sum(
     """
     used = (table.used_lmax2 + 1) ** 2
     x = x[:, :used].contiguous()
-    out: tuple[Tensor, ...] = _Sum.apply(x, g.contiguous(), sh.contiguous(), plan, table)
+    args = (x, g.contiguous(), sh.contiguous(), plan, table)
+    out: tuple[Tensor, ...] = _Sum.apply(*args)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -75,7 +76,8 @@ class _Sum(torch.autograd.Function):
         x, g, sh = ctx.saved_tensors
         full = _filled(grads, x, ctx.plan, ctx.table)
         need = tuple(ctx.needs_input_grad[:3])
-        dx, dg, dsh = _Gradient.apply(x, g, sh, ctx.plan, ctx.table, need, *full)
+        args = (x, g, sh, ctx.plan, ctx.table, need, *full)
+        dx, dg, dsh = _Gradient.apply(*args)  # type: ignore[no-untyped-call]
         return dx, dg, dsh, None, None
 
 
@@ -118,10 +120,11 @@ class _Gradient(torch.autograd.Function):
             given[k] = cotangent.contiguous()
             need = tuple(want[q] and q != k for q in range(3))
             if any(need):
-                parts = _Gradient.apply(*given, plan, table, need, *grads)
+                args = (*given, plan, table, need, *grads)
+                parts = _Gradient.apply(*args)  # type: ignore[no-untyped-call]
                 totals = [_plus(a, b) for a, b in zip(totals, parts, strict=True)]
             if any(want[6:]):
-                sums = _Sum.apply(*given, plan, table)
+                sums = _Sum.apply(*given, plan, table)  # type: ignore[no-untyped-call]
                 dgrads = [_plus(a, b) for a, b in zip(dgrads, sums, strict=True)]
         return (*totals, None, None, None, *dgrads)
 
@@ -192,7 +195,7 @@ class _ChunkData:
         return part.reshape(*self.shape, -1).transpose(1, 2)
 
     def flat(self, h: Tensor) -> Tensor:
-        """``[slots, M, C]`` as real ``[receivers, width, M * width of a component]``."""
+        """``[slots, M, C]`` as real ``[receivers, width, M * P * C]``."""
         return _real(h).view(*self.shape, -1)
 
 

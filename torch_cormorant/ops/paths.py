@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
 from torch_cormorant.cg import clebsch_gordan, paths
 from torch_cormorant.errors import ConfigError
+
+Parity = Literal["all", "even"]
+
+
+def check_paths(value: str) -> Parity:
+    """Refuse anything but ``"all"`` and ``"even"``."""
+    if value not in ("all", "even"):
+        msg = f'paths must be "all" or "even", got {value!r}'
+        raise ConfigError(msg)
+    return cast("Parity", value)
 
 
 @dataclass(frozen=True)
@@ -41,13 +52,11 @@ class PathTable:
     lmax1: int
     lmax2: int
     lmax: int
-    parity: str = "all"
+    parity: Parity = "all"
     folded: bool = False
 
     def __post_init__(self) -> None:
-        if self.parity not in ("all", "even"):
-            msg = f'paths must be "all" or "even", got {self.parity!r}'
-            raise ConfigError(msg)
+        check_paths(self.parity)
 
     @property
     def paths(self) -> tuple[tuple[int, int, int], ...]:
@@ -73,10 +82,10 @@ class PathTable:
 
     def matrix(self, block: Block, like: Tensor) -> Tensor:
         """``[rows, (2 l1 + 1)(2 l2 + 1)]`` in the dtype and on the device of like."""
-        return _matrix(self, block, like.dtype, like.device)
+        return _matrix(block, like.dtype, like.device)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _path_list(table: PathTable) -> tuple[tuple[int, int, int], ...]:
     found = paths(table.lmax1, table.lmax2, table.lmax, table.parity)
     if not table.folded:
@@ -88,7 +97,7 @@ def _path_list(table: PathTable) -> tuple[tuple[int, int, int], ...]:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _block_list(table: PathTable) -> tuple[Block, ...]:
     position: dict[tuple[int, int, int], int] = {}
     seen = [0] * (table.lmax + 1)
@@ -108,10 +117,8 @@ def _block_list(table: PathTable) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-@lru_cache(maxsize=None)
-def _matrix(
-    table: PathTable, block: Block, dtype: torch.dtype, device: torch.device
-) -> Tensor:
+@cache
+def _matrix(block: Block, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Built from the exact entries for this very dtype, never by a cast."""
     width = (2 * block.l1 + 1) * (2 * block.l2 + 1)
     parts = [

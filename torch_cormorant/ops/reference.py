@@ -42,7 +42,8 @@ def edge_dots(a: Tensor, b: Tensor, index_a: Tensor, index_b: Tensor) -> Tensor:
 def _sum(message: Tensor, index: Tensor, size: int) -> Tensor:
     """PyG's scatter knows real tensors only."""
     if not message.is_complex():
-        return scatter(message, index, dim=0, dim_size=size, reduce="sum")
+        total: Tensor = scatter(message, index, dim=0, dim_size=size, reduce="sum")
+        return total
     summed = scatter(
         torch.view_as_real(message), index, dim=0, dim_size=size, reduce="sum"
     )
