@@ -1,0 +1,283 @@
+"""Draws the figures of the pages; ``python docs/figures.py FOLDER`` does it by hand.
+
+Everything that is plotted is computed by the package itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+import torch
+
+mpl.use("Agg")
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
+
+from torch_cormorant import clebsch_gordan, spherical_harmonics
+from torch_cormorant.cg import paths
+from torch_cormorant.nn import Bessel, Gaussian, PowerTrig, SoftCutoff, envelope
+
+BLUE, ORANGE, GREY, GREEN = "#2c6fad", "#d9722b", "#8a8f98", "#4c9a5b"
+CUTOFF = 5.0
+OPAQUE = {"framealpha": 1.0, "edgecolor": "white"}
+
+
+def edge_convention() -> Figure:
+    """Two atoms and the edge between them."""
+    figure, axes = plt.subplots(figsize=(6.4, 2.3))
+    source, target = (0.0, 0.0), (4.0, 0.0)
+    for place, name, colour in (
+        (source, "source j = edge_index[0]", GREY),
+        (target, "target i = edge_index[1]", BLUE),
+    ):
+        axes.scatter(*place, s=1300, color=colour, zorder=3)
+        axes.text(*place, name[7], color="w", ha="center", va="center", zorder=4)
+        axes.text(place[0], -0.75, name, ha="center", fontsize=9)
+    arrow = {"arrowstyle": "-|>", "lw": 2.2, "shrinkA": 19, "shrinkB": 19}
+    axes.annotate("", target, source, arrowprops=arrow)
+    axes.text(2, 0.15, "edge_vec = pos[i] - pos[j]", ha="center", fontsize=10)
+    axes.text(2, -0.32, "messages flow from j to i", ha="center", fontsize=9)
+    axes.set(xlim=(-1.4, 5.4), ylim=(-1.0, 0.7))
+    axes.axis("off")
+    figure.tight_layout()
+    return figure
+
+
+def harmonics() -> Figure:
+    """Real spherical harmonics up to degree 3, as surfaces of radius abs(Y)."""
+    lmax = 3
+    polar = torch.linspace(0, torch.pi, 61, dtype=torch.float64)[:, None]
+    azimuth = torch.linspace(0, 2 * torch.pi, 121, dtype=torch.float64)[None]
+    x, y = polar.sin() * azimuth.cos(), polar.sin() * azimuth.sin()
+    directions = torch.stack([x, y, polar.cos().expand_as(x)], dim=-1)
+    values = spherical_harmonics(directions, lmax)
+    figure = plt.figure(figsize=(9.2, 6.0))
+    side = 2 * lmax + 1
+    for l in range(lmax + 1):
+        for m in range(-l, l + 1):
+            place = l * side + lmax + m + 1
+            axes = figure.add_subplot(lmax + 1, side, place, projection="3d")
+            _surface(axes, directions, values[..., l * l + l + m])
+            axes.set_title(f"l = {l}, m = {m}", fontsize=8, y=0.97)
+    handles = [Patch(color=BLUE, label="Y > 0"), Patch(color=ORANGE, label="Y < 0")]
+    figure.legend(handles=handles, loc="upper right", frameon=False)
+    figure.text(0.03, 0.93, "z up, x towards the viewer,\ny to the right", fontsize=8)
+    figure.subplots_adjust(0, 0, 1, 0.96, wspace=0, hspace=0.16)
+    return figure
+
+
+def _surface(axes: Axes, directions: torch.Tensor, value: torch.Tensor) -> None:
+    points = (directions * value.abs()[..., None]).numpy()
+    points /= float(value.abs().max())
+    positive, negative = (torch.tensor(to_rgb(name)) for name in (BLUE, ORANGE))
+    colours = torch.where(value[..., None] > 0, positive, negative).numpy()
+    axes.plot_surface(
+        points[..., 0],
+        points[..., 1],
+        points[..., 2],
+        facecolors=colours,
+        rstride=1,
+        cstride=1,
+        linewidth=0,
+        antialiased=False,
+    )
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1))
+    axes.set_box_aspect((1, 1, 1), zoom=1.35)
+    axes.view_init(elev=20, azim=15)
+    axes.axis("off")
+
+
+def cg_blocks() -> Figure:
+    """All CG tables up to degree 2 as one matrix."""
+    lmax = 2
+    size = (lmax + 1) ** 2
+    pairs = [(l1, l2) for l1 in range(lmax + 1) for l2 in range(lmax + 1)]
+    widths = [(2 * l1 + 1) * (2 * l2 + 1) for l1, l2 in pairs]
+    starts = {pair: sum(widths[:n]) for n, pair in enumerate(pairs)}
+    matrix = torch.full((size, size * size), torch.nan, dtype=torch.float64)
+    figure, axes = plt.subplots(figsize=(10.0, 3.0), layout="constrained")
+    for l1, l2, l in paths(lmax, lmax, lmax):
+        table = clebsch_gordan(l1, l2, l).flatten(0, 1).T
+        column, odd = starts[l1, l2], bool((l1 + l2 + l) % 2)
+        matrix[l * l : (l + 1) ** 2, column : column + table.shape[1]] = table
+        corner = (column - 0.5, l * l - 0.5)
+        colour = GREEN if odd else "black"
+        style = {"fill": False, "lw": 1.6, "ec": colour, "zorder": 3 + odd}
+        axes.add_patch(Rectangle(corner, table.shape[1], 2 * l + 1, **style))
+    image = axes.imshow(
+        matrix, cmap="RdBu", vmin=-1, vmax=1, aspect="auto", interpolation="nearest"
+    )
+    centres = [starts[p] + (w - 1) / 2 for p, w in zip(pairs, widths, strict=True)]
+    axes.set_xticks(centres, [f"{l1}{l2}" for l1, l2 in pairs], fontsize=8)
+    axes.set_yticks([0, 2, 6], ["l = 0", "l = 1", "l = 2"])
+    axes.tick_params(length=0)
+    axes.set_xlabel("(m1, m2) of the pair l1 l2")
+    axes.set_ylabel("m of l")
+    handles = [
+        Rectangle((0, 0), 1, 1, fill=False, ec="black", label="l1 + l2 + l even"),
+        Rectangle((0, 0), 1, 1, fill=False, ec=GREEN, label="l1 + l2 + l odd"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
+    figure.colorbar(image, ax=axes, pad=0.01, label="C")
+    return figure
+
+
+def path_table() -> Figure:
+    """Which couplings exist for lmax 3, and which of them a square needs."""
+    lmax = 3
+    figure, panels = plt.subplots(1, lmax + 1, figsize=(9.2, 3.3), sharey=True)
+    for l, axes in enumerate(panels):
+        for l1, l2, end in paths(lmax, lmax, lmax):
+            if end == l:
+                _path(axes, l1, l2, l)
+        axes.set(xlim=(-0.5, 3.5), ylim=(3.5, -0.5), title=f"to degree l = {l}")
+        axes.set(xticks=range(4), yticks=range(4), xlabel="l2", aspect="equal")
+        axes.tick_params(length=0)
+    panels[0].set_ylabel("l1")
+    marker = {"ls": "", "color": "black"}
+    handles = [
+        Patch(color=BLUE, label="l1 + l2 + l even"),
+        Patch(color=ORANGE, label="l1 + l2 + l odd"),
+        Line2D([], [], marker="o", label="computed for a square", **marker),
+        Line2D([], [], marker="x", label="zero in a square", **marker),
+    ]
+    figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False)
+    figure.tight_layout(rect=(0, 0.11, 1, 1))
+    return figure
+
+
+def _path(axes: Axes, l1: int, l2: int, l: int) -> None:
+    odd = bool((l1 + l2 + l) % 2)
+    corner = (l2 - 0.46, l1 - 0.46)
+    axes.add_patch(Rectangle(corner, 0.92, 0.92, color=ORANGE if odd else BLUE))
+    if l1 == l2 and odd:
+        axes.plot(l2, l1, "x", color="white")
+    elif l1 <= l2:
+        axes.plot(l2, l1, "o", color="white")
+
+
+def radial() -> Figure:
+    """Radial functions, soft mask and envelope."""
+    length = torch.linspace(0.02, 6.5, 600, dtype=torch.float64)
+    figure, panels = plt.subplots(1, 4, figsize=(11.0, 2.9))
+    published = PowerTrig((3, 3), complex=False).double()
+    wave = published(length).detach().unflatten(-1, (8, 4))[:, 1]
+    smooth = envelope(length, CUTOFF)[:, None]
+    for power, colour in enumerate((BLUE, ORANGE, GREEN, GREY)):
+        label = f"power -{power}" if power else "power 0"
+        panels[0].plot(length, wave[:, power], color=colour, lw=1.2, label=label)
+    panels[0].legend(fontsize=8, ncols=2, loc="upper right", **OPAQUE)
+    panels[0].set(title='"power_trig", one frequency', ylim=(-2.5, 4.5))
+    panels[1].plot(length, smooth * Bessel(8, CUTOFF)(length), lw=1.1)
+    panels[1].set_title('"bessel" times envelope')
+    panels[2].plot(length, smooth * Gaussian(8, CUTOFF)(length), lw=1.1)
+    panels[2].set_title('"gaussian" times envelope')
+    mask = SoftCutoff(1).double()(length).detach()
+    panels[3].plot(length, mask, color=BLUE, label="soft mask at the start")
+    panels[3].plot(length, smooth, color=ORANGE, label="envelope")
+    panels[3].legend(fontsize=8, loc="upper right", **OPAQUE)
+    panels[3].set_title("mask and envelope")
+    for axes in panels:
+        axes.axvline(CUTOFF, color="k", lw=0.8, ls=":")
+        axes.axhline(0, color="k", lw=0.5)
+        axes.set(xlabel="r [Angstrom]", xlim=(0, 6.5))
+        axes.title.set_fontsize(10)
+    figure.tight_layout()
+    return figure
+
+
+#: Centre, text and colour of every box of the layer's diagram.
+BOXES = {
+    "vec": (0.0, 0.9, "edge vectors\n$r_{ij} = r_i - r_j$", GREY),
+    "sh": (2.4, 1.8, "harmonics\n$Y(r_{ij})$", ORANGE),
+    "rad": (2.4, 0.9, "radial functions $\\eta$\nmask $\\mu$", ORANGE),
+    "dots": (2.4, 0.0, "dot products\n$d = F_i \\cdot F_j$", ORANGE),
+    "g": (4.8, 0.45, "edge scalars\n$\\mu\\,W_e[g \\oplus d \\oplus \\eta]$", ORANGE),
+    "sum": (7.2, 1.1, "neighbour sum\n$T_i = \\sum_j Y\\,(g_{ij} F_j)$", ORANGE),
+    "cg": (9.6, 1.8, "CG tables\n$A_i = C\\,T_i$", BLUE),
+    "square": (9.6, 0.45, "CG square\n$F_i \\otimes F_i$", BLUE),
+    "mix": (12.0, 1.1, "mixing\n$W_v[A \\oplus F \\oplus F \\otimes F]$", BLUE),
+}
+ARROWS = (
+    ("vec", "sh"),
+    ("vec", "rad"),
+    ("sh", "sum"),
+    ("rad", "g"),
+    ("dots", "g"),
+    ("g", "sum"),
+    ("sum", "cg"),
+    ("cg", "mix"),
+    ("square", "mix"),
+)
+WIDTH, HEIGHT, FEATURES = 1.02, 0.38, -1.05
+
+
+def layer() -> Figure:
+    """The steps of one layer, and how often each of them is done."""
+    figure, axes = plt.subplots(figsize=(11.0, 3.6))
+    for x, y, text, colour in BOXES.values():
+        _box(axes, (x, y), (2 * WIDTH, 2 * HEIGHT), text, colour)
+    _box(axes, (6.0, FEATURES), (14.04, 0.5), "node features $F$", GREY)
+    arrow = {"arrowstyle": "-|>", "lw": 1.2, "color": "#444444"}
+    for start, end in ARROWS:
+        tail, head = BOXES[start], BOXES[end]
+        points = ((head[0] - WIDTH, head[1]), (tail[0] + WIDTH, tail[1]))
+        axes.annotate("", *points, arrowprops=arrow)
+    for name in ("dots", "sum", "square", "mix"):
+        x, y = BOXES[name][:2]
+        axes.annotate("", (x, y - HEIGHT), (x, FEATURES + 0.25), arrowprops=arrow)
+    handles = [
+        Patch(color=GREY, label="input"),
+        Patch(color=ORANGE, label="over edges or pairs"),
+        Patch(color=BLUE, label="once per node"),
+    ]
+    axes.legend(handles=handles, loc="upper center", ncols=3, frameon=False)
+    axes.set(xlim=(-1.1, 13.1), ylim=(-1.4, 2.9))
+    axes.axis("off")
+    figure.tight_layout()
+    return figure
+
+
+def _box(
+    axes: Axes,
+    centre: tuple[float, float],
+    size: tuple[float, float],
+    text: str,
+    colour: str,
+) -> None:
+    corner = (centre[0] - size[0] / 2, centre[1] - size[1] / 2)
+    style = {"boxstyle": "round,pad=0,rounding_size=0.1", "fc": "white", "lw": 2}
+    axes.add_patch(FancyBboxPatch(corner, *size, ec=colour, **style))
+    axes.text(*centre, text, ha="center", va="center", fontsize=9)
+
+
+FIGURES: tuple[Callable[[], Figure], ...] = (
+    edge_convention,
+    harmonics,
+    cg_blocks,
+    path_table,
+    radial,
+    layer,
+)
+
+
+def draw_all(folder: Path) -> None:
+    """Write every figure as PNG into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for draw in FIGURES:
+        figure = draw()
+        path = folder / f"{draw.__name__}.png"
+        figure.savefig(path, dpi=140, facecolor="white", bbox_inches="tight")
+        plt.close(figure)
+
+
+if __name__ == "__main__":
+    draw_all(Path(sys.argv[1]))
