@@ -61,6 +61,14 @@ def natural(text: str) -> int:
     return value
 
 
+def positive(text: str) -> float:
+    """A number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -78,12 +86,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="published: the paper's network, 299,808 parameters (default)\n"
         "recipe: even paths, normalised levels, Bessel radial functions",
     )
-    model.add_argument("--cutoff", type=float, help="Angstrom; published: all pairs")
+    model.add_argument("--cutoff", type=positive, help="Angstrom; published: all pairs")
     model.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
     loop = parser.add_argument_group("training")
     loop.add_argument("--epochs", type=positive_int, help="default 30 (QM9: 100)")
     loop.add_argument("--batch-size", type=positive_int, default=25)
-    loop.add_argument("--lr", type=float, help="default 2e-3 (QM9: 5e-4)")
+    loop.add_argument("--lr", type=positive, help="default 2e-3 (QM9: 5e-4)")
     loop.add_argument("--schedule", choices=("constant", "cosine"), default="cosine")
     loop.add_argument("--warmup", type=natural, default=0, help="steps; default 0")
     loop.add_argument(
