@@ -26,6 +26,7 @@ from torch_cormorant.nn.vertex import VertexMixing
 from torch_cormorant.ops import EdgeGeometry, neighbour_sum
 from torch_cormorant.ops.cg_product import from_complex, product, to_complex
 from torch_cormorant.ops.geometry import HARMONICS
+from torch_cormorant.ops.radial_basis import check_cutoff
 from torch_cormorant.ops.reference import edge_dots as reference_dots
 from torch_cormorant.ops.reference import edge_vectors
 from torch_cormorant.so3.layout import check_degree
@@ -166,6 +167,8 @@ class CormorantConv(MessagePassing):
             if edge_state_lmax is None
             else check_degree(edge_state_lmax, "edge_state_lmax")
         )
+        if cutoff is not None:
+            check_cutoff(cutoff)
         hard = "hard" in cutoff_type
         smooth = (cutoff is not None and not hard) if envelope is None else envelope
         if smooth and cutoff is None:

@@ -25,6 +25,7 @@ from torch_cormorant.nn.readout import (
     scalars,
 )
 from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.radial_basis import check_cutoff
 from torch_cormorant.so3.layout import check_degree
 
 logger = logging.getLogger(__name__)
@@ -124,7 +125,8 @@ class Cormorant(nn.Module):
             msg = f"num_levels must be at least 1, got {num_levels}"
             raise ConfigError(msg)
         self.num_levels, self.num_targets = num_levels, num_targets
-        self.cutoff, self.max_edges = cutoff, max_edges
+        self.cutoff = None if cutoff is None else check_cutoff(cutoff)
+        self.max_edges = max_edges
         self.channels = _per_level(channels, num_levels + 1, "channels")
         self.lmax = _per_level(lmax, num_levels, "lmax")
         self.lmax_sh = _per_level(

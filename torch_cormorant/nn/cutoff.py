@@ -2,13 +2,13 @@ r"""Cutoffs: learnable soft masks per channel, a hard cutoff, a smooth envelope.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.ops.radial_basis import check_cutoff
 
 CLAMP = 1e-3
 """Smallest radius and width (Angstrom) that a mask can reach."""
@@ -125,9 +125,7 @@ def envelope(length: Tensor, cutoff: float) -> Tensor:
         >>> envelope(torch.tensor([0.0, 2.5, 5.0, 9.0]), 5.0)
         tensor([1.0000, 0.5000, 0.0000, 0.0000])
     """
-    if not 0 < cutoff < math.inf:
-        msg = f"cutoff must be a positive number of Angstrom, got {cutoff}"
-        raise ConfigError(msg)
+    check_cutoff(cutoff)
     # Written in s = 1 - t, where it is s^3 (10 - 15 s + 6 s^2): no cancellation near
     # the cutoff, exactly zero from there on.
     s = (1 - length / cutoff).clamp_min(0)

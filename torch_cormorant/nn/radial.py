@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.ops.radial_basis import bessel, gaussian
+from torch_cormorant.ops.radial_basis import bessel, check_cutoff, gaussian
 
 RADIALS = ("power_trig", "bessel", "gaussian")
 
@@ -160,7 +160,5 @@ def _check_basis(num_basis: int, cutoff: float, paired: bool) -> int:
             f"{num_basis}"
         )
         raise ConfigError(msg)
-    if not 0 < cutoff < math.inf:
-        msg = f"cutoff must be a positive number of Angstrom, got {cutoff}"
-        raise ConfigError(msg)
+    check_cutoff(cutoff)
     return planes
