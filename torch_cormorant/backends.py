@@ -36,7 +36,7 @@ class Backend:
     """One way to compute one function.
 
     Attributes:
-        function: What it computes, in the words of :func:`show_backends`.
+        function: What it computes, in the words of :func:`~torch_cormorant.show_backends`.
         name: The value of the ``backend`` argument.
         used: When it is used.
         extension: The module that it needs; None: torch is enough.
@@ -175,7 +175,7 @@ def choose_backend(function: str, name: str) -> str:
     """Check the ``backend`` argument of a function.
 
     Args:
-        function: The function, in the words of :func:`show_backends`.
+        function: The function, in the words of :func:`~torch_cormorant.show_backends`.
         name: What the user asked for: ``"auto"`` or the name of a backend.
 
     Returns:

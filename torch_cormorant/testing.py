@@ -23,7 +23,7 @@ from torch_cormorant.so3 import (
 )
 
 Output = Literal["so3", "vector", "scalar"]
-"""How an output turns: as an SO(3)-vector, as x, y, z on its last axis, or not."""
+"""How an output turns, as an SO(3)-vector, as x, y, z on its last axis, or not."""
 
 _TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 _LOW_PRECISION_TOLERANCE = 5e-2

@@ -207,7 +207,7 @@ def exact_entries(
         basis: "real", or "complex" for the Condon-Shortley convention.
 
     Returns:
-        Tuples (i1, i2, i, sign, p, q), sorted: entry [i1, i2, i] of the table is
+        Tuples (i1, i2, i, sign, p, q), sorted. Entry [i1, i2, i] of the table is
         sign * sqrt(p / q) with p and q without a common factor.
 
     Raises:

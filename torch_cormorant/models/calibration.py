@@ -37,7 +37,7 @@ LIMIT = 5.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """What :meth:`Cormorant.calibrate` did.
+    """What :meth:`.Cormorant.calibrate` did.
 
     Attributes:
         target: RMS given to every level and degree.
