@@ -305,8 +305,8 @@ def _chunk_backward(
             torch.sum(work, dim=1, out=part_g[:, l1])
         if part_sh is not None:
             torch.mul(data.x, data.g[:, l1, None], out=work)
-            dy = torch.bmm(data.flat(work), total.transpose(1, 2))
-            part_sh[:, l1 * l1 : (l1 + 1) ** 2] = dy.flatten(0, 1)
+            dy = torch.bmm(total, data.flat(work).transpose(1, 2)).transpose(1, 2)
+            part_sh[:, l1 * l1 : (l1 + 1) ** 2] = dy.reshape(-1, 2 * l1 + 1)
     _accumulate(dx, data.source, part_x)
     _accumulate(dg, data.row, part_g)
     if part_sh is not None and data.weight is not None:

@@ -66,9 +66,7 @@ class PathTable:
     @property
     def counts(self) -> tuple[int, ...]:
         """Number of paths that end in each degree."""
-        return tuple(
-            sum(1 for path in self.paths if path[2] == l) for l in range(self.lmax + 1)
-        )
+        return _counts(self)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -95,6 +93,12 @@ def _path_list(table: PathTable) -> tuple[tuple[int, int, int], ...]:
         for l1, l2, l in found
         if l1 < l2 or (l1 == l2 and (l1 + l2 + l) % 2 == 0)
     )
+
+
+@cache
+def _counts(table: PathTable) -> tuple[int, ...]:
+    ends = [path[2] for path in table.paths]
+    return tuple(ends.count(l) for l in range(table.lmax + 1))
 
 
 @cache

@@ -12,9 +12,6 @@ from torch import Tensor
 
 from torch_cormorant.ops.paths import PathTable
 
-CHUNK_NODES = 128
-"""Nodes per step on a CPU."""
-
 
 def folded_square(x: Tensor, table: PathTable) -> tuple[Tensor, ...]:
     """The independent paths of the channelwise CG product of x with itself.
