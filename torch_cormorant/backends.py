@@ -36,7 +36,8 @@ class Backend:
     """One way to compute one function.
 
     Attributes:
-        function: What it computes, in the words of :func:`~torch_cormorant.show_backends`.
+        function: What it computes, in the words of
+            :func:`~torch_cormorant.show_backends`.
         name: The value of the ``backend`` argument.
         used: When it is used.
         extension: The module that it needs; None: torch is enough.

@@ -22,6 +22,7 @@ def cg_product(
     r"""Channelwise CG product of two SO(3)-vectors.
 
     Eq. (4) of Anderson et al. 2019:
+
     .. math::
         (A \otimes B)^l =
         \bigoplus_{l_1, l_2} C^{l_1 l_2 l} (A^{l_1} \otimes B^{l_2}) ,
