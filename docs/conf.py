@@ -36,7 +36,9 @@ nitpick_ignore_regex = [
     # Other projects; their pages are not fetched, so that a build needs no network.
     ("py:.*", r"(torch|torch_geometric|numpy|lightning|torchmetrics|typing)\..*"),
     ("py:.*", r"(collections|pathlib|types|os|fractions|matplotlib)\..*"),
-    ("py:.*", r"(nn|np|Tensor|optional|ellipsis|Ellipsis).*"),
+    ("py:class", r"(nn|np)\..*|Module|NDArray|Tensor"),
+    # Types inside of signatures that are no part of the public face.
+    ("py:class", r"(.*\.)?(Block|Chunk|MoleculeBatch|NpzFile|Pairs|Radial)"),
 ]
 
 html_theme = "furo"
