@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.utils import scatter
 
 from torch_cormorant.errors import SpeciesError
 from torch_cormorant.nn.radial import PowerTrig
 from torch_cormorant.nn.readout import two_layers
 from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.segment import scatter_sum
 
 MPNN_BASIS = (3, 3)
 """Basis of the input layer's radial filter, whatever the model's."""
@@ -152,6 +152,6 @@ class MPNNInput(nn.Module):
         layers = zip(self.radials, self.filters, self.mlps, strict=True)
         for radial, filters, mlp in layers:
             messages = filters(radial(length)) * mask * h[source]
-            total = scatter(messages, target, dim=0, dim_size=h.shape[0], reduce="sum")
+            total = scatter_sum(messages, target, h.shape[0])
             h = mlp(torch.cat([total, h], dim=-1))
         return h

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.utils import scatter
 
 from torch_cormorant.errors import ConfigError, ShapeError
+from torch_cormorant.ops.segment import scatter_sum
 from torch_cormorant.so3.layout import check_degree
 
 ACTIVATIONS = ("leaky_relu", "relu", "silu")
@@ -142,7 +142,7 @@ class MLPReadout(nn.Module):
     def forward(self, values: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
         """``[N, inputs]`` to ``[num_graphs, num_targets]``."""
         atoms = self.mlp1(values)
-        total = scatter(atoms, batch, dim=0, dim_size=num_graphs, reduce="sum")
+        total = scatter_sum(atoms, batch, num_graphs)
         result: Tensor = self.mlp2(total)
         return result
 
@@ -156,7 +156,7 @@ class LinearReadout(nn.Module):
 
     def forward(self, values: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
         """``[N, inputs]`` to ``[num_graphs, num_targets]``."""
-        total = scatter(values, batch, dim=0, dim_size=num_graphs, reduce="sum")
+        total = scatter_sum(values, batch, num_graphs)
         result: Tensor = self.linear(total)
         return result
 
@@ -173,5 +173,4 @@ class AtomwiseReadout(nn.Module):
     def forward(self, values: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
         """``[N, inputs]`` to ``[num_graphs, num_targets]``."""
         atoms = self.mlp(values)
-        total: Tensor = scatter(atoms, batch, dim=0, dim_size=num_graphs, reduce="sum")
-        return total
+        return scatter_sum(atoms, batch, num_graphs)
