@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -76,6 +77,7 @@ PUBLIC_MODULES = (
     "torch_cormorant.so3",
     "torch_cormorant.train",
 )
+ERROR_LIST = re.compile(r"\s+(\w+Error, )*\w+Error,")
 logger = logging.getLogger("public_names")
 
 
@@ -84,6 +86,16 @@ def draw_figures(app: Sphinx) -> None:
     folder = HERE / "_build" / "figures"
     if app.builder.format == "html" or not folder.is_dir():
         figures.draw_all(folder)
+
+
+def join_error_lists(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Put a list of error types on one line; napoleon reads no longer ones."""
+    del app, what, name, obj, options
+    for number in range(len(lines) - 2, -1, -1):
+        if ERROR_LIST.fullmatch(lines[number]):
+            lines[number] += " " + lines.pop(number + 1).lstrip()
 
 
 def check_public_names(app: Sphinx, env: BuildEnvironment) -> None:
@@ -102,4 +114,6 @@ def check_public_names(app: Sphinx, env: BuildEnvironment) -> None:
 def setup(app: Sphinx) -> None:
     """Connect what is done besides the extensions."""
     app.connect("builder-inited", draw_figures)
+    # 400 is before napoleon.
+    app.connect("autodoc-process-docstring", join_error_lists, priority=400)
     app.connect("env-check-consistency", check_public_names)
