@@ -10,6 +10,7 @@
 #   TORCH_INDEX  package index that holds the CPU builds of torch
 #   QM9_ARGS     arguments of examples/qm9.py
 #   TEST_ARGS    arguments of pytest
+#   BENCH_ARGS   arguments of python -m torch_cormorant.bench
 #   WHEEL_CACHE  where the compiled extensions are kept
 
 PYTHON ?= python3
@@ -19,6 +20,7 @@ DEVICE ?= auto
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 QM9_ARGS ?=
 TEST_ARGS ?=
+BENCH_ARGS ?=
 WHEEL_CACHE ?= $(HOME)/.cache/torch-cormorant/wheels
 
 SCATTER := torch-scatter==2.1.2
@@ -90,7 +92,7 @@ wheel-test: $(VENV)/.dev
 	bash scripts/wheel_test.sh $(PY) $(TEST_ARGS)
 
 bench: $(VENV)/.dev
-	set -e; for script in tests/benchmarks/*.py; do $(PY) "$$script"; done
+	$(PY) -m torch_cormorant.bench $(BENCH_ARGS)
 
 # ---- torch-scatter and torch-cluster, built against the installed torch (minutes)
 

@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "train": CORE | {"nn", "conv", "graph", "data", "models"},
     "interfaces": CORE | {"nn", "conv", "graph", "data", "models"},
     "testing": CORE | {"nn", "conv", "graph", "data", "models"},
+    "bench": CORE | {"nn", "conv", "graph", "data", "models"},
     "explain": CORE | {"nn", "conv", "models"},
     "__init__": CORE | {"nn", "conv", "graph", "data", "models", "explain"},
 }
