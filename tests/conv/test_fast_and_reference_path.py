@@ -76,9 +76,7 @@ def outcome(
     out, g = conv(edge_index=sample.edge_index, return_edge_state=True, **leaves)
     loss = (out * weights[0]).sum() + (g * weights[1]).sum() + out.square().sum()
     wanted = [*leaves.values(), *(p for p in conv.parameters() if p.requires_grad)]
-    first = torch.autograd.grad(
-        loss, wanted, create_graph=True, materialize_grads=True
-    )
+    first = torch.autograd.grad(loss, wanted, create_graph=True, materialize_grads=True)
     second = torch.autograd.grad(
         first[0].square().sum() + first[1].square().sum(),
         wanted,
