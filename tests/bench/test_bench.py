@@ -1,0 +1,196 @@
+"""The benchmark runs, compares before it measures, and writes what it says."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from torch_cormorant.bench import Run, formulations, main
+from torch_cormorant.bench.measure import memory_is_measurable
+from torch_cormorant.bench.settings import SECTIONS, Settings
+
+FLOAT32_ERROR = 3e-5
+PEERS = ["torch-cormorant", "e3nn", "dense (published algorithm)"]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All sections once, with every output."""
+    folder = tmp_path_factory.mktemp("bench")
+    outputs = ["--json", str(folder / "b.json"), "--markdown", str(folder / "b.md")]
+    assert main(["--quick", "--repeat", "1", *outputs]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(written: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((written / "b.json").read_text())["rows"]
+    return found
+
+
+def test_every_section_is_measured(rows: list[dict[str, Any]]) -> None:
+    assert {row["section"] for row in rows} == set(SECTIONS)
+    for row in rows:
+        if not row["note"]:
+            assert row["cpu_ms"] >= 0
+            assert row["wall_ms"] > 0
+            assert row["edges"] > 0
+
+
+def test_the_aggregation_is_compared_with_both_peers(
+    rows: list[dict[str, Any]],
+) -> None:
+    for graph in Settings(quick=True).graphs:
+        for measured in ("forward", "forward + backward"):
+            names = [
+                row["formulation"]
+                for row in rows
+                if (row["section"], row["graph"], row["measured"])
+                == ("aggregation", graph, measured)
+            ]
+            assert names == PEERS
+
+
+def test_all_formulations_agree(rows: list[dict[str, Any]]) -> None:
+    compared = [row for row in rows if row["error"] is not None]
+    assert len(compared) >= len(rows) / 2
+    for row in compared:
+        assert row["error"] < FLOAT32_ERROR, row
+
+
+def test_a_dense_formulation_of_a_sparse_graph_is_refused_visibly(
+    rows: list[dict[str, Any]],
+) -> None:
+    sparse = Settings(quick=True).graphs[1]
+    notes = [
+        row["note"]
+        for row in rows
+        if row["graph"] == sparse and row["formulation"] == PEERS[2]
+    ]
+    assert notes
+    assert all("not run" in note for note in notes)
+
+
+def test_the_largest_graph_carries_the_fitted_exponent(
+    rows: list[dict[str, Any]],
+) -> None:
+    fitted = [row for row in rows if row["exponent"] is not None]
+    assert {row["formulation"] for row in fitted} == {"radius_graph", "CormorantConv"}
+    assert all(math.isfinite(row["exponent"]) for row in fitted)
+
+
+def test_a_written_run_is_read_again(
+    written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = written / "again.md"
+    assert main(["--load", str(written / "b.json"), "--markdown", str(again)]) == 0
+    assert again.read_text() == (written / "b.md").read_text()
+    out = capsys.readouterr().out
+    assert "Neighbour sum alone" in out
+    assert "Radius graphs" in out
+    assert Run.load(written / "b.json").circumstances["torch"] == torch.__version__
+
+
+def test_a_picture_is_drawn(written: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = written / "b.png"
+    assert main(["--load", str(written / "b.json"), "--png", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_missing_peer_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(formulations, "find_spec", lambda _: None)
+    arguments = ["--quick", "--repeat", "1", "--only", "aggregation,layer"]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    missing = [line for line in lines if "e3nn not installed" in line]
+    assert len(missing) == 6  # two graphs: forward, with backward, whole layer
+
+
+def test_missing_matplotlib_is_said_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("torch_cormorant.bench.cli.find_spec", lambda _: None)
+    assert main(["--quick", "--png", str(tmp_path / "b.png")]) == 2
+    captured = capsys.readouterr()
+    assert "pip install matplotlib" in captured.err
+    assert not captured.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--only", "everything"], "no section 'everything'"),
+        (["--threads", "0"], "not at least 1"),
+        (["--repeat", "many"], "--repeat"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_exit_code_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--json", "nowhere/b.json"], "does not exist"),
+        (["--load", "absent.json"], "cannot be read"),
+        (["--quick", "--only", "step", "--inputs", "absent.npz"], "does not hold"),
+        (["--memory-of", "weather/today"], "no section 'weather'"),
+    ],
+)
+def test_missing_files_are_one_line_and_exit_code_2(
+    arguments: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+
+
+def test_a_file_of_another_format_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old.json").write_text('{"format": 0}')
+    assert main(["--load", str(tmp_path / "old.json")]) == 2
+    assert "expected 1" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not memory_is_measurable(), reason="Linux only")
+@pytest.mark.parametrize(
+    "case",
+    ["aggregation/3x6/dense", "layer/3x6/stack", "step/2x5", "large/40/Cormorant"],
+)
+def test_memory_of_one_step_is_printed(
+    case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--memory-of", case, "--quick"]) == 0
+    grown = float(capsys.readouterr().out)
+    assert 0 <= grown < 1000
+
+
+def test_the_number_of_threads_is_restored() -> None:
+    before = torch.get_num_threads()
+    arguments = ["--quick", "--repeat", "1", "--only", "step", "--threads"]
+    assert main([*arguments, str(before + 1)]) == 0
+    assert torch.get_num_threads() == before

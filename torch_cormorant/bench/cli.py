@@ -1,0 +1,207 @@
+"""The command line of the benchmark."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from torch_cormorant.bench import cases, machine, report
+from torch_cormorant.bench.measure import peak_growth_mb
+from torch_cormorant.bench.results import Run
+from torch_cormorant.bench.settings import SECTIONS, Settings
+from torch_cormorant.errors import BackendError, ConfigError, CormorantError
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with exit code 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        msg = f"{text} is not at least 1"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _sections(text: str) -> tuple[str, ...]:
+    chosen = tuple(text.split(","))
+    unknown = [name for name in chosen if name not in SECTIONS]
+    if unknown:
+        msg = f"no section {unknown[0]!r}; expected some of {','.join(SECTIONS)}"
+        raise argparse.ArgumentTypeError(msg)
+    return chosen
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m torch_cormorant.bench",
+        description="Speed and memory beside e3nn and the published algorithm (CPU).",
+    )
+    add = parser.add_argument
+    add(
+        "--only",
+        type=_sections,
+        default=SECTIONS,
+        metavar="A,B",
+        help="sections to run: " + ",".join(SECTIONS),
+    )
+    add(
+        "--threads",
+        type=_positive,
+        nargs="+",
+        default=[1],
+        metavar="N",
+        help="threads of torch, a round of all sections for each; default 1",
+    )
+    add(
+        "--repeat",
+        type=_positive,
+        default=5,
+        metavar="N",
+        help="timed repeats after a warm-up; default 5",
+    )
+    add(
+        "--quick",
+        action="store_true",
+        help="tiny inputs, no memory: shows in seconds that it runs",
+    )
+    add("--no-memory", action="store_true", help="no fresh processes for memory")
+    add(
+        "--inputs",
+        type=Path,
+        metavar="NPZ",
+        help="speed_inputs.npz, the clusters of the training steps; default: generated",
+    )
+    add("--json", type=Path, metavar="FILE", help="write all figures")
+    add("--png", type=Path, metavar="FILE", help="write a picture (needs matplotlib)")
+    add(
+        "--markdown",
+        type=Path,
+        metavar="FILE",
+        help="write tables for the documentation",
+    )
+    add(
+        "--load",
+        type=Path,
+        metavar="JSON",
+        help="measure nothing, take the figures of an earlier run",
+    )
+    add("--memory-of", metavar="CASE", help=argparse.SUPPRESS)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark.
+
+    Args:
+        arguments: Command line; default: that of the process.
+
+    Returns:
+        Exit status: 0, or 2 after a mistake in the arguments. Speed never changes it.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
+    try:
+        if options.memory_of is not None:
+            _print_memory(options)
+        else:
+            _check_outputs(options)
+            run = _measure(options, given) if options.load is None else _load(options)
+            _write(run, options)
+    except CormorantError as error:
+        sys.stderr.write(f"python -m torch_cormorant.bench: error: {error}\n")
+        return 2
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return Settings(
+        only=options.only,
+        threads=tuple(options.threads),
+        repeat=options.repeat,
+        quick=options.quick,
+        memory=not (options.no_memory or options.quick),
+        inputs=options.inputs,
+    )
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Complain before measuring for minutes."""
+    for path in (options.json, options.png, options.markdown):
+        if path is not None and not path.absolute().parent.is_dir():
+            msg = f"the folder of {path} does not exist; make it first"
+            raise ConfigError(msg)
+    if options.png is not None and find_spec("matplotlib") is None:
+        msg = "--png needs matplotlib: pip install matplotlib"
+        raise BackendError(msg)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _print_memory(options: argparse.Namespace) -> None:
+    with _threads(options.threads[0]):
+        step = cases.make_step(options.memory_of, _settings(options))
+        sys.stdout.write(f"{peak_growth_mb(step):.3f}\n")
+
+
+def _load(options: argparse.Namespace) -> Run:
+    run = Run.load(options.load)
+    shown = ""
+    for row in run.rows:
+        if row.section != shown:
+            shown = row.section
+            _say(report.line(None, shown))
+        _say(report.line(row))
+    return run
+
+
+def _measure(options: argparse.Namespace, given: Sequence[str]) -> Run:
+    settings = _settings(options)
+    run = Run(machine.circumstances(given))
+    for name, value in run.circumstances.items():
+        _say(f"{name}: {value}")
+    for number in settings.threads:
+        with _threads(number):
+            for section in settings.only:
+                _say(report.line(None, section))
+                for row in cases.RUNS[section](settings):
+                    run.rows.append(row)
+                    _say(report.line(row))
+    run.circumstances["load at end"] = machine.load()
+    return run
+
+
+def _write(run: Run, options: argparse.Namespace) -> None:
+    if options.json is not None:
+        run.save(options.json)
+    if options.markdown is not None:
+        options.markdown.write_text(report.markdown(run), encoding="utf-8")
+    if options.png is not None:
+        from torch_cormorant.bench.plots import plot
+
+        plot(run, options.png)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

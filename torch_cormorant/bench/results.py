@@ -1,0 +1,104 @@
+"""The figures of a run, and how they are kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from torch_cormorant.errors import DataError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured formulation.
+
+    Attributes:
+        section: ``"aggregation"``, ``"layer"``, ``"step"`` or ``"large"``.
+        graph: What it ran on.
+        measured: What was run: ``"forward"``, ``"forward + backward"``, ...
+        formulation: Who computed it.
+        threads: Threads of torch.
+        edges: Number of directed edges.
+        cpu_ms: Median process CPU time in milliseconds; None: not measured.
+        wall_ms: Median wall time in milliseconds.
+        error: Largest relative difference: of a peer's result and gradients from
+            ours; of our result from the plain reference. None: not compared.
+        ratio: Time of this formulation over ours; CPU time on one thread, else wall.
+        goal: Smallest ratio that is aimed at.
+        memory_mb: Growth of the peak resident memory in a fresh process, MB.
+        published_s: Time of the published code in seconds on two cores, as a stated
+            reference (not measured here).
+        exponent: Fitted exponent of the time against the number of edges.
+        note: Why something is missing.
+    """
+
+    section: str
+    graph: str
+    measured: str
+    formulation: str
+    threads: int
+    edges: int
+    cpu_ms: float | None = None
+    wall_ms: float | None = None
+    error: float | None = None
+    ratio: float | None = None
+    goal: float | None = None
+    memory_mb: float | None = None
+    published_s: float | None = None
+    exponent: float | None = None
+    note: str = ""
+
+    @property
+    def edges_per_s(self) -> float | None:
+        """Directed edges per second: of CPU time on one thread, else of wall time."""
+        spent = self.cpu_ms if self.threads == 1 else self.wall_ms
+        return 1e3 * self.edges / spent if spent else None
+
+
+@dataclass
+class Run:
+    """All rows of a run and the circumstances they belong to."""
+
+    circumstances: dict[str, str]
+    rows: list[Row] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Write everything as JSON."""
+        content = {
+            "format": FORMAT,
+            "circumstances": self.circumstances,
+            "rows": [
+                asdict(row) | {"edges_per_s": row.edges_per_s} for row in self.rows
+            ],
+        }
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Run:
+        """Read a file that :meth:`save` wrote.
+
+        Raises:
+            DataError: It cannot be read, or is no such file.
+        """
+        known = {part.name for part in fields(Row)}
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                msg = f"{path} has format {content['format']}, expected {FORMAT}"
+                raise DataError(msg)
+            rows = [
+                Row(**{name: row[name] for name in known if name in row})
+                for row in content["rows"]
+            ]
+            return cls(dict(content["circumstances"]), rows)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, DataError):
+                raise
+            msg = (
+                f"{path} cannot be read ({error}); expected a file written with --json"
+            )
+            raise DataError(msg) from error
