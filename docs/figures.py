@@ -32,20 +32,20 @@ OPAQUE = {"framealpha": 1.0, "edgecolor": "white"}
 
 def edge_convention() -> Figure:
     """Two atoms and the edge between them."""
-    figure, axes = plt.subplots(figsize=(6.4, 2.3))
+    figure, axes = plt.subplots(figsize=(4.8, 1.9))
     source, target = (0.0, 0.0), (4.0, 0.0)
     for place, name, colour in (
         (source, "source j = edge_index[0]", GREY),
         (target, "target i = edge_index[1]", BLUE),
     ):
-        axes.scatter(*place, s=1300, color=colour, zorder=3)
+        axes.scatter(*place, s=700, color=colour, zorder=3)
         axes.text(*place, name[7], color="w", ha="center", va="center", zorder=4)
-        axes.text(place[0], -0.75, name, ha="center", fontsize=9)
-    arrow = {"arrowstyle": "-|>", "lw": 2.2, "shrinkA": 19, "shrinkB": 19}
+        axes.text(place[0], -0.85, name, ha="center", fontsize=9)
+    arrow = {"arrowstyle": "-|>", "lw": 2.2, "shrinkA": 14, "shrinkB": 14}
     axes.annotate("", target, source, arrowprops=arrow)
     axes.text(2, 0.15, "edge_vec = pos[i] - pos[j]", ha="center", fontsize=10)
-    axes.text(2, -0.32, "messages flow from j to i", ha="center", fontsize=9)
-    axes.set(xlim=(-1.4, 5.4), ylim=(-1.0, 0.7))
+    axes.text(2, -0.36, "messages flow from j to i", ha="center", fontsize=9)
+    axes.set(xlim=(-1.1, 5.1), ylim=(-1.1, 0.6))
     axes.axis("off")
     figure.tight_layout()
     return figure
@@ -59,7 +59,7 @@ def harmonics() -> Figure:
     x, y = polar.sin() * azimuth.cos(), polar.sin() * azimuth.sin()
     directions = torch.stack([x, y, polar.cos().expand_as(x)], dim=-1)
     values = spherical_harmonics(directions, lmax)
-    figure = plt.figure(figsize=(9.2, 6.0))
+    figure = plt.figure(figsize=(7.6, 5.4))
     side = 2 * lmax + 1
     for l in range(lmax + 1):
         for m in range(-l, l + 1):
@@ -69,7 +69,7 @@ def harmonics() -> Figure:
             axes.set_title(f"l = {l}, m = {m}", fontsize=8, y=0.97)
     handles = [Patch(color=BLUE, label="Y > 0"), Patch(color=ORANGE, label="Y < 0")]
     figure.legend(handles=handles, loc="upper right", frameon=False)
-    figure.text(0.03, 0.93, "z up, x towards the viewer,\ny to the right", fontsize=8)
+    figure.text(0.01, 0.9, "z up,\ny to the right,\nx towards you", fontsize=9)
     figure.subplots_adjust(0, 0, 1, 0.96, wspace=0, hspace=0.16)
     return figure
 
@@ -103,7 +103,7 @@ def cg_blocks() -> Figure:
     widths = [(2 * l1 + 1) * (2 * l2 + 1) for l1, l2 in pairs]
     starts = {pair: sum(widths[:n]) for n, pair in enumerate(pairs)}
     matrix = torch.full((size, size * size), torch.nan, dtype=torch.float64)
-    figure, axes = plt.subplots(figsize=(10.0, 3.0), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8.0, 2.9), layout="constrained")
     for l1, l2, l in paths(lmax, lmax, lmax):
         table = clebsch_gordan(l1, l2, l).flatten(0, 1).T
         column, odd = starts[l1, l2], bool((l1 + l2 + l) % 2)
@@ -116,7 +116,7 @@ def cg_blocks() -> Figure:
         matrix, cmap="RdBu", vmin=-1, vmax=1, aspect="auto", interpolation="nearest"
     )
     centres = [starts[p] + (w - 1) / 2 for p, w in zip(pairs, widths, strict=True)]
-    axes.set_xticks(centres, [f"{l1}{l2}" for l1, l2 in pairs], fontsize=8)
+    axes.set_xticks(centres, [f"{l1}{l2}" for l1, l2 in pairs], fontsize=7.5)
     axes.set_yticks([0, 2, 6], ["l = 0", "l = 1", "l = 2"])
     axes.tick_params(length=0)
     axes.set_xlabel("(m1, m2) of the pair l1 l2")
@@ -133,7 +133,7 @@ def cg_blocks() -> Figure:
 def path_table() -> Figure:
     """Which couplings exist for lmax 3, and which of them a square needs."""
     lmax = 3
-    figure, panels = plt.subplots(1, lmax + 1, figsize=(9.2, 3.3), sharey=True)
+    figure, panels = plt.subplots(1, lmax + 1, figsize=(7.8, 3.0), sharey=True)
     for l, axes in enumerate(panels):
         for l1, l2, end in paths(lmax, lmax, lmax):
             if end == l:
@@ -149,8 +149,8 @@ def path_table() -> Figure:
         Line2D([], [], marker="o", label="computed for a square", **marker),
         Line2D([], [], marker="x", label="zero in a square", **marker),
     ]
-    figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False)
-    figure.tight_layout(rect=(0, 0.11, 1, 1))
+    figure.legend(handles=handles, loc="lower center", ncols=2, frameon=False)
+    figure.tight_layout(rect=(0, 0.17, 1, 1))
     return figure
 
 
@@ -167,7 +167,8 @@ def _path(axes: Axes, l1: int, l2: int, l: int) -> None:
 def radial() -> Figure:
     """Radial functions, soft mask and envelope."""
     length = torch.linspace(0.02, 6.5, 600, dtype=torch.float64)
-    figure, panels = plt.subplots(1, 4, figsize=(11.0, 2.9))
+    figure, grid = plt.subplots(2, 2, figsize=(7.6, 5.0))
+    panels = grid.flatten()
     published = PowerTrig((3, 3), complex=False).double()
     wave = published(length).detach().unflatten(-1, (8, 4))[:, 1]
     smooth = envelope(length, CUTOFF)[:, None]
@@ -222,7 +223,7 @@ WIDTH, HEIGHT, FEATURES = 1.02, 0.38, -1.05
 
 def layer() -> Figure:
     """The steps of one layer, and how often each of them is done."""
-    figure, axes = plt.subplots(figsize=(11.0, 3.6))
+    figure, axes = plt.subplots(figsize=(9.4, 3.5))
     for x, y, text, colour in BOXES.values():
         _box(axes, (x, y), (2 * WIDTH, 2 * HEIGHT), text, colour)
     _box(axes, (6.0, FEATURES), (14.04, 0.5), "node features $F$", GREY)
