@@ -19,7 +19,6 @@ from typing import NoReturn
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import TQDMProgressBar
 
 from torch_cormorant import Cormorant, CormorantQM9, train
 from torch_cormorant.data import (
@@ -102,7 +101,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     loop.add_argument("--seed", type=natural, default=0)
     loop.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    loop.add_argument("--threads", type=positive_int, default=2, help="default 2")
+    loop.add_argument("--threads", type=positive_int, default=1, help="CPU; default 1")
     out = parser.add_argument_group("output")
     out.add_argument("--out", type=Path, help="folder; default runs/<data>-<target>-#")
     out.add_argument("--resume", action="store_true", help="go on with --out")
@@ -190,7 +189,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.model} network, {count:,} parameters, to {folder.path}")
 
     log = train.EpochLog(data.target)
-    bar = [TQDMProgressBar(leave=False)] if sys.stderr.isatty() else []
+    bar = [train.EpochBar()] if sys.stdout.isatty() else []
     checkpoints = train.AtomicCheckpointIO()
     with train.quiet_lightning():
         trainer = Trainer(
@@ -203,6 +202,7 @@ def run(args: argparse.Namespace) -> None:
             enable_progress_bar=bool(bar),
             enable_model_summary=False,
             logger=False,
+            num_sanity_val_steps=0,
         )
         trainer.fit(module, loaders, ckpt_path=folder.last if args.resume else None)
         best = checkpoints.load_checkpoint(folder.best)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch_cormorant.data import MiniQM9, split_indices
 from torch_cormorant.errors import DataError
 from torch_cormorant.train import (
     AtomicCheckpointIO,
+    EpochBar,
     EpochLog,
     MoleculeDataModule,
     PropertyRegression,
@@ -25,7 +27,12 @@ Tiny = Callable[[], nn.Module]
 
 
 def fit(
-    folder: Path, model: nn.Module, epochs: int, *, resume: bool = False
+    folder: Path,
+    model: nn.Module,
+    epochs: int,
+    *,
+    resume: bool = False,
+    bar: bool = False,
 ) -> tuple[PropertyRegression, EpochLog]:
     data = MiniQM9("energy_atom")
     loaders = MoleculeDataModule(data, split_indices(310, 40, 10, 10), batch_size=10)
@@ -38,9 +45,9 @@ def fit(
             max_epochs=epochs,
             accelerator="cpu",
             gradient_clip_val=1.0,
-            callbacks=[log, best_and_last(folder)],
+            callbacks=[log, best_and_last(folder), *([EpochBar()] if bar else [])],
             plugins=[AtomicCheckpointIO()],
-            enable_progress_bar=False,
+            enable_progress_bar=bar,
             enable_model_summary=False,
             logger=False,
         )
@@ -78,6 +85,18 @@ def test_training_lowers_the_error_and_keeps_the_best_epoch(
     assert lines[0].startswith("epoch   1/6  loss ")
     assert "valid MAE" in lines[0]
     assert " meV " in lines[0]
+
+
+def test_bar_counts_as_the_lines_do_and_leaves_them_whole(
+    tmp_path: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path, tiny(), 2, bar=True)
+    pieces = re.split(r"[\r\n]+", capsys.readouterr().out)
+    lines = [piece for piece in pieces if "valid MAE" in piece]
+    assert [line[:12] for line in lines] == ["epoch   1/2 ", "epoch   2/2 "]
+    assert all(line.rstrip().endswith(" s") for line in lines)
+    assert any(piece.startswith("epoch 2: 100%") for piece in pieces)
+    assert not any("Validation" in piece for piece in pieces)
 
 
 def test_logged_validation_error_is_that_of_the_predictions(

@@ -28,6 +28,7 @@ from torch_cormorant.train.plots import (  # noqa: E402
     plot_learning_curve,
     plot_parity,
 )
+from torch_cormorant.train.progress import EpochBar  # noqa: E402
 from torch_cormorant.train.quiet import quiet_lightning  # noqa: E402
 from torch_cormorant.train.record import (  # noqa: E402
     hardware,
@@ -39,6 +40,7 @@ from torch_cormorant.train.report import Comparison, compare  # noqa: E402
 __all__ = [
     "AtomicCheckpointIO",
     "Comparison",
+    "EpochBar",
     "EpochLog",
     "EpochRow",
     "EpochSampler",
