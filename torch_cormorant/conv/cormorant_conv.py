@@ -13,11 +13,14 @@ from torch_cormorant.conv.inputs import (
     NodeInput,
     as_internal,
     as_pair,
+    check_all_finite,
+    check_edge_attr,
+    check_edge_state,
     check_features,
-    check_finite,
+    check_same,
     make_geometry,
 )
-from torch_cormorant.errors import ConfigError, ShapeError
+from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.cutoff import SoftCutoff
 from torch_cormorant.nn.edge_network import EdgeNetwork, planes_of_state
 from torch_cormorant.nn.init import VERTEX_INITS
@@ -115,8 +118,11 @@ class CormorantConv(MessagePassing):
 
     Note:
         Cost per edge is linear in the channels; the CG products act once per node.
-        Deterministic; differentiable to any order. Reduced precision inputs (under
-        autocast) are computed in the dtype of the weights.
+        Deterministic; differentiable to any order. Reduced precision features (under
+        autocast) are computed in the dtype of the weights. On a symmetric graph the
+        gradient with respect to ``edge_vec`` is exact for positions and cells, but not
+        for every vector on its own; see ``pairs`` of
+        :class:`~torch_cormorant.EdgeGeometry`.
     """
 
     def __init__(
@@ -156,12 +162,14 @@ class CormorantConv(MessagePassing):
         self.lmax_in = check_degree(lmax_in, "lmax_in")
         self.lmax_sh = lmax if lmax_sh is None else check_degree(lmax_sh, "lmax_sh")
         self.planes = 2 if complex else 1
-        self.edge_dim = edge_dim
+        self.edge_dim = _check_count(edge_dim, "edge_dim")
         self.harmonics = _one_of(harmonics, HARMONICS, "harmonics")
         self.backend = _one_of(backend, BACKENDS, "backend")
         self.init, self.gain = _one_of(init, VERTEX_INITS, "init"), gain
         self.avg_num_neighbors = avg_num_neighbors
         self._state_channels = edge_state_channels
+        if edge_state_channels is not None:
+            _check_count(edge_state_channels, "edge_state_channels")
         self.edge_state_lmax = (
             self.lmax_sh
             if edge_state_lmax is None
@@ -247,6 +255,15 @@ class CormorantConv(MessagePassing):
         self.vertex.weights.materialize(columns, self.out_channels)
         self.reset_parameters()
 
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        radius = state_dict.get(f"{prefix}edge_network.cutoff.radius")
+        if self.in_channels == -1 and radius is not None:
+            self.materialize(radius.numel())
+            self.lazy_hook.remove()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def forward(
         self,
         x: NodeInput,
@@ -263,21 +280,29 @@ class CormorantConv(MessagePassing):
         bipartite = isinstance(x, (tuple, list))
         dtype = self.vertex.weights[0].dtype
         source, target = _raised(source, dtype), _raised(target, dtype)
+        if edge_attr is not None:
+            edge_attr = _raised(edge_attr, dtype)
         for part in (source, target) if bipartite else (source,):
-            self._check_x(part, dtype)
+            self._check_x(part)
         given = isinstance(edge_index, EdgeGeometry)
         sizes = (source.shape[0], target.shape[0])
         geometry = make_geometry(
             edge_index, edge_vec, pos, sizes, self.harmonics, bipartite=bipartite
         )
+        check_same(geometry.edge_vec, "edge_vec", source)
+        state, attr = edge_state, edge_attr
+        if state is not None:
+            shape = (self.edge_state_lmax + 1, self.planes, self.edge_state_channels)
+            check_edge_state(state, geometry.plan.num_edges, shape, source)
+        check_edge_attr(attr, geometry.plan.num_edges, self.edge_dim, source)
         if not given and not torch.compiler.is_compiling():
-            check_finite(source, "x")
-        state = self._check_state(edge_state, geometry)
-        edge_attr = self._check_attr(edge_attr, geometry, dtype)
+            named = {"x": source, "x_target": target} if bipartite else {"x": source}
+            check_all_finite({**named, "edge_attr": attr, "edge_state": state})
         with torch.autocast(source.device.type, enabled=False):
             xs = as_internal(source, self.planes)
             xt = as_internal(target, self.planes) if bipartite else xs
-            out, g = self.levels(xs, xt, geometry, state, edge_attr)
+            rows = None if state is None else to_complex(state)
+            out, g = self.levels(xs, xt, geometry, rows, attr)
             return (out, planes_of_state(g, geometry)) if return_edge_state else out
 
     def levels(
@@ -353,55 +378,15 @@ class CormorantConv(MessagePassing):
             for kind in ("_pre", "")
         )
 
-    def _check_x(self, x: Tensor, dtype: torch.dtype) -> None:
+    def _check_x(self, x: Tensor) -> None:
         check_features(
             x,
             "x",
             channels=self.in_channels,
             lmax=self.lmax_in,
             planes=self.planes,
-            dtype=dtype,
+            like=self.vertex.weights[0],
         )
-
-    def _check_state(
-        self, state: Tensor | None, geometry: EdgeGeometry
-    ) -> Tensor | None:
-        if state is None:
-            return None
-        expected = (
-            geometry.plan.num_edges,
-            self.edge_state_lmax + 1,
-            self.planes,
-            self.edge_state_channels,
-        )
-        if tuple(state.shape) != expected:
-            msg = (
-                f"edge_state must have shape {list(expected)} (edges, degrees, planes, "
-                f"edge_state_channels), got {list(state.shape)}; a layer of another "
-                "width needs edge_state_channels="
-            )
-            raise ShapeError(msg)
-        return to_complex(state)
-
-    def _check_attr(
-        self, edge_attr: Tensor | None, geometry: EdgeGeometry, dtype: torch.dtype
-    ) -> Tensor | None:
-        edges = geometry.plan.num_edges
-        if (edge_attr is None) != (self.edge_dim == 0):
-            msg = (
-                f"the layer was made with edge_dim={self.edge_dim}, but edge_attr is "
-                f"{'missing' if edge_attr is None else 'given'}"
-            )
-            raise ConfigError(msg)
-        if edge_attr is None:
-            return None
-        if tuple(edge_attr.shape) != (edges, self.edge_dim):
-            msg = (
-                f"edge_attr must have shape [{edges}, {self.edge_dim}], got "
-                f"{tuple(edge_attr.shape)}"
-            )
-            raise ShapeError(msg)
-        return edge_attr.to(dtype)
 
     def __repr__(self) -> str:
         extra = f", lmax_in={self.lmax_in}" if self.lmax_in else ""
@@ -420,10 +405,8 @@ def planes_to_rows(g: Tensor, geometry: EdgeGeometry) -> Tensor:
 
 def _initialize(module: CormorantConv, args: tuple[Any, ...]) -> None:
     """Forward pre-hook of a lazy layer: take in_channels from the first input."""
-    if module.in_channels == -1:
-        module.materialize(as_pair(args[0], "x")[0].shape[-1])
+    module.materialize(as_pair(args[0], "x")[0].shape[-1])
     module.lazy_hook.remove()
-    del module.lazy_hook
 
 
 def _raised(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -436,6 +419,13 @@ def _check_channels(value: int, name: str, *, lazy: bool = False) -> int:
         msg = (
             f"{name} must be a positive number{' or -1' if lazy else ''}, got {value!r}"
         )
+        raise ConfigError(msg)
+    return value
+
+
+def _check_count(value: int, name: str) -> int:
+    if not isinstance(value, int) or value < 0:
+        msg = f"{name} must be a number >= 0, got {value!r}"
         raise ConfigError(msg)
     return value
 

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import is_sparse, to_edge_index
 
-from torch_cormorant.errors import ConfigError, DtypeError, NonFiniteError, ShapeError
+from torch_cormorant.errors import (
+    ConfigError,
+    DeviceError,
+    DtypeError,
+    NonFiniteError,
+    ShapeError,
+)
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.geometry import check_edge_index
 
@@ -28,7 +34,7 @@ def as_pair(value: Any, name: str) -> tuple[Tensor, Tensor]:
 
 
 def check_features(
-    x: Tensor, name: str, *, channels: int, lmax: int, planes: int, dtype: torch.dtype
+    x: Tensor, name: str, *, channels: int, lmax: int, planes: int, like: Tensor
 ) -> None:
     """Check node features against a layer's configuration."""
     components = (lmax + 1) ** 2
@@ -40,12 +46,65 @@ def check_features(
     if not fits:
         msg = f"{name} must have shape {shapes}, got {tuple(x.shape)}"
         raise ShapeError(msg)
-    if x.dtype != dtype:
+    if x.dtype != like.dtype:
         msg = (
-            f"{name} is {x.dtype} but the layer's weights are {dtype}; convert one of "
-            "them, with .double() or .float() for example"
+            f"{name} is {x.dtype} but the layer's weights are {like.dtype}; convert "
+            "one of them, with .double() or .float() for example"
         )
         raise DtypeError(msg)
+    if x.device != like.device:
+        msg = f"{name} lies on {x.device}, the layer's weights on {like.device}"
+        raise DeviceError(msg)
+
+
+def check_same(value: Tensor, name: str, x: Tensor) -> None:
+    """Check that a tensor has the dtype and the device of the features."""
+    if value.dtype != x.dtype:
+        msg = f"{name} is {value.dtype}, x is {x.dtype}; convert one of them"
+        raise DtypeError(msg)
+    if value.device != x.device:
+        msg = f"{name} lies on {value.device}, x on {x.device}"
+        raise DeviceError(msg)
+
+
+def check_edge_state(
+    state: Tensor, edges: int, shape: tuple[int, int, int], x: Tensor
+) -> None:
+    """Check edge scalars that the user hands in."""
+    expected = (edges, *shape)
+    if tuple(state.shape) != expected:
+        msg = (
+            f"edge_state must have shape {list(expected)} (edges, degrees, planes, "
+            f"edge_state_channels), got {list(state.shape)}; a layer of another width "
+            "needs edge_state_channels="
+        )
+        raise ShapeError(msg)
+    check_same(state, "edge_state", x)
+
+
+def check_edge_attr(attr: Tensor | None, edges: int, edge_dim: int, x: Tensor) -> None:
+    """Check the user's invariants of the edges."""
+    if (attr is None) != (edge_dim == 0):
+        msg = (
+            f"the layer was made with edge_dim={edge_dim}, but edge_attr is "
+            f"{'missing' if attr is None else 'given'}"
+        )
+        raise ConfigError(msg)
+    if attr is None:
+        return
+    if tuple(attr.shape) != (edges, edge_dim):
+        msg = (
+            f"edge_attr must have shape [{edges}, {edge_dim}], got {tuple(attr.shape)}"
+        )
+        raise ShapeError(msg)
+    check_same(attr, "edge_attr", x)
+
+
+def check_all_finite(values: dict[str, Tensor | None]) -> None:
+    """Check several named tensors; None is left out."""
+    for name, value in values.items():
+        if value is not None:
+            check_finite(value, name)
 
 
 def check_finite(x: Tensor, name: str) -> None:

@@ -337,7 +337,8 @@ class Cormorant(nn.Module):
 
     def _run_levels(self, h: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """All levels from the features of the input layer ``[N, P * C]``."""
-        x = h.unflatten(-1, (-1, self.planes)).transpose(1, 2).unsqueeze(1)
+        x = h.view(h.shape[0], self.channels[0], self.planes)
+        x = x.transpose(1, 2).unsqueeze(1)
         outputs, state = [], None
         for conv, norm, gate in zip(
             self.conv_layers(), self.norms, self.gates, strict=True

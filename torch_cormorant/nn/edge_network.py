@@ -66,6 +66,11 @@ class EdgeNetwork(nn.Module):
             complex=complex,
         )
 
+    @property
+    def wide(self) -> int:
+        """Real numbers in one row of one degree."""
+        return self.planes * (self.channels or 0)
+
     # ------------------------------------------------------------------ columns
 
     def widths(self, l: int) -> tuple[int, int, int, int]:
@@ -147,7 +152,7 @@ class EdgeNetwork(nn.Module):
             out = out + self._from_attr(edge_attr)
         out = out * mask.unsqueeze(1)
         if self.planes == 2:
-            return torch.view_as_complex(out.unflatten(-1, (-1, 2)))
+            return torch.view_as_complex(out.view(*out.shape[:2], self.wide // 2, 2))
         return out
 
     def _mask(self, length: Tensor) -> Tensor:
@@ -167,7 +172,7 @@ class EdgeNetwork(nn.Module):
             weights = functional.pad(weights, (0, 0, 0, 0, 0, self.lmax - top))
         flat = _as_real_rows(dots).flatten(1)
         out = torch.addmm(base, flat, weights.transpose(0, 1).flatten(1))
-        return out.view(out.shape[0], self.lmax + 1, -1)
+        return out.view(out.shape[0], self.lmax + 1, self.wide)
 
     def _from_state(self, state: Tensor) -> Tensor:
         top = min(self.state_lmax, self.lmax)
@@ -183,7 +188,7 @@ class EdgeNetwork(nn.Module):
         planar = blocks.transpose(-1, -2).transpose(1, 2).flatten(2)
         matrix = interleave_columns(planar, self.planes)
         out = edge_attr @ matrix.transpose(0, 1).flatten(1)
-        return out.view(out.shape[0], self.lmax + 1, -1)
+        return out.view(out.shape[0], self.lmax + 1, self.wide)
 
     def _stacked(self, blocks: list[Tensor]) -> Tensor:
         """Real matrices ``[degrees, in * P, P * out]`` with interleaved columns."""
@@ -202,7 +207,9 @@ class EdgeNetwork(nn.Module):
         """The same per edge and per degree, as the formula is written."""
         radial = self.radial(length)
         eta = (
-            torch.view_as_complex(radial.unflatten(-1, (-1, 2)))
+            torch.view_as_complex(
+                radial.view(*length.shape, self.radial.out_channels, 2)
+            )
             if self.planes == 2
             else radial
         )

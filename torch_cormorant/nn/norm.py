@@ -117,7 +117,7 @@ class Gate(nn.Module):
         """Shapes as above."""
         _check(x, self.lmax, self.channels)
         raw: Tensor = self.linear(x[:, 0].flatten(1))
-        gates = 2 * torch.sigmoid(raw.view(-1, self.lmax + 1, self.channels))
+        gates = 2 * torch.sigmoid(raw.view(x.shape[0], self.lmax + 1, self.channels))
         return x * gates[:, self.degrees].unsqueeze(2)
 
     def extra_repr(self) -> str:

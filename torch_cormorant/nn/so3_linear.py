@@ -69,8 +69,8 @@ class SO3Linear(nn.Module):
             flat[:, l * l : (l + 1) ** 2] @ as_real(self.weights[l], "planar")
             for l in range(self.lmax + 1)
         ]
-        mixed: Tensor = torch.cat(parts, dim=1).unflatten(-1, (planes, -1))
-        return mixed
+        mixed = torch.cat(parts, dim=1)
+        return mixed.view(*mixed.shape[:2], planes, self.out_channels)
 
     def extra_repr(self) -> str:
         """Sizes."""

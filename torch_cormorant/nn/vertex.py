@@ -133,7 +133,9 @@ class VertexMixing(nn.Module):
                 terms.append((squares[l], self._folded(l)))
             parts.append(_mix(terms, x.shape[0], 2 * l + 1))
         mixed: Tensor = torch.cat(parts, dim=1)
-        return mixed.view(*mixed.shape[:2], self.weights.planes, -1)
+        return mixed.view(
+            *mixed.shape[:2], self.weights.planes, self.weights.out_channels
+        )
 
     def _folded(self, l: int) -> Tensor:
         return fold_columns(
@@ -177,10 +179,11 @@ def _mix(terms: list[tuple[Tensor, Tensor]], nodes: int, components: int) -> Ten
     products = []
     for value, matrix in terms:
         real = torch.view_as_real(value) if value.is_complex() else value
-        rows = real.reshape(nodes * components, -1)
-        products.append((rows, as_real(matrix, "interleaved")))
+        columns = as_real(matrix, "interleaved")
+        rows = real.reshape(nodes * components, columns.shape[0])
+        products.append((rows, columns))
     first, *others = products
     total = first[0] @ first[1]
     for rows, columns in others:
         total = torch.addmm(total, rows, columns)
-    return total.view(nodes, components, -1)
+    return total.view(nodes, components, total.shape[-1])

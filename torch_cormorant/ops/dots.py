@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_cormorant.ops.neighbour_sum import _accumulate
+from torch_cormorant.ops.neighbour_sum import accumulate, plain
 
 CHUNK = 1024
 """Edges per step on a CPU, so that a step's buffers stay in the cache."""
@@ -35,7 +35,7 @@ def edge_dots(a: Tensor, b: Tensor, index_a: Tensor, index_b: Tensor) -> Tensor:
     Note:
         Differentiable to any order; works in chunks of edges.
     """
-    args = (a.contiguous(), b.contiguous(), index_a, index_b)
+    args = (plain(a), plain(b), index_a, index_b)
     out: Tensor = _Dots.apply(*args)  # type: ignore[no-untyped-call]
     return out
 
@@ -58,7 +58,7 @@ class _Dots(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         need = tuple(ctx.needs_input_grad[:2])
-        args = (*ctx.saved_tensors, grad.contiguous(), need)
+        args = (*ctx.saved_tensors, plain(grad), need)
         return (*_Spread.apply(*args), None, None)  # type: ignore[no-untyped-call]
 
 
@@ -82,9 +82,9 @@ class _Spread(torch.autograd.Function):
         for span in _spans(ia):
             rows_a, rows_b = ia[span], ib[span]
             if da is not None:
-                _accumulate(da, rows_a, _weighted(b, rows_b, u[span]))
+                accumulate(da, rows_a, _weighted(b, rows_b, u[span]))
             if db is not None:
-                _accumulate(db, rows_b, _weighted(a, rows_a, u[span]))
+                accumulate(db, rows_b, _weighted(a, rows_a, u[span]))
         return da, db
 
     @staticmethod
@@ -98,14 +98,14 @@ class _Spread(torch.autograd.Function):
             if want_u:
                 du = edge_dots(wa, b, ia, ib)
             if want_b:
-                args = (wa.contiguous(), b, ia, ib, u, (False, True))
+                args = (plain(wa), b, ia, ib, u, (False, True))
                 db = _Spread.apply(*args)[1]  # type: ignore[no-untyped-call]
         if wb is not None:
             if want_u:
                 more = edge_dots(a, wb, ia, ib)
                 du = more if du is None else du + more
             if want_a:
-                args = (a, wb.contiguous(), ia, ib, u, (True, False))
+                args = (a, plain(wb), ia, ib, u, (True, False))
                 da = _Spread.apply(*args)[0]  # type: ignore[no-untyped-call]
         return da, db, None, None, du, None
 

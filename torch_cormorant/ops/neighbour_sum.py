@@ -53,8 +53,7 @@ def neighbour_sum(
         and outputs is bounded by the chunk size of the plan.
     """
     used = (table.used_lmax2 + 1) ** 2
-    x = x[:, :used].contiguous()
-    args = (x, g.contiguous(), sh.contiguous(), plan, table)
+    args = (plain(x[:, :used]), plain(g), plain(sh), plan, table)
     out: tuple[Tensor, ...] = _Sum.apply(*args)  # type: ignore[no-untyped-call]
     return out
 
@@ -117,7 +116,7 @@ class _Gradient(torch.autograd.Function):
             if cotangent is None:
                 continue
             given = [*inputs]
-            given[k] = cotangent.contiguous()
+            given[k] = plain(cotangent)
             need = tuple(want[q] and q != k for q in range(3))
             if any(need):
                 args = (*given, plan, table, need, *grads)
@@ -127,6 +126,11 @@ class _Gradient(torch.autograd.Function):
                 sums = _Sum.apply(*given, plan, table)  # type: ignore[no-untyped-call]
                 dgrads = [_plus(a, b) for a, b in zip(dgrads, sums, strict=True)]
         return (*totals, None, None, None, *dgrads)
+
+
+def plain(x: Tensor) -> Tensor:
+    """Contiguous, with lazy conjugates and signs carried out."""
+    return x.resolve_conj().resolve_neg().contiguous()
 
 
 def _plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -139,7 +143,7 @@ def _filled(
     """Gradients of all degrees, zeros where a degree was not used."""
     shapes = _shapes(plan, table, x.shape[-1])
     return [
-        x.new_zeros(shape) if grad is None else grad.contiguous()
+        x.new_zeros(shape) if grad is None else plain(grad)
         for grad, shape in zip(grads, shapes, strict=True)
     ]
 
@@ -307,11 +311,11 @@ def _chunk_backward(
             torch.mul(data.x, data.g[:, l1, None], out=work)
             dy = torch.bmm(total, data.flat(work).transpose(1, 2)).transpose(1, 2)
             part_sh[:, l1 * l1 : (l1 + 1) ** 2] = dy.reshape(-1, 2 * l1 + 1)
-    _accumulate(dx, data.source, part_x)
-    _accumulate(dg, data.row, part_g)
+    accumulate(dx, data.source, part_x)
+    accumulate(dg, data.row, part_g)
     if part_sh is not None and data.weight is not None:
         part_sh *= data.weight.unsqueeze(-1)
-    _accumulate(dsh, data.edge, part_sh)
+    accumulate(dsh, data.edge, part_sh)
 
 
 def _shaped_like(real: Tensor, x: Tensor) -> Tensor:
@@ -321,7 +325,7 @@ def _shaped_like(real: Tensor, x: Tensor) -> Tensor:
     return real.view(x.shape)
 
 
-def _accumulate(total: Tensor | None, index: Tensor, part: Tensor | None) -> None:
+def accumulate(total: Tensor | None, index: Tensor, part: Tensor | None) -> None:
     """Add rows of part to total, in a fixed order on every device."""
     if total is None or part is None:
         return

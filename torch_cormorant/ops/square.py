@@ -43,7 +43,7 @@ def _real(x: Tensor) -> Tensor:
 
 def _complex(x: Tensor, like: Tensor) -> Tensor:
     if like.is_complex():
-        return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+        return torch.view_as_complex(x.view(*x.shape[:-1], x.shape[-1] // 2, 2))
     return x
 
 
