@@ -117,6 +117,7 @@ def cg_blocks() -> Figure:
     )
     centres = [starts[p] + (w - 1) / 2 for p, w in zip(pairs, widths, strict=True)]
     axes.set_xticks(centres, [f"{l1}{l2}" for l1, l2 in pairs], fontsize=7.5)
+    axes.get_xticklabels()[0].set_ha("right")
     axes.set_yticks([0, 2, 6], ["l = 0", "l = 1", "l = 2"])
     axes.tick_params(length=0)
     axes.set_xlabel("(m1, m2) of the pair l1 l2")
