@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from torch import nn
 
 from torch_cormorant.data import MiniQM9, split_indices
-from torch_cormorant.errors import DataError
+from torch_cormorant.errors import DataError, WeightsError
 from torch_cormorant.train import (
     AtomicCheckpointIO,
     EpochBar,
@@ -124,3 +124,13 @@ def test_checkpoints_hold_no_code(tmp_path: Path, tiny: Tiny) -> None:
     fit(tmp_path, tiny(), 1)
     content = torch.load(tmp_path / "best.ckpt", weights_only=True)
     assert content["hyper_parameters"]["lr"] == 5e-3
+
+
+def test_checkpoints_name_their_convention(tmp_path: Path, tiny: Tiny) -> None:
+    fit(tmp_path, tiny(), 1)
+    path = tmp_path / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    assert content["convention"] == "cormorant-real-1"
+    torch.save({**content, "convention": "other"}, path)
+    with pytest.raises(WeightsError, match="the checkpoint has 'other'"):
+        fit(tmp_path, tiny(), 2, resume=True)

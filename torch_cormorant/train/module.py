@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanAbsoluteError
 
-from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
+from torch_cormorant.errors import (
+    ConfigError,
+    NonFiniteError,
+    ShapeError,
+    WeightsError,
+)
+from torch_cormorant.models import CONVENTION
 
 __all__ = ["MoleculeBatch", "PropertyRegression", "learning_rate_factor"]
 
@@ -207,6 +213,23 @@ class PropertyRegression(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note the convention of the weights."""
+        checkpoint["convention"] = CONVENTION
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of another convention.
+
+        Raises:
+            WeightsError: The checkpoint names another convention, or none.
+        """
+        found = checkpoint.get("convention")
+        if found != CONVENTION:
+            raise WeightsError(
+                f"convention: the checkpoint has {found!r}, this version reads "
+                f"{CONVENTION!r}; train again or use the version that wrote it"
+            )
 
     @staticmethod
     def _labels(batch: MoleculeBatch, output: Tensor) -> Tensor:
