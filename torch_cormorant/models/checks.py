@@ -5,17 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torch_cormorant.errors import DeviceError, DtypeError, NonFiniteError, ShapeError
+from torch_cormorant.errors import (
+    ConfigError,
+    DeviceError,
+    DtypeError,
+    NonFiniteError,
+    ShapeError,
+)
 
 
 def check_molecules(z: Tensor, pos: Tensor, batch: Tensor | None) -> None:
     """Check atomic numbers, positions and the batch vector against each other."""
+    _check_tensor(pos, "pos")
     if pos.ndim != 2 or pos.shape[1] != 3:
         msg = f"pos must have shape [N, 3] (Angstrom), got {tuple(pos.shape)}"
         raise ShapeError(msg)
-    if not pos.is_floating_point():
-        msg = f"pos must be a floating point tensor, got {pos.dtype}"
-        raise DtypeError(msg)
+    _check_precision(pos, "pos")
     check_atoms(z, batch, pos.shape[0], pos.device)
     finite = pos.detach().isfinite()
     if not bool(finite.all()):
@@ -30,6 +35,7 @@ def check_atoms(
     """Check the per-atom integers."""
     named = {"z": z} if batch is None else {"z": z, "batch": batch}
     for name, value in named.items():
+        _check_tensor(value, name)
         if value.ndim != 1 or value.shape[0] != num_nodes:
             msg = (
                 f"{name} must have shape [{num_nodes}], one entry for each atom, got "
@@ -45,6 +51,48 @@ def check_atoms(
     if batch is not None and num_nodes and int(batch.min()) < 0:
         msg = f"batch holds {int(batch.min())}; molecules are numbered from 0"
         raise ShapeError(msg)
+
+
+def check_edge_tensors(edge_index: Tensor, edge_vec: Tensor) -> None:
+    """Check shapes and types of an edge list before anything is done with it."""
+    _check_tensor(edge_index, "edge_index")
+    _check_tensor(edge_vec, "edge_vec")
+    if edge_index.ndim != 2 or edge_index.shape[0] != 2:
+        msg = f"edge_index must have shape [2, E], got {tuple(edge_index.shape)}"
+        raise ShapeError(msg)
+    if tuple(edge_vec.shape) != (edge_index.shape[1], 3):
+        msg = (
+            f"edge_vec must have shape [{edge_index.shape[1]}, 3], one vector for each "
+            f"column of edge_index, got {tuple(edge_vec.shape)}"
+        )
+        raise ShapeError(msg)
+    _check_precision(edge_vec, "edge_vec")
+    if edge_index.device != edge_vec.device:
+        msg = f"edge_index lies on {edge_index.device}, edge_vec on {edge_vec.device}"
+        raise DeviceError(msg)
+
+
+def check_counts(values: dict[str, int]) -> None:
+    """Refuse sizes below one."""
+    for name, value in values.items():
+        if value < 1:
+            msg = f"{name} must be at least 1, got {value}"
+            raise ConfigError(msg)
+
+
+def _check_tensor(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        msg = f"{name} must be a tensor, got {type(value).__name__}"
+        raise DtypeError(msg)
+
+
+def _check_precision(value: Tensor, name: str) -> None:
+    if value.dtype not in (torch.float32, torch.float64):
+        msg = (
+            f"{name} must be a floating point tensor, float32 or float64, got "
+            f"{value.dtype}"
+        )
+        raise DtypeError(msg)
 
 
 def count_graphs(batch: Tensor | None, num_nodes: int, num_graphs: int | None) -> int:

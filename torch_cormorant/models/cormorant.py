@@ -14,7 +14,13 @@ from torch_cormorant.conv.inputs import as_internal
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.graph import all_pairs, radius_graph
 from torch_cormorant.models.calibration import Calibration, calibrate
-from torch_cormorant.models.checks import check_atoms, check_molecules, count_graphs
+from torch_cormorant.models.checks import (
+    check_atoms,
+    check_counts,
+    check_edge_tensors,
+    check_molecules,
+    count_graphs,
+)
 from torch_cormorant.nn.inputs import AtomFeatures, LinearInput, MPNNInput
 from torch_cormorant.nn.norm import Gate, SO3Norm
 from torch_cormorant.nn.readout import (
@@ -121,13 +127,19 @@ class Cormorant(nn.Module):
         **conv: Any,
     ) -> None:
         super().__init__()
-        if num_levels < 1:
-            msg = f"num_levels must be at least 1, got {num_levels}"
-            raise ConfigError(msg)
+        counts = {
+            "num_levels": num_levels,
+            "num_targets": num_targets,
+            "num_mpnn_layers": num_mpnn_layers,
+            "hidden": hidden,
+            "middle": middle,
+        }
+        check_counts(counts)
         self.num_levels, self.num_targets = num_levels, num_targets
         self.cutoff = None if cutoff is None else check_cutoff(cutoff)
         self.max_edges = max_edges
         self.channels = _per_level(channels, num_levels + 1, "channels")
+        check_counts({"channels": min(self.channels)})
         self.lmax = _per_level(lmax, num_levels, "lmax")
         self.lmax_sh = _per_level(
             self.lmax if lmax_sh is None else lmax_sh, num_levels, "lmax_sh"
@@ -275,7 +287,8 @@ class Cormorant(nn.Module):
         Returns:
             As :meth:`forward`.
         """
-        num_nodes = z.shape[0]
+        check_edge_tensors(edge_index, edge_vec)
+        num_nodes = z.shape[0] if isinstance(z, Tensor) else 0
         check_atoms(z, batch, num_nodes, edge_vec.device)
         self.features.check(z)
         count = count_graphs(batch, num_nodes, num_graphs)
@@ -437,10 +450,9 @@ def with_self_edges(
     edge_index: Tensor, edge_vec: Tensor, num_nodes: int
 ) -> tuple[Tensor, Tensor]:
     """Exactly one self edge with a zero vector for each atom."""
-    if edge_index.ndim == 2 and edge_vec.ndim == 2 and edge_index.shape[0] == 2:
-        itself = (edge_index[0] == edge_index[1]) & (edge_vec.detach() == 0).all(-1)
-        if bool(itself.any()):
-            edge_index, edge_vec = edge_index[:, ~itself], edge_vec[~itself]
+    itself = (edge_index[0] == edge_index[1]) & (edge_vec.detach() == 0).all(-1)
+    if bool(itself.any()):
+        edge_index, edge_vec = edge_index[:, ~itself], edge_vec[~itself]
     loop = torch.arange(num_nodes, device=edge_index.device)
     index = torch.cat([edge_index, torch.stack([loop, loop])], dim=1)
     return index, torch.cat([edge_vec, edge_vec.new_zeros(num_nodes, 3)])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import Self
 
+from torch_cormorant.errors import ConfigError
 from torch_cormorant.models.cormorant import Cormorant
 from torch_cormorant.models.original import (
     arrays_of,
@@ -71,7 +72,13 @@ class _Published(Cormorant):
 
         Returns:
             Arrays by name.
+
+        Raises:
+            ConfigError: If ``names`` is something else.
         """
+        if names not in ("parity", "state_dict"):
+            msg = f'names must be "parity" or "state_dict", got {names!r}'
+            raise ConfigError(msg)
         arrays = arrays_of(self)
         return arrays if names == "parity" else as_state_dict_names(arrays)
 

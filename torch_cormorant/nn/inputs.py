@@ -2,6 +2,7 @@ r"""First features: one-hot elements times powers of the charge, then an input l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -46,10 +47,17 @@ class AtomFeatures(nn.Module):
         if not known or known[0] < 1 or len(known) != len(species):
             msg = f"species must be different atomic numbers >= 1, got {list(species)}"
             raise SpeciesError(msg)
+        scale = float(known[-1] if charge_scale is None else charge_scale)
+        if charge_power < 0 or not 0 < scale < math.inf:
+            msg = (
+                "charge_power must be at least 0 and charge_scale positive, got "
+                f"{charge_power} and {charge_scale}"
+            )
+            raise SpeciesError(msg)
         self.register_buffer("species", torch.tensor(known), persistent=False)
         self.known = tuple(known)
         self.charge_power = charge_power
-        self.charge_scale = float(known[-1] if charge_scale is None else charge_scale)
+        self.charge_scale = scale
         self.out_features = len(known) * (charge_power + 1)
 
     def check(self, z: Tensor) -> None:

@@ -56,7 +56,7 @@ class SO3Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as above."""
-        _check(x, self.lmax, self.channels)
+        _check(x, self.lmax, self.channels, (1, 2))
         power = x.square().sum((2, 3))
         scale = [
             power[:, l * l : (l + 1) ** 2].mean(1) / self.channels
@@ -115,7 +115,7 @@ class Gate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as above."""
-        _check(x, self.lmax, self.channels)
+        _check(x, self.lmax, self.channels, (self.planes,))
         raw: Tensor = self.linear(x[:, 0].flatten(1))
         gates = 2 * torch.sigmoid(raw.view(x.shape[0], self.lmax + 1, self.channels))
         return x * gates[:, self.degrees].unsqueeze(2)
@@ -125,11 +125,12 @@ class Gate(nn.Module):
         return f"{self.channels}, lmax={self.lmax}"
 
 
-def _check(x: Tensor, lmax: int, channels: int) -> None:
+def _check(x: Tensor, lmax: int, channels: int, planes: tuple[int, ...]) -> None:
     fits = x.ndim == 4 and x.shape[1] == (lmax + 1) ** 2 and x.shape[3] == channels
-    if not fits or x.shape[2] not in (1, 2):
+    if not fits or x.shape[2] not in planes:
+        counts = " or ".join(map(str, planes))
         msg = (
-            f"x must have shape [N, {(lmax + 1) ** 2}, P, {channels}] with P = 2 or 1 "
-            f"planes, got {tuple(x.shape)}"
+            f"x must have shape [N, {(lmax + 1) ** 2}, P, {channels}] with P = "
+            f"{counts} planes, got {tuple(x.shape)}"
         )
         raise ShapeError(msg)
