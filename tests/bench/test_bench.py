@@ -96,6 +96,15 @@ def test_a_written_run_is_read_again(
     assert Run.load(written / "b.json").circumstances["torch"] == torch.__version__
 
 
+def test_several_runs_are_shown_as_one(written: Path) -> None:
+    run = Run.load(written / "b.json")
+    other = Run(run.circumstances | {"torch": "0.1"}, run.rows[:1])
+    merged = Run.merged([run, other])
+    assert merged.rows == [*run.rows, run.rows[0]]
+    assert merged.circumstances["torch"] == f"{torch.__version__}; 0.1"
+    assert merged.circumstances["cpu"] == run.circumstances["cpu"]
+
+
 def test_a_picture_is_drawn(written: Path) -> None:
     pytest.importorskip("matplotlib")
     picture = written / "b.png"

@@ -95,8 +95,9 @@ def _parser() -> Parser:
     add(
         "--load",
         type=Path,
+        nargs="+",
         metavar="JSON",
-        help="measure nothing, take the figures of an earlier run",
+        help="measure nothing, take the figures of earlier runs",
     )
     add("--memory-of", metavar="CASE", help=argparse.SUPPRESS)
     return parser
@@ -165,7 +166,7 @@ def _print_memory(options: argparse.Namespace) -> None:
 
 
 def _load(options: argparse.Namespace) -> Run:
-    run = Run.load(options.load)
+    run = Run.merged([Run.load(path) for path in options.load])
     shown = ""
     for row in run.rows:
         if row.section != shown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,18 @@ class Run:
             ],
         }
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def merged(cls, runs: Sequence[Run]) -> Run:
+        """All rows of several runs; circumstances that differ are listed."""
+        names = dict.fromkeys(name for run in runs for name in run.circumstances)
+        joined = {
+            name: "; ".join(
+                dict.fromkeys(run.circumstances.get(name, "unknown") for run in runs)
+            )
+            for name in names
+        }
+        return cls(joined, [row for run in runs for row in run.rows])
 
     @classmethod
     def load(cls, path: Path) -> Run:
