@@ -85,6 +85,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="published: the paper's network, 299,808 parameters (default)\n"
         "recipe: even paths, normalised levels, Bessel radial functions",
     )
+    model.add_argument(
+        "--reference",
+        choices=("mean", "composition"),
+        help="what the network learns the rest of; default: mean (published),\n"
+        "least squares on the number of atoms of each element (recipe)",
+    )
     model.add_argument("--cutoff", type=positive, help="Angstrom; published: all pairs")
     model.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
     loop = parser.add_argument_group("training")
@@ -113,6 +119,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--device cuda: this PyTorch sees no CUDA device")
     if args.clip < 0:
         parser.error(f"--clip: {args.clip} is negative")
+    if args.reference is None:
+        args.reference = "mean" if args.model == "published" else "composition"
     for name, value in (QM9 if args.npz else EMBEDDED).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -140,7 +148,9 @@ def settings(
     args: argparse.Namespace, data: MoleculeDataset, split: Split
 ) -> dict[str, object]:
     """What must be the same when a run is resumed."""
-    names = "model cutoff dtype calibrate batch_size lr schedule warmup clip seed"
+    names = (
+        "model reference cutoff dtype calibrate batch_size lr schedule warmup clip seed"
+    )
     return {
         "target": data.target.name,
         "data_sha256": data.digest,
@@ -163,11 +173,14 @@ def run(args: argparse.Namespace) -> None:
     split = split_indices(
         len(data), args.train_size, args.valid_size, args.test_size, args.seed
     )
-    loaders = train.MoleculeDataModule(data, split, args.batch_size, args.seed)
+    loaders = train.MoleculeDataModule(
+        data, split, args.batch_size, args.seed, args.reference
+    )
     module = train.PropertyRegression(
         make_model(args).to(DTYPES[args.dtype]),
         loaders.mean,
         loaders.std,
+        atom_values=loaders.atom_values,
         lr=args.lr,
         schedule=args.schedule,
         warmup_steps=args.warmup,

@@ -10,9 +10,10 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from torch import nn
+from torch_geometric.loader import DataLoader
 
-from torch_cormorant.data import MiniQM9, split_indices
-from torch_cormorant.errors import DataError, WeightsError
+from torch_cormorant.data import CompositionBaseline, MiniQM9, split_indices
+from torch_cormorant.errors import ConfigError, DataError, WeightsError
 from torch_cormorant.train import (
     AtomicCheckpointIO,
     EpochBar,
@@ -134,3 +135,28 @@ def test_checkpoints_name_their_convention(tmp_path: Path, tiny: Tiny) -> None:
     torch.save({**content, "convention": "other"}, path)
     with pytest.raises(WeightsError, match="the checkpoint has 'other'"):
         fit(tmp_path, tiny(), 2, resume=True)
+
+
+def test_composition_reference_is_the_least_squares_fit() -> None:
+    data = MiniQM9("energy_atom")
+    split = split_indices(len(data), 100, 20, 20, seed=0)
+    loaders = MoleculeDataModule(data, split, reference="composition")
+    part = loaders.train
+    fit = CompositionBaseline.fit(part.element_counts(), part.values)
+    module = PropertyRegression(
+        nn.Linear(1, 1), loaders.mean, loaders.std, atom_values=loaders.atom_values
+    )
+    batch = next(iter(DataLoader(part, batch_size=100)))
+    predicted = module.reference(batch)
+    expected = fit.predict(part.element_counts())
+    torch.testing.assert_close(predicted, expected, rtol=1e-12, atol=1e-10)
+    rest = (part.values - expected).std()
+    assert loaders.std == pytest.approx(rest.item(), rel=1e-12)
+    assert loaders.std < 0.2 * part.values.std()
+
+
+def test_unknown_reference_is_refused() -> None:
+    data = MiniQM9("gap")
+    split = split_indices(len(data), 100, 20, 20, seed=0)
+    with pytest.raises(ConfigError, match="reference"):
+        MoleculeDataModule(data, split, reference="median")

@@ -9,10 +9,13 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import Sampler
 from torch_geometric.loader import DataLoader
 
-from torch_cormorant.data import MoleculeDataset, Split
+from torch_cormorant.data import CompositionBaseline, MoleculeDataset, Split
 from torch_cormorant.errors import ConfigError
 
 __all__ = ["EpochSampler", "MoleculeDataModule"]
+
+
+REFERENCES = ("mean", "composition")
 
 
 class EpochSampler(Sampler[int]):
@@ -58,10 +61,15 @@ class MoleculeDataModule(LightningDataModule):
         split: Row numbers of the parts.
         batch_size: Molecules per batch; default the paper's.
         seed: Seed of the training order.
+        reference: What the network learns the rest of: ``"mean"`` of the training
+            values (published, default), or ``"composition"``, the least-squares fit of
+            the training values to the number of atoms of each element.
 
     Attributes:
-        mean: Mean of the training values.
-        std: Their standard deviation, unbiased.
+        mean: Constant part of the reference.
+        atom_values: Part of the reference for every atom, by atomic number; empty with
+            ``"mean"``.
+        std: Standard deviation of the training values around the reference, unbiased.
 
     Raises:
         ConfigError: The data set holds several properties, the batch size is not
@@ -74,15 +82,26 @@ class MoleculeDataModule(LightningDataModule):
         split: Split,
         batch_size: int = 25,
         seed: int = 0,
+        reference: str = "mean",
     ) -> None:
         super().__init__()
+        if reference not in REFERENCES:
+            raise ConfigError(f"reference: {reference!r} is not one of {REFERENCES}")
         if batch_size < 1:
             raise ConfigError(f"batch_size: {batch_size} is not at least 1")
         self.target = dataset.target
         self.train, self.valid, self.test = (dataset[part] for part in split.parts)
         self.batch_size, self.seed = batch_size, seed
         values = self.train.values
+        self.atom_values: dict[int, float] = {}
         self.mean = float(values.mean())
+        if reference == "composition":
+            counts = self.train.element_counts()
+            fit = CompositionBaseline.fit(counts, values)
+            weights = fit.weights[:, 0].tolist()
+            self.mean = weights[-1]
+            self.atom_values = dict(zip(self.train.species, weights[:-1], strict=True))
+            values = values - fit.predict(counts)
         self.std = float(values.std()) if len(values) > 1 else 0.0
         if self.std <= 0:
             raise ConfigError(

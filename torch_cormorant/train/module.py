@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 import torch
@@ -19,10 +20,12 @@ from torch_cormorant.errors import (
     WeightsError,
 )
 from torch_cormorant.models import CONVENTION
+from torch_cormorant.ops.segment import scatter_sum
 
 __all__ = ["MoleculeBatch", "PropertyRegression", "learning_rate_factor"]
 
 SCHEDULES = ("constant", "cosine")
+MAX_Z = 118
 
 
 class MoleculeBatch(Protocol):
@@ -69,7 +72,9 @@ def learning_rate_factor(
 class PropertyRegression(LightningModule):
     r"""Fits one property with the mean squared error of its normalised value.
 
-    .. math:: \mathcal L = \bigl( f(z, r) - (y - \mu) / \sigma \bigr)^2
+    .. math::
+        \mathcal L = \Bigl( f(z, r) - \bigl(y - \mu - \textstyle\sum_i w_{z_i}\bigr)
+        / \sigma \Bigr)^2
 
     Optimised with Adam in its AMSGrad form, as in the paper. Errors are logged as
     ``train_mae`` and ``valid_mae`` in the unit of ``y``; normalisation and errors are
@@ -77,8 +82,10 @@ class PropertyRegression(LightningModule):
 
     Args:
         model: Called as ``model(z, pos, batch, num_graphs=B)``, returns ``[B, 1]``.
-        mean: Mean :math:`\mu` of the training values.
-        std: Standard deviation :math:`\sigma` of the training values.
+        mean: Mean :math:`\mu` of the training values, or the constant of a reference.
+        std: Standard deviation :math:`\sigma` of the training values around it.
+        atom_values: Part :math:`w_z` of the reference of every atom, by atomic number;
+            default none, as published.
         lr: Learning rate; default the paper's.
         schedule: ``"constant"`` (the paper) or ``"cosine"``.
         warmup_steps: Steps of linear warm-up; default none.
@@ -107,6 +114,7 @@ class PropertyRegression(LightningModule):
         mean: float,
         std: float,
         *,
+        atom_values: Mapping[int, float] | None = None,
         lr: float = 5e-4,
         schedule: str = "constant",
         warmup_steps: int = 0,
@@ -125,10 +133,12 @@ class PropertyRegression(LightningModule):
                 f"warmup_steps, final_lr_factor: {warmup_steps}, {final_lr_factor}; "
                 "expected at least 0, and 0 to 1"
             )
+        atom_values = dict(atom_values or {})
         self.save_hyperparameters(ignore=["model"])
         self.model = model
         # Python numbers, not buffers: .float() must not round them.
         self.mean, self.std, self.lr = float(mean), float(std), float(lr)
+        self.atom_values = atom_values
         self.schedule, self.warmup_steps = schedule, warmup_steps
         self.final_lr_factor = final_lr_factor
         self.train_mae = MeanAbsoluteError().set_dtype(torch.float64)
@@ -149,7 +159,23 @@ class PropertyRegression(LightningModule):
 
     def forward(self, batch: MoleculeBatch) -> Tensor:
         """Predictions ``[B, 1]`` in the unit of ``y``, float64."""
-        return self.normalised(batch).double() * self.std + self.mean
+        return self.normalised(batch).double() * self.std + self.reference(batch)
+
+    def reference(self, batch: MoleculeBatch) -> Tensor:
+        """What is not learned, ``[B, 1]``: a constant and a value for every atom."""
+        constant = torch.full(
+            (batch.num_graphs, 1),
+            self.mean,
+            dtype=torch.float64,
+            device=batch.z.device,
+        )
+        if not self.atom_values:
+            return constant
+        # An element that no training molecule has adds nothing.
+        table = [self.atom_values.get(number, 0.0) for number in range(MAX_Z + 1)]
+        atoms = constant.new_tensor(table)[batch.z]
+        total = scatter_sum(atoms, batch.batch, batch.num_graphs)
+        return constant + total.unsqueeze(-1)
 
     def training_step(self, batch: MoleculeBatch, batch_idx: int) -> Tensor:
         """Loss of one batch.
@@ -165,9 +191,9 @@ class PropertyRegression(LightningModule):
             NonFiniteError: The loss is NaN or infinite.
         """
         output = self.normalised(batch)
-        y = self._labels(batch, output)
+        y, reference = self._labels(batch, output), self.reference(batch)
         loss = nn.functional.mse_loss(
-            output, ((y - self.mean) / self.std).to(output.dtype)
+            output, ((y - reference) / self.std).to(output.dtype)
         )
         if not torch.isfinite(loss):
             raise NonFiniteError(
@@ -175,7 +201,7 @@ class PropertyRegression(LightningModule):
                 f"{batch_idx + 1}; try a smaller learning rate or gradient clipping"
             )
         size = batch.num_graphs
-        self.train_mae(output.detach().double() * self.std + self.mean, y)
+        self.train_mae(output.detach().double() * self.std + reference, y)
         self.log("train_loss", loss.detach(), on_epoch=True, batch_size=size)
         self.log(
             "train_mae", self.train_mae, on_step=False, on_epoch=True, batch_size=size
