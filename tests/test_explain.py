@@ -1,0 +1,143 @@
+"""Explanations: the mask of an edge multiplies the scalars of its message, exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric.explain import Explainer, GNNExplainer
+from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
+
+from torch_cormorant import Cormorant, CormorantConv, radius_graph
+from torch_cormorant.errors import ConfigError, ShapeError, SpeciesError
+from torch_cormorant.explain import ExplainableModel
+from torch_cormorant.testing import random_molecule
+
+
+def molecule(n: int = 7) -> tuple[Tensor, Tensor]:
+    return random_molecule(n, torch.Generator().manual_seed(1), torch.float64)
+
+
+def wrapped(z: Tensor) -> ExplainableModel:
+    torch.manual_seed(0)
+    species = sorted(set(z.tolist()))
+    network = Cormorant(species, cutoff=3.0, channels=4, num_levels=2, lmax=2)
+    return ExplainableModel(network.double())
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_every_mask_entry_reaches_the_output(backend: str) -> None:
+    z, pos = molecule()
+    edge_index = radius_graph(pos, 3.0)
+    torch.manual_seed(0)
+    conv = CormorantConv(3, 3, lmax=2, backend=backend).double()
+    x = torch.randn(len(z), 3, dtype=torch.float64)
+    mask = torch.zeros(edge_index.shape[1], dtype=torch.float64, requires_grad=True)
+    set_masks(conv, mask, edge_index)
+    out = conv(x, edge_index, pos=pos)
+    (gradient,) = torch.autograd.grad(out.square().sum(), mask)
+    assert float(gradient.abs().min()) > 0
+
+
+def test_fast_and_reference_path_agree_under_a_mask() -> None:
+    z, pos = molecule()
+    edge_index = radius_graph(pos, 3.0)
+    torch.manual_seed(0)
+    conv = CormorantConv(3, 3, lmax=2).double()
+    x = torch.randn(len(z), 3, dtype=torch.float64)
+    set_masks(conv, torch.randn(edge_index.shape[1], dtype=torch.float64), edge_index)
+    fast = conv(x, edge_index, pos=pos)
+    conv.set_backend("reference")
+    torch.testing.assert_close(
+        fast, conv(x, edge_index, pos=pos), rtol=1e-12, atol=1e-13
+    )
+
+
+def test_a_closed_mask_equals_leaving_the_edge_out() -> None:
+    z, pos = molecule()
+    edge_index = radius_graph(pos, 3.0)
+    keep = torch.arange(edge_index.shape[1]) % 3 != 0
+    torch.manual_seed(0)
+    conv = CormorantConv(3, 3, lmax=2).double()
+    x = torch.randn(len(z), 3, dtype=torch.float64)
+    set_masks(conv, keep.double(), edge_index, apply_sigmoid=False)
+    masked = conv(x, edge_index, pos=pos)
+    clear_masks(conv)
+    left_out = conv(x, edge_index[:, keep], pos=pos)
+    torch.testing.assert_close(masked, left_out, rtol=1e-12, atol=1e-13)
+
+
+def test_wrapper_predicts_what_the_network_predicts() -> None:
+    z, pos = molecule()
+    model = wrapped(z)
+    batch = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    out = model(**model.inputs(z, pos, batch))
+    expected = model.model(z, pos, batch)
+    torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_self_edges_are_never_masked() -> None:
+    z, pos = molecule()
+    model = wrapped(z)
+    inputs = model.inputs(z, pos)
+    edges = inputs["edge_index"]
+    assert bool((edges[0] != edges[1]).all())
+    closed = torch.zeros(edges.shape[1], dtype=torch.float64)
+    set_masks(model, closed, edges, apply_sigmoid=False)
+    masked = model(**inputs)
+    clear_masks(model)
+    none = torch.zeros(2, 0, dtype=torch.long)
+    # the input layer passes messages too, and is not masked
+    model.model.input = Identity(model.model.input, model.model, z, pos)
+    alone = model(**{**inputs, "edge_index": none})
+    torch.testing.assert_close(masked, alone, rtol=1e-12, atol=1e-13)
+
+
+class Identity(nn.Module):
+    """The input layer on the whole graph, whatever graph the levels see."""
+
+    def __init__(
+        self, layer: nn.Module, network: Cormorant, z: Tensor, pos: Tensor
+    ) -> None:
+        super().__init__()
+        seen: list[Tensor] = []
+        handle = layer.register_forward_hook(lambda _m, _a, out: seen.append(out))
+        network(z, pos)
+        handle.remove()
+        self.features = seen[0]
+
+    def forward(self, *_: Any) -> Tensor:
+        return self.features
+
+
+def test_explainer_finds_masks_for_edges_and_atoms() -> None:
+    z, pos = molecule()
+    model = wrapped(z)
+    explainer = Explainer(
+        model,
+        algorithm=GNNExplainer(epochs=5),
+        explanation_type="model",
+        edge_mask_type="object",
+        node_mask_type="attributes",
+        model_config={"mode": "regression", "task_level": "graph"},
+    )
+    inputs = model.inputs(z, pos)
+    explanation = explainer(**inputs)
+    assert explanation.edge_mask.shape == inputs["edge_index"].shape[1:]
+    assert explanation.node_mask.shape == inputs["x"].shape
+    assert float(explanation.edge_mask.std()) > 0
+    assert all(not conv.explain for conv in model.model.conv_layers())
+
+
+def test_unfit_input_is_refused() -> None:
+    z, pos = molecule()
+    model = wrapped(z)
+    inputs = model.inputs(z, pos)
+    with pytest.raises(ShapeError, match="x must have shape"):
+        model(**{**inputs, "x": inputs["x"][:, 1:]})
+    with pytest.raises(SpeciesError):
+        model.inputs(z + 40, pos)
+    with pytest.raises(ConfigError, match="needs no wrapper"):
+        ExplainableModel(nn.Linear(1, 1))
