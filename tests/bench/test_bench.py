@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from torch_cormorant.bench import Run, formulations, main
+from torch_cormorant.bench import Row, Run, cases, formulations, main
 from torch_cormorant.bench.measure import memory_is_measurable
 from torch_cormorant.bench.settings import SECTIONS, Settings
 
@@ -198,8 +199,17 @@ def test_memory_of_one_step_is_printed(
     assert 0 <= grown < 1000
 
 
-def test_the_number_of_threads_is_restored() -> None:
+def test_every_number_of_threads_gets_a_round_and_the_old_one_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+
+    def spy(_: Settings) -> Iterator[Row]:
+        seen.append(torch.get_num_threads())
+        return iter(())
+
+    monkeypatch.setitem(cases.RUNS, "step", spy)
     before = torch.get_num_threads()
-    arguments = ["--quick", "--repeat", "1", "--only", "step", "--threads"]
-    assert main([*arguments, str(before + 1)]) == 0
+    assert main(["--only", "step", "--threads", "1", str(before + 1)]) == 0
+    assert seen == [1, before + 1]
     assert torch.get_num_threads() == before

@@ -54,7 +54,7 @@ class Layer:
     def in_stack(self) -> None:
         """As inside a network: graph and harmonics are there, edge scalars of pairs.
 
-        Gradients of features, edge scalars, harmonics and weights.
+        Gradients of features, edge scalars and weights, as for training on energies.
         """
         x, pairs = self._fresh(_complex(self.x), self.pairs)
         out, _ = self.conv.levels(x, x, self.geometry, pairs)
