@@ -10,6 +10,7 @@
 #   TORCH_INDEX  package index that holds the CPU builds of torch
 #   QM9_ARGS     arguments of examples/qm9.py
 #   TEST_ARGS    arguments of pytest
+#   BENCH_ARGS   arguments of the benchmark
 #   BENCH_ARGS   arguments of python -m torch_cormorant.bench
 #   WHEEL_CACHE  where the compiled extensions are kept
 
@@ -20,6 +21,7 @@ DEVICE ?= auto
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 QM9_ARGS ?=
 TEST_ARGS ?=
+BENCH_ARGS ?=
 BENCH_ARGS ?=
 WHEEL_CACHE ?= $(HOME)/.cache/torch-cormorant/wheels
 
@@ -105,7 +107,7 @@ extensions: $(VENV)/.dev
 extensions-folder: $(VENV)/.dev
 	@bash scripts/extensions.sh $(PY) "$(WHEEL_CACHE)"
 
-# The same tests with both extensions, without putting them into the environment.
+# What the extensions touch, with both of them, without putting them into the environment.
 test-extensions: $(VENV)/.dev
 	bash scripts/extensions.sh $(PY) "$(WHEEL_CACHE)" $(SCATTER) $(CLUSTER)
 	rm -rf $(EXTENSIONS)
@@ -113,7 +115,8 @@ test-extensions: $(VENV)/.dev
 		--find-links "$$(bash scripts/extensions.sh $(PY) "$(WHEEL_CACHE)")" \
 		$(SCATTER) $(CLUSTER)
 	PYTHONPATH=$(EXTENSIONS) $(PY) -c 'import torch_cluster, torch_scatter'
-	PYTHONPATH=$(EXTENSIONS) $(PY) -m pytest $(TEST_ARGS)
+	PYTHONPATH=$(EXTENSIONS) $(PY) -m pytest $(TEST_ARGS) tests/graph tests/ops \
+		tests/test_backends.py tests/test_package.py tests/test_doctests.py
 
 clean:
 	rm -rf build dist docs/_build docs/api *.egg-info
