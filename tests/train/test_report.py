@@ -65,4 +65,4 @@ def test_versions_and_hardware_can_be_written() -> None:
     import torch
 
     assert json.dumps([versions(), hardware(torch.device("cpu"))])
-    assert versions()["torch"] == torch.__version__
+    assert torch.__version__.startswith(versions()["torch"].split("+")[0])
