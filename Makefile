@@ -10,7 +10,6 @@
 #   TORCH_INDEX  package index that holds the CPU builds of torch
 #   QM9_ARGS     arguments of examples/qm9.py
 #   TEST_ARGS    arguments of pytest
-#   BENCH_ARGS   arguments of the benchmark
 #   BENCH_ARGS   arguments of python -m torch_cormorant.bench
 #   WHEEL_CACHE  where the compiled extensions are kept
 
