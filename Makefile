@@ -21,7 +21,6 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 QM9_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
-BENCH_ARGS ?=
 WHEEL_CACHE ?= $(HOME)/.cache/torch-cormorant/wheels
 
 SCATTER := torch-scatter==2.1.2
