@@ -14,6 +14,7 @@ import torch
 
 mpl.use("Agg")
 
+from learning_curves import learning_curves
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -262,6 +263,7 @@ def _box(
 
 
 FIGURES: tuple[Callable[[], Figure], ...] = (
+    learning_curves,
     edge_convention,
     harmonics,
     cg_blocks,
