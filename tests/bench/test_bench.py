@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from torch_cormorant.bench import Row, Run, cases, formulations, main
+from torch_cormorant.bench import Row, Run, cases, formulations, main, report
 from torch_cormorant.bench.measure import memory_is_measurable
 from torch_cormorant.bench.settings import SECTIONS, Settings
 
@@ -104,6 +104,14 @@ def test_several_runs_are_shown_as_one(written: Path) -> None:
     assert merged.rows == [*run.rows, run.rows[0]]
     assert merged.circumstances["torch"] == f"{torch.__version__}; 0.1"
     assert merged.circumstances["cpu"] == run.circumstances["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("load", "warned"), [("0.1", False), ("unknown", False), ("0.2; 3.0", True)]
+)
+def test_a_busy_machine_is_said(load: str, warned: bool) -> None:
+    run = Run({"cpu": "any", "load at start": load})
+    assert ("Other programs ran" in report.markdown(run)) == warned
 
 
 def test_a_picture_is_drawn(written: Path) -> None:

@@ -188,6 +188,8 @@ def _measure(options: argparse.Namespace, given: Sequence[str]) -> Run:
                 for row in cases.RUNS[section](settings):
                     run.rows.append(row)
                     _say(report.line(row))
+                if options.json is not None:
+                    run.save(options.json)  # what is measured survives an interruption
     run.circumstances["load at end"] = machine.load()
     return run
 

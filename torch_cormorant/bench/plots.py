@@ -7,6 +7,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from torch_cormorant.bench.results import Row, Run
 
@@ -44,7 +45,6 @@ def _ratios(axes: Axes, rows: list[Row]) -> None:
     ]
     axes.set_yticks(places, names, fontsize=6)
     axes.invert_yaxis()
-    axes.set_xscale("log")
     axes.set_xlabel("time over ours (line: goal)")
 
 
@@ -56,10 +56,10 @@ def _steps(axes: Axes, rows: list[Row]) -> None:
     for threads, style in zip(
         sorted({row.threads for row in rows}), "os^v", strict=False
     ):
-        mine = [row for row in rows if row.threads == threads and row.wall_ms]
+        mine = [row for row in rows if row.threads == threads and row.spent_ms]
         axes.plot(
             [row.edges for row in mine],
-            [(row.wall_ms or 0.0) / 1e3 for row in mine],
+            [(row.spent_ms or 0.0) / 1e3 for row in mine],
             style,
             color=_BLUE,
             label=f"ours, {threads} thread{'s' if threads > 1 else ''}",
@@ -73,11 +73,11 @@ def _steps(axes: Axes, rows: list[Row]) -> None:
 
 def _large(axes: Axes, rows: list[Row]) -> None:
     for name in dict.fromkeys(row.formulation for row in rows):
-        mine = [row for row in rows if row.formulation == name and row.wall_ms]
+        mine = [row for row in rows if row.formulation == name and row.spent_ms]
         axes.plot(
             [row.edges for row in mine],
-            [(row.wall_ms or 0.0) / 1e3 for row in mine],
-            "o",
+            [(row.spent_ms or 0.0) / 1e3 for row in mine],
+            "o-",
             label=name,
         )
     _finish(axes, "edges of the radius graph", "time [s]")
@@ -89,4 +89,5 @@ def _finish(axes: Axes, x: str, y: str) -> None:
     if axes.lines:
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.legend(fontsize=8)

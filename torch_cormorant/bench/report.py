@@ -44,6 +44,9 @@ def _remark(row: Row) -> str:
     return "; ".join(parts)
 
 
+BUSY = 0.7
+"""Load average at the start beyond which other programs must have run."""
+
 Column = tuple[str, int, Callable[[Row], str]]
 
 _COLUMNS: tuple[Column, ...] = (
@@ -56,7 +59,7 @@ _COLUMNS: tuple[Column, ...] = (
     ("wall ms", 9, lambda row: _number(row.wall_ms, ".1f")),
     ("edges/s", 7, lambda row: _short(row.edges_per_s)),
     ("MB", 6, lambda row: _number(row.memory_mb, ".0f")),
-    ("error", 7, lambda row: _number(row.error, ".0e")),
+    ("error", 7, lambda row: _number(row.error, ".0e" if row.error else ".0f")),
     ("ratio", 7, lambda row: _number(row.ratio, ".2f")),
     ("goal", 10, _goal),
     ("remark", 0, _remark),
@@ -83,11 +86,25 @@ def markdown(run: Run) -> str:
     names = list(run.circumstances)
     lines = ["| | |", "| --- | --- |"]
     lines += [f"| {name} | {fact} |" for name, fact in zip(names, facts, strict=True)]
+    lines += _warning(run)
     for section, title in _TITLES.items():
         rows = [row for row in run.rows if row.section == section]
         if rows:
             lines += ["", f"**{title}**", "", *_markdown_table(rows)]
     return "\n".join(lines) + "\n"
+
+
+def _warning(run: Run) -> list[str]:
+    """Tell where other programs disturbed the measurement."""
+    loads = run.circumstances.get("load at start", "0").split("; ")
+    busy = [load for load in loads if load != "unknown" and float(load) > BUSY]
+    if not busy:
+        return []
+    text = (
+        f"Other programs ran at the same time (load {', '.join(busy)}), so times are "
+        "too long; the ratios suffer less, because the formulations took turns."
+    )
+    return ["", text]
 
 
 def _markdown_table(rows: list[Row]) -> list[str]:

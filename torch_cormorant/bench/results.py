@@ -55,9 +55,13 @@ class Row:
 
     @property
     def edges_per_s(self) -> float | None:
-        """Directed edges per second: of CPU time on one thread, else of wall time."""
-        spent = self.cpu_ms if self.threads == 1 else self.wall_ms
-        return 1e3 * self.edges / spent if spent else None
+        """Directed edges per second."""
+        return 1e3 * self.edges / self.spent_ms if self.spent_ms else None
+
+    @property
+    def spent_ms(self) -> float | None:
+        """CPU time on one thread, else wall time."""
+        return self.cpu_ms if self.threads == 1 else self.wall_ms
 
 
 @dataclass
