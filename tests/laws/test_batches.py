@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -34,6 +34,7 @@ def test_every_molecule_gets_what_it_gets_alone(
     close(together, torch.cat(parts), rtol)
 
 
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 2**31),
     cuts=st.sets(st.integers(1, len(SIZES) - 1)),
