@@ -10,6 +10,7 @@
 #   TORCH_INDEX  package index that holds the CPU builds of torch
 #   QM9_ARGS     arguments of examples/qm9.py
 #   TEST_ARGS    arguments of pytest
+#   WORKERS      processes that run the tests, one thread each
 #   BENCH_ARGS   arguments of python -m torch_cormorant.bench
 #   WHEEL_CACHE  where the compiled extensions are kept
 
@@ -20,6 +21,7 @@ DEVICE ?= auto
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 QM9_ARGS ?=
 TEST_ARGS ?=
+WORKERS ?= 2
 BENCH_ARGS ?=
 WHEEL_CACHE ?= $(HOME)/.cache/torch-cormorant/wheels
 
@@ -29,6 +31,8 @@ CLUSTER := torch-cluster==1.6.3
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check
+# One thread for each process: threads of torch that wait for a busy core cost more.
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS)
 EXTENSIONS := build/extensions
 BUILD_INPUTS := pyproject.toml setup.py torch_cormorant/cg/exact.py
 
@@ -68,7 +72,7 @@ qm9: $(VENV)/.train
 	$(PY) examples/qm9.py $(QM9_ARGS)
 
 test: $(VENV)/.dev
-	$(PY) -m pytest $(TEST_ARGS)
+	$(PYTEST) $(TEST_ARGS)
 
 # ---- checks
 
@@ -89,7 +93,7 @@ docs: $(VENV)/.docs
 
 # The tests against the built wheel, in a folder that does not hold the source.
 wheel-test: $(VENV)/.dev
-	bash scripts/wheel_test.sh $(PY) $(TEST_ARGS)
+	OMP_NUM_THREADS=1 bash scripts/wheel_test.sh $(PY) -n $(WORKERS) $(TEST_ARGS)
 
 bench: $(VENV)/.dev
 	$(PY) -m torch_cormorant.bench $(BENCH_ARGS)
@@ -113,7 +117,7 @@ test-extensions: $(VENV)/.dev
 		--find-links "$$(bash scripts/extensions.sh $(PY) "$(WHEEL_CACHE)")" \
 		$(SCATTER) $(CLUSTER)
 	PYTHONPATH=$(EXTENSIONS) $(PY) -c 'import torch_cluster, torch_scatter'
-	PYTHONPATH=$(EXTENSIONS) $(PY) -m pytest $(TEST_ARGS) tests/graph tests/ops \
+	PYTHONPATH=$(EXTENSIONS) $(PYTEST) $(TEST_ARGS) tests/graph tests/ops \
 		tests/test_backends.py tests/test_package.py tests/test_doctests.py
 
 clean:
