@@ -80,6 +80,15 @@ def test_layout_of_the_operands_does_not_matter(agree: Agree) -> None:
     agree([found], [edge_dots(a, spread.contiguous(), ia, ib)], 0.0)
 
 
+def test_lazy_conjugates(tower: Tower, agree: Agree) -> None:
+    ab, (ia, ib) = operands(5, 2, 3, torch.complex128), indices(12, 5)
+    found, expected = (
+        tower(lambda a, b, f=f: [f(a.conj(), b, ia, ib).conj()], ab, 2)
+        for f in (edge_dots, reference.edge_dots)
+    )
+    agree(found, expected, 1e-13)
+
+
 def test_dots_are_symmetric_and_equal_those_of_so3() -> None:
     (a, b), (ia, ib) = operands(5, 3, 2, torch.complex128), indices(12, 5)
     found = edge_dots(a, b, ia, ib)

@@ -159,6 +159,22 @@ def test_layout_of_the_inputs_does_not_matter(
     agree(tower(awkward(fast), inputs, 2), tower(awkward(plain), inputs, 2), RTOL)
 
 
+def test_lazy_conjugates(tower: Tower, agree: Agree) -> None:
+    """Of inputs, and of gradients that arrive; receivers in order and not."""
+    for index in ([[0, 1, 2, 2, 0], [1, 2, 0, 1, 1]], [[1, 2, 0, 1], [0, 0, 1, 2]]):
+        edges = torch.tensor(index)
+        inputs = inputs_for(edges.shape[1], 3, (1, 1, 1), 2, complex_=True)
+        fast, plain = both((edges, 3, 3), PathTable(1, 1, 1))
+
+        def conjugated(
+            x: Tensor, g: Tensor, sh: Tensor, f: Callable[..., Any]
+        ) -> list[Tensor]:
+            return [part.conj() for part in f(x.conj(), g.conj(), sh)]
+
+        found = tower(lambda *a, f=fast: conjugated(*a, f), inputs, 2)
+        agree(found, tower(lambda *a, f=plain: conjugated(*a, f), inputs, 2), RTOL)
+
+
 def test_gradients_that_arrive_with_stride_zero(agree: Agree) -> None:
     index = torch.tensor([[0, 1, 2, 2, 0], [1, 2, 0, 1, 1]])
     inputs = inputs_for(5, 3, (1, 1, 1), 2, complex_=False)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch_cormorant import EdgeGeometry, cg_product
 from torch_cormorant.nn import (
     AtomFeatures,
-    DegreeWeights,
     EdgeNetwork,
     LinearInput,
     LinearReadout,
@@ -167,7 +166,9 @@ def test_edge_level(
     case = read("unit_edge_level")
     geometry = graph(case, pairs=path == "pairs")
     assert geometry.shared is (path == "pairs")
-    x = to_complex(ours(case, "atom_in"))
+    # Our layers keep the number of channels on edges, this one makes 5 of 4: a fifth
+    # channel of zeros.
+    x = nn.functional.pad(to_complex(ours(case, "atom_in")), (0, 1))
     hard = float(case[f"{which}_hard_cut_rad"])
     kind = ("learn",) if hard == float("inf") else ("hard", "learn")
     rows = torch.view_as_real(torch.tensor(case["rad"])).flatten(1)
@@ -175,7 +176,7 @@ def test_edge_level(
         rows = rows[geometry.plan.pairs.edge]
     state_channels = 0 if which == "first" else 4
     net = EdgeNetwork(
-        4,
+        5,
         lmax=3,
         dots_lmax=3,
         state_channels=state_channels,
@@ -183,20 +184,21 @@ def test_edge_level(
         radial=Given(rows),
         cutoff=SoftCutoff(5, kind, hard_radius=hard),
     ).double()
-    # The original may change the number of channels here; our layers never do.
-    net.weights = DegreeWeights(5, (32 + state_channels,) * 4, 3).double()
     fill(net.cutoff.radius, case[f"{which}_soft_cut_rad"])
     fill(net.cutoff.width, case[f"{which}_soft_cut_width"])
     for l in range(4):
         weight = case[f"{which}_weight_l{l}"]
+        parts = np.split(weight, [state_channels, state_channels + 16], axis=1)
+        parts[1] = np.pad(parts[1].reshape(5, 4, 4), ((0, 0), (0, 0), (0, 1)))
+        weight = np.concatenate([parts[0], parts[1].reshape(5, 20), parts[2]], axis=1)
         fill(net.weights[l], np.stack([weight.real, weight.imag]))
     state = None
     if which == "next":
-        parts = [torch.tensor(case[f"edge_in_l{l}"]) for l in range(4)]
-        state = torch.stack(parts, dim=1)
+        rows = [torch.tensor(case[f"edge_in_l{l}"]) for l in range(4)]
+        state = torch.stack(rows, dim=1)
     source, target = geometry.edge_index
     dots = reference.edge_dots(x, x, target, source)
-    close(dots.flatten(1), case[f"{which}_dot"])
+    close(dots[..., :4].flatten(1), case[f"{which}_dot"])
     if path == "reference":
         found = net.reference(dots, geometry.edge_length, state, None)
     else:
