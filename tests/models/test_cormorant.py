@@ -275,7 +275,11 @@ def test_soft_radius_is_clamped_and_said_so(caplog: pytest.LogCaptureFixture) ->
 
 def test_a_message_passing_input_never_looks_beyond_the_cutoff() -> None:
     assert small(cutoff=1.5).input.hard_radius == 1.5
-    assert small(cutoff=5.0).input.hard_radius == 1.73
+    assert small(cutoff=5.0).input.hard_radius == 5.0
+    assert small(cutoff=5.0).input.smooth
+    assert small(cutoff=5.0, envelope=False).input.hard_radius == 1.73
+    assert small(cutoff=1.5, envelope=False).input.hard_radius == 1.5
+    assert not CormorantQM9(cutoff=5.0).input.smooth
     assert small(cutoff=5.0, mpnn_cutoff=3.0).input.hard_radius == 3.0
 
 

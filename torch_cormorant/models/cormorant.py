@@ -36,6 +36,8 @@ from torch_cormorant.so3.layout import check_degree
 
 logger = logging.getLogger(__name__)
 
+MPNN_CUTOFF = 1.73
+"""Published hard radius of the message-passing input, in Angstrom."""
 MAX_EDGES = 4_000_000
 """Edges that a model without a cutoff accepts."""
 CONVENTION = "cormorant-real-1"
@@ -64,7 +66,9 @@ class Cormorant(nn.Module):
         readout: ``"mlp"`` (published QM9, default), ``"linear"`` (published MD17) or
             ``"atomwise"`` (a sum of atomic contributions).
         num_mpnn_layers: Layers of the ``"mpnn"`` input. Default 1.
-        mpnn_cutoff: Hard radius of the ``"mpnn"`` input in Angstrom. Default 1.73.
+        mpnn_cutoff: Hard radius of the ``"mpnn"`` input in Angstrom (published: 1.73,
+            where its filter jumps). Default None: the cutoff, with the smooth envelope;
+            1.73 where the levels have no envelope.
         charge_power: Powers of the charge in the atom features. Default 2.
         charge_scale: Charge that counts as one. Default: the largest of ``species``.
         norm: ``"norm"``: an :class:`~torch_cormorant.SO3Norm` after every level;
@@ -115,7 +119,7 @@ class Cormorant(nn.Module):
         input: str = "mpnn",
         readout: str = "mlp",
         num_mpnn_layers: int = 1,
-        mpnn_cutoff: float = 1.73,
+        mpnn_cutoff: float | None = None,
         charge_power: int = 2,
         charge_scale: float | None = None,
         norm: str | None = None,
@@ -149,6 +153,7 @@ class Cormorant(nn.Module):
         conv = _conv_defaults(conv, cutoff)
         self.planes = 2 if conv.get("complex", True) else 1
         self.harmonics: str = conv.get("harmonics", "unit")
+        self._has_envelope = _has_envelope(conv)
         self.features = AtomFeatures(species, charge_power, charge_scale)
         width = self.planes * self.channels[0]
         self.input: LinearInput | MPNNInput = self._make_input(
@@ -167,7 +172,13 @@ class Cormorant(nn.Module):
     # ---------------------------------------------------------------- building
 
     def _make_input(
-        self, kind: str, width: int, layers: int, cutoff: float, hidden: int, act: str
+        self,
+        kind: str,
+        width: int,
+        layers: int,
+        mpnn_cutoff: float | None,
+        hidden: int,
+        act: str,
     ) -> LinearInput | MPNNInput:
         inputs = self.features.out_features
         if kind == "linear":
@@ -175,8 +186,10 @@ class Cormorant(nn.Module):
         if kind != "mpnn":
             msg = f'input must be "mpnn" or "linear", got {kind!r}'
             raise ConfigError(msg)
-        if self.cutoff is not None and self.cutoff < cutoff:
-            cutoff = self.cutoff
+        smooth = mpnn_cutoff is None and self._has_envelope
+        hard = MPNN_CUTOFF if mpnn_cutoff is None else check_cutoff(mpnn_cutoff)
+        if self.cutoff is not None:
+            hard = self.cutoff if smooth else min(hard, self.cutoff)
         inner = max(inputs, self.channels[0])
         return MPNNInput(
             inputs,
@@ -184,7 +197,8 @@ class Cormorant(nn.Module):
             num_layers=layers,
             hidden=hidden,
             inner=inner,
-            hard_radius=cutoff,
+            hard_radius=hard,
+            smooth=smooth,
             act=act,
         )
 
@@ -444,6 +458,14 @@ def _conv_defaults(conv: dict[str, Any], cutoff: float | None) -> dict[str, Any]
         logger.warning("soft_radius %g A is clamped to the cutoff %g A", soft, cutoff)
         conv["soft_radius"] = cutoff
     return conv
+
+
+def _has_envelope(conv: dict[str, Any]) -> bool:
+    """Whether the levels multiply by the envelope, as CormorantConv decides it."""
+    chosen = conv.get("envelope")
+    if chosen is not None:
+        return bool(chosen)
+    return conv["cutoff"] is not None and "hard" not in conv.get("cutoff_type", ())
 
 
 def with_self_edges(

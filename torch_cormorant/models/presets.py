@@ -9,7 +9,7 @@ import numpy as np
 from typing_extensions import Self
 
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.models.cormorant import Cormorant
+from torch_cormorant.models.cormorant import MPNN_CUTOFF, Cormorant
 from torch_cormorant.models.original import (
     arrays_of,
     as_parity_names,
@@ -24,6 +24,7 @@ PUBLISHED: dict[str, Any] = {
     "init": "published",
     "gain": 5.0,
     "envelope": False,
+    "mpnn_cutoff": MPNN_CUTOFF,
 }
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import SpeciesError
+from torch_cormorant.nn.cutoff import envelope
 from torch_cormorant.nn.radial import PowerTrig
 from torch_cormorant.nn.readout import two_layers
 from torch_cormorant.ops import EdgeGeometry
@@ -114,6 +115,8 @@ class MPNNInput(nn.Module):
         hard_radius: r_hard in Angstrom. Default 1.73.
         soft_radius: Fixed radius of the sigmoid. Default 1.73.
         soft_width: Fixed width of the sigmoid. Default 0.2.
+        smooth: Multiply the filters by the envelope that vanishes smoothly at
+            ``hard_radius``; as published they jump there. Default False.
         act: Activation. Default ``"leaky_relu"``.
 
     Note:
@@ -131,12 +134,13 @@ class MPNNInput(nn.Module):
         hard_radius: float = 1.73,
         soft_radius: float = 1.73,
         soft_width: float = 0.2,
+        smooth: bool = False,
         act: str = "leaky_relu",
     ) -> None:
         super().__init__()
         width = max(outputs // 2, inputs) if inner is None else inner
         sizes = [inputs, *[width] * (num_layers - 1), outputs]
-        self.hard_radius = hard_radius
+        self.hard_radius, self.smooth = hard_radius, smooth
         self.soft_radius, self.soft_width = soft_radius, soft_width
         radials = [PowerTrig(MPNN_BASIS, complex=False) for _ in range(num_layers)]
         self.radials = nn.ModuleList(radials)
@@ -154,9 +158,10 @@ class MPNNInput(nn.Module):
         source, target = geometry.edge_index[:, near]
         length = geometry.edge_length[near]
         # plain numbers: a buffer would keep 1.73 rounded to float32 in float64 models
-        mask = torch.sigmoid((self.soft_radius - length) / self.soft_width).unsqueeze(
-            -1
-        )
+        mask = torch.sigmoid((self.soft_radius - length) / self.soft_width)
+        if self.smooth:
+            mask = mask * envelope(length, self.hard_radius)
+        mask = mask.unsqueeze(-1)
         layers = zip(self.radials, self.filters, self.mlps, strict=True)
         for radial, filters, mlp in layers:
             messages = filters(radial(length)) * mask * h[source]
