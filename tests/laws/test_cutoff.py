@@ -32,12 +32,16 @@ def along(model: Any, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("radial", ["bessel", "gaussian", "power_trig"])
-@pytest.mark.parametrize("paths", ["all", "even"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"paths": "even"}, {"input": "mpnn"}, {"input": "mpnn", "num_mpnn_layers": 2}],
+    ids=str,
+)
 def test_energy_and_two_derivatives_vanish_at_the_cutoff(
-    radial: str, paths: str, network: Make
+    radial: str, options: dict[str, Any], network: Make
 ) -> None:
     """One K bounds value, slope and curvature by K h^3, K h^2, K h."""
-    model = network("gated", cutoff=CUTOFF, radial=radial, paths=paths, **OPEN)
+    model = network("gated", cutoff=CUTOFF, radial=radial, **options, **OPEN)
     apart = model(torch.tensor([6, 8]), torch.tensor([[0.0, 0, 0], [9, 9, 9]]).double(),
                   torch.tensor([0, 1])[[0, 0]])  # fmt: skip
     h = torch.tensor(STEPS, dtype=torch.float64)
@@ -93,3 +97,12 @@ def test_hard_cutoffs_jump_as_published(network: Make) -> None:
     model = network("gated", cutoff=2.0, cutoff_type=("hard", "learn"))
     energy, _, _ = along(model, torch.tensor([2 - 1e-9, 2 + 1e-9], dtype=torch.float64))
     assert float((energy[0] - energy[1]).abs()) > 1e-6
+
+
+def test_the_message_passing_input_has_no_step_at_its_published_radius(
+    network: Make,
+) -> None:
+    around = torch.tensor([1.73 - 1e-9, 1.73 + 1e-9], dtype=torch.float64)
+    for kind, steps in (("even", False), ("qm9", True)):
+        energy, _, _ = along(network(kind), around)
+        assert (float((energy[0] - energy[1]).abs()) > 1e-6) is steps

@@ -7,7 +7,7 @@ import torch
 
 from torch_cormorant import EdgeGeometry
 from torch_cormorant.errors import SpeciesError
-from torch_cormorant.nn import AtomFeatures, LinearInput, MPNNInput
+from torch_cormorant.nn import AtomFeatures, LinearInput, MPNNInput, envelope
 
 
 def geometry() -> EdgeGeometry:
@@ -53,7 +53,13 @@ def test_linear_input_reads_no_geometry() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"hard_radius": 1.3}, {"num_layers": 2}, {"num_layers": 3, "inner": 7}],
+    [
+        {},
+        {"hard_radius": 1.3},
+        {"num_layers": 2},
+        {"num_layers": 3, "inner": 7},
+        {"smooth": True, "hard_radius": 3.0},
+    ],
     ids=str,
 )
 def test_message_passing_input_is_its_formula(options: dict[str, Any]) -> None:
@@ -69,6 +75,8 @@ def test_message_passing_input_is_its_formula(options: dict[str, Any]) -> None:
             if r < hard:
                 weight = filters(radial(r[None]))[0]
                 soft = 1 / (1 + torch.exp((r - 1.73) / 0.2))
+                if "smooth" in options:
+                    soft = soft * envelope(r, hard)
                 total[target] = total[target] + weight * soft * h[source]
         h = mlp(torch.cat([total, h], dim=1))
     torch.testing.assert_close(found, h, rtol=1e-12, atol=1e-12)
