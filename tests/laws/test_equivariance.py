@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from torch_cormorant import Cormorant, CormorantConv, radius_graph, wigner_D
-from torch_cormorant.so3 import cube_rotations, random_rotation
+from torch_cormorant.so3 import (
+    cube_rotations,
+    random_rotation,
+    rotation_from_axis_angle,
+)
 from torch_cormorant.testing import assert_equivariant, random_molecule
 
 Make = Callable[..., Any]
@@ -81,6 +87,36 @@ def test_layer_in_float32_under_rotations_without_rounding(lmax: int) -> None:
     """Published radial functions amplify the rounding of turned vectors."""
     case = layer_case(lmax, lmax, torch.float32)
     assert_equivariant(*case, rotations=cube_rotations(), tolerance=2e-6)
+
+
+COORDINATE = st.floats(-1, 1, allow_nan=False, width=32)
+
+
+@settings(max_examples=50)
+@given(
+    axis=st.tuples(COORDINATE, COORDINATE, COORDINATE).filter(any),
+    angle=st.floats(-7, 7, allow_nan=False),
+    seed=st.integers(0, 2**31),
+)
+def test_any_rotation_of_any_graph(
+    axis: tuple[float, float, float], angle: float, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    _, pos = random_molecule(5, generator)
+    index = radius_graph(pos, 2.6)
+    torch.manual_seed(0)
+    conv = CormorantConv(2, 2, lmax=2, lmax_in=1).double()
+    x = torch.randn(5, 4, 2, 2, generator=generator, dtype=torch.float64)
+    direction = torch.tensor(axis, dtype=torch.float64)
+    direction = direction / direction.abs().max()
+    turn = rotation_from_axis_angle(direction, torch.tensor(angle).double())
+    assert_equivariant(
+        lambda x, pos: conv(x, index, pos=pos),
+        x,
+        pos,
+        rotations=turn[None],
+        tolerance=1e-13,
+    )
 
 
 @pytest.mark.parametrize("lmax", [2])
