@@ -210,14 +210,17 @@ def run(args: argparse.Namespace) -> None:
             accelerator="gpu" if on_gpu(args) else "cpu",
             devices=1,
             gradient_clip_val=args.clip or None,
-            callbacks=[log, train.best_and_last(folder.path), *bar],
+            callbacks=[log, *train.best_and_last(folder.path), *bar],
             plugins=[checkpoints],
             enable_progress_bar=bool(bar),
             enable_model_summary=False,
             logger=False,
             num_sanity_val_steps=0,
         )
-        trainer.fit(module, loaders, ckpt_path=folder.last if args.resume else None)
+        try:
+            trainer.fit(module, loaders, ckpt_path=folder.last if args.resume else None)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt(folder.path) from None
         best = checkpoints.load_checkpoint(folder.best)
         module.load_state_dict(best["state_dict"])
         predicted = torch.cat(trainer.predict(module, loaders))
@@ -270,6 +273,10 @@ def main(argv: list[str] | None = None) -> int:
     except (CormorantError, OSError) as error:
         print(f"qm9.py: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as stop:
+        where = f"; go on with --out {stop} --resume" if stop.args else ""
+        print(f"qm9.py: stopped{where}", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -425,3 +425,23 @@ def test_unknown_backend_is_refused() -> None:
     model = small()
     with pytest.raises(ConfigError, match="no_such"):
         model.set_backend("no_such")
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.2])
+def test_positions_in_nanometres_are_named_instead_of_nan(scale: float) -> None:
+    z = torch.tensor([8, 1, 1])
+    pos = torch.tensor([[0.0, 0, 0], [0, 0, 0.96], [0, 0.93, -0.24]])
+    with pytest.raises(NonFiniteError, match=r"atoms 1 and 0 are .* Angstrom apart"):
+        CormorantQM9()(z, scale * pos)
+
+
+def test_forces_without_gradient_mode_carry_no_graph() -> None:
+    z = torch.tensor([8, 1, 1])
+    pos = torch.tensor([[0.0, 0, 0], [0, 0, 0.96], [0, 0.93, -0.24]])
+    model = CormorantQM9()
+    expected = [value.detach() for value in model.energy_and_forces(z, pos)]
+    with torch.no_grad():
+        results = model.energy_and_forces(z, pos)
+    for result, value in zip(results, expected, strict=True):
+        assert not result.requires_grad
+        torch.testing.assert_close(result, value)

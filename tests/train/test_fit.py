@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from torch import nn
+from torch import Tensor, nn
 from torch_geometric.loader import DataLoader
 
 from torch_cormorant.data import CompositionBaseline, MiniQM9, split_indices
@@ -46,7 +46,7 @@ def fit(
             max_epochs=epochs,
             accelerator="cpu",
             gradient_clip_val=1.0,
-            callbacks=[log, best_and_last(folder), *([EpochBar()] if bar else [])],
+            callbacks=[log, *best_and_last(folder), *([EpochBar()] if bar else [])],
             plugins=[AtomicCheckpointIO()],
             enable_progress_bar=bar,
             enable_model_summary=False,
@@ -160,3 +160,22 @@ def test_unknown_reference_is_refused() -> None:
     split = split_indices(len(data), 100, 20, 20, seed=0)
     with pytest.raises(ConfigError, match="reference"):
         MoleculeDataModule(data, split, reference="median")
+
+
+class Stuck(nn.Module):
+    """Predicts the mean for ever, so that no epoch is better than the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.ones(1))
+
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+        del z, pos, batch
+        return 0 * self.value.expand(num_graphs, 1)
+
+
+def test_last_checkpoint_is_the_last_epoch_without_progress_too(tmp_path: Path) -> None:
+    fit(tmp_path, Stuck(), 4)
+    io = AtomicCheckpointIO()
+    assert io.load_checkpoint(tmp_path / "best.ckpt")["epoch"] == 0
+    assert io.load_checkpoint(tmp_path / "last.ckpt")["epoch"] == 3

@@ -289,7 +289,7 @@ class CormorantConv(MessagePassing):
         geometry = make_geometry(
             edge_index, edge_vec, pos, sizes, self.harmonics, bipartite=bipartite
         )
-        check_same(geometry.edge_vec, "edge_vec", source)
+        check_same(geometry.edge_vec, "edge_vec" if pos is None else "pos", source)
         state, attr = edge_state, edge_attr
         if state is not None:
             shape = (self.edge_state_lmax + 1, self.planes, self.edge_state_channels)

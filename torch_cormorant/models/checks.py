@@ -12,6 +12,10 @@ from torch_cormorant.errors import (
     NonFiniteError,
     ShapeError,
 )
+from torch_cormorant.ops import EdgeGeometry
+
+SHORT = 0.5
+"""Shorter than any bond, in Angstrom."""
 
 
 def check_molecules(z: Tensor, pos: Tensor, batch: Tensor | None) -> None:
@@ -70,6 +74,26 @@ def check_edge_tensors(edge_index: Tensor, edge_vec: Tensor) -> None:
     if edge_index.device != edge_vec.device:
         msg = f"edge_index lies on {edge_index.device}, edge_vec on {edge_vec.device}"
         raise DeviceError(msg)
+
+
+def check_output(out: Tensor, geometry: EdgeGeometry) -> None:
+    """Refuse outputs that are not finite, and name what they come from most often."""
+    finite = out.detach().isfinite().all(-1)
+    if bool(finite.all()):
+        return
+    graph = int((~finite).nonzero()[0])
+    source, target = geometry.edge_index
+    length = geometry.edge_length.detach()
+    length = torch.where(source == target, torch.inf, length)
+    hint = "the weights may have grown too large; try a smaller learning rate"
+    if length.numel() and bool(length.min() < SHORT):
+        edge = int(length.argmin())
+        hint = (
+            f"atoms {int(source[edge])} and {int(target[edge])} are "
+            f"{float(length[edge]):.3g} Angstrom apart; are the positions in Angstrom?"
+        )
+    msg = f"the output for molecule {graph} is not finite: {hint}"
+    raise NonFiniteError(msg)
 
 
 def check_counts(values: dict[str, int]) -> None:

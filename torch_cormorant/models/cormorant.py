@@ -19,6 +19,7 @@ from torch_cormorant.models.checks import (
     check_counts,
     check_edge_tensors,
     check_molecules,
+    check_output,
     count_graphs,
 )
 from torch_cormorant.nn.inputs import AtomFeatures, LinearInput, MPNNInput
@@ -360,6 +361,8 @@ class Cormorant(nn.Module):
         if batch is None:
             batch = geometry.edge_index.new_zeros(features.shape[0])
         out: Tensor = self.readout(scalars(levels), batch, num_graphs)
+        if not torch.compiler.is_compiling():
+            check_output(out, geometry)
         return out, levels
 
     def _run_levels(self, h: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
@@ -390,7 +393,7 @@ class Cormorant(nn.Module):
 
         Returns:
             Energies ``[num_graphs]`` and forces ``[N, 3]``, energy unit per Angstrom.
-            In training mode the forces can be differentiated further.
+            In training mode (and with gradients enabled) both can be differentiated.
 
         Raises:
             ConfigError: If the model has more than one target.
@@ -398,17 +401,18 @@ class Cormorant(nn.Module):
         if self.num_targets != 1:
             msg = f"forces need one target, this model has {self.num_targets}"
             raise ConfigError(msg)
-        with torch.enable_grad():
+        train = self.training and torch.is_grad_enabled()
+        with torch.inference_mode(mode=False), torch.enable_grad():
             moved = pos if pos.requires_grad else pos.detach().clone().requires_grad_()
             energy = self.forward(z, moved, batch)
             if not isinstance(energy, Tensor):
                 msg = "forward returned no tensor"
                 raise TypeError(msg)
             (gradient,) = torch.autograd.grad(
-                energy.sum(), moved, create_graph=self.training, materialize_grads=True
+                energy.sum(), moved, create_graph=train, materialize_grads=True
             )
         energy = energy.squeeze(-1)
-        return (energy if self.training else energy.detach()), -gradient
+        return (energy if train else energy.detach()), -gradient
 
     def calibrate(
         self, loader: Iterable[Any], target: float | None = None, max_batches: int = 4

@@ -84,23 +84,31 @@ class AtomicCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def best_and_last(folder: str | Path) -> ModelCheckpoint:
-    """Lightning's callback set to keep ``best.ckpt`` (validation) and ``last.ckpt``.
+def best_and_last(folder: str | Path) -> list[ModelCheckpoint]:
+    """Lightning's callbacks set to keep ``best.ckpt`` (validation) and ``last.ckpt``.
 
     Args:
         folder: Where they are kept.
 
     Returns:
-        The callback, which saves at the end of every epoch.
+        Two callbacks. Both look at the end of every epoch; the second one always saves
+        (``save_last`` of a single one would save new best epochs only).
     """
-    return ModelCheckpoint(
+    # After the training epoch has ended, so that its metrics are complete.
+    best = ModelCheckpoint(
         dirpath=folder,
         filename="best",
         monitor="valid_mae",
         mode="min",
         save_top_k=1,
-        save_last=True,
-        # After the training epoch has ended, so that its metrics are complete.
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
+    last = ModelCheckpoint(
+        dirpath=folder,
+        filename="last",
+        save_top_k=1,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    return [best, last]
