@@ -445,3 +445,22 @@ def test_forces_without_gradient_mode_carry_no_graph() -> None:
     for result, value in zip(results, expected, strict=True):
         assert not result.requires_grad
         torch.testing.assert_close(result, value)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"species": ("H", "C")}, SpeciesError),
+        ({"species": 6}, SpeciesError),
+        ({"species": (1.5,)}, SpeciesError),
+        ({"cutoff": "5"}, ConfigError),
+        ({"num_levels": 2.5}, ConfigError),
+        ({"avg_num_neighbors": 0}, ConfigError),
+        ({"gain": float("nan")}, ConfigError),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused(
+    options: dict[str, object], error: type[CormorantError]
+) -> None:
+    with pytest.raises(error, match=next(iter(options))):
+        Cormorant(**options)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@ r"""The Cormorant layer as a PyTorch Geometric operator."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -167,6 +168,12 @@ class CormorantConv(MessagePassing):
         self.backend = _one_of(backend, BACKENDS, "backend")
         self.init, self.gain = _one_of(init, VERTEX_INITS, "init"), gain
         self.avg_num_neighbors = avg_num_neighbors
+        if not avg_num_neighbors > 0 or not math.isfinite(gain):
+            msg = (
+                "avg_num_neighbors must be positive and gain finite, got "
+                f"{avg_num_neighbors} and {gain}"
+            )
+            raise ConfigError(msg)
         self._state_channels = edge_state_channels
         if edge_state_channels is not None:
             _check_count(edge_state_channels, "edge_state_channels")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -99,8 +101,9 @@ def check_output(out: Tensor, geometry: EdgeGeometry) -> None:
 def check_counts(values: dict[str, int]) -> None:
     """Refuse sizes below one."""
     for name, value in values.items():
-        if value < 1:
-            msg = f"{name} must be at least 1, got {value}"
+        given: object = value  # users pass strings and fractions too
+        if not isinstance(given, Integral) or value < 1:
+            msg = f"{name} must be an integer of at least 1, got {value!r}"
             raise ConfigError(msg)
 
 

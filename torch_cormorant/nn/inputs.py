@@ -3,8 +3,9 @@ r"""First features: one-hot elements times powers of the charge, then an input l
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,10 @@ class AtomFeatures(nn.Module):
         charge_scale: float | None = None,
     ) -> None:
         super().__init__()
+        numbers = species if isinstance(species, Iterable) else [None]
+        if not all(isinstance(number, Integral) for number in numbers):
+            msg = f"species must be atomic numbers such as (1, 6, 8), got {species!r}"
+            raise SpeciesError(msg)
         known = sorted({int(s) for s in species})
         if not known or known[0] < 1 or len(known) != len(species):
             msg = f"species must be different atomic numbers >= 1, got {list(species)}"

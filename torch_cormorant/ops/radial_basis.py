@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -68,8 +69,9 @@ def gaussian(length: Tensor, num_basis: int, cutoff: float) -> Tensor:
 
 def check_cutoff(cutoff: float) -> float:
     """Refuse a cutoff that is not a positive, finite number of Angstrom."""
-    if not 0 < cutoff < math.inf:
-        msg = f"cutoff must be a positive number of Angstrom, got {cutoff}"
+    given: object = cutoff  # users pass strings too
+    if not isinstance(given, Real) or not 0 < cutoff < math.inf:
+        msg = f"cutoff must be a positive number of Angstrom, got {cutoff!r}"
         raise ConfigError(msg)
     return cutoff
 
