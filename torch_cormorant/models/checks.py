@@ -18,6 +18,8 @@ from torch_cormorant.ops import EdgeGeometry
 
 SHORT = 0.5
 """Shorter than any bond, in Angstrom."""
+RESOLUTION = 0.01
+"""Coarsest spacing of coordinates that is accepted, in Angstrom."""
 
 
 def check_molecules(z: Tensor, pos: Tensor, batch: Tensor | None) -> None:
@@ -33,6 +35,21 @@ def check_molecules(z: Tensor, pos: Tensor, batch: Tensor | None) -> None:
         atom = int((~finite.all(1)).nonzero()[0])
         msg = f"pos is not finite at atom {atom}: {pos[atom].tolist()}"
         raise NonFiniteError(msg)
+    _check_resolution(pos)
+
+
+def _check_resolution(pos: Tensor) -> None:
+    """Refuse coordinates so large that their type cannot tell near atoms apart."""
+    if not pos.numel():
+        return
+    largest = float(pos.detach().abs().max())
+    step = largest * torch.finfo(pos.dtype).eps
+    if step > RESOLUTION:
+        msg = (
+            f"pos reaches {largest:.3g} Angstrom, where {pos.dtype} resolves only "
+            f"{step:.2g} Angstrom; move the molecules to the origin or use float64"
+        )
+        raise DtypeError(msg)
 
 
 def check_atoms(
