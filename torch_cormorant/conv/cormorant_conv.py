@@ -23,7 +23,7 @@ from torch_cormorant.conv.inputs import (
 )
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.cutoff import SoftCutoff
-from torch_cormorant.nn.edge_network import EdgeNetwork, planes_of_state
+from torch_cormorant.nn.edge_network import EdgeNetwork, planes_of_state, rows_of_edges
 from torch_cormorant.nn.init import VERTEX_INITS
 from torch_cormorant.nn.radial import make_radial
 from torch_cormorant.nn.vertex import VertexMixing
@@ -337,7 +337,7 @@ class CormorantConv(MessagePassing):
         g = self.edge_network(target, source, geometry, state, edge_attr)
         masked = g
         if self.explain:
-            masked = planes_to_rows(g, geometry)
+            masked = rows_of_edges(g, geometry)
             masked = self.explain_message(masked, geometry.num_targets)
         sums = neighbour_sum(
             source,
@@ -359,7 +359,7 @@ class CormorantConv(MessagePassing):
         """The same through PyG's ``propagate``, edge by edge, hooks included."""
         index = geometry.edge_index
         dots = reference_dots(target, source, index[1], index[0])
-        rows = None if state is None else planes_to_rows(state, geometry)
+        rows = None if state is None else rows_of_edges(state, geometry)
         g = self.edge_network.reference(dots, geometry.edge_length, rows, edge_attr)
         size = (geometry.num_sources, geometry.num_targets)
         flat = self.propagate(
@@ -401,13 +401,6 @@ class CormorantConv(MessagePassing):
             f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
             f"lmax={self.lmax}{extra})"
         )
-
-
-def planes_to_rows(g: Tensor, geometry: EdgeGeometry) -> Tensor:
-    """Edge scalars with one row for each edge."""
-    if geometry.shared and g.shape[0] == geometry.pair_length.shape[0]:
-        return geometry.to_edges(g)
-    return g
 
 
 def _initialize(module: CormorantConv, args: tuple[Any, ...]) -> None:

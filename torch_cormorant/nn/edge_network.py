@@ -12,6 +12,7 @@ from torch_cormorant.nn.mixing import DegreeWeights, as_real, interleave_columns
 from torch_cormorant.nn.radial import PowerTrig, Radial
 from torch_cormorant.ops import EdgeGeometry, edge_dots
 from torch_cormorant.ops.cg_product import from_complex, to_complex
+from torch_cormorant.ops.neighbour_sum import real_view
 
 
 class EdgeNetwork(nn.Module):
@@ -146,7 +147,7 @@ class EdgeNetwork(nn.Module):
         if directed:
             out, mask = geometry.to_edges(out), geometry.to_edges(mask)
         if state is not None:
-            rows = state if not directed else _per_edge(state, geometry)
+            rows = state if not directed else rows_of_edges(state, geometry)
             out = out + self._from_state(rows)
         if edge_attr is not None:
             out = out + self._from_attr(edge_attr)
@@ -170,14 +171,14 @@ class EdgeNetwork(nn.Module):
         weights = self._stacked([self.block(l, 1) for l in range(top + 1)])
         if top < self.lmax:
             weights = functional.pad(weights, (0, 0, 0, 0, 0, self.lmax - top))
-        flat = _as_real_rows(dots).flatten(1)
+        flat = real_view(dots).flatten(1)
         out = torch.addmm(base, flat, weights.transpose(0, 1).flatten(1))
         return out.view(out.shape[0], self.lmax + 1, self.wide)
 
     def _from_state(self, state: Tensor) -> Tensor:
         top = min(self.state_lmax, self.lmax)
         weights = self._stacked([self.block(l, 0) for l in range(top + 1)])
-        rows = _as_real_rows(state[:, : top + 1]).transpose(0, 1)
+        rows = real_view(state[:, : top + 1]).transpose(0, 1)
         out = torch.bmm(rows, weights).transpose(0, 1)
         return (
             functional.pad(out, (0, 0, 0, self.lmax - top)) if top < self.lmax else out
@@ -242,18 +243,13 @@ class EdgeNetwork(nn.Module):
         )
 
 
-def _per_edge(state: Tensor, geometry: EdgeGeometry) -> Tensor:
+def rows_of_edges(state: Tensor, geometry: EdgeGeometry) -> Tensor:
     """A state of pairs repeated for the edges; a state of edges as it is."""
     if geometry.shared and state.shape[0] == geometry.pair_length.shape[0]:
         return geometry.to_edges(state)
     return state
 
 
-def _as_real_rows(x: Tensor) -> Tensor:
-    """Complex ``[..., C]`` as interleaved real ``[..., 2 C]``."""
-    return torch.view_as_real(x).flatten(-2) if x.is_complex() else x
-
-
 def planes_of_state(g: Tensor, geometry: EdgeGeometry) -> Tensor:
     """Public form ``[E, L + 1, P, C]`` of edge scalars."""
-    return from_complex(_per_edge(g, geometry))
+    return from_complex(rows_of_edges(g, geometry))

@@ -164,7 +164,7 @@ def _slots(g: Tensor, plan: GraphPlan) -> Tensor:
     return plan.slot_edge
 
 
-def _real(x: Tensor) -> Tensor:
+def real_view(x: Tensor) -> Tensor:
     """The last axis as real numbers: C, or 2 C with (re, im) side by side."""
     return torch.view_as_real(x).flatten(-2) if x.is_complex() else x
 
@@ -200,7 +200,7 @@ class _ChunkData:
 
     def flat(self, h: Tensor) -> Tensor:
         """``[slots, M, C]`` as real ``[receivers, width, M * P * C]``."""
-        return _real(h).view(*self.shape, -1)
+        return real_view(h).view(*self.shape, -1)
 
 
 def _nodes(chunk: Chunk, plan: GraphPlan) -> slice | Tensor:
@@ -229,7 +229,7 @@ def _forward(
 
 def _chunk_forward(data: _ChunkData, table: PathTable, outs: list[Tensor]) -> None:
     """Fill the chunk's rows of the outputs."""
-    reals = [_real(out) for out in outs]
+    reals = [real_view(out) for out in outs]
     count, components = data.shape[0], data.x.shape[1]
     h = torch.empty_like(data.x)
     current, total = -1, h
@@ -267,7 +267,7 @@ def _backward(
 
 def _spread(l1: int, data: _ChunkData, table: PathTable, grads: list[Tensor]) -> Tensor:
     """Gradient with respect to T of degree l1, ``[receivers, 2 l1 + 1, M * width]``."""
-    reals = [_real(grad) for grad in grads]
+    reals = [real_view(grad) for grad in grads]
     count, components, wide = data.shape[0], data.x.shape[1], reals[0].shape[-1]
     blocks = [block for block in table.blocks if block.l1 == l1]
     make = reals[0].new_empty if len(blocks) ** 2 == components else reals[0].new_zeros

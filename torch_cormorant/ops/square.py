@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_cormorant.ops.neighbour_sum import plain
+from torch_cormorant.ops.neighbour_sum import plain, real_view
 from torch_cormorant.ops.paths import PathTable
 
 CHUNK_NODES = 128
@@ -51,7 +51,7 @@ class _Product(torch.autograd.Function):
             x.new_empty(x.shape[0], 2 * l + 1, count, x.shape[-1])
             for l, count in enumerate(table.counts)
         ]
-        reals = [_real(out) for out in outs]
+        reals = [real_view(out) for out in outs]
         for nodes in _spans(x):
             _product(x[nodes], y[nodes], table, [real[nodes] for real in reals])
         return tuple(outs)
@@ -124,7 +124,7 @@ def _product(x: Tensor, y: Tensor, table: PathTable, reals: Sequence[Tensor]) ->
     for block in table.blocks:
         first = x[:, block.l1**2 : (block.l1 + 1) ** 2, None]
         second = y[:, None, block.l2**2 : (block.l2 + 1) ** 2]
-        product = _real((first * second).flatten(1, 2))
+        product = real_view((first * second).flatten(1, 2))
         rows = torch.matmul(table.matrix(block, product), product)
         for l, position, row in block.places:
             reals[l][:, :, position] = rows[:, row : row + 2 * l + 1]
@@ -139,7 +139,7 @@ def _spread(
     dy: Tensor,
 ) -> None:
     """Add the gradients with respect to both operands for a few nodes."""
-    reals = [_real(grad) for grad in grads]
+    reals = [real_view(grad) for grad in grads]
     x_conj, y_conj = x.conj().resolve_conj(), y.conj().resolve_conj()
     for block in table.blocks:
         one = slice(block.l1**2, (block.l1 + 1) ** 2)
@@ -151,10 +151,6 @@ def _spread(
         both = _complex(spread, x).view(shape)
         dx[:, one] += (both * y_conj[:, None, two]).sum(2)
         dy[:, two] += (both * x_conj[:, one, None]).sum(1)
-
-
-def _real(x: Tensor) -> Tensor:
-    return torch.view_as_real(x).flatten(-2) if x.is_complex() else x
 
 
 def _complex(x: Tensor, like: Tensor) -> Tensor:
