@@ -22,6 +22,7 @@ from torch_cormorant.models.checks import (
     check_output,
     count_graphs,
 )
+from torch_cormorant.models.config import plain_config
 from torch_cormorant.nn.inputs import AtomFeatures, LinearInput, MPNNInput
 from torch_cormorant.nn.norm import Gate, SO3Norm
 from torch_cormorant.nn.readout import (
@@ -131,7 +132,9 @@ class Cormorant(nn.Module):
         max_edges: int = MAX_EDGES,
         **conv: Any,
     ) -> None:
+        given = dict(locals())
         super().__init__()
+        self.config = plain_config(given)
         counts = {
             "num_levels": num_levels,
             "num_targets": num_targets,
