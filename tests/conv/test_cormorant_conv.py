@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import copy
-import io
-import pickle
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 from torch_geometric import EdgeIndex
 from torch_geometric.nn import MessagePassing
 
@@ -298,86 +295,6 @@ def test_lazy_layer_can_be_copied_before_use(example: Make) -> None:
     assert lazy.in_channels == 3
 
 
-# ------------------------------------------------------------------ copies and types
-
-
-def test_copies_and_pickles_compute_the_same(example: Make) -> None:
-    sample = example()
-    conv = seeded(3, 4, lmax=2, lmax_in=1, edge_dim=1)
-    args = (
-        sample.features(3, 1),
-        sample.edge_index,
-        sample.edge_vec,
-        sample.randn(sample.num_edges, 1),
-    )
-    expected = conv(*args)
-    twin = copy.deepcopy(conv)
-    assert torch.equal(twin(*args), expected)
-    assert torch.equal(pickle.loads(pickle.dumps(conv))(*args), expected)  # noqa: S301
-    buffer = io.BytesIO()
-    torch.save(conv.state_dict(), buffer)
-    buffer.seek(0)
-    other = CormorantConv(3, 4, lmax=2, lmax_in=1, edge_dim=1).double()
-    other.load_state_dict(torch.load(buffer, weights_only=True))
-    assert torch.equal(other(*args), expected)
-    with torch.no_grad():
-        twin.vertex.weights[0].zero_()
-    assert torch.equal(conv(*args), expected)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("complex_", [True, False])
-def test_result_has_the_type_of_the_weights(
-    complex_: bool, dtype: torch.dtype, example: Make
-) -> None:
-    sample = example(dtype=dtype)
-    conv = CormorantConv(3, 4, lmax=2, complex=complex_).to(dtype)
-    out, g = conv(
-        sample.features(3), sample.edge_index, sample.edge_vec, return_edge_state=True
-    )
-    assert out.dtype == g.dtype == dtype
-    assert out.shape == (7, 9, conv.planes, 4)
-
-
-@pytest.mark.parametrize("through", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("backend", ["portable", "reference"])
-def test_constants_of_a_converted_layer_are_those_of_a_fresh_one(
-    backend: str, through: torch.dtype, example: Make
-) -> None:
-    """Tables are made anew from exact numbers, never cast."""
-    sample = example()
-    conv = CormorantConv(3, 4, lmax=3, lmax_in=3, radial="bessel", cutoff=3.0)
-    x = sample.features(3, 3)
-    single = (x.float(), sample.edge_index, sample.edge_vec.float())
-    before = conv(*single)
-    converted = copy.deepcopy(conv).double().to(through).double()
-    fresh = CormorantConv(3, 4, lmax=3, lmax_in=3, radial="bessel", cutoff=3.0)
-    fresh = fresh.double()
-    fresh.load_state_dict(converted.state_dict())
-    for layer in (converted, fresh):
-        layer.set_backend(backend)
-    args = (x, sample.edge_index, sample.edge_vec)
-    assert torch.equal(converted(*args), fresh(*args))
-    assert torch.equal(conv.double().float()(*single), before)
-
-
-def test_autocast_computes_in_the_type_of_the_weights(example: Make) -> None:
-    sample = example(dtype=torch.float32)
-    conv = CormorantConv(3, 4, lmax=2, edge_dim=2)
-    x = sample.features(3).bfloat16()
-    attr = sample.randn(sample.num_edges, 2).bfloat16()
-    args = (sample.edge_index, sample.edge_vec)
-    expected = conv(x.float(), *args, attr.float())
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        linear = nn.Linear(3, 3)
-        assert linear(x.float()).dtype == torch.bfloat16
-        found = conv(x, *args, attr)
-        state = conv(x, *args, attr, return_edge_state=True)[1]
-        assert torch.is_autocast_enabled("cpu")
-    assert found.dtype == state.dtype == torch.float32
-    assert torch.equal(found, expected)
-
-
 # ------------------------------------------------------------------ hooks and masks
 
 
@@ -430,100 +347,3 @@ def test_edge_mask_of_an_explainer_scales_messages(backend: str, example: Make) 
     torch.testing.assert_close(
         without, conv(args[0], index, vec), rtol=1e-12, atol=1e-12
     )
-
-
-# ------------------------------------------------------------------ initialisation
-
-
-@pytest.mark.parametrize("complex_", [True, False])
-@pytest.mark.parametrize("paths", ["all", "even"])
-def test_a_stack_of_four_stays_at_order_one(
-    paths: str, complex_: bool, example: Make
-) -> None:
-    sample = example(nodes=40, cutoff=2.0)
-    torch.manual_seed(0)
-    options = {"lmax": 3, "paths": paths, "complex": complex_}
-    x, sizes = sample.features(16), []
-    for k in range(4):
-        conv = CormorantConv(16, 16, lmax_in=3 if k else 0, **options).double()
-        x = conv(x, sample.edge_index, sample.edge_vec).detach()
-        sizes.append(float(x.square().mean().sqrt()))
-    assert all(0.03 < size < 30 for size in sizes), sizes
-
-
-@pytest.mark.parametrize("init", ["published", "supplement"])
-def test_published_initialisations_have_their_scale(init: str) -> None:
-    torch.manual_seed(0)
-    conv = CormorantConv(16, 16, lmax=3, lmax_in=3, init=init, gain=5.0)
-    for l in range(4):
-        weight = conv.vertex.weights[l]
-        out, columns = weight.shape[1:]
-        scale = max(out, columns) if init == "published" else out + columns
-        top = float(weight.detach().abs().max())
-        assert 0.95 * 5 / scale < top <= 5 / scale
-        weight = conv.edge_network.weights[l].detach()
-        out, columns = weight.shape[1:]
-        if init == "published":
-            assert float(weight.std()) == pytest.approx(1 / max(out, columns), rel=0.1)
-        else:
-            assert float(weight.abs().max()) <= 5 / (out + columns)
-
-
-def test_gain_scales_the_weights() -> None:
-    torch.manual_seed(0)
-    one = CormorantConv(3, 4, lmax=2)
-    torch.manual_seed(0)
-    two = CormorantConv(3, 4, lmax=2, gain=2.0)
-    for a, b in zip(one.vertex.parameters(), two.vertex.parameters(), strict=True):
-        torch.testing.assert_close(2 * a, b)
-
-
-def test_unused_state_columns_still_exist() -> None:
-    with_state = CormorantConv(3, 4, lmax=2, lmax_in=2)
-    assert with_state.edge_state_channels == 3
-    none = CormorantConv(3, 4, lmax=2, lmax_in=2, edge_state_channels=0)
-    wider = with_state.edge_network.weights[1].shape[-1]
-    assert wider - none.edge_network.weights[1].shape[-1] == 3
-    assert CormorantConv(3, 4, lmax=2).edge_state_channels == 0
-
-
-def test_output_of_a_node_without_edges_is_its_own_update(example: Make) -> None:
-    sample = example()
-    conv = seeded(3, 4, lmax=2, lmax_in=1)
-    x = sample.features(3, 1)
-    empty = conv(x, sample.edge_index[:, :0], sample.edge_vec[:0])
-    assert bool(empty.isfinite().all())
-    only = sample.edge_index[1] == 2
-    some = conv(x, sample.edge_index[:, only], sample.edge_vec[only])
-    others = torch.arange(7) != 2
-    torch.testing.assert_close(some[others], empty[others], rtol=1e-13, atol=1e-13)
-    assert not torch.allclose(some[2], empty[2])
-
-
-def test_no_nodes_at_all() -> None:
-    for backend in ("portable", "reference"):
-        conv = CormorantConv(3, 4, lmax=2, backend=backend)
-        index = torch.zeros(2, 0, dtype=torch.long)
-        out = conv(torch.zeros(0, 3), index, torch.zeros(0, 3))
-        assert out.shape == (0, 9, 2, 4)
-
-
-def parameters_in_use(conv: CormorantConv, loss: Tensor) -> list[str]:
-    loss.backward()
-    return [name for name, p in conv.named_parameters() if p.grad is not None]
-
-
-def test_every_parameter_gets_a_gradient(example: Make) -> None:
-    sample = example()
-    conv = seeded(3, 4, lmax=2, lmax_in=2, edge_dim=1)
-    out = conv(
-        sample.features(3, 2),
-        sample.edge_index,
-        sample.edge_vec,
-        sample.randn(sample.num_edges, 1),
-        edge_state=sample.randn(sample.num_edges, 3, 2, 3),
-    )
-    used = parameters_in_use(conv, out.square().sum())
-    assert used == [name for name, _ in conv.named_parameters()]
-    for name, parameter in conv.named_parameters():
-        assert bool(parameter.grad.any()), name
