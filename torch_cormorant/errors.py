@@ -35,6 +35,10 @@ class CoincidentAtomsError(CormorantError, ValueError):
     """Two different atoms lie at the same place."""
 
 
+class CellError(CormorantError, ValueError):
+    """A periodic cell is zero, flat or not finite."""
+
+
 class SpeciesError(CormorantError, ValueError):
     """An atomic number is not among those the model was made for."""
 
