@@ -65,3 +65,7 @@ class WeightsError(CormorantError, ValueError):
 
 class DataError(CormorantError, ValueError):
     """A data file or an entry of it is missing, damaged or not understood."""
+
+
+class ModelFileError(CormorantError, ValueError):
+    """A model file is missing, damaged, foreign, or of another version."""

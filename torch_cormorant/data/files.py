@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
+import platform
+import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -19,7 +21,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file so that a reader, or a crash, never sees half of it.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and
-    the file is renamed.
+    the file is renamed. What a killed process left behind is removed by the next one
+    that writes the same file.
 
     Args:
         path: The file; its folder is made if missing.
@@ -35,15 +38,16 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         >>> path.read_text()
         'whole'
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
+    _remove_litter(path)
+    owner = f"{_host()}-{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{path.name}.{owner}.tmp")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("wb") as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -52,11 +56,29 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     sync_folder(path.parent)
 
 
-def _umask() -> int:
-    # There is no way to read the mask without setting it.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9]", "_", platform.node()) or "host"
+
+
+def _remove_litter(path: Path) -> None:
+    # Only of processes of this machine that no longer run; a folder may be shared.
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.{_host()}-(\d+)-\d+\.tmp")
+    for file in path.parent.iterdir():
+        found = pattern.fullmatch(file.name)
+        if found and not _runs(int(found.group(1))):
+            file.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    if os.name != "posix":
+        return True  # signal 0 would end the process there
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,0 +1,172 @@
+"""From the output of a network, of order one, to the unit of the data and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.ops.segment import scatter_sum
+
+__all__ = ["Normalisation"]
+
+MAX_Z = 118
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    r"""Scale, constant and a value for every atom, one set for each target.
+
+    .. math:: y = \sigma f(z, r) + \mu + \sum_i w_{z_i}
+
+    Plain numbers instead of buffers: ``model.float()`` must not round them. Everything
+    is computed in float64.
+
+    Args:
+        mean: Constant :math:`\mu` of each target.
+        std: Scale :math:`\sigma` of each target.
+        atom_values: Values :math:`w_z` of each target by atomic number; an element
+            that is not named adds nothing.
+
+    Raises:
+        ConfigError: Lengths differ, a number is not finite, or a scale not positive.
+
+    Example:
+        >>> import torch
+        >>> water = torch.tensor([8, 1, 1])
+        >>> units = Normalisation((1.0,), (0.5,), {1: (-13.6,), 8: (-2041.0,)})
+        >>> units.restore(torch.tensor([[2.0]]), water)
+        tensor([[-2066.2000]], dtype=torch.float64)
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    atom_values: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be undone."""
+        if not self.mean or len(self.mean) != len(self.std):
+            raise ConfigError(
+                f"mean, std: {len(self.mean)} and {len(self.std)} numbers, expected "
+                "one of each for every target"
+            )
+        for name, numbers in (("mean", self.mean), ("std", self.std)):
+            if not all(math.isfinite(number) for number in numbers):
+                raise ConfigError(f"{name}: {numbers} is not finite")
+        if min(self.std) <= 0:
+            raise ConfigError(f"std: {self.std} is not positive")
+        for number, values in self.atom_values.items():
+            if not 0 <= number <= MAX_Z or len(values) != len(self.mean):
+                raise ConfigError(
+                    f"atom_values: {number}: {values}, expected an atomic number and "
+                    f"{len(self.mean)} values"
+                )
+            if not all(math.isfinite(value) for value in values):
+                raise ConfigError(f"atom_values: {number}: {values} is not finite")
+
+    @classmethod
+    def none(cls, num_targets: int = 1) -> Self:
+        """The network's output as it is."""
+        return cls((0.0,) * num_targets, (1.0,) * num_targets)
+
+    @property
+    def num_targets(self) -> int:
+        """Number of targets."""
+        return len(self.mean)
+
+    def atoms(self, z: Tensor) -> Tensor:
+        """Values of the atoms.
+
+        Args:
+            z: Atomic numbers ``[N]``.
+
+        Returns:
+            ``[N, T]`` in float64.
+        """
+        zeros = (0.0,) * self.num_targets
+        table = [self.atom_values.get(number, zeros) for number in range(MAX_Z + 1)]
+        return torch.tensor(table, dtype=torch.float64, device=z.device)[z]
+
+    def reference(
+        self, z: Tensor, batch: Tensor | None = None, num_graphs: int = 1
+    ) -> Tensor:
+        """What the network does not see: constants and values of the atoms.
+
+        Args:
+            z: Atomic numbers ``[N]``.
+            batch: Molecule of each atom ``[N]``; None: one molecule.
+            num_graphs: Number of molecules.
+
+        Returns:
+            ``[num_graphs, T]`` in float64.
+        """
+        constant = torch.tensor(self.mean, dtype=torch.float64, device=z.device)
+        if not self.atom_values:
+            return constant.repeat(num_graphs, 1)
+        if batch is None:
+            batch = torch.zeros_like(z)
+        return scatter_sum(self.atoms(z), batch, num_graphs) + constant
+
+    def scale(self, like: Tensor) -> Tensor:
+        """The scales ``[T]`` in float64 beside another tensor."""
+        return torch.tensor(self.std, dtype=torch.float64, device=like.device)
+
+    def restore(
+        self,
+        output: Tensor,
+        z: Tensor,
+        batch: Tensor | None = None,
+    ) -> Tensor:
+        """Values in the unit of the data, ``[B, T]`` in float64.
+
+        Args:
+            output: What the network returned ``[B, T]``.
+            z: Atomic numbers ``[N]``.
+            batch: Molecule of each atom; None: one molecule.
+        """
+        reference = self.reference(z, batch, output.shape[0])
+        return output.double() * self.scale(output) + reference
+
+    def normalise(
+        self, values: Tensor, z: Tensor, batch: Tensor | None = None
+    ) -> Tensor:
+        """What the network has to return for given values, ``[B, T]`` in float64.
+
+        Args:
+            values: In the unit of the data ``[B, T]``.
+            z: Atomic numbers ``[N]``.
+            batch: Molecule of each atom; None: one molecule.
+        """
+        reference = self.reference(z, batch, values.shape[0])
+        return (values.double() - reference) / self.scale(values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "atom_values": {str(z): list(v) for z, v in self.atom_values.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The reverse of :meth:`as_dict`.
+
+        Raises:
+            ConfigError: A part is missing or not a number.
+        """
+        try:
+            atoms = {int(z): _numbers(v) for z, v in values["atom_values"].items()}
+            return cls(_numbers(values["mean"]), _numbers(values["std"]), atoms)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ConfigError(f"normalisation: not understood ({error!r})") from error
+
+
+def _numbers(values: Sequence[Any]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
