@@ -65,6 +65,7 @@ class Extension:
 
 
 NEIGHBOUR_SEARCH = "neighbour search"
+NEIGHBOUR_LIST = "neighbour list"
 SEGMENT_SUM = "segment sum"
 
 # A new backend is a line here and a branch in its function. The extensions give equal
@@ -73,6 +74,10 @@ BACKENDS = (
     Backend(NEIGHBOUR_SEARCH, "brute_force", "used for small molecules"),
     Backend(NEIGHBOUR_SEARCH, "cells", "used for large systems"),
     Backend(NEIGHBOUR_SEARCH, "torch_cluster", "used by name", "torch_cluster"),
+    Backend(NEIGHBOUR_LIST, "cells", "used"),
+    Backend(NEIGHBOUR_LIST, "torch_cluster", "open systems, by name", "torch_cluster"),
+    Backend(NEIGHBOUR_LIST, "vesin", "used by name", "vesin"),
+    Backend(NEIGHBOUR_LIST, "matscipy", "used by name", "matscipy.neighbours"),
     Backend(SEGMENT_SUM, "torch", "used"),
     Backend(SEGMENT_SUM, "torch_scatter", "used by name", "torch_scatter"),
 )

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from torch_cormorant.graph.all_pairs import all_pairs
+from torch_cormorant.graph.lattice import edge_vectors
+from torch_cormorant.graph.neighbour_list import neighbour_list
 from torch_cormorant.graph.radius_graph import radius_graph
 from torch_cormorant.graph.transforms import AddEdgeGeometry
 
-__all__ = ["AddEdgeGeometry", "all_pairs", "radius_graph"]
+__all__ = [
+    "AddEdgeGeometry",
+    "all_pairs",
+    "edge_vectors",
+    "neighbour_list",
+    "radius_graph",
+]

@@ -9,6 +9,8 @@ cells exists, so the size of the box does not matter.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,13 @@ from torch_cormorant.graph.pairs import (
     within_cutoff,
 )
 
-__all__ = ["CellGrid", "candidate_counts", "cell_graph", "sort_into_cells"]
+__all__ = [
+    "CellGrid",
+    "candidate_counts",
+    "cell_graph",
+    "pairs_from",
+    "sort_into_cells",
+]
 
 # Cells are wider than the cutoff by this, far more than any rounding of a distance
 # (6e-8 in float32) or of a cell coordinate (MAX_CELLS * 2e-16).
@@ -151,6 +159,45 @@ def _pairs_once(grid: CellGrid, pos: Tensor, cutoff: float) -> tuple[Tensor, Ten
         found_a.append(grid.order[a[keep]])
         found_b.append(grid.order[b[keep]])
     return torch.cat(found_a), torch.cat(found_b)
+
+
+def pairs_from(
+    grid: CellGrid, pos: Tensor, cutoff: float, is_target: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Find directed pairs within the cutoff that point to chosen atoms, in chunks.
+
+    Args:
+        grid: Points sorted by cell.
+        pos: The points, in Angstrom.
+        cutoff: Cutoff in Angstrom.
+        is_target: Which points are targets.
+
+    Shapes:
+        ``pos``: ``[N, 3]``; ``is_target``: ``[N]``, boolean.
+
+    Yields:
+        ``(source, target)`` as original numbers of points, pairs of a point with
+        itself included.
+    """
+    targets = is_target[grid.order].nonzero().flatten()
+    key = grid.key[targets]
+    columns = pos[grid.order].T.contiguous()
+    firsts, counts = [], []
+    for dx in (-1, 0, 1):
+        for dy in (-1, 0, 1):
+            centre = key + (dx * grid.strides[0] + dy * grid.strides[1])
+            first, count = grid.range_of(centre - 1, centre + 1)
+            firsts.append(first)
+            counts.append(count)
+    first, count = torch.stack(firsts, dim=1), torch.stack(counts, dim=1)
+    totals = count.sum(dim=1)
+    for begin, end in chunk_bounds(totals):
+        _, b = pair_ranges(first[begin:end].flatten(), count[begin:end].flatten())
+        a = targets[begin:end].repeat_interleave(totals[begin:end])
+        keep = within_cutoff(
+            columns.index_select(1, a), columns.index_select(1, b), cutoff
+        )
+        yield grid.order[b[keep]], grid.order[a[keep]]
 
 
 def cell_graph(

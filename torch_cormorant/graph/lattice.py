@@ -15,7 +15,14 @@ from torch_cormorant.errors import (
     ShapeError,
 )
 
-__all__ = ["as_cells", "edge_vectors", "heights", "reciprocal", "volumes"]
+__all__ = [
+    "as_cells",
+    "edge_vectors",
+    "heights",
+    "lattice_vectors",
+    "reciprocal",
+    "volumes",
+]
 
 SINGULAR = 1e-6
 """Smallest ratio of the singular values of the periodic cell vectors."""
@@ -144,7 +151,10 @@ def reciprocal(cells: Tensor) -> Tensor:
         >>> reciprocal(torch.diag(torch.tensor([2.0, 4.0, 0.0]))[None]).diagonal(0, 1, 2)
         tensor([[0.5000, 0.2500, 0.0000]], dtype=torch.float64)
     """
-    return torch.linalg.pinv(cells.detach().double())
+    cells = cells.detach().double()
+    repeats = (cells != 0).any(-1)
+    # the inverse leaves rounding errors where exact zeros must be
+    return torch.where(repeats.unsqueeze(1), torch.linalg.pinv(cells), 0.0)
 
 
 def heights(cells: Tensor) -> Tensor:
@@ -229,7 +239,7 @@ def edge_vectors(
     if tuple(edge_shift.shape) != tuple(vec.shape):
         msg = f"edge_shift must have shape {list(vec.shape)}, one row for each edge, "
         raise ShapeError(msg + f"got {list(edge_shift.shape)}")
-    return vec + lattice_vectors(edge_shift, cell, batch, target)
+    return vec + lattice_vectors(edge_shift, cell.to(pos.dtype), batch, target)
 
 
 def lattice_vectors(
