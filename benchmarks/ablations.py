@@ -154,7 +154,7 @@ def make_model(row: Row) -> Cormorant:
 
 def shrink_last(model: Cormorant, factor: float) -> None:
     """Scale the last linear map, so that the first predictions are near zero."""
-    last = [part for part in model.readout.modules() if isinstance(part, nn.Linear)][-1]
+    last = [part for part in model.head.modules() if isinstance(part, nn.Linear)][-1]
     with torch.no_grad():
         last.weight *= factor
         last.bias *= factor

@@ -6,6 +6,9 @@ what to do. All types derive from a built-in one, so ``except ValueError`` works
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class CormorantError(Exception):
     """Base class of every error that this package raises on purpose."""
@@ -51,6 +54,10 @@ class ConfigError(CormorantError, ValueError):
     """Arguments are out of range or contradict each other."""
 
 
+class ArgumentError(CormorantError, TypeError):
+    """An argument is missing, or no argument has that name."""
+
+
 class EdgeBudgetError(CormorantError, RuntimeError):
     """A graph without a cutoff would have more edges than allowed."""
 
@@ -69,3 +76,49 @@ class DataError(CormorantError, ValueError):
 
 class ModelFileError(CormorantError, ValueError):
     """A model file is missing, damaged, foreign, or of another version."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The nearest of some names as a question, for the end of a message.
+
+    Args:
+        name: What was given.
+        known: What exists.
+
+    Returns:
+        ``"; did you mean ...?"``, or nothing where no name is near.
+
+    Example:
+        >>> nearest("chanels", ["channels", "lmax"])
+        "; did you mean 'channels'?"
+    """
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def check_keywords(
+    given: Iterable[str],
+    known: Iterable[str],
+    owner: str,
+    allowed: Iterable[str] | None = None,
+) -> None:
+    """Refuse keywords that do not exist.
+
+    Args:
+        given: Names that were given.
+        known: Names to suggest from.
+        owner: What they were given to.
+        allowed: Names that are accepted. Default: all that are known.
+
+    Raises:
+        ArgumentError: If a name does not exist; the message names the nearest one.
+
+    Example:
+        >>> check_keywords(["lmax"], ["lmax", "cutoff"], "Cormorant")
+    """
+    known = list(known)
+    for name in given:
+        if name not in (known if allowed is None else list(allowed)):
+            raise ArgumentError(
+                f"{owner} has no argument {name!r}{nearest(name, known)}"
+            )

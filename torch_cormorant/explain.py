@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, ShapeError
+from torch_cormorant.models.building import with_self_edges
 from torch_cormorant.models.checks import check_molecules, count_graphs
-from torch_cormorant.models.cormorant import Cormorant, with_self_edges
+from torch_cormorant.models.cormorant import Cormorant
 from torch_cormorant.ops import EdgeGeometry
 
 
@@ -104,4 +105,4 @@ class ExplainableModel(nn.Module):
             harmonics=self.model.harmonics,
         )
         count = count_graphs(batch, num_nodes, None)
-        return self.model.forward_features(x, geometry, batch, count)[0]
+        return self.model.forward_features(x, geometry, batch, count, pos=pos)[0]

@@ -232,7 +232,7 @@ def test_first_part_of_the_readout_equals_the_original(
     fixture = network(name)
     model = fixture.model()
     values = torch.view_as_real(fixture.tensor("scalars")).flatten(1)
-    close(model.readout.mlp1(values), fixture.case["out_mlp1"])
+    close(model.head.mlp1(values), fixture.case["out_mlp1"])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -95,12 +95,12 @@ def check_edge_tensors(edge_index: Tensor, edge_vec: Tensor) -> None:
         raise DeviceError(msg)
 
 
-def check_output(out: Tensor, geometry: EdgeGeometry) -> None:
+def check_output(out: Tensor, geometry: EdgeGeometry, rows: str = "molecule") -> None:
     """Refuse outputs that are not finite, and name what they come from most often."""
-    finite = out.detach().isfinite().all(-1)
+    finite = out.detach().isfinite().flatten(1).all(-1)
     if bool(finite.all()):
         return
-    graph = int((~finite).nonzero()[0])
+    row = int((~finite).nonzero()[0])
     source, target = geometry.edge_index
     length = geometry.edge_length.detach()
     length = torch.where(source == target, torch.inf, length)
@@ -111,7 +111,7 @@ def check_output(out: Tensor, geometry: EdgeGeometry) -> None:
             f"atoms {int(source[edge])} and {int(target[edge])} are "
             f"{float(length[edge]):.3g} Angstrom apart; are the positions in Angstrom?"
         )
-    msg = f"the output for molecule {graph} is not finite: {hint}"
+    msg = f"the output for {rows} {row} is not finite: {hint}"
     raise NonFiniteError(msg)
 
 

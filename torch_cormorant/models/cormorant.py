@@ -1,8 +1,7 @@
-r"""The whole network: input layer, covariant levels, readout."""
+r"""The whole network: input layer, covariant levels, head."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,8 +10,18 @@ from torch import Tensor, nn
 
 from torch_cormorant.conv import CormorantConv
 from torch_cormorant.conv.inputs import as_internal
-from torch_cormorant.errors import ConfigError
+from torch_cormorant.errors import ArgumentError, ConfigError
 from torch_cormorant.graph import all_pairs, radius_graph
+from torch_cormorant.models.building import (
+    MPNN_CUTOFF,
+    chosen_head,
+    conv_arguments,
+    has_envelope,
+    make_input,
+    make_norm,
+    per_level,
+    with_self_edges,
+)
 from torch_cormorant.models.calibration import Calibration, calibrate
 from torch_cormorant.models.checks import (
     check_atoms,
@@ -23,50 +32,55 @@ from torch_cormorant.models.checks import (
     count_graphs,
 )
 from torch_cormorant.models.config import plain_config
-from torch_cormorant.nn.inputs import AtomFeatures, LinearInput, MPNNInput
-from torch_cormorant.nn.norm import Gate, SO3Norm
-from torch_cormorant.nn.readout import (
-    AtomwiseReadout,
-    LinearReadout,
-    MLPReadout,
-    num_scalars,
-    scalars,
+from torch_cormorant.models.info import ModelInfo, Predicting
+from torch_cormorant.nn.heads import (
+    ExtensiveHead,
+    HeadInput,
+    HeadList,
+    HeadSpec,
+    LevelSizes,
+    make_head,
 )
+from torch_cormorant.nn.inputs import AtomFeatures
+from torch_cormorant.nn.norm import Gate
+from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.radial_basis import check_cutoff
 from torch_cormorant.so3.layout import check_degree
 
-logger = logging.getLogger(__name__)
-
-MPNN_CUTOFF = 1.73
-"""Published hard radius of the message-passing input, in Angstrom."""
 MAX_EDGES = 4_000_000
 """Edges that a model without a cutoff accepts."""
 CONVENTION = "cormorant-real-1"
 """Tag of the conventions that weights belong to."""
 
 
-class Cormorant(nn.Module):
+class Cormorant(Predicting, nn.Module):
     r"""A Cormorant network for molecules, over a sparse radius graph.
 
     Anderson, Hy and Kondor 2019, section 4: atoms start with scalars; every level is a
     :class:`~torch_cormorant.CormorantConv` that hands its edge scalars on; the
-    invariants of all levels are read out. :class:`~torch_cormorant.CormorantQM9` and
+    a head turns all levels into predictions. :class:`~torch_cormorant.CormorantQM9` and
     :class:`~torch_cormorant.CormorantMD17` are the published networks; the defaults
     here are those for new work: a cutoff with a smooth envelope, bounded radial
     functions.
 
     Args:
         species: Atomic numbers that may occur. Default H C N O F.
-        num_targets: Outputs per molecule. Default 1.
+        num_targets: Outputs per molecule, of each head if there are several. Default 1.
         channels: Channels of every level, or one number for each of input and levels.
         num_levels: Number of levels. Default 4.
         lmax: Largest degree, or one for each level. Default 3.
         lmax_sh: Largest degree of the harmonics. Default: ``lmax``.
         cutoff: Radius of the graph in Angstrom; None: all pairs. Default 5.
         input: ``"mpnn"`` (published QM9, default) or ``"linear"`` (published MD17).
-        readout: ``"mlp"`` (published QM9, default), ``"linear"`` (published MD17) or
-            ``"atomwise"`` (a sum of atomic contributions).
+        head: What is predicted, one of :data:`~torch_cormorant.nn.HEADS`: a sum of
+            atomic contributions ``"extensive"``, ``"mean"``, ``"attention"``,
+            ``"dipole"``, ``"dipole_norm"``, ``"spatial_extent"``, ``"polarizability"``,
+            ``"polarizability_trace"``, ``"vector"``, ``"atom_vector"``, ``"so3"``; the
+            published ``"published"`` (QM9, default) and ``"linear"`` (MD17). Options
+            go into a mapping, ``{"kind": "so3", "degree": 2}``; a list joins several.
+        readout: Older name of the published heads: ``"mlp"``, ``"linear"``, and
+            ``"atomwise"`` for ``head="extensive"``.
         num_mpnn_layers: Layers of the ``"mpnn"`` input. Default 1.
         mpnn_cutoff: Hard radius of the ``"mpnn"`` input in Angstrom (published: 1.73,
             where its filter jumps). Default None: the cutoff, with the smooth envelope;
@@ -77,7 +91,7 @@ class Cormorant(nn.Module):
             None (default).
         gate: A :class:`~torch_cormorant.Gate` after every level. Default False.
         hidden: Width of hidden layers. Default 256.
-        middle: Width between the two MLPs of the ``"mlp"`` readout. Default 64.
+        middle: Width between the two MLPs of the ``"published"`` head. Default 64.
         activation: ``"leaky_relu"`` (published, default), ``"silu"``, ``"relu"``.
         max_edges: With all pairs: edges per call beyond which an error is raised.
         **conv: Arguments of :class:`~torch_cormorant.CormorantConv`: ``paths``,
@@ -86,10 +100,12 @@ class Cormorant(nn.Module):
 
     Shapes:
         - ``z`` ``[N]`` atomic numbers, ``pos`` ``[N, 3]`` Angstrom, ``batch`` ``[N]``
-        - returns ``[num_graphs, num_targets]``
+        - returns ``[num_graphs, num_targets]``; tensor heads ``[num_graphs, 3]`` and
+          so on, heads per atom ``[N, ...]``
 
     Raises:
         ConfigError, SpeciesError, DegreeError: If the arguments contradict each other.
+        ArgumentError: If no argument has that name.
         ShapeError, DtypeError, DeviceError, NonFiniteError, SpeciesError,
         CoincidentAtomsError, EdgeBudgetError: If an input does not fit.
 
@@ -108,6 +124,8 @@ class Cormorant(nn.Module):
         a higher precision than the weights: edge vectors are formed in it.
     """
 
+    default_head = "published"
+
     def __init__(
         self,
         species: Sequence[int] = (1, 6, 7, 8, 9),
@@ -119,7 +137,8 @@ class Cormorant(nn.Module):
         lmax_sh: int | Sequence[int] | None = None,
         cutoff: float | None = 5.0,
         input: str = "mpnn",
-        readout: str = "mlp",
+        head: HeadSpec | Sequence[HeadSpec] | None = None,
+        readout: str | None = None,
         num_mpnn_layers: int = 1,
         mpnn_cutoff: float | None = None,
         charge_power: int = 2,
@@ -134,6 +153,7 @@ class Cormorant(nn.Module):
     ) -> None:
         given = dict(locals())
         super().__init__()
+        given["head"] = chosen_head(head, given.pop("readout"), self.default_head)
         self.config = plain_config(given)
         counts = {
             "num_levels": num_levels,
@@ -143,68 +163,57 @@ class Cormorant(nn.Module):
             "middle": middle,
         }
         check_counts(counts)
-        self.num_levels, self.num_targets = num_levels, num_targets
+        own = [name for name in given if name not in {"self", "conv", "__class__"}]
+        conv = conv_arguments(conv, cutoff, own)
+        self.num_levels, self.max_edges = num_levels, max_edges
         self.cutoff = None if cutoff is None else check_cutoff(cutoff)
-        self.max_edges = max_edges
-        self.channels = _per_level(channels, num_levels + 1, "channels")
+        self.channels = per_level(channels, num_levels + 1, "channels")
         check_counts({"channels": min(self.channels)})
-        self.lmax = _per_level(lmax, num_levels, "lmax")
-        self.lmax_sh = _per_level(
+        self.lmax = per_level(lmax, num_levels, "lmax")
+        self.lmax_sh = per_level(
             self.lmax if lmax_sh is None else lmax_sh, num_levels, "lmax_sh"
         )
         for degree in (*self.lmax, *self.lmax_sh):
             check_degree(degree, "lmax")
-        conv = _conv_defaults(conv, cutoff)
         self.planes = 2 if conv.get("complex", True) else 1
         self.harmonics: str = conv.get("harmonics", "unit")
-        self._has_envelope = _has_envelope(conv)
         self.features = AtomFeatures(species, charge_power, charge_scale)
-        width = self.planes * self.channels[0]
-        self.input: LinearInput | MPNNInput = self._make_input(
-            input, width, num_mpnn_layers, mpnn_cutoff, hidden, activation
+        hard, smooth = self._input_radius(mpnn_cutoff, smooth=has_envelope(conv))
+        self.input = make_input(
+            input,
+            self.features.out_features,
+            self.channels[0],
+            self.planes,
+            num_layers=num_mpnn_layers,
+            hidden=hidden,
+            act=activation,
+            hard_radius=hard,
+            smooth=smooth,
         )
         self.convs = nn.ModuleList(self._make_conv(s, conv) for s in range(num_levels))
         self.norms, self.gates = nn.ModuleList(), nn.ModuleList()
         for s in range(num_levels):
             out, degree = self.channels[s + 1], self.lmax[s]
             plain = nn.Identity()
-            self.norms.append(_make_norm(norm, out, degree))
+            self.norms.append(make_norm(norm, out, degree))
             paired = self.planes == 2
             self.gates.append(Gate(out, degree, complex=paired) if gate else plain)
-        self.readout = self._make_readout(readout, hidden, middle, activation)
+        sizes = LevelSizes(tuple(self.channels[1:]), tuple(self.lmax), self.planes)
+        options = {"hidden": hidden, "middle": middle, "act": activation}
+        self.head = make_head(given["head"], sizes, num_targets, **options)
+        joined = isinstance(self.head, HeadList)
+        self.num_targets = self.head.shape[0] if joined else num_targets
+        self.info = ModelInfo.untrained(self.num_targets)
 
     # ---------------------------------------------------------------- building
 
-    def _make_input(
-        self,
-        kind: str,
-        width: int,
-        layers: int,
-        mpnn_cutoff: float | None,
-        hidden: int,
-        act: str,
-    ) -> LinearInput | MPNNInput:
-        inputs = self.features.out_features
-        if kind == "linear":
-            return LinearInput(inputs, width)
-        if kind != "mpnn":
-            msg = f'input must be "mpnn" or "linear", got {kind!r}'
-            raise ConfigError(msg)
-        smooth = mpnn_cutoff is None and self._has_envelope
-        hard = MPNN_CUTOFF if mpnn_cutoff is None else check_cutoff(mpnn_cutoff)
+    def _input_radius(self, given: float | None, *, smooth: bool) -> tuple[float, bool]:
+        """Hard radius of the ``"mpnn"`` input, and whether it ends smoothly there."""
+        smooth = given is None and smooth
+        hard = MPNN_CUTOFF if given is None else check_cutoff(given)
         if self.cutoff is not None:
             hard = self.cutoff if smooth else min(hard, self.cutoff)
-        inner = max(inputs, self.channels[0])
-        return MPNNInput(
-            inputs,
-            width,
-            num_layers=layers,
-            hidden=hidden,
-            inner=inner,
-            hard_radius=hard,
-            smooth=smooth,
-            act=act,
-        )
+        return hard, smooth
 
     def _make_conv(self, s: int, conv: dict[str, Any]) -> CormorantConv:
         return CormorantConv(
@@ -217,21 +226,6 @@ class Cormorant(nn.Module):
             edge_state_lmax=self.lmax_sh[s - 1] if s else None,
             **conv,
         )
-
-    def _make_readout(
-        self, kind: str, hidden: int, middle: int, act: str
-    ) -> MLPReadout | LinearReadout | AtomwiseReadout:
-        inputs = num_scalars(self.channels[1:], self.lmax, self.planes)
-        if kind == "mlp":
-            return MLPReadout(
-                inputs, self.num_targets, hidden=hidden, middle=middle, act=act
-            )
-        if kind == "linear":
-            return LinearReadout(inputs, self.num_targets)
-        if kind == "atomwise":
-            return AtomwiseReadout(inputs, self.num_targets, hidden=hidden, act=act)
-        msg = f'readout must be "mlp", "linear" or "atomwise", got {kind!r}'
-        raise ConfigError(msg)
 
     # ---------------------------------------------------------------- forward
 
@@ -252,7 +246,7 @@ class Cormorant(nn.Module):
     def forward(
         self,
         z: Tensor,
-        pos: Tensor,
+        pos: Tensor | None = None,
         batch: Tensor | None = None,
         *,
         num_graphs: int | None = None,
@@ -262,15 +256,23 @@ class Cormorant(nn.Module):
 
         Args:
             z: Atomic numbers ``[N]``.
-            pos: Positions ``[N, 3]`` in Angstrom.
+            pos: Positions ``[N, 3]`` in Angstrom; never left out.
             batch: Molecule of each atom ``[N]``; None: one molecule.
             num_graphs: Number of molecules. Default: the largest of ``batch`` plus 1.
+                A number that no atom has is a molecule without atoms: its row is what
+                the head makes of an empty sum.
             return_levels: Also return the output of every level.
 
         Returns:
-            ``[num_graphs, num_targets]``, and with ``return_levels`` a list of tensors
+            ``[num_graphs, *head.shape]``, and with ``return_levels`` a list of tensors
             ``[N, M_s, P, C]``, the input not included.
         """
+        if pos is None:
+            msg = (
+                f"the model takes tensors, got one {type(z).__name__}; call "
+                "model(batch.z, batch.pos, batch.batch)"
+            )
+            raise ArgumentError(msg)
         check_molecules(z, pos, batch)
         self.features.check(z)
         count = count_graphs(batch, pos.shape[0], num_graphs)
@@ -279,7 +281,9 @@ class Cormorant(nn.Module):
         geometry = EdgeGeometry(
             edge_index, edge_vec, pos.shape[0], harmonics=self.harmonics
         )
-        return self._run(z, geometry, batch, count, return_levels=return_levels)
+        return self._run(
+            z, geometry, batch, count, pos=pos, return_levels=return_levels
+        )
 
     def forward_edges(
         self,
@@ -289,6 +293,7 @@ class Cormorant(nn.Module):
         *,
         batch: Tensor | None = None,
         num_graphs: int | None = None,
+        pos: Tensor | None = None,
         return_levels: bool = False,
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Predict from an edge list: the core that :meth:`forward` builds a graph for.
@@ -300,6 +305,8 @@ class Cormorant(nn.Module):
             edge_vec: ``pos[target] - pos[source]`` (+ cell shift) ``[E, 3]``, Angstrom.
             batch: As in :meth:`forward`.
             num_graphs: As in :meth:`forward`.
+            pos: Positions ``[N, 3]`` in Angstrom, for heads that read them
+                (``"dipole"``, ``"spatial_extent"``, ``"polarizability"``).
             return_levels: As in :meth:`forward`.
 
         Returns:
@@ -315,7 +322,9 @@ class Cormorant(nn.Module):
             num_nodes,
             harmonics=self.harmonics,
         )
-        return self._run(z, geometry, batch, count, return_levels=return_levels)
+        return self._run(
+            z, geometry, batch, count, pos=pos, return_levels=return_levels
+        )
 
     def make_edges(self, pos: Tensor, batch: Tensor | None) -> Tensor:
         """The graph of a batch ``[2, E]``: with self edges, sorted by target."""
@@ -336,10 +345,13 @@ class Cormorant(nn.Module):
         batch: Tensor | None,
         num_graphs: int,
         *,
+        pos: Tensor | None,
         return_levels: bool,
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
         features = self.features(z, self.dtype)
-        out, levels = self.forward_features(features, geometry, batch, num_graphs)
+        out, levels = self.forward_features(
+            features, geometry, batch, num_graphs, z=z, pos=pos
+        )
         return (out, levels) if return_levels else out
 
     def forward_features(
@@ -348,6 +360,9 @@ class Cormorant(nn.Module):
         geometry: EdgeGeometry,
         batch: Tensor | None,
         num_graphs: int,
+        *,
+        z: Tensor | None = None,
+        pos: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """From atom features (``model.features``) to outputs and levels.
 
@@ -356,16 +371,21 @@ class Cormorant(nn.Module):
             geometry: The edges, self edges included.
             batch: Molecule of each atom.
             num_graphs: Number of molecules.
+            z: Atomic numbers, for heads that read them.
+            pos: Positions, for heads that read them.
 
         Returns:
-            ``[num_graphs, num_targets]`` and the outputs of all levels.
+            ``[num_graphs, *head.shape]`` and the outputs of all levels.
         """
         levels = self._run_levels(self.input(features, geometry), geometry)
         if batch is None:
             batch = geometry.edge_index.new_zeros(features.shape[0])
-        out: Tensor = self.readout(scalars(levels), batch, num_graphs)
+        values = scalars(levels)
+        out: Tensor = self.head(HeadInput(values, levels, batch, num_graphs, z, pos))
         if not torch.compiler.is_compiling():
-            check_output(out, geometry)
+            check_output(
+                out, geometry, rows="atom" if self.head.per_atom else "molecule"
+            )
         return out, levels
 
     def _run_levels(self, h: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
@@ -384,6 +404,44 @@ class Cormorant(nn.Module):
 
     # ---------------------------------------------------------------- services
 
+    def atomwise(self, levels: Sequence[Tensor]) -> Tensor:
+        """Contribution of every atom to an extensive prediction, from the levels.
+
+        Args:
+            levels: Outputs of all levels, as ``return_levels`` gives.
+
+        Returns:
+            ``[N, num_targets]``; their sums over molecules are the prediction.
+
+        Raises:
+            ConfigError: If the head is not ``"extensive"``.
+        """
+        if not isinstance(self.head, ExtensiveHead):
+            msg = (
+                f"only the head 'extensive' is a sum over atoms, this model has "
+                f"{self.head.kind!r}; make it with head='extensive'"
+            )
+            raise ConfigError(msg)
+        return self.head.contributions(scalars(levels))
+
+    def atom_contributions(
+        self, z: Tensor, pos: Tensor, batch: Tensor | None = None
+    ) -> Tensor:
+        """Contribution of every atom to an extensive prediction.
+
+        Args:
+            z: Atomic numbers ``[N]``.
+            pos: Positions ``[N, 3]`` in Angstrom.
+            batch: Molecule of each atom.
+
+        Returns:
+            ``[N, num_targets]``; their sums over molecules are the prediction.
+
+        Raises:
+            ConfigError: If the head is not ``"extensive"``.
+        """
+        return self.atomwise(self.forward(z, pos, batch, return_levels=True)[1])
+
     def energy_and_forces(
         self, z: Tensor, pos: Tensor, batch: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -401,8 +459,8 @@ class Cormorant(nn.Module):
         Raises:
             ConfigError: If the model has more than one target.
         """
-        if self.num_targets != 1:
-            msg = f"forces need one target, this model has {self.num_targets}"
+        if self.head.shape != (1,):
+            msg = f"forces need one target, this model predicts {self.head.shape}"
             raise ConfigError(msg)
         train = self.training and torch.is_grad_enabled()
         with torch.inference_mode(mode=False), torch.enable_grad():
@@ -435,53 +493,3 @@ class Cormorant(nn.Module):
             What was measured and chosen.
         """
         return calibrate(self, loader, target, max_batches)
-
-
-def _per_level(value: int | Sequence[int], count: int, name: str) -> list[int]:
-    if isinstance(value, int):
-        return [value] * count
-    given = [int(v) for v in value]
-    if len(given) != count:
-        msg = f"{name} must be one number or {count}, got {len(given)}"
-        raise ConfigError(msg)
-    return given
-
-
-def _make_norm(kind: str | None, channels: int, lmax: int) -> nn.Module:
-    if kind is None:
-        return nn.Identity()
-    if kind == "norm":
-        return SO3Norm(channels, lmax)
-    msg = f'norm must be "norm" or None, got {kind!r}'
-    raise ConfigError(msg)
-
-
-def _conv_defaults(conv: dict[str, Any], cutoff: float | None) -> dict[str, Any]:
-    """Arguments of every level: cutoff, radial functions, clamped soft radii."""
-    conv = dict(conv, cutoff=cutoff)
-    conv.setdefault("radial", "power_trig" if cutoff is None else "bessel")
-    soft = conv.setdefault("soft_radius", 1.73)
-    if cutoff is not None and soft > cutoff:
-        logger.warning("soft_radius %g A is clamped to the cutoff %g A", soft, cutoff)
-        conv["soft_radius"] = cutoff
-    return conv
-
-
-def _has_envelope(conv: dict[str, Any]) -> bool:
-    """Whether the levels multiply by the envelope, as CormorantConv decides it."""
-    chosen = conv.get("envelope")
-    if chosen is not None:
-        return bool(chosen)
-    return conv["cutoff"] is not None and "hard" not in conv.get("cutoff_type", ())
-
-
-def with_self_edges(
-    edge_index: Tensor, edge_vec: Tensor, num_nodes: int
-) -> tuple[Tensor, Tensor]:
-    """Exactly one self edge with a zero vector for each atom."""
-    itself = (edge_index[0] == edge_index[1]) & (edge_vec.detach() == 0).all(-1)
-    if bool(itself.any()):
-        edge_index, edge_vec = edge_index[:, ~itself], edge_vec[~itself]
-    loop = torch.arange(num_nodes, device=edge_index.device)
-    index = torch.cat([edge_index, torch.stack([loop, loop])], dim=1)
-    return index, torch.cat([edge_vec, edge_vec.new_zeros(num_nodes, 3)])

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, WeightsError
+from torch_cormorant.nn.heads import LinearHead, PublishedHead
 from torch_cormorant.nn.inputs import LinearInput, MPNNInput
 from torch_cormorant.nn.mixing import DegreeWeights
-from torch_cormorant.nn.readout import LinearReadout, MLPReadout
 from torch_cormorant.ops import PathTable
 
 if TYPE_CHECKING:
@@ -209,11 +209,11 @@ def _plain(model: Cormorant) -> Iterator[tuple[str, Tensor]]:
             yield from _linear(f"mpnn{k}_rad_linear", filters)
             yield from _linear(f"mpnn{k}_mlp_linear0", mlp.get_submodule("0"))
             yield from _linear(f"mpnn{k}_mlp_linear1", mlp.get_submodule("2"))
-    if isinstance(model.readout, LinearReadout):
-        yield from _linear("out_linear", model.readout.linear)
-    if isinstance(model.readout, MLPReadout):
+    if isinstance(model.head, LinearHead):
+        yield from _linear("out_linear", model.head.linear)
+    if isinstance(model.head, PublishedHead):
         for name in ("mlp1", "mlp2"):
-            mlp = model.readout.get_submodule(name)
+            mlp = model.head.get_submodule(name)
             yield from _linear(f"out_{name}_linear0", mlp.get_submodule("0"))
             yield from _linear(f"out_{name}_linear1", mlp.get_submodule("2"))
 

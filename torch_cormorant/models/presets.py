@@ -9,7 +9,8 @@ import numpy as np
 from typing_extensions import Self
 
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.models.cormorant import MPNN_CUTOFF, Cormorant
+from torch_cormorant.models.building import MPNN_CUTOFF
+from torch_cormorant.models.cormorant import Cormorant
 from torch_cormorant.models.original import (
     arrays_of,
     as_parity_names,
@@ -109,6 +110,7 @@ class CormorantQM9(_Published):
     """
 
     kind = "qm9"
+    default_head = "published"
 
     def __init__(
         self,
@@ -128,7 +130,7 @@ class CormorantQM9(_Published):
             num_levels=num_levels,
             lmax=lmax,
             cutoff=cutoff,
-            **{**PUBLISHED, "input": "mpnn", "readout": "mlp", **kwargs},
+            **{**PUBLISHED, "input": "mpnn", **kwargs},
         )
 
 
@@ -155,6 +157,7 @@ class CormorantMD17(_Published):
     """
 
     kind = "md17"
+    default_head = "linear"
 
     def __init__(
         self,
@@ -174,5 +177,5 @@ class CormorantMD17(_Published):
             num_levels=num_levels,
             lmax=lmax,
             cutoff=cutoff,
-            **{**PUBLISHED, "input": "linear", "readout": "linear", **kwargs},
+            **{**PUBLISHED, "input": "linear", **kwargs},
         )

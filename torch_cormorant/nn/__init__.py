@@ -1,42 +1,73 @@
-"""Parts of covariant networks: radial functions, cutoffs, mixing, norms, readouts."""
+"""Parts of covariant networks: radial functions, cutoffs, mixing, norms, heads."""
 
 from __future__ import annotations
 
 from torch_cormorant.nn.cutoff import SoftCutoff, envelope
 from torch_cormorant.nn.edge_network import EdgeNetwork
+from torch_cormorant.nn.heads import (
+    HEADS,
+    AttentionHead,
+    Contraction,
+    DipoleHead,
+    ExtensiveHead,
+    Head,
+    HeadInput,
+    HeadList,
+    HeadSpec,
+    LevelSizes,
+    LinearHead,
+    MeanHead,
+    PolarizabilityHead,
+    PublishedHead,
+    SO3Head,
+    SpatialExtentHead,
+    make_head,
+    matrix_from_degree_2,
+    vector_from_degree_1,
+)
 from torch_cormorant.nn.inputs import AtomFeatures, LinearInput, MPNNInput
 from torch_cormorant.nn.mixing import DegreeWeights
 from torch_cormorant.nn.norm import Gate, SO3Norm
 from torch_cormorant.nn.radial import Bessel, Gaussian, PowerTrig, make_radial
-from torch_cormorant.nn.readout import (
-    AtomwiseReadout,
-    Invariants,
-    LinearReadout,
-    MLPReadout,
-    scalars,
-)
+from torch_cormorant.nn.readout import Invariants, scalars
 from torch_cormorant.nn.so3_linear import SO3Linear
 from torch_cormorant.nn.vertex import VertexMixing
 
 __all__ = [
+    "HEADS",
     "AtomFeatures",
-    "AtomwiseReadout",
+    "AttentionHead",
     "Bessel",
+    "Contraction",
     "DegreeWeights",
+    "DipoleHead",
     "EdgeNetwork",
+    "ExtensiveHead",
     "Gate",
     "Gaussian",
+    "Head",
+    "HeadInput",
+    "HeadList",
+    "HeadSpec",
     "Invariants",
+    "LevelSizes",
+    "LinearHead",
     "LinearInput",
-    "LinearReadout",
-    "MLPReadout",
     "MPNNInput",
+    "MeanHead",
+    "PolarizabilityHead",
     "PowerTrig",
+    "PublishedHead",
+    "SO3Head",
     "SO3Linear",
     "SO3Norm",
     "SoftCutoff",
+    "SpatialExtentHead",
     "VertexMixing",
     "envelope",
+    "make_head",
     "make_radial",
+    "matrix_from_degree_2",
     "scalars",
+    "vector_from_degree_1",
 ]

@@ -1,4 +1,4 @@
-r"""From SO3-vectors to invariants, and from invariants to one row per molecule."""
+r"""From SO3-vectors to invariants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, ShapeError
-from torch_cormorant.ops.segment import scatter_sum
 from torch_cormorant.so3.layout import check_degree
 
 ACTIVATIONS = ("leaky_relu", "relu", "silu")
@@ -113,64 +112,3 @@ def two_layers(inputs: int, hidden: int, outputs: int, act: str) -> nn.Sequentia
     return nn.Sequential(
         nn.Linear(inputs, hidden), activation(act), nn.Linear(hidden, outputs)
     )
-
-
-class MLPReadout(nn.Module):
-    """Per-atom MLP, sum over the molecule, MLP: the published QM9 readout.
-
-    Args:
-        inputs: Number of invariants per atom.
-        num_targets: Number of outputs. Default 1.
-        hidden: Width of the hidden layers. Default 256.
-        middle: Width between the two MLPs. Default 64.
-        act: Activation. Default ``"leaky_relu"``.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        num_targets: int = 1,
-        *,
-        hidden: int = 256,
-        middle: int = 64,
-        act: str = "leaky_relu",
-    ) -> None:
-        super().__init__()
-        self.mlp1 = two_layers(inputs, hidden, middle, act)
-        self.mlp2 = two_layers(middle, hidden, num_targets, act)
-
-    def forward(self, values: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
-        """``[N, inputs]`` to ``[num_graphs, num_targets]``."""
-        atoms = self.mlp1(values)
-        total = scatter_sum(atoms, batch, num_graphs)
-        result: Tensor = self.mlp2(total)
-        return result
-
-
-class LinearReadout(nn.Module):
-    """Sum over the molecule, then one linear map: the published MD17 readout."""
-
-    def __init__(self, inputs: int, num_targets: int = 1) -> None:
-        super().__init__()
-        self.linear = nn.Linear(inputs, num_targets)
-
-    def forward(self, values: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
-        """``[N, inputs]`` to ``[num_graphs, num_targets]``."""
-        total = scatter_sum(values, batch, num_graphs)
-        result: Tensor = self.linear(total)
-        return result
-
-
-class AtomwiseReadout(nn.Module):
-    """Per-atom MLP, then the sum over the molecule: additive over far fragments."""
-
-    def __init__(
-        self, inputs: int, num_targets: int = 1, *, hidden: int = 256, act: str = "silu"
-    ) -> None:
-        super().__init__()
-        self.mlp = two_layers(inputs, hidden, num_targets, act)
-
-    def forward(self, values: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
-        """``[N, inputs]`` to ``[num_graphs, num_targets]``."""
-        atoms = self.mlp(values)
-        return scatter_sum(atoms, batch, num_graphs)

@@ -1,0 +1,152 @@
+"""From the arguments of a network to its parts."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_cormorant.conv import CormorantConv
+from torch_cormorant.errors import ConfigError, check_keywords
+from torch_cormorant.nn.inputs import LinearInput, MPNNInput
+from torch_cormorant.nn.norm import SO3Norm
+
+logger = logging.getLogger(__name__)
+
+MPNN_CUTOFF = 1.73
+"""Published hard radius of the message-passing input, in Angstrom."""
+READOUTS = {"mlp": "published", "linear": "linear", "atomwise": "extensive"}
+"""Older names of heads."""
+_OF_THE_MODEL = (
+    "in_channels",
+    "out_channels",
+    "lmax_in",
+    "edge_dim",
+    "edge_state_channels",
+    "edge_state_lmax",
+    "cutoff",
+)
+"""Arguments of a layer that the network sets itself."""
+
+
+def conv_arguments(
+    conv: dict[str, Any], cutoff: float | None, own: Sequence[str]
+) -> dict[str, Any]:
+    """Arguments of every level: checked names, cutoff, radials, clamped soft radii.
+
+    Args:
+        conv: The keywords that the network does not know.
+        cutoff: Cutoff of the network in Angstrom.
+        own: Keywords that the network knows, for the message.
+
+    Returns:
+        The arguments.
+
+    Raises:
+        ArgumentError: If a keyword belongs to neither.
+    """
+    layer = [
+        name
+        for name, parameter in inspect.signature(CormorantConv).parameters.items()
+        if name not in _OF_THE_MODEL and parameter.kind is not parameter.VAR_KEYWORD
+    ]
+    check_keywords(conv, [*own, *layer], "Cormorant", allowed=layer)
+    conv = dict(conv, cutoff=cutoff)
+    conv.setdefault("radial", "power_trig" if cutoff is None else "bessel")
+    soft = conv.setdefault("soft_radius", 1.73)
+    if cutoff is not None and soft > cutoff:
+        logger.warning("soft_radius %g A is clamped to the cutoff %g A", soft, cutoff)
+        conv["soft_radius"] = cutoff
+    return conv
+
+
+def has_envelope(conv: Mapping[str, Any]) -> bool:
+    """Whether the levels multiply by the envelope, as CormorantConv decides it."""
+    chosen = conv.get("envelope")
+    if chosen is not None:
+        return bool(chosen)
+    return conv["cutoff"] is not None and "hard" not in conv.get("cutoff_type", ())
+
+
+def per_level(value: int | Sequence[int], count: int, name: str) -> list[int]:
+    """One number for each level."""
+    if isinstance(value, int):
+        return [value] * count
+    given = [int(v) for v in value]
+    if len(given) != count:
+        msg = f"{name} must be one number or {count}, got {len(given)}"
+        raise ConfigError(msg)
+    return given
+
+
+def make_norm(kind: str | None, channels: int, lmax: int) -> nn.Module:
+    """The norm after a level, or nothing."""
+    if kind is None:
+        return nn.Identity()
+    if kind == "norm":
+        return SO3Norm(channels, lmax)
+    msg = f'norm must be "norm" or None, got {kind!r}'
+    raise ConfigError(msg)
+
+
+def make_input(
+    kind: str,
+    inputs: int,
+    channels: int,
+    planes: int,
+    *,
+    num_layers: int,
+    hidden: int,
+    act: str,
+    hard_radius: float,
+    smooth: bool,
+) -> LinearInput | MPNNInput:
+    """The input layer."""
+    if kind == "linear":
+        return LinearInput(inputs, planes * channels)
+    if kind != "mpnn":
+        msg = f'input must be "mpnn" or "linear", got {kind!r}'
+        raise ConfigError(msg)
+    return MPNNInput(
+        inputs,
+        planes * channels,
+        num_layers=num_layers,
+        hidden=hidden,
+        inner=max(inputs, channels),
+        hard_radius=hard_radius,
+        smooth=smooth,
+        act=act,
+    )
+
+
+def chosen_head(head: Any, readout: str | None, default: str) -> Any:
+    """The head that was asked for, also under its older name ``readout``.
+
+    Raises:
+        ConfigError: If both names are used, or ``readout`` is unknown.
+    """
+    if readout is None:
+        return default if head is None else head
+    if head is not None:
+        msg = f"give head={head!r} or readout={readout!r}, not both"
+        raise ConfigError(msg)
+    if readout not in READOUTS:
+        msg = f"readout must be one of {tuple(READOUTS)}, got {readout!r}; use head="
+        raise ConfigError(msg)
+    return READOUTS[readout]
+
+
+def with_self_edges(
+    edge_index: Tensor, edge_vec: Tensor, num_nodes: int
+) -> tuple[Tensor, Tensor]:
+    """Exactly one self edge with a zero vector for each atom."""
+    itself = (edge_index[0] == edge_index[1]) & (edge_vec.detach() == 0).all(-1)
+    if bool(itself.any()):
+        edge_index, edge_vec = edge_index[:, ~itself], edge_vec[~itself]
+    loop = torch.arange(num_nodes, device=edge_index.device)
+    index = torch.cat([edge_index, torch.stack([loop, loop])], dim=1)
+    return index, torch.cat([edge_vec, edge_vec.new_zeros(num_nodes, 3)])

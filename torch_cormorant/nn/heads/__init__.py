@@ -1,0 +1,47 @@
+"""Heads: from the levels of a network to what is predicted."""
+
+from __future__ import annotations
+
+from torch_cormorant.nn.heads.base import Head, HeadInput, LevelSizes
+from torch_cormorant.nn.heads.cartesian import (
+    matrix_from_degree_2,
+    vector_from_degree_1,
+)
+from torch_cormorant.nn.heads.contraction import Contraction
+from torch_cormorant.nn.heads.make import HEADS, HeadSpec, make_head
+from torch_cormorant.nn.heads.scalar import (
+    AttentionHead,
+    ExtensiveHead,
+    LinearHead,
+    MeanHead,
+    PublishedHead,
+)
+from torch_cormorant.nn.heads.tensor import (
+    DipoleHead,
+    HeadList,
+    PolarizabilityHead,
+    SO3Head,
+    SpatialExtentHead,
+)
+
+__all__ = [
+    "HEADS",
+    "AttentionHead",
+    "Contraction",
+    "DipoleHead",
+    "ExtensiveHead",
+    "Head",
+    "HeadInput",
+    "HeadList",
+    "HeadSpec",
+    "LevelSizes",
+    "LinearHead",
+    "MeanHead",
+    "PolarizabilityHead",
+    "PublishedHead",
+    "SO3Head",
+    "SpatialExtentHead",
+    "make_head",
+    "matrix_from_degree_2",
+    "vector_from_degree_1",
+]

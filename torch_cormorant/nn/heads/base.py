@@ -1,0 +1,134 @@
+"""What every head reads and promises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.nn.readout import num_scalars
+from torch_cormorant.ops.segment import scatter_sum
+
+START = 0.1
+"""Factor on the last weights of a new head: first predictions are near zero."""
+
+
+class LevelSizes(NamedTuple):
+    """Sizes of the levels that a head reads.
+
+    Attributes:
+        channels: Channels of every level.
+        lmax: Largest degree of every level.
+        planes: 2 for complex levels, 1 for real ones.
+    """
+
+    channels: tuple[int, ...]
+    lmax: tuple[int, ...]
+    planes: int
+
+    @property
+    def scalars(self) -> int:
+        """Number of invariants per atom."""
+        return num_scalars(self.channels, self.lmax, self.planes)
+
+    def columns(self, l: int) -> int:
+        """Number of real SO3-vectors of degree l per atom, over all levels."""
+        held = zip(self.channels, self.lmax, strict=True)
+        return self.planes * sum(c for c, top in held if top >= l)
+
+
+class HeadInput(NamedTuple):
+    """What a head predicts from.
+
+    Attributes:
+        values: Invariants of all levels ``[N, I]``.
+        levels: Outputs of all levels, each ``[N, M_s, P, C]``.
+        batch: Molecule of each atom ``[N]``.
+        num_graphs: Number of molecules B.
+        z: Atomic numbers ``[N]``, where they are known.
+        pos: Positions ``[N, 3]`` in Angstrom, where they are known.
+    """
+
+    values: Tensor
+    levels: Sequence[Tensor]
+    batch: Tensor
+    num_graphs: int
+    z: Tensor | None = None
+    pos: Tensor | None = None
+
+    def sum(self, rows: Tensor) -> Tensor:
+        """Sum rows of atoms over every molecule, ``[N, ...]`` to ``[B, ...]``."""
+        return scatter_sum(rows, self.batch, self.num_graphs)
+
+    def mean(self, rows: Tensor) -> Tensor:
+        """Mean over every molecule; zero for one without atoms."""
+        count = self.sum(rows.new_ones(rows.shape[0])).clamp_min(1)
+        return self.sum(rows) / count.view(-1, *[1] * (rows.ndim - 1))
+
+    def positions(self, kind: str) -> Tensor:
+        """The positions, or an error that says which head needs them."""
+        if self.pos is None:
+            msg = (
+                f"the head {kind!r} needs positions: call model(z, pos, batch), or "
+                "give pos= to forward_edges"
+            )
+            raise ConfigError(msg)
+        return self.pos
+
+    def numbers(self, kind: str) -> Tensor:
+        """The atomic numbers, or an error that says which head needs them."""
+        if self.z is None:
+            msg = f"the head {kind!r} needs atomic numbers: give z="
+            raise ConfigError(msg)
+        return self.z
+
+
+class Head(nn.Module):
+    """Base class of what turns the levels of a network into predictions.
+
+    Attributes:
+        kind: Name of the head.
+        shape: Shape of one row of the result.
+        per_atom: Rows are atoms, not molecules.
+        scale_only: The result has a zero that must stay: labels may be scaled, but no
+            mean or composition reference may be subtracted from them.
+        additive: The result is a sum of atomic contributions, see ``contributions``.
+    """
+
+    kind: str = ""
+    shape: tuple[int, ...] = ()
+    per_atom: bool = False
+    scale_only: bool = False
+    additive: bool = False
+
+    @property
+    def rows(self) -> str:
+        """What a row of the result is, ``"atom"`` or ``"molecule"``."""
+        return "atom" if self.per_atom else "molecule"
+
+    def forward(self, atoms: HeadInput) -> Tensor:
+        """From levels to ``[B, *shape]``, or ``[N, *shape]`` per atom."""
+        raise NotImplementedError
+
+    def last_layers(self) -> list[nn.Linear]:
+        """Linear layers in which the result is linear together."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def rescale(self, factor: float) -> None:
+        """Multiply the result by a factor, for good.
+
+        Args:
+            factor: The factor; weights and biases of the last layers are multiplied.
+        """
+        for layer in self.last_layers():
+            layer.weight.mul_(factor)
+            layer.bias.mul_(factor)
+
+
+def rows_of(num_targets: int, *shape: int) -> tuple[int, ...]:
+    """Shape of one row of a tensor head: no axis for a single target."""
+    return shape if num_targets == 1 else (num_targets, *shape)
