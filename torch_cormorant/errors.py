@@ -62,6 +62,18 @@ class EdgeBudgetError(CormorantError, RuntimeError):
     """A graph without a cutoff would have more edges than allowed."""
 
 
+class MemoryBudgetError(CormorantError, RuntimeError):
+    """A system does not fit into the memory it was given."""
+
+
+class BlowUpError(CormorantError, RuntimeError):
+    """A simulation left every sensible range of forces, energies or temperatures."""
+
+
+class InterfaceError(CormorantError, RuntimeError):
+    """A program that a potential works in is not set up as the potential needs it."""
+
+
 class BackendError(CormorantError, RuntimeError):
     """A named backend is missing or cannot do what was asked."""
 
