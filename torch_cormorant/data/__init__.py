@@ -8,12 +8,24 @@ from torch_cormorant.data.baselines import (
     mean_absolute_error,
 )
 from torch_cormorant.data.dataset import MoleculeDataset
+from torch_cormorant.data.frame_checks import FrameArrays
+from torch_cormorant.data.frame_dataset import FrameDataset
+from torch_cormorant.data.frames import Frames, frame_parts
+from torch_cormorant.data.mini_ethanol import MiniEthanol
 from torch_cormorant.data.mini_qm9 import MiniQM9
 from torch_cormorant.data.qm9_arrays import QM9Arrays
+from torch_cormorant.data.reference_energies import (
+    ReferenceEnergies,
+    reference_energies,
+)
 from torch_cormorant.data.references import ATOM_REFERENCES, atom_reference_sums
 from torch_cormorant.data.splits import PUBLISHED_SIZES, Split, split_indices
 from torch_cormorant.data.targets import MINI_TARGETS, QM9_TARGETS, Target, find_target
-from torch_cormorant.data.units import HARTREE_TO_EV, KCAL_PER_MOL_TO_EV
+from torch_cormorant.data.units import (
+    HARTREE_TO_EV,
+    KCAL_PER_MOL_TO_EV,
+    unit_factor,
+)
 
 __all__ = [
     "ATOM_REFERENCES",
@@ -23,14 +35,22 @@ __all__ = [
     "PUBLISHED_SIZES",
     "QM9_TARGETS",
     "CompositionBaseline",
+    "FrameArrays",
+    "FrameDataset",
+    "Frames",
     "MeanBaseline",
+    "MiniEthanol",
     "MiniQM9",
     "MoleculeDataset",
     "QM9Arrays",
+    "ReferenceEnergies",
     "Split",
     "Target",
     "atom_reference_sums",
     "find_target",
+    "frame_parts",
     "mean_absolute_error",
+    "reference_energies",
     "split_indices",
+    "unit_factor",
 ]

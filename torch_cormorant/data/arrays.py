@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import zipfile
 from collections.abc import Sequence
@@ -15,7 +16,12 @@ from numpy.typing import NDArray
 
 from torch_cormorant.errors import DataError
 
-__all__ = ["NpzFile", "check_molecules", "read_npz"]
+__all__ = ["NpzFile", "check_molecules", "npz_names", "read_npz"]
+
+# What an array may unpack to: this much, and this many times the size of its file.
+# Deflate cannot do better than 1,032 : 1; arrays of real data hardly reach 20 : 1.
+_FREE_BYTES = 64 << 20
+_RATIO = 100
 
 
 @dataclass(frozen=True)
@@ -56,18 +62,24 @@ class NpzFile:
         return DataError(f"{self.path}: array {name!r}: {problem}")
 
 
-def read_npz(path: str | os.PathLike[str], names: Sequence[str]) -> NpzFile:
+def read_npz(
+    path: str | os.PathLike[str],
+    names: Sequence[str],
+    optional: Sequence[str] = (),
+) -> NpzFile:
     """Read named arrays of an ``.npz`` file; never unpickles anything.
 
     Args:
         path: The file.
         names: Arrays that must be there; others are left unread.
+        optional: Arrays that are read when they are there.
 
     Returns:
         The arrays and the digest of the file.
 
     Raises:
-        DataError: The file is missing, damaged or lacks an array.
+        DataError: The file is missing, damaged, lacks an array, or would unpack to far
+            more than its size.
 
     Example:
         >>> import numpy as np, tempfile, pathlib
@@ -76,27 +88,15 @@ def read_npz(path: str | os.PathLike[str], names: Sequence[str]) -> NpzFile:
         >>> read_npz(path, ["z"])["z"]
         array([0, 1, 2])
     """
-    path = Path(path)
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(raw))
-        held = set(archive.namelist())
-    except Exception as error:  # a damaged archive may raise nearly anything
-        raise DataError(
-            f"{path}: not an .npz file, or damaged ({error}); get it again"
-        ) from error
+    path, raw = _read_whole(path)
+    archive, held = _open_archive(path, raw)
     arrays = {}
-    for name in names:
-        if f"{name}.npy" not in held:
-            known = ", ".join(sorted(n.removesuffix(".npy") for n in held))
+    for name in (*names, *(name for name in optional if name in held)):
+        if name not in held:
+            known = ", ".join(sorted(held))
             raise DataError(f"{path}: array {name!r} is missing; the file has {known}")
         try:
-            arrays[name] = _read_array(archive.read(f"{name}.npy"))
+            arrays[name] = _read_array(archive, held[name], len(raw))
         except Exception as error:  # as above: zlib, struct, header and memory errors
             raise DataError(
                 f"{path}: array {name!r} cannot be read ({error}); get the file again"
@@ -104,7 +104,73 @@ def read_npz(path: str | os.PathLike[str], names: Sequence[str]) -> NpzFile:
     return NpzFile(path, hashlib.sha256(raw).hexdigest(), arrays)
 
 
-def _read_array(raw: bytes) -> NDArray[np.generic]:
+def npz_names(path: str | os.PathLike[str]) -> list[str]:
+    """Names of the arrays of an ``.npz`` file, sorted.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The names.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
+    return sorted(_open_archive(*_read_whole(path))[1])
+
+
+def _read_whole(path: str | os.PathLike[str]) -> tuple[Path, bytes]:
+    path = Path(path)
+    try:
+        return path, path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _open_archive(
+    path: Path, raw: bytes
+) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(raw))
+        entries = archive.infolist()
+    except Exception as error:  # a damaged archive may raise nearly anything
+        raise DataError(
+            f"{path}: not an .npz file, or damaged ({error}); get it again"
+        ) from error
+    held = {
+        entry.filename.removesuffix(".npy"): entry
+        for entry in entries
+        if entry.filename.endswith(".npy")
+    }
+    if len(held) < len(entries):
+        raise DataError(
+            f"{path}: not an .npz file: it holds something else than .npy arrays, or "
+            "one of them twice"
+        )
+    return archive, held
+
+
+def _read_array(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, size: int
+) -> NDArray[np.generic]:
+    limit = _FREE_BYTES + _RATIO * size
+    if entry.file_size > limit:
+        raise ValueError(
+            f"it claims {entry.file_size:,} bytes, the limit for this file is {limit:,}"
+        )
+    raw = archive.read(entry)
+    stream = io.BytesIO(raw)
+    version = np.lib.format.read_magic(stream)
+    reader = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, _, dtype = reader(stream)
+    # NumPy would reserve what the header asks for before it looks for the bytes.
+    if math.prod(shape) * dtype.itemsize != len(raw) - stream.tell():
+        raise ValueError(f"shape {shape} of {dtype} does not fit its {len(raw)} bytes")
     array: NDArray[np.generic] = np.load(io.BytesIO(raw), allow_pickle=False)
     return array
 

@@ -79,11 +79,14 @@ class CompositionBaseline:
     weights: Tensor
 
     @classmethod
-    def fit(cls, counts: Tensor, values: Tensor) -> CompositionBaseline:
+    def fit(
+        cls, counts: Tensor, values: Tensor, *, constant: bool = True
+    ) -> CompositionBaseline:
         """Fit to element counts ``[n, S]`` and values ``[n, T]``.
 
         Of all solutions the one of least norm is taken, so elements that always
-        occur together, or never, do no harm.
+        occur together, or never, do no harm. ``constant=False`` holds the constant at
+        zero, as the energy of a potential must be a sum over atoms.
 
         Raises:
             ShapeError: Different numbers of molecules.
@@ -93,10 +96,11 @@ class CompositionBaseline:
                 f"counts, values: shapes {tuple(counts.shape)} and "
                 f"{tuple(values.shape)}, expected [n, S] and [n, T]"
             )
-        solution = torch.linalg.lstsq(
-            _with_constant(counts), values.double(), driver="gelsd"
-        )
-        return cls(solution.solution)
+        known = _with_constant(counts) if constant else counts.double()
+        weights = torch.linalg.lstsq(known, values.double(), driver="gelsd").solution
+        if not constant:
+            weights = torch.cat([weights, weights.new_zeros(1, weights.shape[1])])
+        return cls(weights)
 
     def predict(self, counts: Tensor) -> Tensor:
         """Predictions ``[n, T]`` for element counts ``[n, S]``."""

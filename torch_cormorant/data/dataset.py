@@ -11,6 +11,8 @@ from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
 from torch_cormorant.data.arrays import NpzFile
+from torch_cormorant.data.composition import element_counts
+from torch_cormorant.data.describe import describe_rows, species_text
 from torch_cormorant.data.targets import Target
 from torch_cormorant.errors import ConfigError
 
@@ -99,13 +101,29 @@ class MoleculeDataset(InMemoryDataset):
 
     def element_counts(self) -> Tensor:
         """How often each of :attr:`species` occurs in each molecule ``[n, S]``."""
-        offset = self.slices["z"]
-        molecule = torch.repeat_interleave(
-            torch.arange(len(offset) - 1), offset[1:] - offset[:-1]
-        )
-        column = torch.searchsorted(torch.tensor(self.species), self._data.z)
-        counts = torch.zeros(len(offset) - 1, len(self.species), dtype=torch.float64)
-        counts.index_put_(
-            (molecule, column), torch.ones(len(column)).double(), accumulate=True
-        )
+        counts = element_counts(self._data.z, self.slices["z"], self.species)
         return counts[torch.tensor(list(self.indices()))]
+
+    def describe(self) -> str:
+        """Size, elements, units, level of theory, source and digest as text.
+
+        Example:
+            >>> from torch_cormorant.data import MiniQM9
+            >>> MiniQM9("mu").describe().splitlines()[1]
+            '  molecules:       310'
+        """
+        rows = torch.tensor(list(self.indices()))
+        sizes = (self.slices["z"][1:] - self.slices["z"][:-1])[rows]
+        properties = [f"{target.name} ({target.unit})" for target in self.targets]
+        return describe_rows(
+            self.title,
+            {
+                "molecules": f"{len(self):,}",
+                "atoms each": f"{int(sizes.min()):,} to {int(sizes.max()):,}",
+                "elements": species_text(self.species),
+                "properties": ", ".join(properties),
+                "level of theory": self.level_of_theory,
+                "source": self.source,
+                "SHA-256": self.digest,
+            },
+        )

@@ -1,0 +1,44 @@
+"""What a data set says about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+__all__ = ["describe_rows", "species_text", "symbol"]
+
+_TEXT = """
+X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge
+As Se Br Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm
+Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U
+Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
+"""
+
+#: Symbols of the elements; the first, ``X``, stands for no element.
+SYMBOLS: tuple[str, ...] = tuple(_TEXT.split())
+
+#: Atomic number by symbol.
+NUMBERS: dict[str, int] = {
+    text: number for number, text in enumerate(SYMBOLS) if number
+}
+
+
+def symbol(number: int) -> str:
+    """Symbol of an element.
+
+    Example:
+        >>> symbol(17)
+        'Cl'
+    """
+    return SYMBOLS[number]
+
+
+def species_text(species: Sequence[int]) -> str:
+    """The elements as text, such as ``H, C, O``."""
+    return ", ".join(symbol(number) for number in species)
+
+
+def describe_rows(title: str, rows: Mapping[str, str]) -> str:
+    """A title and aligned lines ``name: value``."""
+    width = max(len(name) for name in rows) + 2
+    lines = [f"  {name + ':':{width}}{value}" for name, value in rows.items()]
+    return "\n".join([title, *lines])
