@@ -1,0 +1,285 @@
+"""Model files: weights and everything needed to use them, without pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_cormorant.data.files import write_atomically
+from torch_cormorant.errors import (
+    BackendError,
+    ConfigError,
+    CormorantError,
+    ModelFileError,
+)
+from torch_cormorant.models.cormorant import CONVENTION, Cormorant
+from torch_cormorant.models.info import ModelInfo
+from torch_cormorant.models.normalisation import Normalisation
+from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
+from torch_cormorant.version import __version__
+
+__all__ = ["load_model", "save_model"]
+
+FORMAT = "torch-cormorant-model"
+FORMAT_VERSION = 1
+# One entry only: safetensors writes several in any order.
+KEY = "torch_cormorant"
+CLASSES: dict[str, type[Cormorant]] = {
+    kind.__name__: kind for kind in (Cormorant, CormorantQM9, CormorantMD17)
+}
+_HEADER_LIMIT = 4 * 2**20
+_DIGEST = re.compile(rb"sha256:([0-9a-f]{64})")
+_BLANK = b"sha256:" + b"0" * 64
+
+
+def save_model(
+    path: str | os.PathLike[str],
+    model: Cormorant,
+    *,
+    targets: Sequence[str] | None = None,
+    units: Sequence[str] | None = None,
+    normalisation: Normalisation | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a network to a model file: safetensors with a JSON header.
+
+    The file is there whole or not at all. What is not given is taken from
+    ``model.info``.
+
+    Args:
+        path: The file, by habit with the suffix ``.safetensors``.
+        model: The network.
+        targets: Name of each output, such as ``["energy"]``.
+        units: Unit of each output, such as ``["eV"]``; lengths are in Angstrom.
+        normalisation: From the network's output to these units; None: as it is.
+        training: Record of the training, plain values.
+
+    Raises:
+        ConfigError: Something does not fit the network or JSON.
+        OSError: The folder cannot be written; an older file is left as it was.
+        BackendError: The package safetensors is missing.
+
+    Example:
+        >>> import pathlib, tempfile, torch_cormorant
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.safetensors"
+        >>> model = torch_cormorant.Cormorant(num_levels=1, lmax=1, channels=4)
+        >>> save_model(path, model, targets=["gap"], units=["eV"])
+        >>> torch_cormorant.load_model(path).info.units
+        ('eV',)
+    """
+    known = model.info
+    info = ModelInfo(
+        targets=known.targets if targets is None else tuple(targets),
+        units=known.units if units is None else tuple(units),
+        normalisation=normalisation or known.normalisation,
+        training=known.training if training is None else training,
+    )
+    raw = model_to_bytes(model, info)
+    write_atomically(Path(path), lambda stream: stream.write(raw))
+
+
+def model_to_bytes(model: Cormorant, info: ModelInfo) -> bytes:
+    """A network and what belongs to it as the contents of a model file.
+
+    The format is safetensors: a JSON header, then the tensors. The header names the
+    class, its constructor arguments, units, normalisation, convention, version,
+    training record and a digest of the whole.
+
+    Args:
+        model: The network.
+        info: What to write beside the weights; ``version`` and ``digest`` are made.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        ConfigError: The network's class or an argument cannot be written, or ``info``
+            does not fit its number of targets.
+        BackendError: The package safetensors is missing.
+    """
+    kind = type(model).__name__
+    if CLASSES.get(kind) is not type(model):
+        raise ConfigError(
+            f"model: a {kind} cannot be written, only {', '.join(CLASSES)}"
+        )
+    lengths = {len(info.targets), len(info.units), info.normalisation.num_targets}
+    if lengths != {model.num_targets}:
+        raise ConfigError(
+            f"info: targets, units and normalisation are for {sorted(lengths)} "
+            f"targets, the model has {model.num_targets}"
+        )
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "digest": _BLANK.decode(),
+        "class": kind,
+        "config": model.config,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "convention": CONVENTION,
+        "length_unit": "Angstrom",
+        "targets": list(info.targets),
+        "units": list(info.units),
+        "normalisation": info.normalisation.as_dict(),
+        "training": dict(info.training),
+        "package_version": __version__,
+    }
+    try:
+        text = json.dumps(content, allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"model.config, info: hold something that JSON does not have ({error})"
+        ) from error
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in model.state_dict().items()
+    }
+    raw: bytes = _safetensors().save(tensors, {KEY: text})
+    return raw.replace(_BLANK, b"sha256:" + _digest(raw).encode(), 1)
+
+
+def load_model(
+    path: str | os.PathLike[str], device: str | torch.device = "cpu"
+) -> Cormorant:
+    """Read a network from a model file, whole and checked, or raise.
+
+    Nothing in the file is ever executed. The returned network is in evaluation mode;
+    ``model.info`` holds units, normalisation and training record, and
+    ``model.predict(z, pos, batch)`` returns values in these units.
+
+    Args:
+        path: The file.
+        device: Where the weights go.
+
+    Returns:
+        The network, of the class that was saved.
+
+    Raises:
+        ModelFileError: The file is missing, damaged, of another format or convention,
+            or its weights do not fit its configuration.
+        BackendError: The package safetensors is missing.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or repr(error)
+        raise ModelFileError(f"{path}: cannot be read ({reason})") from None
+    return model_from_bytes(raw, str(path)).to(device)
+
+
+def model_from_bytes(raw: bytes, name: str = "model file") -> Cormorant:
+    """Read a network from the contents of a model file; see :func:`load_model`.
+
+    Args:
+        raw: The bytes.
+        name: What to call the file in messages.
+
+    Returns:
+        The network, on the CPU.
+
+    Raises:
+        ModelFileError: As :func:`load_model`.
+        BackendError: As :func:`load_model`.
+    """
+    content, digest = _read_header(raw, name)
+    try:
+        tensors: dict[str, Tensor] = _safetensors().load(raw)
+        kind, config = CLASSES[content["class"]], dict(content["config"])
+        dtype = getattr(torch, content["dtype"])
+        info = ModelInfo(
+            targets=_strings(content["targets"]),
+            units=_strings(content["units"]),
+            normalisation=Normalisation.from_dict(content["normalisation"]),
+            training=dict(content["training"]),
+            version=str(content["package_version"]),
+            digest=digest,
+        )
+        _check_sizes(kind, config, tensors)
+        model = kind(**config).to(dtype)
+        model.load_state_dict(tensors, strict=True)
+    except BackendError:
+        raise
+    except CormorantError as error:
+        raise ModelFileError(f"{name}: does not fit this version: {error}") from error
+    except Exception as error:  # the header says it is ours, yet something is off
+        reason = " ".join(str(error).split())[:300] or repr(error)
+        raise ModelFileError(
+            f"{name}: weights and configuration do not fit together ({reason})"
+        ) from error
+    model.info = info
+    return model.eval()
+
+
+def _read_header(raw: bytes, name: str) -> tuple[dict[str, Any], str]:
+    length = int.from_bytes(raw[:8], "little")
+    foreign = f"{name}: not a model file of torch-cormorant, or damaged"
+    if len(raw) < 8 or not 2 <= length <= min(len(raw) - 8, _HEADER_LIMIT):
+        raise ModelFileError(f"{foreign} (no safetensors header)")
+    try:
+        content = json.loads(json.loads(raw[8 : 8 + length])["__metadata__"][KEY])
+        written, version = content["format"], content["format_version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ModelFileError(f"{foreign} (header not understood)") from None
+    if written != FORMAT:
+        raise ModelFileError(f"{foreign} (format {written!r})")
+    if version != FORMAT_VERSION:
+        raise ModelFileError(
+            f"{name}: format version {version!r}, this version of torch-cormorant "
+            f"({__version__}) reads {FORMAT_VERSION}; use the version that wrote it"
+        )
+    found = _DIGEST.search(raw, 8, 8 + length)
+    blank = _DIGEST.sub(_BLANK, raw[: 8 + length], count=1) + raw[8 + length :]
+    if found is None or _digest(blank) != found.group(1).decode():
+        raise ModelFileError(f"{name}: damaged, its contents do not have their digest")
+    if content.get("convention") != CONVENTION:
+        raise ModelFileError(
+            f"{name}: convention {content.get('convention')!r}, this version reads "
+            f"{CONVENTION!r}; use the version that wrote it"
+        )
+    return content, found.group(1).decode()
+
+
+def _check_sizes(
+    kind: type[Cormorant], config: dict[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    # On the meta device first: a header may ask for more memory than there is.
+    levels = config.get("num_levels", 4)
+    if not isinstance(levels, int) or levels > len(tensors):
+        raise ConfigError(f"num_levels: {levels!r} for {len(tensors)} tensors")
+    with torch.device("meta"):
+        expected = kind(**config).state_dict()
+    if set(expected) != set(tensors):
+        odd = min(set(expected) ^ set(tensors))
+        raise ConfigError(f"{odd}: missing, or not expected")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise ConfigError(
+                f"{name}: shape {tuple(tensor.shape)}, expected "
+                f"{tuple(expected[name].shape)}"
+            )
+
+
+def _strings(values: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(str(value) for value in values)
+
+
+def _digest(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.torch
+    except ImportError:
+        raise BackendError(
+            "model files need the package safetensors: pip install safetensors"
+        ) from None
+    return safetensors.torch
