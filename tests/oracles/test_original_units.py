@@ -14,11 +14,12 @@ from torch_cormorant import EdgeGeometry, cg_product
 from torch_cormorant.nn import (
     AtomFeatures,
     EdgeNetwork,
+    HeadInput,
+    LinearHead,
     LinearInput,
-    LinearReadout,
-    MLPReadout,
     MPNNInput,
     PowerTrig,
+    PublishedHead,
     SoftCutoff,
     VertexMixing,
     scalars,
@@ -258,17 +259,17 @@ def test_readouts(read: Read, close: Close) -> None:
     case = read("unit_outputs")
     values = torch.view_as_real(torch.tensor(case["scalars"])).flatten(1)
     batch = torch.tensor(case["batch"])
-    linear = LinearReadout(96).double()
+    linear = LinearHead(96).double()
     fill(linear.linear.weight, case["linear_weight"])
     fill(linear.linear.bias, case["linear_bias"])
-    close(linear(values, batch, 3).squeeze(1), case["linear_out"])
-    mlp = MLPReadout(96).double()
+    close(linear(HeadInput(values, (), batch, 3)).squeeze(1), case["linear_out"])
+    mlp = PublishedHead(96).double()
     for name in ("mlp1", "mlp2"):
         for place, q in ((0, 0), (2, 1)):
             layer = mlp.get_submodule(f"{name}.{place}")
             fill(layer.weight, case[f"pmlp_{name}_linear{q}_weight"])
             fill(layer.bias, case[f"pmlp_{name}_linear{q}_bias"])
-    close(mlp(values, batch, 3).squeeze(1), case["pmlp_out"])
+    close(mlp(HeadInput(values, (), batch, 3)).squeeze(1), case["pmlp_out"])
 
 
 def features_of(case: Arrays, close: Close) -> Tensor:

@@ -26,14 +26,13 @@ from torch_cormorant.nn.heads.tensor import (
 HeadSpec: TypeAlias = str | Mapping[str, Any]
 """A name, or a mapping with ``kind`` and options of that head."""
 
-_OF_INVARIANTS: dict[str, Callable[..., Head]] = {
-    "published": PublishedHead,
-    "linear": LinearHead,
-    "extensive": ExtensiveHead,
-    "mean": MeanHead,
-    "attention": AttentionHead,
-}
-_OF_LEVELS: dict[str, tuple[Callable[..., Head], dict[str, Any]]] = {
+_OF_INVARIANTS = ("published", "linear", "extensive", "mean", "attention")
+_KINDS: dict[str, tuple[Callable[..., Head], dict[str, Any]]] = {
+    "published": (PublishedHead, {}),
+    "linear": (LinearHead, {}),
+    "extensive": (ExtensiveHead, {}),
+    "mean": (MeanHead, {}),
+    "attention": (AttentionHead, {}),
     "dipole": (DipoleHead, {}),
     "dipole_norm": (DipoleHead, {"norm": True}),
     "spatial_extent": (SpatialExtentHead, {}),
@@ -43,7 +42,21 @@ _OF_LEVELS: dict[str, tuple[Callable[..., Head], dict[str, Any]]] = {
     "atom_vector": (SO3Head, {"per_atom": True}),
     "so3": (SO3Head, {}),
 }
-HEADS = (*_OF_INVARIANTS, *_OF_LEVELS)
+HEADS = (
+    "published",
+    "linear",
+    "extensive",
+    "mean",
+    "attention",
+    "dipole",
+    "dipole_norm",
+    "spatial_extent",
+    "polarizability",
+    "polarizability_trace",
+    "vector",
+    "atom_vector",
+    "so3",
+)
 """Names of all heads."""
 
 
@@ -76,7 +89,8 @@ def make_head(
     """
     if isinstance(spec, (str, Mapping)):
         return _make_one(spec, sizes, num_targets, defaults)
-    if not isinstance(spec, Sequence):
+    given: object = spec  # users pass anything
+    if not isinstance(given, Sequence):
         msg = f"head must be a name, a mapping or a list of them, got {spec!r}"
         raise ConfigError(msg)
     return HeadList([_make_one(one, sizes, num_targets, defaults) for one in spec])
@@ -85,16 +99,14 @@ def make_head(
 def _make_one(
     spec: HeadSpec, sizes: LevelSizes, num_targets: int, defaults: dict[str, Any]
 ) -> Head:
-    options = {"kind": spec} if isinstance(spec, str) else dict(spec)
-    kind = options.pop("kind", None)
-    if kind in _OF_INVARIANTS:
-        make, first, fixed = _OF_INVARIANTS[kind], sizes.scalars, {}
-    elif kind in _OF_LEVELS:
-        (make, fixed), first = _OF_LEVELS[kind], sizes
-    else:
-        hint = nearest(str(kind), HEADS)
+    options = dict(spec) if isinstance(spec, Mapping) else {"kind": spec}
+    kind = str(options.pop("kind", None))
+    make, fixed = _KINDS.get(kind, (None, {}))
+    if make is None:
+        hint = nearest(kind, HEADS)
         msg = f"head must be one of {HEADS}, got {kind!r}{hint}"
         raise ConfigError(msg)
+    first = sizes.scalars if kind in _OF_INVARIANTS else sizes
     allowed = [name for name in inspect.signature(make).parameters if name != "sizes"]
     unknown = sorted({*options} - ({*allowed} - {*fixed, "inputs"}))
     if unknown:

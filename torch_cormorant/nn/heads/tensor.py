@@ -133,7 +133,8 @@ class DipoleHead(Head):
     def charges(self, atoms: HeadInput) -> Tensor:
         """The neutral charges ``[N, num_targets]``."""
         charge = self.contraction(atoms)[0]
-        return (charge - atoms.mean(charge)[atoms.batch]).squeeze(1)
+        neutral: Tensor = charge - atoms.mean(charge)[atoms.batch]
+        return neutral.squeeze(1)
 
     def last_layers(self) -> list[nn.Linear]:
         """The last layer of charges and weights."""
