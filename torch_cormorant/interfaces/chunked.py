@@ -1,0 +1,491 @@
+r"""Energies and forces of large systems within a memory budget.
+
+A network of s levels needs, for its gradient, the outputs of every level. Everything
+between two levels is recomputed: receivers are taken in chunks, a chunk reads the
+features of its neighbours, and its part of the graph of operations is thrown away
+before the next one. Nothing is cut off, so energies and forces are those of the whole
+graph up to rounding. What remains grows with the atoms only, or, where it fits, with
+the edges once per level (edge scalars are then kept instead of computed again).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torch_cormorant.conv import CormorantConv
+from torch_cormorant.conv.inputs import as_internal
+from torch_cormorant.errors import ConfigError, MemoryBudgetError
+from torch_cormorant.graph import edge_vectors, neighbour_list
+from torch_cormorant.graph.cells import sort_into_cells
+from torch_cormorant.models import Cormorant
+from torch_cormorant.models.checks import check_molecules
+from torch_cormorant.ops import EdgeGeometry
+
+__all__ = ["ChunkedOutput", "MemoryPlan", "evaluate_in_chunks", "plan_memory"]
+
+CHUNK_EDGES_CPU = 1 << 14
+"""Edges per chunk on a CPU where memory allows more: buffers stay near the cache."""
+CHUNK_EDGES_DEVICE = 1 << 19
+MIN_CHUNK_EDGES = 256
+# Bytes of intermediate results per edge and per receiver in a chunk, in units of one
+# row of a node's features: measured (forward and backward of one level) and rounded up.
+ROWS_PER_EDGE = 12
+ROWS_PER_RECEIVER = 60
+EDGE_BYTES = 96
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How a system is evaluated.
+
+    Attributes:
+        keep_edges: Keep edge scalars of all levels; else they are computed again.
+        chunk_edges: Edges of one chunk.
+        resident: Bytes that stay allocated: features, gradients, edges.
+        working: Bytes of one chunk, estimated.
+    """
+
+    keep_edges: bool
+    chunk_edges: int
+    resident: int
+    working: int
+
+
+@dataclass(frozen=True)
+class ChunkedOutput:
+    """Results in the model's units.
+
+    Attributes:
+        energy: Total, float64, a scalar tensor.
+        energies: Share of every atom ``[N]``.
+        forces: ``[N, 3]``.
+        virial: dE/d(strain) ``[3, 3]``; divided by the volume it is the stress.
+        num_edges: Edges within the cutoff, both directions, without self edges.
+        plan: How it was evaluated.
+    """
+
+    energy: Tensor
+    energies: Tensor
+    forces: Tensor
+    virial: Tensor
+    num_edges: int
+    plan: MemoryPlan
+
+
+def plan_memory(
+    model: Cormorant, num_atoms: int, num_edges: int, memory: int | None = None
+) -> MemoryPlan:
+    """Choose chunks so that everything fits into a number of bytes.
+
+    Args:
+        model: The network.
+        num_atoms: Atoms N.
+        num_edges: Edges E, both directions, self edges not counted.
+        memory: Bytes for this evaluation, the model and the process not counted; None:
+            no limit.
+
+    Returns:
+        The plan.
+
+    Raises:
+        MemoryBudgetError: Not even the smallest chunks fit; the message says how much
+            is needed.
+
+    Example:
+        >>> from torch_cormorant import Cormorant
+        >>> model = Cormorant(channels=8, num_levels=2, lmax=2)
+        >>> plan_memory(model, 1000, 40_000, 2 * 2**30).keep_edges
+        True
+    """
+    size = torch.finfo(model.dtype).bits // 8
+    rows = [(l + 1) ** 2 * model.planes * c for l, c in _widths(model)]
+    edges = num_edges + num_atoms
+    # features and their gradients of every level, positions, forces
+    nodes = num_atoms * (2 * sum(rows) * size + 128)
+    basic = nodes + edges * (EDGE_BYTES + 2 * 3 * size)
+    states = [
+        (conv.lmax_sh + 1) * model.planes * conv.in_channels
+        for conv in model.conv_layers()[:-1]
+    ]
+    # one more for the gradient
+    kept = edges * size * (sum(states) + max(states, default=0))
+    widest = max(rows)
+    largest = CHUNK_EDGES_CPU if _on_cpu(model) else CHUNK_EDGES_DEVICE
+    average = max(1.0, edges / max(num_atoms, 1))
+    per_edge = size * widest * (ROWS_PER_EDGE + ROWS_PER_RECEIVER / average)
+    for keep, resident in ((True, basic + kept), (False, basic)):
+        levels = 1 if keep else model.num_levels
+        cost = per_edge * (levels + 1) / 2
+        chunk = largest
+        if memory is not None:
+            chunk = min(largest, int((memory - resident) / cost))
+        enough = min(edges, largest if keep else MIN_CHUNK_EDGES, 4096)
+        if chunk >= enough:
+            return MemoryPlan(keep, max(chunk, 1), int(resident), int(chunk * cost))
+    needed = basic + MIN_CHUNK_EDGES * per_edge * (model.num_levels + 1) / 2
+    msg = (
+        f"memory: {num_atoms} atoms with {num_edges} edges need at least "
+        f"{needed / 2**20:.0f} MiB, the budget is {(memory or 0) / 2**20:.0f} MiB"
+    )
+    raise MemoryBudgetError(msg)
+
+
+def evaluate_in_chunks(
+    model: Cormorant,
+    z: Tensor,
+    pos: Tensor,
+    cell: Tensor | None = None,
+    pbc: Tensor | None = None,
+    *,
+    memory: int | None = None,
+    plan: MemoryPlan | None = None,
+) -> ChunkedOutput:
+    """Energy and forces of one large system within a memory budget.
+
+    Equal to :meth:`~torch_cormorant.Cormorant.evaluate` up to rounding. Time and memory
+    grow linearly with the atoms.
+
+    Args:
+        model: A network with a cutoff and an ``"extensive"`` head, as
+            ``Cormorant.potential`` makes it.
+        z: Atomic numbers ``[N]``.
+        pos: Positions ``[N, 3]`` in Angstrom.
+        cell: Cell vectors ``[3, 3]``; None: nothing repeats.
+        pbc: Which of them repeat ``[3]``.
+        memory: Bytes that the evaluation may use beside what the process holds already;
+            None: no limit. An estimate decides on the chunks, see
+            :func:`plan_memory`.
+        plan: Chunks chosen by you instead.
+
+    Returns:
+        The results, in the order of the atoms that you gave.
+
+    Raises:
+        ConfigError: The model has no cutoff, or is not a sum of atomic contributions.
+        MemoryBudgetError: The budget is too small.
+        SpeciesError, ShapeError, DtypeError, NonFiniteError, CellError: As for
+            ``evaluate``.
+
+    Example:
+        >>> import torch
+        >>> from torch_cormorant import Cormorant
+        >>> model = Cormorant.potential(species=[1, 8], channels=4, num_levels=2)
+        >>> z = torch.tensor([8, 1, 1])
+        >>> pos = torch.tensor([[0.0, 0, 0], [0, 0, 0.96], [0, 0.93, -0.24]])
+        >>> tuple(evaluate_in_chunks(model, z, pos, memory=2**30).forces.shape)
+        (3, 3)
+    """
+    _check_model(model)
+    check_molecules(z, pos, None)
+    model.features.check(z)
+    pos = pos.detach()
+    order = _spatial_order(pos, model.cutoff or 0.0)
+    inverse = torch.empty_like(order)
+    inverse[order] = torch.arange(order.numel(), device=order.device)
+    z, pos = z[order], pos[order]
+    index, shift = neighbour_list(pos, model.cutoff or 0.0, None, cell, pbc)
+    if plan is None:
+        plan = plan_memory(model, pos.shape[0], index.shape[1], memory)
+    edges = _Edges(model, pos, index, shift if cell is not None else None, cell, plan)
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        energies, gradient, virial = _Sweep(model, z, edges, plan).run()
+    return ChunkedOutput(
+        energy=energies.double().sum(),
+        energies=energies[inverse],
+        forces=-gradient[inverse],
+        virial=virial,
+        num_edges=index.shape[1],
+        plan=plan,
+    )
+
+
+def _check_model(model: Cormorant) -> None:
+    if model.cutoff is None:
+        msg = "evaluate_in_chunks needs a model with a cutoff, this one has none"
+        raise ConfigError(msg)
+    if not model.head.additive or model.num_targets != 1:
+        msg = (
+            "evaluate_in_chunks needs a sum of atomic contributions with one target: "
+            'make the model with head="extensive" or Cormorant.potential'
+        )
+        raise ConfigError(msg)
+    layers = len(getattr(model.input, "filters", ()))
+    if layers > 1:
+        msg = f"evaluate_in_chunks needs one input layer, the model has {layers}"
+        raise ConfigError(msg)
+
+
+def _on_cpu(model: Cormorant) -> bool:
+    return next(model.parameters()).device.type == "cpu"
+
+
+def _widths(model: Cormorant) -> list[tuple[int, int]]:
+    """Degree and channels of the input and of every level."""
+    return list(zip([0, *model.lmax], model.channels, strict=True))
+
+
+def _spatial_order(pos: Tensor, cutoff: float) -> Tensor:
+    """Atoms cell by cell, so that a chunk's receivers share their neighbours."""
+    if pos.shape[0] == 0:
+        return torch.empty(0, dtype=torch.int64, device=pos.device)
+    return sort_into_cells(pos, cutoff, None).order
+
+
+class _Edges:
+    """Edges sorted by receiver, in chunks of whole receivers, and their vectors."""
+
+    def __init__(
+        self,
+        model: Cormorant,
+        pos: Tensor,
+        index: Tensor,
+        shift: Tensor | None,
+        cell: Tensor | None,
+        plan: MemoryPlan,
+    ) -> None:
+        self.dtype, self.harmonics = model.dtype, model.harmonics
+        self.pos, self.source, self.shift = pos, index[0], shift
+        self.cell = None if cell is None else cell.to(pos.dtype)
+        self.degree = torch.bincount(index[1], minlength=pos.shape[0])
+        self.gradient = pos.new_zeros(pos.shape)
+        self.virial = pos.new_zeros(3, 3)
+        self.chunks = list(self._cut(plan.chunk_edges))
+
+    def _cut(self, chunk_edges: int) -> Iterator[tuple[int, int, int, int]]:
+        """First and last receiver, first and last edge of every chunk."""
+        # one more edge for each receiver: its self edge
+        ends = (self.degree + 1).cumsum(0).cpu()
+        total, begin, done = self.degree.shape[0], 0, 0
+        while begin < total:
+            limit = torch.tensor(done + chunk_edges)
+            end = max(int(torch.searchsorted(ends, limit, right=True)), begin + 1)
+            yield begin, end, done - begin, int(ends[end - 1]) - end
+            done, begin = int(ends[end - 1]), end
+
+
+class _Chunk:
+    """Receivers ``first:last``, the atoms they see, and their edges, self edges last.
+
+    Attributes:
+        nodes: Atoms that the chunk reads, its receivers first.
+        vec: Edge vectors, a leaf of the graph of operations.
+        geometry: From all of ``nodes`` to the receivers.
+    """
+
+    def __init__(self, edges: _Edges, bounds: tuple[int, int, int, int]) -> None:
+        self.first, self.last, low, high = bounds
+        self.edges, count = edges, self.last - self.first
+        source = edges.source[low:high]
+        own = torch.arange(self.first, self.last, device=source.device)
+        degree = edges.degree[self.first : self.last]
+        local = torch.repeat_interleave(
+            own - self.first, degree, output_size=high - low
+        )
+        self._pairs = (source, local + self.first)
+        self.shift = None if edges.shift is None else edges.shift[low:high]
+        outside = (source < self.first) | (source >= self.last)
+        others = torch.unique(source[outside])
+        self.nodes = torch.cat([own, others])
+        place = torch.searchsorted(others, source) if others.numel() else source
+        place = torch.where(outside, place + count, source - self.first)
+        vec = edge_vectors(
+            edges.pos, torch.stack(self._pairs), self.shift, edges.cell, None
+        )
+        itself = own - self.first
+        self.vec = torch.cat([vec, vec.new_zeros(count, 3)]).to(edges.dtype)
+        self.vec.requires_grad_()
+        index = torch.stack(
+            [torch.cat([place, itself]), torch.cat([local, itself])]
+        )
+        self.geometry = EdgeGeometry(
+            index,
+            self.vec,
+            (self.nodes.shape[0], count),
+            harmonics=edges.harmonics,
+            validate=False,
+        )
+        # rows of this chunk where edge scalars of all edges are kept
+        self.rows = slice(low + self.first, high + self.last)
+
+    def add_forces(self, gradient: Tensor | None) -> None:
+        """Hand the gradient of the vectors to the atoms and to the virial."""
+        if gradient is None:
+            return
+        edges, number = self.edges, self._pairs[0].shape[0]
+        vec, part = self.vec.detach()[:number], gradient[:number]
+        part = part.to(edges.pos.dtype)
+        edges.virial += vec.to(part.dtype).t() @ part
+        edges.gradient.index_add_(0, self._pairs[1], part)
+        edges.gradient.index_add_(0, self._pairs[0], part, alpha=-1)
+
+
+class _Sweep:
+    """Forward through the levels and back again, chunk by chunk."""
+
+    def __init__(
+        self, model: Cormorant, z: Tensor, edges: _Edges, plan: MemoryPlan
+    ) -> None:
+        self.model, self.edges, self.keep = model, edges, plan.keep_edges
+        self.z = z
+        self.features = model.features(z, model.dtype)
+        self.levels: list[Tensor] = []
+        self.gradients: list[Tensor] = []
+        self.states: list[Tensor | None] = []
+
+    def run(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies of the atoms, gradient of the positions, virial."""
+        with torch.no_grad():
+            self._forward()
+        energies = self._readout()
+        self._backward()
+        return energies, self.edges.gradient, self.edges.virial
+
+    # ------------------------------------------------------------------- forward
+
+    def _forward(self) -> None:
+        num_nodes = self.z.shape[0]
+        convs = self.model.conv_layers()
+        total = self.edges.source.shape[0] + num_nodes
+        for s in range(len(convs) + 1):
+            rows: Tensor | None = None
+            state: Tensor | None = None
+            for chunk in self._chunks():
+                if s == 0:
+                    out = self._input(chunk)
+                else:
+                    out, g = self._level(s - 1, chunk, *self._read(s - 1, chunk))
+                    if self.keep and s < len(convs):
+                        if state is None:
+                            state = g.new_empty(total, *g.shape[1:])
+                        state[chunk.rows] = g
+                if rows is None:
+                    rows = out.new_empty(num_nodes, *out.shape[1:])
+                rows[chunk.first : chunk.last] = out
+            if rows is None:  # no atoms at all
+                rows = self.features.new_zeros(0, *self._shape(s))
+            self.levels.append(rows)
+            if s:
+                self.states.append(state)
+
+    def _shape(self, s: int) -> tuple[int, int, int]:
+        degree, channels = _widths(self.model)[s]
+        return (degree + 1) ** 2, self.model.planes, channels
+
+    def _chunks(self) -> Iterator[_Chunk]:
+        for bounds in self.edges.chunks:
+            yield _Chunk(self.edges, bounds)
+
+    def _read(
+        self, s: int, chunk: _Chunk
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Features that level s reads in a chunk, and its kept edge scalars."""
+        if self.keep:
+            state = self.states[s - 1] if s else None
+            kept = None if state is None else state[chunk.rows]
+            return [self.levels[s].index_select(0, chunk.nodes)], kept
+        every = [level.index_select(0, chunk.nodes) for level in self.levels[: s + 1]]
+        return every, None
+
+    def _input(self, chunk: _Chunk) -> Tensor:
+        h = self.model.input(
+            self.features.index_select(0, chunk.nodes), chunk.geometry
+        )[: chunk.last - chunk.first]
+        x = h.view(h.shape[0], self.model.channels[0], self.model.planes)
+        return x.transpose(1, 2).unsqueeze(1)
+
+    def _level(
+        self, s: int, chunk: _Chunk, x: Sequence[Tensor], state: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Output and edge scalars of level s; ``x`` ends with its input."""
+        count, planes = chunk.last - chunk.first, self.model.planes
+        convs = self.model.conv_layers()
+        inner = [as_internal(level, planes) for level in x]
+        if not self.keep:
+            for t in range(s):
+                state = _edge_scalars(convs[t], inner[t], count, chunk, state)
+        out, g = convs[s].levels(inner[-1], inner[-1][:count], chunk.geometry, state)
+        return self.model.gates[s](self.model.norms[s](out)), g
+
+    # ------------------------------------------------------------------ backward
+
+    def _readout(self) -> Tensor:
+        """Energies of the atoms, and the first part of every level's gradient."""
+        self.gradients = [torch.zeros_like(level) for level in self.levels]
+        energies = self.features.new_empty(self.z.shape[0])
+        for first, last, *_ in self.edges.chunks:
+            part = slice(first, last)
+            levels = [level[part].detach().requires_grad_() for level in self.levels]
+            atoms = self.model.atomwise(levels[1:]).squeeze(-1)
+            found = torch.autograd.grad(atoms.sum(), levels[1:])
+            for total, gradient in zip(self.gradients[1:], found, strict=True):
+                total[part] = gradient
+            energies[part] = atoms.detach()
+        return energies
+
+    def _backward(self) -> None:
+        convs = self.model.conv_layers()
+        above: Tensor | None = None
+        for s in reversed(range(len(convs))):
+            state = self.states[s - 1] if s else None
+            below = None if state is None else torch.zeros_like(state)
+            for chunk in self._chunks():
+                self._backward_chunk(s, chunk, above, below)
+            above = below
+            # what a level wrote is not read by the levels below it
+            self.levels[s + 1] = self.gradients[s + 1] = self.features.new_empty(0)
+            self.states[s] = None
+        for chunk in self._chunks():
+            out = self._input(chunk)
+            if out.requires_grad:
+                given = self.gradients[0][chunk.first : chunk.last]
+                (gradient,) = torch.autograd.grad(
+                    out, chunk.vec, given, allow_unused=True
+                )
+                chunk.add_forces(gradient)
+
+    def _backward_chunk(
+        self, s: int, chunk: _Chunk, above: Tensor | None, below: Tensor | None
+    ) -> None:
+        """Gradients of one level in one chunk.
+
+        Args:
+            s: The level.
+            chunk: The chunk.
+            above: Gradient of the edge scalars that this level made, all edges.
+            below: Where that of the edge scalars it read is written.
+        """
+        x, state = self._read(s, chunk)
+        x = [level.requires_grad_() for level in x]
+        inputs = [chunk.vec, *x]
+        if state is not None:
+            state = state.clone().requires_grad_()
+            inputs.append(state)
+        out, g = self._level(s, chunk, x, state)
+        outputs, given = [out], [self.gradients[s + 1][chunk.first : chunk.last]]
+        if above is not None:
+            outputs.append(g)
+            given.append(above[chunk.rows])
+        found = torch.autograd.grad(outputs, inputs, given, allow_unused=True)
+        chunk.add_forces(found[0])
+        lowest = s + 1 - len(x)
+        for t, gradient in enumerate(found[1 : 1 + len(x)], start=lowest):
+            if gradient is not None:
+                self.gradients[t].index_add_(0, chunk.nodes, gradient)
+        if below is not None and found[-1] is not None:
+            below[chunk.rows] = found[-1]
+
+
+def _edge_scalars(
+    conv: CormorantConv,
+    x: Tensor,
+    count: int,
+    chunk: _Chunk,
+    state: Tensor | None,
+) -> Tensor:
+    """Edge scalars of a level without its neighbour sum."""
+    g: Tensor = conv.edge_network(x[:count], x, chunk.geometry, state, None)
+    return g
