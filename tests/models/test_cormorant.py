@@ -258,7 +258,7 @@ def test_positions_may_have_more_precision_than_the_weights(
     far = model(z, pos + 1e6, batch)
     torch.testing.assert_close(far, out, rtol=1e-4, atol=1e-4)
     energy, forces = model.energy_and_forces(z, pos, batch)
-    assert energy.dtype == torch.float32
+    assert energy.dtype == torch.float64
     assert forces.dtype == torch.float64
 
 

@@ -148,8 +148,9 @@ def reciprocal(cells: Tensor) -> Tensor:
 
     Example:
         >>> import torch
-        >>> reciprocal(torch.diag(torch.tensor([2.0, 4.0, 0.0]))[None]).diagonal(0, 1, 2)
-        tensor([[0.5000, 0.2500, 0.0000]], dtype=torch.float64)
+        >>> slab = torch.diag(torch.tensor([2.0, 4.0, 0.0]))
+        >>> reciprocal(slab[None])[0].diagonal()
+        tensor([0.5000, 0.2500, 0.0000], dtype=torch.float64)
     """
     cells = cells.detach().double()
     repeats = (cells != 0).any(-1)

@@ -27,7 +27,7 @@ def _vesin(pos: Any, cell: Any, pbc: Any, radius: float) -> Found:
     vesin = load_extension("vesin")
     search = vesin.NeighborList(cutoff=radius, full_list=True)
     first, second, shift = search.compute(pos, cell, pbc, quantities="ijS")
-    # vesin: r_second - r_first + shift @ cell
+    # its shift belongs to second minus first, so second is our target
     return first, second, shift
 
 
@@ -72,11 +72,13 @@ def _per_graph(
                     'backend="cells", which takes any cell'
                 )
                 raise BackendError(msg) from error
-            parts.append((
-                torch.from_numpy(mine[source.astype(np.int64)]),
-                torch.from_numpy(mine[target.astype(np.int64)]),
-                torch.from_numpy(shift.astype(np.int64).reshape(-1, 3)),
-            ))
+            parts.append(
+                (
+                    torch.from_numpy(mine[source.astype(np.int64)]),
+                    torch.from_numpy(mine[target.astype(np.int64)]),
+                    torch.from_numpy(shift.astype(np.int64).reshape(-1, 3)),
+                )
+            )
         device = atoms.pos.device
         source, target, shift = (
             torch.cat(list(column)).to(device) for column in zip(*parts, strict=True)

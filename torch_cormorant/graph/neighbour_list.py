@@ -1,4 +1,4 @@
-"""Neighbour lists of molecules, surfaces and crystals: one function, several backends."""
+"""Neighbour lists of molecules, surfaces and crystals, by several backends."""
 
 from __future__ import annotations
 
@@ -139,9 +139,7 @@ def _search(
     return exact_edges(found, atoms, pos, cells, cutoff)
 
 
-def _with_loops(
-    index: Tensor, shift: Tensor, num_nodes: int
-) -> tuple[Tensor, Tensor]:
+def _with_loops(index: Tensor, shift: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
     """Add every atom itself, with the shift zero, in its place."""
     own = torch.arange(num_nodes, device=index.device)
     index = torch.cat([index, torch.stack([own, own])], dim=1)

@@ -121,7 +121,7 @@ def _images(atoms: Wrapped, reach: float) -> tuple[Tensor, Tensor]:
 
 
 def periodic_candidates(atoms: Wrapped, cutoff: float) -> Edges:
-    """All edges a little beyond the cutoff, with shifts that hold for the wrapped atoms.
+    """All edges up to a little beyond the cutoff, with shifts of the wrapped atoms.
 
     Args:
         atoms: From :func:`wrap`.

@@ -33,6 +33,7 @@ from torch_cormorant.models.checks import (
 )
 from torch_cormorant.models.config import plain_config
 from torch_cormorant.models.info import ModelInfo, Predicting
+from torch_cormorant.models.potential import PotentialMethods
 from torch_cormorant.nn.heads import (
     ExtensiveHead,
     HeadInput,
@@ -54,7 +55,7 @@ CONVENTION = "cormorant-real-1"
 """Tag of the conventions that weights belong to."""
 
 
-class Cormorant(Predicting, nn.Module):
+class Cormorant(Predicting, PotentialMethods, nn.Module):
     r"""A Cormorant network for molecules, over a sparse radius graph.
 
     Anderson, Hy and Kondor 2019, section 4: atoms start with scalars; every level is a
@@ -163,10 +164,10 @@ class Cormorant(Predicting, nn.Module):
             "middle": middle,
         }
         check_counts(counts)
+        self.cutoff = None if cutoff is None else check_cutoff(cutoff)
         own = [name for name in given if name not in {"self", "conv", "__class__"}]
         conv = conv_arguments(conv, cutoff, own)
         self.num_levels, self.max_edges = num_levels, max_edges
-        self.cutoff = None if cutoff is None else check_cutoff(cutoff)
         self.channels = per_level(channels, num_levels + 1, "channels")
         check_counts({"channels": min(self.channels)})
         self.lmax = per_level(lmax, num_levels, "lmax")
@@ -388,6 +389,20 @@ class Cormorant(Predicting, nn.Module):
             )
         return out, levels
 
+    def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
+        """Outputs of all levels, each ``[N, M_s, P, C]``.
+
+        Args:
+            z: Atomic numbers ``[N]``.
+            geometry: The edges, self edges included.
+
+        Returns:
+            The outputs, the input not included.
+        """
+        return self._run_levels(
+            self.input(self.features(z, self.dtype), geometry), geometry
+        )
+
     def _run_levels(self, h: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """All levels from the features of the input layer ``[N, P * C]``."""
         x = h.view(h.shape[0], self.channels[0], self.planes)
@@ -440,40 +455,8 @@ class Cormorant(Predicting, nn.Module):
         Raises:
             ConfigError: If the head is not ``"extensive"``.
         """
-        return self.atomwise(self.forward(z, pos, batch, return_levels=True)[1])
-
-    def energy_and_forces(
-        self, z: Tensor, pos: Tensor, batch: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        r"""Energies and forces :math:`-\partial E / \partial r`.
-
-        Args:
-            z: Atomic numbers ``[N]``.
-            pos: Positions ``[N, 3]`` in Angstrom; not changed.
-            batch: Molecule of each atom.
-
-        Returns:
-            Energies ``[num_graphs]`` and forces ``[N, 3]``, energy unit per Angstrom.
-            In training mode (and with gradients enabled) both can be differentiated.
-
-        Raises:
-            ConfigError: If the model has more than one target.
-        """
-        if self.head.shape != (1,):
-            msg = f"forces need one target, this model predicts {self.head.shape}"
-            raise ConfigError(msg)
-        train = self.training and torch.is_grad_enabled()
-        with torch.inference_mode(mode=False), torch.enable_grad():
-            moved = pos if pos.requires_grad else pos.detach().clone().requires_grad_()
-            energy = self.forward(z, moved, batch)
-            if not isinstance(energy, Tensor):
-                msg = "forward returned no tensor"
-                raise TypeError(msg)
-            (gradient,) = torch.autograd.grad(
-                energy.sum(), moved, create_graph=train, materialize_grads=True
-            )
-        energy = energy.squeeze(-1)
-        return (energy if train else energy.detach()), -gradient
+        _, levels = self.forward(z, pos, batch, return_levels=True)
+        return self.atomwise(list(levels))
 
     def calibrate(
         self, loader: Iterable[Any], target: float | None = None, max_batches: int = 4

@@ -1,0 +1,356 @@
+"""Energies, forces and stresses of a network with one energy as its output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+
+from torch_cormorant.errors import (
+    CellError,
+    ConfigError,
+    EdgeIndexError,
+    NonFiniteError,
+)
+from torch_cormorant.graph.lattice import as_cells, edge_vectors, volumes
+from torch_cormorant.graph.neighbour_list import graphs_of, neighbour_list
+from torch_cormorant.models.checks import (
+    check_edge_tensors,
+    check_molecules,
+    check_output,
+    count_graphs,
+)
+from torch_cormorant.nn.heads import ExtensiveHead, HeadInput
+from torch_cormorant.nn.readout import scalars
+from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.geometry import check_edge_index
+from torch_cormorant.ops.segment import scatter_sum
+
+if TYPE_CHECKING:
+    from torch_cormorant.models.cormorant import Cormorant
+
+__all__ = ["PotentialMethods", "PotentialOutput"]
+
+
+@dataclass(frozen=True)
+class PotentialOutput:
+    r"""What a potential says about a batch of structures.
+
+    Attributes:
+        energy: ``[B]`` float64, in the energy unit of the model.
+        energies: ``[N]`` float64, the contribution of every atom; None where the head
+            is no sum over atoms.
+        forces: ``[N, 3]``, :math:`-\partial E / \partial r_i`, energy unit per
+            Angstrom; None when not asked for.
+        stress: ``[B, 3, 3]``, :math:`\sigma = V^{-1} \partial E / \partial
+            \varepsilon` (positive: the cell wants to shrink), energy unit per cubic
+            Angstrom, symmetric; None when not asked for. The virial is
+            :math:`-V \sigma`.
+    """
+
+    energy: Tensor
+    energies: Tensor | None
+    forces: Tensor | None
+    stress: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """The graph of a batch with vectors that gradients can be taken by."""
+
+    index: Tensor
+    vec: Tensor
+
+
+class PotentialMethods:
+    """Energy, forces, stress and second derivatives, for a network to inherit."""
+
+    def energy_and_forces(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | bool | None = None,
+        *,
+        edge_index: Tensor | None = None,
+        edge_shift: Tensor | None = None,
+        num_graphs: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        r"""Energies and forces :math:`-\partial E / \partial r`.
+
+        Arguments and errors as in :meth:`evaluate`.
+
+        Returns:
+            Energies ``[B]`` float64 and forces ``[N, 3]``, in the unit of the model and
+            that per Angstrom.
+        """
+        out = self.evaluate(
+            z,
+            pos,
+            batch,
+            cell,
+            pbc,
+            edge_index=edge_index,
+            edge_shift=edge_shift,
+            num_graphs=num_graphs,
+        )
+        return out.energy, cast("Tensor", out.forces)
+
+    def evaluate(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | bool | None = None,
+        *,
+        forces: bool = True,
+        stress: bool = False,
+        edge_index: Tensor | None = None,
+        edge_shift: Tensor | None = None,
+        num_graphs: int | None = None,
+    ) -> PotentialOutput:
+        r"""Energies, atomic energies, forces and stress.
+
+        .. math::
+            E = \sigma f(z, r) + \mu + \sum_i w_{z_i}, \quad
+            F_i = -\frac{\partial E}{\partial r_i}, \quad
+            \sigma_{ab} = \frac{1}{V} \frac{\partial E}{\partial \varepsilon_{ab}}
+
+        with scale, constant and atomic values of ``model.info.normalisation`` (those
+        of a new network change nothing); everything is in the unit of the model.
+
+        Args:
+            z: Atomic numbers ``[N]``.
+            pos: Positions ``[N, 3]`` in Angstrom; not changed. May have a higher
+                precision than the weights.
+            batch: Graph of each atom ``[N]``; None: one graph.
+            cell: Cell vectors in rows, ``[3, 3]`` or ``[B, 3, 3]``, Angstrom.
+            pbc: Which of them repeat, ``[3]`` or ``[B, 3]``; default: all.
+            forces: Compute forces. Default True.
+            stress: Compute the stress, which needs a cell. Default False.
+            edge_index: Edges ``[2, E]`` to use instead of a search, as
+                :func:`~torch_cormorant.graph.neighbour_list` gives them. Edges beyond
+                the cutoff add nothing to a model with an envelope.
+            edge_shift: Whole numbers of cell vectors ``[E, 3]`` of these edges.
+            num_graphs: Number of graphs B. Default: the largest of ``batch`` plus 1.
+
+        Returns:
+            The results. In training mode with gradients enabled they can be
+            differentiated further; otherwise nothing keeps the computation alive.
+
+        Raises:
+            ConfigError: The model has more than one target, a network of all pairs
+                gets a cell, cached geometry is passed, or stress has no cell.
+            CellError: A cell is zero, flat, or has no volume.
+            EdgeIndexError: ``edge_shift`` has no ``edge_index``.
+            ShapeError, DtypeError, DeviceError, NonFiniteError, SpeciesError,
+            CoincidentAtomsError, EdgeBudgetError: An input does not fit.
+
+        Example:
+            >>> import torch
+            >>> from torch_cormorant import Cormorant
+            >>> model = Cormorant(head="extensive", channels=4, num_levels=1).eval()
+            >>> z, pos = torch.tensor([8, 1]), torch.tensor([[0.0, 0, 0], [0, 0, 1]])
+            >>> out = model.evaluate(z, pos, cell=4 * torch.eye(3), stress=True)
+            >>> tuple(out.forces.shape), tuple(out.stress.shape)
+            ((2, 3), (1, 3, 3))
+        """
+        model = cast("Cormorant", self)
+        train = model.training and torch.is_grad_enabled()
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            z, pos, batch, cell, pbc, edge_index, edge_shift = map(
+                _ordinary, (z, pos, batch, cell, pbc, edge_index, edge_shift)
+            )
+            _check_model(model, edge_index, edge_shift)
+            check_molecules(z, pos, batch)
+            model.features.check(z)
+            count = _count(batch, pos, cell, num_graphs)
+            cells = as_cells(cell, pbc, count, pos)
+            edges = _edges(model, pos, batch, cells, edge_index, edge_shift, train)
+            energy, energies = _energies(model, z, pos, batch, count, edges)
+            slope = None
+            if (forces or stress) and not energy.requires_grad:
+                slope = torch.zeros_like(edges.vec)
+            elif forces or stress:
+                (slope,) = torch.autograd.grad(
+                    energy.sum(), edges.vec, create_graph=train, materialize_grads=True
+                )
+            if not train:
+                energy = energy.detach()
+                energies = None if energies is None else energies.detach()
+            return PotentialOutput(
+                energy,
+                energies,
+                _forces(slope, edges, pos) if forces and slope is not None else None,
+                _stress(slope, edges, cell, batch, count)
+                if stress and slope is not None
+                else None,
+            )
+
+    def pair_energies(
+        self, z: Tensor, edge_index: Tensor, edge_vec: Tensor
+    ) -> Tensor | None:
+        """Energies that are added to the network's, half of each edge's to its target.
+
+        Args:
+            z: Atomic numbers ``[N]``.
+            edge_index: ``[2, E]``, self edges included.
+            edge_vec: ``[E, 3]`` in Angstrom.
+
+        Returns:
+            ``[N]`` float64 in the unit of the model, or None (here) for nothing.
+        """
+        del z, edge_index, edge_vec
+        return None
+
+
+def _ordinary(value: Any) -> Any:
+    """Tensors made in inference mode as ones that gradients can pass."""
+    inference = isinstance(value, Tensor) and value.is_inference()
+    return value.clone() if inference else value
+
+
+def _check_model(model: Cormorant, edge_index: Any, edge_shift: Any) -> None:
+    """Refuse models without one energy, and edges that know no positions."""
+    shape = tuple(model.head.shape)
+    if model.num_targets != 1 or model.head.per_atom or shape not in ((), (1,)):
+        msg = (
+            f"forces need one target per molecule, this model has {model.num_targets} "
+            f"of shape {list(shape)} (head {model.head.kind!r})"
+        )
+        raise ConfigError(msg)
+    if isinstance(edge_index, EdgeGeometry):
+        msg = (
+            "edge_index is an EdgeGeometry, whose cached vectors know no positions, so "
+            "no forces follow from them; give edge_index [2, E] and edge_shift [E, 3]"
+        )
+        raise ConfigError(msg)
+    if edge_shift is not None and edge_index is None:
+        msg = "edge_shift belongs to edge_index, which is missing; give both or neither"
+        raise EdgeIndexError(msg)
+
+
+def _count(
+    batch: Tensor | None, pos: Tensor, cell: Tensor | None, num_graphs: int | None
+) -> int:
+    """Number of graphs; every cell is one."""
+    if num_graphs is None and isinstance(cell, Tensor) and cell.ndim == 3:
+        num_graphs = graphs_of(batch, cell)
+    return count_graphs(batch, pos.shape[0], num_graphs)
+
+
+def _edges(
+    model: Cormorant,
+    pos: Tensor,
+    batch: Tensor | None,
+    cells: tuple[Tensor, Tensor] | None,
+    index: Tensor | None,
+    shift: Tensor | None,
+    train: bool,
+) -> _Edges:
+    """Edges, self edges included, and their vectors as the variable of the slopes."""
+    cell, pbc = (None, None) if cells is None else cells
+    given = index is not None
+    if index is not None:
+        check_edge_index(index, (pos.shape[0], pos.shape[0]), pos.device)
+    elif cell is None:
+        index = model.make_edges(pos, batch)
+    else:
+        if model.cutoff is None:
+            msg = (
+                "a model of all pairs (cutoff=None) knows no periodic cells; make it "
+                "with cutoff= in Angstrom"
+            )
+            raise ConfigError(msg)
+        index, shift = neighbour_list(
+            pos.detach(), model.cutoff, batch, cell, pbc, loop=True
+        )
+    source = pos if train and pos.requires_grad else pos.detach()
+    vec = edge_vectors(source, index, shift, cell, batch)
+    if given:
+        from torch_cormorant.models.cormorant import with_self_edges
+
+        check_edge_tensors(index, vec)
+        index, vec = with_self_edges(index, vec, pos.shape[0])
+    if not vec.requires_grad:
+        vec = vec.detach().requires_grad_()
+    return _Edges(index, vec)
+
+
+def _energies(
+    model: Cormorant,
+    z: Tensor,
+    pos: Tensor,
+    batch: Tensor | None,
+    count: int,
+    edges: _Edges,
+) -> tuple[Tensor, Tensor | None]:
+    """Energies of graphs and atoms in float64, in the unit of the model."""
+    geometry = EdgeGeometry(
+        edges.index,
+        edges.vec.to(model.dtype),
+        pos.shape[0],
+        harmonics=model.harmonics,
+    )
+    levels = model.run_levels(z, geometry)
+    if batch is None:
+        batch = torch.zeros_like(z, dtype=torch.int64)
+    units = model.info.normalisation
+    values = scalars(levels)
+    extra = model.pair_energies(z, edges.index, edges.vec)
+    if not isinstance(model.head, ExtensiveHead):
+        out = model.head(HeadInput(values, levels, batch, count, z, pos))
+        check_output(out, geometry)
+        energy = units.restore(out.view(count, 1), z, batch).squeeze(1)
+        if extra is not None:
+            energy = energy + scatter_sum(extra, batch, count)
+        return energy, None
+    atoms = model.head.contributions(values).squeeze(1).double()
+    energies = atoms * units.std[0] + units.atoms(z)[:, 0]
+    if extra is not None:
+        energies = energies + extra
+    energy = scatter_sum(energies, batch, count) + units.mean[0]
+    if units.mean[0] != 0:
+        size = torch.bincount(batch, minlength=count)
+        energies = energies + units.mean[0] / size[batch]
+    check_output(energy.unsqueeze(1), geometry)
+    return energy, energies
+
+
+def _forces(slope: Tensor, edges: _Edges, pos: Tensor) -> Tensor:
+    """Every edge pulls its target one way and its source the other."""
+    source, target = edges.index
+    pull = scatter_sum(slope, source, pos.shape[0])
+    result = pull - scatter_sum(slope, target, pos.shape[0])
+    if not bool(result.detach().isfinite().all()):
+        atom = int((~result.detach().isfinite()).any(1).nonzero()[0])
+        msg = f"the force on atom {atom} is not finite; its energy is too steep there"
+        raise NonFiniteError(msg)
+    return result
+
+
+def _stress(
+    slope: Tensor,
+    edges: _Edges,
+    cell: Tensor | None,
+    batch: Tensor | None,
+    count: int,
+) -> Tensor:
+    r"""Strain derivative over volume: an edge becomes (1 + strain) times itself."""
+    if cell is None:
+        msg = "stress needs a cell: give cell= [3, 3] or [B, 3, 3] in Angstrom"
+        raise ConfigError(msg)
+    volume = volumes(cell.detach().to(slope.dtype).expand(count, 3, 3))
+    if not bool((volume > 0).all()):
+        graph = int((volume <= 0).nonzero()[0])
+        msg = f"cell of graph {graph} has no volume, and stress is energy per volume"
+        raise CellError(msg)
+    products = (slope.unsqueeze(2) * edges.vec.unsqueeze(1)).flatten(1)
+    target = edges.index[1]
+    graph = torch.zeros_like(target) if batch is None else batch[target]
+    strain = scatter_sum(products, graph, count).view(count, 3, 3)
+    return (strain + strain.transpose(1, 2)) / (2 * volume.view(count, 1, 1))
