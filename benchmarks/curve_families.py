@@ -1,0 +1,142 @@
+"""The networks that the learning curves compare, each at its usual settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_cormorant import Cormorant, CormorantQM9
+from torch_cormorant.bench.peers import MACEPeer, NequIPPeer, SchNetPeer, ViSNetPeer
+
+INTENSIVE = ("gap", "homo", "lumo", "mu")
+"""Targets that do not grow with the molecule: atoms are averaged, not summed."""
+HEADS = {"gap": "mean", "homo": "mean", "lumo": "mean", "mu": "dipole_norm"}
+"""Heads of the recipe; every other target is a sum over atoms."""
+
+
+class Ours(nn.Module):
+    """A Cormorant network behind the signature of the peers."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+        """One number per molecule ``[num_graphs, 1]``."""
+        out: Tensor = self.net(z, pos, batch, num_graphs=num_graphs)
+        return out
+
+
+@dataclass(frozen=True)
+class Family:
+    """A network and how it is trained.
+
+    Attributes:
+        make: Builds the network for a target.
+        lr: Largest learning rate; the best of 5e-4, 1e-3, 3e-3 (see the results page).
+        loss: ``"l1"`` or ``"mse"`` of the normalised target.
+        amsgrad: The variant of Adam.
+        packages: What else decides the result.
+        note: The settings in words.
+    """
+
+    make: Callable[[str], nn.Module]
+    lr: float
+    note: str
+    loss: str = "l1"
+    amsgrad: bool = False
+    packages: tuple[str, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """What a record keeps."""
+        kept = asdict(self)
+        del kept["make"]
+        return kept
+
+
+def published(target: str) -> nn.Module:
+    """The network of the paper, for every target."""
+    del target
+    return Ours(CormorantQM9())
+
+
+def recipe(target: str) -> nn.Module:
+    """Even paths, a norm after every level, Bessel functions, the target's head."""
+    head = HEADS.get(target, "extensive")
+    net = Cormorant(paths="even", norm="norm", activation="silu", head=head)
+    if head != "dipole_norm":  # a norm of zero has no gradient
+        last = [part for part in net.head.modules() if isinstance(part, nn.Linear)][-1]
+        with torch.no_grad():  # start at the composition fit, not 50 sigma away
+            last.weight.mul_(0.01)
+            last.bias.zero_()
+    return Ours(net)
+
+
+def schnet(target: str) -> nn.Module:
+    """PyG's SchNet; for mu its norm of a dipole moment."""
+    if target == "mu":
+        return SchNetPeer(dipole=True)
+    return SchNetPeer(mean=target in INTENSIVE)
+
+
+def visnet(target: str) -> nn.Module:
+    """PyG's ViSNet."""
+    return ViSNetPeer(mean=target in INTENSIVE)
+
+
+def nequip(target: str) -> nn.Module:
+    """NequIP: four layers, degree 2, 32 channels."""
+    return NequIPPeer(mean=target in INTENSIVE)
+
+
+def mace(target: str) -> nn.Module:
+    """MACE: two layers, 64 channels of degrees 0 and 1, correlation 3."""
+    return MACEPeer(mean=target in INTENSIVE)
+
+
+FAMILIES: dict[str, Family] = {
+    "published": Family(
+        published,
+        lr=1e-3,
+        note="Cormorant as published: all pairs, mean squared error, AMSGrad",
+        loss="mse",
+        amsgrad=True,
+    ),
+    "recipe": Family(
+        recipe,
+        lr=1e-3,
+        note="Cormorant, even paths, SO3Norm, Bessel functions, SiLU, cutoff 5 A",
+    ),
+    "schnet": Family(
+        schnet,
+        lr=1e-3,
+        note="torch_geometric SchNet, its defaults (cutoff 10 A)",
+    ),
+    "visnet": Family(
+        visnet,
+        lr=1e-3,
+        note="torch_geometric ViSNet, its defaults (cutoff 5 A)",
+    ),
+    "nequip": Family(
+        nequip,
+        lr=3e-3,
+        note="NequIP, 4 layers, degree 2, 32 channels, cutoff 5 A, not compiled",
+        packages=("nequip", "e3nn"),
+    ),
+    "mace": Family(
+        mace,
+        lr=3e-3,
+        note="MACE, 2 layers, 64x0e+64x1o, correlation 3, cutoff 5 A, not compiled",
+        packages=("mace-torch", "e3nn"),
+    ),
+}
+
+
+def build(name: str, target: str, seed: int) -> nn.Module:
+    """A freshly initialised network, the same for the same seed."""
+    torch.manual_seed(seed)
+    return FAMILIES[name].make(target)

@@ -1,0 +1,308 @@
+"""Whole networks of other packages behind one signature, for comparisons.
+
+Every peer is called as ``peer(z, pos, batch, num_graphs) -> [num_graphs, 1]`` and
+gets the edges of our own :func:`~torch_cormorant.radius_graph`, so that no comparison
+depends on a neighbour search.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata, util
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.graph import radius_graph
+
+SPECIES = (1, 6, 7, 8, 9)
+MEAN_NEIGHBOURS = 14.0
+"""Neighbours within 5 Angstrom in QM9, which NequIP and MACE divide their sums by."""
+
+
+class PeerMissingError(ConfigError):
+    """A package that a comparison needs is not installed."""
+
+
+def version_of(package: str) -> str | None:
+    """Version of an installed package, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _need(module: str, package: str) -> None:
+    if util.find_spec(module) is None:
+        msg = (
+            f"{package} is not installed; expected for this row: pip install {package}"
+        )
+        raise PeerMissingError(msg)
+
+
+def _pool(atoms: Tensor, batch: Tensor, num_graphs: int, mean: bool) -> Tensor:
+    total = atoms.new_zeros(num_graphs, 1).index_add(0, batch, atoms.view(-1, 1))
+    if not mean:
+        return total
+    return total / torch.bincount(batch, minlength=num_graphs).clamp(min=1).view(-1, 1)
+
+
+class SchNetPeer(nn.Module):
+    """PyG's SchNet (Schuett et al. 2017), its default sizes.
+
+    Args:
+        cutoff: Radius of the graph in Angstrom. Default 10, as in PyG.
+        mean: Average over atoms instead of a sum. Default False.
+        dipole: Norm of a dipole moment, as PyG offers it. Default False.
+        **sizes: More arguments of ``torch_geometric.nn.models.SchNet``.
+    """
+
+    def __init__(
+        self,
+        cutoff: float = 10.0,
+        *,
+        mean: bool = False,
+        dipole: bool = False,
+        **sizes: Any,
+    ) -> None:
+        from torch_geometric.nn.models import SchNet
+
+        super().__init__()
+        self.cutoff = cutoff
+        self.net = SchNet(
+            cutoff=cutoff,
+            interaction_graph=self._graph,
+            readout="mean" if mean else "add",
+            dipole=dipole,
+            **sizes,
+        )
+
+    def _graph(self, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+        edge_index = radius_graph(pos, self.cutoff, batch)
+        source, target = edge_index
+        return edge_index, (pos[target] - pos[source]).norm(dim=-1)
+
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+        """One number per molecule ``[num_graphs, 1]``."""
+        del num_graphs  # PyG counts the molecules itself
+        out: Tensor = self.net(z, pos, batch)
+        return out
+
+
+@contextlib.contextmanager
+def _our_graph_in_visnet() -> Iterator[None]:
+    """PyG's ViSNet looks up ``radius_graph``, which wants pyg-lib: lend it ours."""
+    from torch_geometric.nn.models import visnet
+
+    def graph(
+        pos: Tensor, r: float, batch: Tensor, loop: bool, max_num_neighbors: int
+    ) -> Tensor:
+        del max_num_neighbors  # never truncated
+        return radius_graph(pos, r, batch, loop=loop)
+
+    theirs = visnet.radius_graph
+    visnet.radius_graph = graph
+    try:
+        yield
+    finally:
+        visnet.radius_graph = theirs
+
+
+class ViSNetPeer(nn.Module):
+    """PyG's ViSNet (Wang et al. 2024), its default sizes.
+
+    Args:
+        cutoff: Radius of the graph in Angstrom. Default 5, as in PyG.
+        mean: Average over atoms instead of a sum. Default False.
+        **sizes: More arguments of ``torch_geometric.nn.models.ViSNet``.
+    """
+
+    def __init__(
+        self, cutoff: float = 5.0, *, mean: bool = False, **sizes: Any
+    ) -> None:
+        from torch_geometric.nn.models import ViSNet
+
+        super().__init__()
+        self.net = ViSNet(cutoff=cutoff, reduce_op="mean" if mean else "sum", **sizes)
+
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+        """One number per molecule ``[num_graphs, 1]``."""
+        del num_graphs
+        with _our_graph_in_visnet():
+            out: Tensor = self.net(z, pos, batch)[0]
+        return out.view(-1, 1)
+
+
+class NequIPPeer(nn.Module):
+    """NequIP (Batzner et al. 2022) on e3nn's tensor products, without compilation.
+
+    Args:
+        species: Atomic numbers that may occur.
+        cutoff: Radius of the graph in Angstrom. Default 5.
+        mean: Average over atoms instead of a sum. Default False.
+        num_layers: Default 4, as in NequIP.
+        l_max: Largest degree. Default 2.
+        num_features: Channels of every degree. Default 32, as in NequIP.
+        **sizes: More arguments of ``nequip.model.NequIPGNNModel``.
+
+    Raises:
+        PeerMissingError: NequIP is not installed.
+    """
+
+    def __init__(
+        self,
+        species: Sequence[int] = SPECIES,
+        cutoff: float = 5.0,
+        *,
+        mean: bool = False,
+        num_layers: int = 4,
+        l_max: int = 2,
+        num_features: int = 32,
+        **sizes: Any,
+    ) -> None:
+        super().__init__()
+        _need("nequip", "nequip")
+        self.cutoff, self.mean = cutoff, mean
+        with warnings.catch_warnings(), _torch_state_kept():
+            warnings.simplefilter("ignore")
+            from nequip.model import NequIPGNNModel
+            from nequip.utils.global_state import set_global_state
+
+            set_global_state()
+            self.net = NequIPGNNModel(
+                seed=0,
+                model_dtype="float32",
+                r_max=cutoff,
+                type_names=[f"Z{number}" for number in species],
+                num_layers=num_layers,
+                l_max=l_max,
+                parity=False,
+                num_features=num_features,
+                avg_num_neighbors=MEAN_NEIGHBOURS,
+                do_derivatives=False,
+                **sizes,
+            )
+        self.register_buffer("kinds", _lookup(species), persistent=False)
+
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+        """One number per molecule ``[num_graphs, 1]``."""
+        kinds: Tensor = self.kinds
+        out = self.net(
+            {
+                "pos": pos,
+                # NequIP's first row is the atom that receives.
+                "edge_index": radius_graph(pos, self.cutoff, batch).flip(0),
+                "atom_types": kinds[z],
+                "batch": batch,
+                "num_atoms": torch.bincount(batch, minlength=num_graphs),
+            }
+        )
+        return _pool(out["atomic_energy"].to(pos.dtype), batch, num_graphs, self.mean)
+
+
+class MACEPeer(nn.Module):
+    """MACE (Batatia et al. 2022) on e3nn's tensor products, without compilation.
+
+    Args:
+        species: Atomic numbers that may occur.
+        cutoff: Radius of the graph in Angstrom. Default 5.
+        mean: Average over atoms instead of a sum. Default False.
+        channels: Channels of every degree. Default 64.
+        lmax: Largest degree of the messages. Default 1.
+
+    Raises:
+        PeerMissingError: MACE is not installed.
+    """
+
+    def __init__(
+        self,
+        species: Sequence[int] = SPECIES,
+        cutoff: float = 5.0,
+        *,
+        mean: bool = False,
+        channels: int = 64,
+        lmax: int = 1,
+    ) -> None:
+        super().__init__()
+        _need("mace", "mace-torch")
+        self.cutoff, self.mean = cutoff, mean
+        with warnings.catch_warnings(), _torch_state_kept():
+            warnings.simplefilter("ignore")
+            import numpy as np
+            from e3nn import o3
+            from mace import modules
+
+            block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
+            hidden = "+".join(
+                f"{channels}x{degree}{'eo'[degree % 2]}" for degree in range(lmax + 1)
+            )
+            torch.set_default_dtype(torch.float32)
+            self.net = modules.MACE(
+                r_max=cutoff,
+                num_bessel=8,
+                num_polynomial_cutoff=5,
+                max_ell=3,
+                interaction_cls=block,
+                interaction_cls_first=block,
+                num_interactions=2,
+                num_elements=len(species),
+                hidden_irreps=o3.Irreps(hidden),
+                MLP_irreps=o3.Irreps("16x0e"),
+                atomic_energies=np.zeros(len(species)),
+                avg_num_neighbors=MEAN_NEIGHBOURS,
+                atomic_numbers=list(species),
+                correlation=3,
+                gate=torch.nn.functional.silu,
+            )
+        self.register_buffer("kinds", _lookup(species), persistent=False)
+        self.num_kinds = len(species)
+
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+        """One number per molecule ``[num_graphs, 1]``."""
+        kinds: Tensor = self.kinds
+        edge_index = radius_graph(pos, self.cutoff, batch)
+        counts = torch.bincount(batch, minlength=num_graphs)
+        out = self.net(
+            {
+                "positions": pos,
+                "node_attrs": nn.functional.one_hot(kinds[z], self.num_kinds).to(pos),
+                "edge_index": edge_index,
+                "shifts": pos.new_zeros(edge_index.shape[1], 3),
+                "unit_shifts": pos.new_zeros(edge_index.shape[1], 3),
+                "cell": pos.new_zeros(3 * num_graphs, 3),
+                "batch": batch,
+                "ptr": nn.functional.pad(counts.cumsum(0), (1, 0)),
+            },
+            compute_force=False,
+        )
+        return _pool(out["node_energy"], batch, num_graphs, self.mean)
+
+
+def _lookup(species: Sequence[int]) -> Tensor:
+    table = torch.zeros(max(species) + 1, dtype=torch.long)
+    table[torch.tensor(list(species))] = torch.arange(len(species))
+    return table
+
+
+@contextlib.contextmanager
+def _torch_state_kept() -> Iterator[None]:
+    """NequIP sets the default dtype and seeds everything; undo both."""
+    dtype = torch.get_default_dtype()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+PEERS: dict[str, tuple[Callable[..., nn.Module], str]] = {
+    "SchNet": (SchNetPeer, "torch-geometric"),
+    "ViSNet": (ViSNetPeer, "torch-geometric"),
+    "NequIP": (NequIPPeer, "nequip"),
+    "MACE": (MACEPeer, "mace-torch"),
+}
+"""Constructor and package of every peer."""
