@@ -1,0 +1,326 @@
+"""Downloads that are verified, resumed and written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import ssl
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from torch_cormorant.data.files import file_digest, write_atomically
+from torch_cormorant.errors import ConfigError, DataError
+
+__all__ = ["RemoteFile", "fetch_file"]
+
+_CHUNK = 1 << 18
+_DIGEST_LENGTH = 64
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+Progress = Callable[[int, int | None], object]
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file on the network, and what is known of its contents.
+
+    Args:
+        name: Name of the file on the disk.
+        url: Address, https.
+        size: Its length in bytes, where known.
+        sha256: Its digest, hexadecimal, where known.
+        max_size: Most bytes to accept where ``size`` is not known; default 4 GiB.
+    """
+
+    name: str
+    url: str
+    size: int | None = None
+    sha256: str | None = None
+    max_size: int = 4 << 30
+
+
+def fetch_file(
+    remote: RemoteFile,
+    folder: Path,
+    *,
+    attempts: int = 3,
+    timeout: float = 60.0,
+    progress: Progress | None = None,
+) -> Path:
+    """Download a file, or go on with a download that was interrupted.
+
+    The server's certificate is checked, also after redirects. The bytes lie in
+    ``.NAME.part`` until their number and digest are right; only then does the file get
+    its name. Where no digest is known, the one of the first download is written to
+    ``NAME.sha256`` and every later download must have it too.
+
+    Args:
+        remote: What to download.
+        folder: Where to; made if missing.
+        attempts: How often to try when the connection breaks.
+        timeout: Seconds without any byte after which it counts as broken.
+        progress: Called with the bytes that are there and the length, where known.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: The address is not https.
+        DataError: The file cannot be had, or is not what it should be.
+    """
+    _check_url(remote.url, remote.name)
+    target = folder / remote.name
+    expected = remote.sha256 or _recorded_digest(target)
+    if target.exists():
+        _check_file(target, remote, expected)
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = _Part(folder / f".{remote.name}.part")
+        with part.locked() as stream:
+            _fill(part, stream, remote, attempts, timeout, progress)
+            found = _finish(part, remote, expected)
+            part.path.replace(target)
+        part.forget()
+        if expected is None:
+            _record_digest(target, found)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written ({error})") from error
+    return target
+
+
+class _Part:
+    """The bytes that are there so far, and which version of the file they are of."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.note = path.with_name(f"{path.name}.json")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[BinaryIO]:
+        """Open for writing; one process at a time."""
+        with self.path.open("ab") as stream:
+            try:
+                import fcntl
+            except ImportError:  # not on Windows
+                yield stream
+                return
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise DataError(
+                    f"{self.path}: another process is downloading this file; wait "
+                    "for it"
+                ) from None
+            yield stream
+
+    def tag(self, url: str) -> str | None:
+        """Version of the bytes that are there, if they are of that address."""
+        try:
+            note = json.loads(self.note.read_text())
+            return str(note["etag"]) if note["url"] == url and note["etag"] else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def remember(self, url: str, etag: str | None) -> None:
+        """Note which version the bytes are of. A weak tag is none."""
+        strong = None if etag is None or etag.startswith("W/") else etag
+        text = json.dumps({"url": url, "etag": strong}).encode()
+        write_atomically(self.note, lambda stream: stream.write(text))
+
+    def forget(self) -> None:
+        """Delete what is there."""
+        for path in (self.path, self.note):
+            path.unlink(missing_ok=True)
+
+
+class _HttpsOnly(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to verified addresses only."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: object,
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        _check_url(newurl, f"redirect of {req.full_url}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+
+
+def _check_url(url: str, name: str) -> None:
+    parts = urllib.parse.urlsplit(url)
+    local = parts.scheme == "http" and parts.hostname in _LOOPBACK
+    if parts.scheme != "https" and not local:
+        raise ConfigError(
+            f"{name}: {url} is not https, so nobody could tell who answers; use an "
+            "https address"
+        )
+
+
+def _open(
+    remote: RemoteFile, start: int, tag: str | None, timeout: float
+) -> http.client.HTTPResponse:
+    request = urllib.request.Request(remote.url)  # noqa: S310  checked above
+    request.add_header("User-Agent", "torch-cormorant")
+    request.add_header("Accept-Encoding", "identity")
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+        if tag is not None:
+            request.add_header("If-Range", tag)
+    context = ssl.create_default_context()
+    opener = urllib.request.build_opener(
+        urllib.request.HTTPSHandler(context=context), _HttpsOnly()
+    )
+    response: http.client.HTTPResponse = opener.open(request, timeout=timeout)
+    return response
+
+
+def _fill(
+    part: _Part,
+    stream: BinaryIO,
+    remote: RemoteFile,
+    attempts: int,
+    timeout: float,
+    progress: Progress | None,
+) -> None:
+    """Bring the part to its full length."""
+    problem = ""
+    for _ in range(max(1, attempts)):
+        try:
+            problem = _continue(part, stream, remote, timeout, progress)
+        except urllib.error.HTTPError as error:
+            problem = f"the server answers {error.code} {error.reason}"
+            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                stream.truncate(0)  # what is there belongs to another version
+            elif error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR:
+                break
+        except urllib.error.URLError as error:
+            problem = str(error.reason)
+            if isinstance(error.reason, ssl.SSLCertVerificationError):
+                break
+        except (OSError, http.client.HTTPException) as error:
+            problem = str(error) or type(error).__name__
+        if not problem:
+            return
+    raise DataError(
+        f"{remote.name}: cannot be downloaded from {remote.url}: {problem}; try again "
+        "later (it goes on where it stopped), or put the file into "
+        f"{part.path.parent} yourself"
+    )
+
+
+def _continue(
+    part: _Part,
+    stream: BinaryIO,
+    remote: RemoteFile,
+    timeout: float,
+    progress: Progress | None,
+) -> str:
+    """One connection; returns what is wrong, empty when all bytes are there."""
+    stream.seek(0, 2)
+    start, tag = stream.tell(), part.tag(remote.url)
+    if start and start == remote.size:
+        return ""
+    if start and tag is None and remote.sha256 is None:
+        # Nothing could tell whether old and new bytes belong together.
+        stream.truncate(0)
+        start = 0
+    with _open(remote, start, tag, timeout) as response:
+        done = start if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
+        total = _total(response, done)
+        _check_length(remote, total)
+        if done and _first_byte(response) != done:
+            return f"the server sends bytes from {_first_byte(response)}, not {done}"
+        if not done:
+            stream.truncate(0)
+            part.remember(remote.url, response.headers.get("ETag"))
+        limit = remote.size or total or remote.max_size
+        while chunk := response.read(_CHUNK):
+            done += len(chunk)
+            if done > limit:
+                stream.truncate(0)
+                raise DataError(
+                    f"{remote.name}: {remote.url} sends more than {limit:,} bytes"
+                )
+            stream.write(chunk)
+            if progress is not None:
+                progress(done, total)
+    stream.flush()
+    if total is not None and done < total:
+        return f"the connection ended after {done:,} of {total:,} bytes"
+    return ""
+
+
+def _first_byte(response: http.client.HTTPResponse) -> int:
+    text = response.headers.get("Content-Range", "")
+    digits = text.removeprefix("bytes ").partition("-")[0]
+    return int(digits) if digits.isdigit() else -1
+
+
+def _total(response: http.client.HTTPResponse, start: int) -> int | None:
+    length = response.headers.get("Content-Length")
+    return start + int(length) if length is not None and length.isdigit() else None
+
+
+def _check_length(remote: RemoteFile, total: int | None) -> None:
+    if total is None:
+        return
+    if remote.size is not None and total != remote.size:
+        raise DataError(
+            f"{remote.name}: {remote.url} offers {total:,} bytes, expected "
+            f"{remote.size:,}; the file there is another one"
+        )
+    if total > remote.max_size:
+        raise DataError(
+            f"{remote.name}: {remote.url} offers {total:,} bytes, at most "
+            f"{remote.max_size:,} are accepted"
+        )
+
+
+def _finish(part: _Part, remote: RemoteFile, expected: str | None) -> str:
+    """Check the whole part and make it last."""
+    try:
+        return _check_file(part.path, remote, expected)
+    except DataError:
+        part.forget()
+        raise
+
+
+def _check_file(path: Path, remote: RemoteFile, expected: str | None) -> str:
+    size = path.stat().st_size
+    if remote.size is not None and size != remote.size:
+        raise DataError(
+            f"{path}: {size:,} bytes, expected {remote.size:,}; delete it and get it "
+            "again"
+        )
+    found = file_digest(path)
+    if expected is not None and found != expected:
+        raise DataError(
+            f"{path}: SHA-256 {found}, expected {expected}: this is not the file it "
+            f"should be; delete it and get it again from {remote.url}"
+        )
+    return found
+
+
+def _recorded_digest(target: Path) -> str | None:
+    try:
+        words = target.with_name(f"{target.name}.sha256").read_text().split()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return words[0] if words and len(words[0]) == _DIGEST_LENGTH else None
+
+
+def _record_digest(target: Path, digest: str) -> None:
+    line = f"{digest}  {target.name}\n".encode()
+    write_atomically(
+        target.with_name(f"{target.name}.sha256"), lambda stream: stream.write(line)
+    )
