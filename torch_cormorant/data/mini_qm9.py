@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from torch_cormorant.data.arrays import check_molecules, check_values, read_npz
 from torch_cormorant.data.dataset import MoleculeDataset
@@ -33,7 +34,8 @@ class MiniQM9(MoleculeDataset):
 
     Shapes:
         Per molecule of N atoms: z ``[N]`` int64, pos ``[N, 3]`` float64 in Angstrom,
-        y ``[1, 1]`` (``[1, 7]`` with all targets) float64.
+        y ``[1, 1]`` (``[1, 7]`` with all targets) float64, dipole ``[1, 3]`` (x, y, z
+        in Debye) float64.
 
     Raises:
         DataError: Unknown target.
@@ -66,3 +68,5 @@ class MiniQM9(MoleculeDataset):
             level_of_theory=str(file["level_of_theory"]),
             is_qm9=False,
         )
+        self._data.dipole = torch.from_numpy(columns["dipole"])
+        self.slices["dipole"] = torch.arange(count + 1)
