@@ -6,15 +6,19 @@ from torch_cormorant.models.cormorant import CONVENTION, Cormorant
 from torch_cormorant.models.files import load_model, save_model
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
+from torch_cormorant.models.potential import PotentialOutput
+from torch_cormorant.models.potential_network import CormorantPotential
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
 
 __all__ = [
     "CONVENTION",
     "Cormorant",
     "CormorantMD17",
+    "CormorantPotential",
     "CormorantQM9",
     "ModelInfo",
     "Normalisation",
+    "PotentialOutput",
     "load_model",
     "save_model",
 ]

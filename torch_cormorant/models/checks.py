@@ -29,7 +29,7 @@ def check_molecules(z: Tensor, pos: Tensor, batch: Tensor | None) -> None:
         msg = f"pos must have shape [N, 3] (Angstrom), got {tuple(pos.shape)}"
         raise ShapeError(msg)
     _check_precision(pos, "pos")
-    check_atoms(z, batch, pos.shape[0], pos.device)
+    check_atoms(z, batch, pos.shape[0], pos.device, f"row of pos {tuple(pos.shape)}")
     finite = pos.detach().isfinite()
     if not bool(finite.all()):
         atom = int((~finite.all(1)).nonzero()[0])
@@ -53,16 +53,20 @@ def _check_resolution(pos: Tensor) -> None:
 
 
 def check_atoms(
-    z: Tensor, batch: Tensor | None, num_nodes: int, device: torch.device
+    z: Tensor,
+    batch: Tensor | None,
+    num_nodes: int,
+    device: torch.device,
+    rows: str = "atom",
 ) -> None:
-    """Check the per-atom integers."""
+    """Check the per-atom integers; ``rows`` says what there is one entry for."""
     named = {"z": z} if batch is None else {"z": z, "batch": batch}
     for name, value in named.items():
         _check_tensor(value, name)
         if value.ndim != 1 or value.shape[0] != num_nodes:
             msg = (
-                f"{name} must have shape [{num_nodes}], one entry for each atom, got "
-                f"{tuple(value.shape)}"
+                f"{name} must have shape [{num_nodes}], one entry for each {rows}, "
+                f"got {tuple(value.shape)}"
             )
             raise ShapeError(msg)
         if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
@@ -151,3 +155,13 @@ def count_graphs(batch: Tensor | None, num_nodes: int, num_graphs: int | None) -
         msg = f"num_graphs is {found}, but batch numbers {needed} molecules"
         raise ShapeError(msg)
     return found
+
+
+def check_weights(dtype: torch.dtype) -> None:
+    """Refuse weights of a precision in which the network cannot compute."""
+    if dtype not in (torch.float32, torch.float64):
+        msg = (
+            f"the weights are {dtype}; the network computes in float32 or float64: "
+            "call model.float() or model.double()"
+        )
+        raise DtypeError(msg)

@@ -3,7 +3,7 @@ r"""The whole network: input layer, covariant levels, head."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from torch_cormorant.models.checks import (
     check_edge_tensors,
     check_molecules,
     check_output,
+    check_weights,
     count_graphs,
 )
 from torch_cormorant.models.config import plain_config
@@ -48,6 +49,9 @@ from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.radial_basis import check_cutoff
 from torch_cormorant.so3.layout import check_degree
+
+if TYPE_CHECKING:
+    from torch_cormorant.models.potential_network import CormorantPotential
 
 MAX_EDGES = 4_000_000
 """Edges that a model without a cutoff accepts."""
@@ -208,6 +212,23 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
 
     # ---------------------------------------------------------------- building
 
+    @staticmethod
+    def potential(
+        species: Sequence[int] = (1, 6, 7, 8, 9), **options: Any
+    ) -> CormorantPotential:
+        """The documented default for force fields, ready to train on forces.
+
+        Args:
+            species: Atomic numbers that may occur. Default H C N O F.
+            **options: As :class:`~torch_cormorant.models.CormorantPotential`.
+
+        Returns:
+            The network.
+        """
+        from torch_cormorant.models.potential_network import CormorantPotential
+
+        return CormorantPotential(species, **options)
+
     def _input_radius(self, given: float | None, *, smooth: bool) -> tuple[float, bool]:
         """Hard radius of the ``"mpnn"`` input, and whether it ends smoothly there."""
         smooth = given is None and smooth
@@ -270,10 +291,11 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         """
         if pos is None:
             msg = (
-                f"the model takes tensors, got one {type(z).__name__}; call "
+                f"the model needs z and pos, got one {type(z).__name__}; call "
                 "model(batch.z, batch.pos, batch.batch)"
             )
             raise ArgumentError(msg)
+        check_weights(self.dtype)
         check_molecules(z, pos, batch)
         self.features.check(z)
         count = count_graphs(batch, pos.shape[0], num_graphs)
@@ -313,6 +335,7 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         Returns:
             As :meth:`forward`.
         """
+        check_weights(self.dtype)
         check_edge_tensors(edge_index, edge_vec)
         num_nodes = z.shape[0] if isinstance(z, Tensor) else 0
         check_atoms(z, batch, num_nodes, edge_vec.device)

@@ -23,6 +23,7 @@ from torch_cormorant.errors import (
 from torch_cormorant.models.cormorant import CONVENTION, Cormorant
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
+from torch_cormorant.models.potential_network import CormorantPotential
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
 from torch_cormorant.version import __version__
 
@@ -33,7 +34,8 @@ FORMAT_VERSION = 1
 # One entry only: safetensors writes several in any order.
 KEY = "torch_cormorant"
 CLASSES: dict[str, type[Cormorant]] = {
-    kind.__name__: kind for kind in (Cormorant, CormorantQM9, CormorantMD17)
+    kind.__name__: kind
+    for kind in (Cormorant, CormorantQM9, CormorantMD17, CormorantPotential)
 }
 _HEADER_LIMIT = 4 * 2**20
 _DIGEST = re.compile(rb"sha256:([0-9a-f]{64})")

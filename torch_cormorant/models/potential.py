@@ -20,6 +20,7 @@ from torch_cormorant.models.checks import (
     check_edge_tensors,
     check_molecules,
     check_output,
+    check_weights,
     count_graphs,
 )
 from torch_cormorant.nn.heads import ExtensiveHead, HeadInput
@@ -166,6 +167,7 @@ class PotentialMethods:
                 _ordinary, (z, pos, batch, cell, pbc, edge_index, edge_shift)
             )
             _check_model(model, edge_index, edge_shift)
+            check_weights(model.dtype)
             check_molecules(z, pos, batch)
             model.features.check(z)
             count = _count(batch, pos, cell, num_graphs)
@@ -349,7 +351,8 @@ def _stress(
         graph = int((volume <= 0).nonzero()[0])
         msg = f"cell of graph {graph} has no volume, and stress is energy per volume"
         raise CellError(msg)
-    products = (slope.unsqueeze(2) * edges.vec.unsqueeze(1)).flatten(1)
+    vec = edges.vec if slope.requires_grad else edges.vec.detach()
+    products = (slope.unsqueeze(2) * vec.unsqueeze(1)).flatten(1)
     target = edges.index[1]
     graph = torch.zeros_like(target) if batch is None else batch[target]
     strain = scatter_sum(products, graph, count).view(count, 3, 3)

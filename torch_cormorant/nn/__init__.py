@@ -32,9 +32,11 @@ from torch_cormorant.nn.radial import Bessel, Gaussian, PowerTrig, make_radial
 from torch_cormorant.nn.readout import Invariants, scalars
 from torch_cormorant.nn.so3_linear import SO3Linear
 from torch_cormorant.nn.vertex import VertexMixing
+from torch_cormorant.nn.zbl import ZBL, zbl_energy
 
 __all__ = [
     "HEADS",
+    "ZBL",
     "AtomFeatures",
     "AttentionHead",
     "Bessel",
@@ -70,4 +72,5 @@ __all__ = [
     "matrix_from_degree_2",
     "scalars",
     "vector_from_degree_1",
+    "zbl_energy",
 ]

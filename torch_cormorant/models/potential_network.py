@@ -1,0 +1,184 @@
+"""The documented default for force fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from typing_extensions import Self
+
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.models.cormorant import Cormorant
+from torch_cormorant.models.info import ModelInfo
+from torch_cormorant.models.normalisation import Normalisation
+from torch_cormorant.nn.zbl import ZBL
+
+__all__ = ["CormorantPotential"]
+
+DEFAULTS: dict[str, Any] = {
+    "channels": 16,
+    "num_levels": 3,
+    "lmax": 2,
+    "cutoff": 5.0,
+    "input": "linear",
+    "head": "extensive",
+    "norm": "norm",
+    "activation": "silu",
+    "hidden": 64,
+    "paths": "even",
+    "radial": "bessel",
+    "envelope": True,
+    "soft_radius": 3.0,
+    "soft_width": 0.5,
+}
+
+
+class CormorantPotential(Cormorant):
+    r"""A network for force fields: smooth, additive, equal for mirror images.
+
+    What differs from :class:`~torch_cormorant.Cormorant`, and why:
+
+    - ``paths="even"``: enantiomers get equal energies.
+    - Bounded radial functions under an envelope with two vanishing derivatives: energy,
+      forces and their slopes are continuous when an atom passes the cutoff.
+    - A norm after every level: bounded features when atoms come close.
+    - SiLU: the published LeakyReLU makes forces jump.
+    - Head ``"extensive"``: far fragments add up, per-atom energies exist.
+    - References of atoms in float64 (``info.normalisation``): see :meth:`set_units`.
+    - Optional repulsion at distances that no training data holds.
+
+    Args:
+        species: Atomic numbers that may occur. Default H C N O F.
+        repulsion: ``"zbl"``: add :class:`~torch_cormorant.nn.ZBL`; None (default).
+        energy_unit: Unit of energies, ``"eV"`` (default) or ``"kcal/mol"``.
+        **kwargs: As :class:`~torch_cormorant.Cormorant`. Defaults here: 16 channels,
+            3 levels, lmax 2, cutoff 5 A, masks that start at 3 A.
+
+    Raises:
+        ConfigError: An option would break what the class promises, or is unknown.
+
+    Example:
+        >>> import torch
+        >>> from torch_cormorant import Cormorant
+        >>> model = Cormorant.potential(species=[1, 8], channels=4, num_levels=1)
+        >>> z = torch.tensor([8, 1, 1])
+        >>> pos = torch.tensor([[0.0, 0, 0], [0, 0, 0.96], [0, 0.93, -0.24]])
+        >>> energy, forces = model.energy_and_forces(z, pos)
+        >>> tuple(energy.shape), tuple(forces.shape)
+        ((1,), (3, 3))
+    """
+
+    def __init__(
+        self,
+        species: Sequence[int] = (1, 6, 7, 8, 9),
+        *,
+        repulsion: str | None = None,
+        energy_unit: str = "eV",
+        **kwargs: Any,
+    ) -> None:
+        if energy_unit not in ("eV", "kcal/mol"):
+            msg = f'energy_unit must be "eV" or "kcal/mol", got {energy_unit!r}'
+            raise ConfigError(msg)
+        if repulsion not in (None, "zbl"):
+            msg = f'repulsion must be "zbl" or None, got {repulsion!r}'
+            raise ConfigError(msg)
+        options = {**DEFAULTS, **kwargs}
+        _check_smooth(options)
+        options.setdefault("soft_radius", 3.0)
+        super().__init__(species, **options)
+        self.config |= {"repulsion": repulsion, "energy_unit": energy_unit}
+        self.energy_unit = energy_unit
+        self.zbl = ZBL(self.features.known, energy_unit) if repulsion else None
+        reach = 0.0 if self.zbl is None else self.zbl.reach
+        if self.cutoff is not None and self.cutoff < reach:
+            msg = (
+                f"cutoff is {self.cutoff:g} Angstrom, but the repulsion of these "
+                f"species reaches {reach:.3g}; raise cutoff or use repulsion=None"
+            )
+            raise ConfigError(msg)
+        self.info = ModelInfo(("energy",), (energy_unit,), Normalisation.none())
+
+    def pair_energies(
+        self, z: Tensor, edge_index: Tensor, edge_vec: Tensor
+    ) -> Tensor | None:
+        """The repulsion, if there is one."""
+        if self.zbl is None:
+            return None
+        result: Tensor = self.zbl(z, edge_index, edge_vec)
+        return result
+
+    def set_units(self, atom_energies: Mapping[int, float], scale: float = 1.0) -> Self:
+        r"""Set what is added to and multiplied into the network's output.
+
+        .. math:: E = \sigma \sum_i f_i(z, r) + \sum_i w_{z_i} \,(+ E_{ZBL})
+
+        Do this before training, with references fitted to the training energies (or of
+        free atoms) and the spread of the forces as the scale; train on energies and
+        forces in the unit of the data.
+
+        Args:
+            atom_energies: :math:`w_z` by atomic number, in the model's energy unit.
+            scale: :math:`\sigma`, in the model's energy unit.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            ConfigError: A species of the model has no reference, or a number is not
+                finite.
+
+        Example:
+            >>> from torch_cormorant import Cormorant
+            >>> model = Cormorant.potential([1, 8], channels=4, num_levels=1)
+            >>> model.set_units({1: -13.6, 8: -2041.8}, scale=0.5).info.units
+            ('eV',)
+        """
+        missing = [z for z in self.features.known if z not in atom_energies]
+        if missing:
+            msg = f"atom_energies has no entry for the species {missing}"
+            raise ConfigError(msg)
+        values = {int(z): (float(e),) for z, e in atom_energies.items()}
+        units = Normalisation((0.0,), (float(scale),), values)
+        self.info = ModelInfo(("energy",), (self.energy_unit,), units)
+        return self
+
+    def predict(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch: Tensor | None = None,
+        *,
+        num_graphs: int | None = None,
+    ) -> Tensor:
+        """Energies ``[B, 1]`` in float64, in the unit of the model, repulsion included.
+
+        Args:
+            z: Atomic numbers ``[N]``.
+            pos: Positions ``[N, 3]`` in Angstrom.
+            batch: Molecule of each atom ``[N]``; None: one molecule.
+            num_graphs: Number of molecules. Default: the largest of ``batch`` plus 1.
+        """
+        out = self.evaluate(z, pos, batch, forces=False, num_graphs=num_graphs)
+        return out.energy.detach().unsqueeze(1)
+
+
+def _check_smooth(options: Mapping[str, Any]) -> None:
+    """Refuse options that make energies jump or forces undefined."""
+    required: dict[str, tuple[Any, ...]] = {
+        "activation": ("silu",),
+        "envelope": (True, None),
+        "head": ("extensive",),
+        "radial": ("bessel", "gaussian"),
+        "input": ("linear",),
+    }
+    for name, allowed in required.items():
+        if options[name] not in allowed:
+            msg = (
+                f"a potential needs {name} {' or '.join(map(repr, allowed))}, got "
+                f"{options[name]!r}; Cormorant(...) takes anything"
+            )
+            raise ConfigError(msg)
+    if options["cutoff"] is None or "hard" in options.get("cutoff_type", ()):
+        msg = "a potential needs a cutoff in Angstrom with a smooth end"
+        raise ConfigError(msg)
