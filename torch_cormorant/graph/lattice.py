@@ -188,7 +188,8 @@ def volumes(cells: Tensor) -> Tensor:
         [8.0]
     """
     first, second, third = cells.unbind(1)
-    return (first * torch.linalg.cross(second, third)).sum(-1).abs()
+    triple: Tensor = (first * torch.linalg.cross(second, third)).sum(-1)
+    return triple.abs()
 
 
 def edge_vectors(

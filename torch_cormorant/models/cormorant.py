@@ -3,7 +3,7 @@ r"""The whole network: input layer, covariant levels, head."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,9 +49,6 @@ from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.radial_basis import check_cutoff
 from torch_cormorant.so3.layout import check_degree
-
-if TYPE_CHECKING:
-    from torch_cormorant.models.potential_network import CormorantPotential
 
 MAX_EDGES = 4_000_000
 """Edges that a model without a cutoff accepts."""
@@ -211,23 +208,6 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         self.info = ModelInfo.untrained(self.num_targets)
 
     # ---------------------------------------------------------------- building
-
-    @staticmethod
-    def potential(
-        species: Sequence[int] = (1, 6, 7, 8, 9), **options: Any
-    ) -> CormorantPotential:
-        """The documented default for force fields, ready to train on forces.
-
-        Args:
-            species: Atomic numbers that may occur. Default H C N O F.
-            **options: As :class:`~torch_cormorant.models.CormorantPotential`.
-
-        Returns:
-            The network.
-        """
-        from torch_cormorant.models.potential_network import CormorantPotential
-
-        return CormorantPotential(species, **options)
 
     def _input_radius(self, given: float | None, *, smooth: bool) -> tuple[float, bool]:
         """Hard radius of the ``"mpnn"`` input, and whether it ends smoothly there."""

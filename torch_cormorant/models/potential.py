@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +17,7 @@ from torch_cormorant.errors import (
 )
 from torch_cormorant.graph.lattice import as_cells, edge_vectors, volumes
 from torch_cormorant.graph.neighbour_list import graphs_of, neighbour_list
+from torch_cormorant.models.building import with_self_edges
 from torch_cormorant.models.checks import (
     check_edge_tensors,
     check_molecules,
@@ -31,6 +33,7 @@ from torch_cormorant.ops.segment import scatter_sum
 
 if TYPE_CHECKING:
     from torch_cormorant.models.cormorant import Cormorant
+    from torch_cormorant.models.potential_network import CormorantPotential
 
 __all__ = ["PotentialMethods", "PotentialOutput"]
 
@@ -66,7 +69,24 @@ class _Edges:
 
 
 class PotentialMethods:
-    """Energy, forces, stress and second derivatives, for a network to inherit."""
+    """Energy, forces and stress, for a network to inherit."""
+
+    @staticmethod
+    def potential(
+        species: Sequence[int] = (1, 6, 7, 8, 9), **options: Any
+    ) -> CormorantPotential:
+        """The documented default for force fields, ready to train on forces.
+
+        Args:
+            species: Atomic numbers that may occur. Default H C N O F.
+            **options: As :class:`~torch_cormorant.models.CormorantPotential`.
+
+        Returns:
+            The network.
+        """
+        from torch_cormorant.models.potential_network import CormorantPotential
+
+        return CormorantPotential(species, **options)
 
     def energy_and_forces(
         self,
@@ -274,8 +294,6 @@ def _edges(
     source = pos if train and pos.requires_grad else pos.detach()
     vec = edge_vectors(source, index, shift, cell, batch)
     if given:
-        from torch_cormorant.models.cormorant import with_self_edges
-
         check_edge_tensors(index, vec)
         index, vec = with_self_edges(index, vec, pos.shape[0])
     if not vec.requires_grad:
@@ -354,6 +372,6 @@ def _stress(
     vec = edges.vec if slope.requires_grad else edges.vec.detach()
     products = (slope.unsqueeze(2) * vec.unsqueeze(1)).flatten(1)
     target = edges.index[1]
-    graph = torch.zeros_like(target) if batch is None else batch[target]
-    strain = scatter_sum(products, graph, count).view(count, 3, 3)
+    graphs = torch.zeros_like(target) if batch is None else batch[target]
+    strain = scatter_sum(products, graphs, count).view(count, 3, 3)
     return (strain + strain.transpose(1, 2)) / (2 * volume.view(count, 1, 1))
