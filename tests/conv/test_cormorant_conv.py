@@ -10,7 +10,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.nn import MessagePassing
 
 from torch_cormorant import CormorantConv, EdgeGeometry
-from torch_cormorant.errors import ConfigError, DegreeError
+from torch_cormorant.errors import ArgumentError, ConfigError, DegreeError
 
 Make = Callable[..., Any]
 
@@ -57,6 +57,19 @@ def test_repr() -> None:
     assert repr(CormorantConv(3, 4)) == "CormorantConv(3, 4, lmax=3)"
     conv = CormorantConv(-1, 4, lmax=2, lmax_in=1)
     assert repr(conv) == "CormorantConv(-1, 4, lmax=2, lmax_in=1)"
+    conv = CormorantConv(
+        3, 4, paths="even", cutoff=5.0, cutoff_type="learn", aggr="sum"
+    )
+    assert repr(conv) == (
+        "CormorantConv(3, 4, lmax=3, paths='even', cutoff=5.0, cutoff_type='learn')"
+    )
+
+
+def test_unknown_arguments_are_named() -> None:
+    with pytest.raises(ArgumentError, match="'soft_radus'; did you mean 'soft_radius'"):
+        CormorantConv(3, 4, soft_radus=2.0)
+    with pytest.raises(TypeError, match="CormorantConv has no argument 'lmaxx'"):
+        CormorantConv(3, 4, lmaxx=2)
 
 
 def test_reset_parameters_is_seeded_and_changes_all_weights() -> None:

@@ -13,6 +13,7 @@ from torch_geometric.data import Batch, Data
 
 from torch_cormorant import Cormorant, CormorantMD17, CormorantQM9, radius_graph
 from torch_cormorant.errors import (
+    ArgumentError,
     CoincidentAtomsError,
     ConfigError,
     CormorantError,
@@ -327,9 +328,41 @@ def test_contradicting_arguments_are_refused(options: dict[str, Any]) -> None:
     assert len(str(caught.value)) > 15
 
 
-def test_unknown_arguments_are_refused() -> None:
-    with pytest.raises(TypeError, match="no_such"):
-        Cormorant(no_such=1)
+@pytest.mark.parametrize("kind", [Cormorant, CormorantQM9, CormorantMD17])
+def test_unknown_arguments_are_refused(kind: type[Cormorant]) -> None:
+    with pytest.raises(TypeError, match="Cormorant has no argument 'no_such'"):
+        kind(no_such=1)
+    with pytest.raises(ArgumentError, match="'chanels'; did you mean 'channels'"):
+        kind(chanels=8)
+    with pytest.raises(ArgumentError, match="'soft_radi'; did you mean 'soft_radius'"):
+        kind(soft_radi=3.0)
+    with pytest.raises(ArgumentError, match="no argument 'edge_dim'"):
+        kind(edge_dim=2)  # the layers' own, but the network has no edge invariants
+
+
+def test_a_batch_instead_of_tensors_is_named(molecules: Molecules) -> None:
+    z, pos, _ = molecules(3)
+    model = small()
+    batch = Batch.from_data_list([Data(z=z, pos=pos)])
+    message = r"got one DataBatch; call model\(batch.z, batch.pos, batch.batch\)"
+    with pytest.raises(ArgumentError, match=message):
+        model(batch)
+    with pytest.raises(TypeError, match="got one Tensor"):
+        model(z)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_are_named(
+    dtype: torch.dtype, molecules: Molecules
+) -> None:
+    z, pos, _ = molecules(3)
+    model = small().to(dtype)
+    message = f"the weights are {dtype}; .* model.float"
+    with pytest.raises(DtypeError, match=message):
+        model(z, pos)
+    index = torch.tensor([[0, 1], [1, 0]])
+    with pytest.raises(DtypeError, match=message):
+        model.forward_edges(z, index, torch.eye(3)[:2])
 
 
 # --------------------------------------------------------------------------- faults
@@ -354,7 +387,11 @@ FAULTS: dict[str, tuple[dict[str, Any], type[CormorantError], str]] = {
     "pos_half": ({"pos": POS.half()}, DtypeError, "pos"),
     "pos_complex": ({"pos": POS + 0j}, DtypeError, "pos must be a floating"),
     "pos_list": ({"pos": POS.tolist()}, DtypeError, "pos must be"),
-    "z_length": ({"z": Z[:2]}, ShapeError, r"z must have shape \[3\]"),
+    "z_length": (
+        {"z": Z[:2]},
+        ShapeError,
+        r"z must have shape \[3\], .* row of pos \(3, 3\), got \(2,\)",
+    ),
     "z_axes": ({"z": Z[:, None]}, ShapeError, "z must have shape"),
     "z_float": ({"z": Z.float()}, DtypeError, "z must be an integer"),
     "z_bool": ({"z": Z > 1}, DtypeError, "z must be an integer"),

@@ -2,6 +2,7 @@ r"""The Cormorant layer as a PyTorch Geometric operator."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +22,7 @@ from torch_cormorant.conv.inputs import (
     check_same,
     make_geometry,
 )
-from torch_cormorant.errors import ConfigError
+from torch_cormorant.errors import ConfigError, check_keywords
 from torch_cormorant.nn.cutoff import SoftCutoff
 from torch_cormorant.nn.edge_network import EdgeNetwork, planes_of_state, rows_of_edges
 from torch_cormorant.nn.init import VERTEX_INITS
@@ -155,8 +156,10 @@ class CormorantConv(MessagePassing):
         backend: str = "auto",
         **kwargs: Any,
     ) -> None:
+        options = _changed_options(locals())
         _check_message_passing(kwargs)
         super().__init__(aggr="sum", node_dim=0, **kwargs)
+        self._options = options
         self.in_channels = _check_channels(in_channels, "in_channels", lazy=True)
         self.out_channels = _check_channels(out_channels, "out_channels")
         self.lmax = check_degree(lmax, "lmax")
@@ -397,6 +400,7 @@ class CormorantConv(MessagePassing):
 
     def __repr__(self) -> str:
         extra = f", lmax_in={self.lmax_in}" if self.lmax_in else ""
+        extra += "".join(f", {name}={value!r}" for name, value in self._options.items())
         return (
             f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
             f"lmax={self.lmax}{extra})"
@@ -437,8 +441,27 @@ def _one_of(value: str, allowed: tuple[str, ...], name: str) -> str:
     return value
 
 
+def _changed_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Keyword-only arguments that differ from their defaults."""
+    parameters = inspect.signature(CormorantConv).parameters
+    return {
+        name: given[name]
+        for name, parameter in parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and given[name] != parameter.default
+    }
+
+
 def _check_message_passing(kwargs: dict[str, Any]) -> None:
     """Refuse what the layer cannot mean."""
+    own, passed_on = (
+        [
+            name
+            for name, parameter in inspect.signature(kind.__init__).parameters.items()
+            if parameter.kind is not parameter.VAR_KEYWORD and name != "self"
+        ]
+        for kind in (CormorantConv, MessagePassing)
+    )
+    check_keywords(kwargs, [*own, *passed_on], "CormorantConv", allowed=passed_on)
     if kwargs.pop("aggr", "sum") not in ("sum", "add"):
         msg = 'CormorantConv sums over neighbours: aggr must be "sum"'
         raise ConfigError(msg)
