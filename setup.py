@@ -1,12 +1,25 @@
-"""Build hooks: Sympy writes the exact Clebsch-Gordan tables into what is built."""
+"""Build hooks: exact Clebsch-Gordan tables by Sympy, the CPU kernel by a C++ compiler.
+
+The kernel is optional. Without a compiler (or with ``CORMORANT_CPU_KERNEL=0`` set while
+installing) the package is built without it, says so, and works all the same.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from setuptools import setup
+from setuptools import Distribution, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
@@ -14,6 +27,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 TABLES = Path("torch_cormorant", "cg")
+KERNEL = "_cpu_kernel.so"
 
 
 def load_generator() -> ModuleType:
@@ -39,23 +53,122 @@ def write_tables(root: Path) -> None:
     generator.write(folder / generator.FILE_NAME)
 
 
+def say(text: str) -> None:
+    """One line for the log of the build."""
+    sys.stderr.write(f"torch-cormorant: {text}\n")
+
+
+def compiler() -> list[str] | None:
+    """Command of a C++ compiler, or None: GCC or Clang, for their vector types."""
+    if os.environ.get("CORMORANT_CPU_KERNEL") == "0" or os.name == "nt":
+        return None
+    for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++"):
+        command = shlex.split(name)
+        if command and shutil.which(command[0]):
+            return command
+    return None
+
+
+def instruction_sets() -> dict[str, list[str]]:
+    """Compiler flags of every variant of the kernels; the best one is chosen later."""
+    variants = {"baseline": ["-DVECTOR_BYTES=16"]}
+    if platform.machine().lower() in {"x86_64", "amd64"}:
+        avx512 = [f"-mavx512{part}" for part in ("f", "dq", "vl", "bw")]
+        variants["avx2"] = ["-DVECTOR_BYTES=32", "-mavx2", "-mfma"]
+        variants["avx512"] = ["-DVECTOR_BYTES=64", *avx512, "-mavx2", "-mfma"]
+    return variants
+
+
+def compile_kernel(root: Path) -> None:
+    """Compile the CPU kernel into a tree of the package; never fails, says why not.
+
+    Args:
+        root: The folder that holds ``torch_cormorant``.
+    """
+    command = compiler()
+    target = root / "torch_cormorant" / "ops" / KERNEL
+    if command is None:
+        target.unlink(missing_ok=True)
+        say("no C++ compiler, built without the CPU kernel")
+        return
+    sources = Path(__file__).resolve().parent / "torch_cormorant" / "csrc"
+    flags = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-pthread"]
+    jobs = {"dispatch": [str(sources / "dispatch.cpp")]}
+    for name, extra in instruction_sets().items():
+        defines = [f"-DISA={name}", f"-DKERNELS=kernels_{name}"]
+        jobs[name] = [*extra, *defines, str(sources / "kernels.cpp")]
+
+    def run(arguments: list[str]) -> None:
+        subprocess.run([*command, *flags, *arguments], check=True)  # noqa: S603
+
+    try:
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+            objects = {name: str(Path(folder, f"{name}.o")) for name in jobs}
+            made = [
+                pool.submit(run, ["-c", *arguments, "-o", objects[name]])
+                for name, arguments in jobs.items()
+            ]
+            for job in made:
+                job.result()
+            built = Path(folder, KERNEL)
+            run(["-shared", *objects.values(), "-o", str(built)])
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fresh = target.with_suffix(".new")
+            shutil.copyfile(built, fresh)
+            fresh.replace(target)  # a running process keeps the old file
+    except (OSError, subprocess.CalledProcessError) as error:
+        target.unlink(missing_ok=True)
+        say(f"built without the CPU kernel: {error}")
+
+
 class BuildWithTables(build_py):
-    """Copy the package, then write the tables beside the copied modules."""
+    """Copy the package, then write tables and kernel beside the copied modules."""
 
     def run(self) -> None:
         """Run the step; an editable install copies nothing and is dealt with below."""
         super().run()
         if not self.editable_mode:
             write_tables(Path(self.build_lib))
+            compile_kernel(Path(self.build_lib))
 
 
 class EditableWithTables(editable_wheel):
-    """Write the tables into the source tree, where an editable install reads them."""
+    """Write both into the source tree, where an editable install reads them."""
 
     def run(self) -> None:
         """Run the step; here, unlike in ``build_py``, a failure stops the install."""
-        write_tables(Path(__file__).resolve().parent)
+        root = Path(__file__).resolve().parent
+        write_tables(root)
+        compile_kernel(root)
         super().run()
 
 
-setup(cmdclass={"build_py": BuildWithTables, "editable_wheel": EditableWithTables})
+class WheelForPlatform(bdist_wheel):
+    """A wheel with a kernel fits one platform, but any Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """``py3-none-<platform>`` with the kernel, ``py3-none-any`` without."""
+        tag = super().get_tag()
+        return tag if self.root_is_pure else ("py3", "none", tag[2])
+
+
+class WithKernel(Distribution):
+    """A distribution that holds compiled code if there is a compiler."""
+
+    def has_ext_modules(self) -> bool:
+        """Tell setuptools that the wheel belongs to one platform."""
+        return compiler() is not None
+
+
+if __name__ == "__main__" and sys.argv[1:] == ["kernel"]:
+    # ``python setup.py kernel`` compiles in place: for work on the kernel itself
+    compile_kernel(Path(__file__).resolve().parent)
+else:
+    setup(
+        distclass=WithKernel,
+        cmdclass={
+            "build_py": BuildWithTables,
+            "editable_wheel": EditableWithTables,
+            "bdist_wheel": WheelForPlatform,
+        },
+    )

@@ -12,7 +12,7 @@ from torch_cormorant.nn.mixing import DegreeWeights, as_real, interleave_columns
 from torch_cormorant.nn.radial import PowerTrig, Radial
 from torch_cormorant.ops import EdgeGeometry, edge_dots
 from torch_cormorant.ops.cg_product import from_complex, to_complex
-from torch_cormorant.ops.neighbour_sum import real_view
+from torch_cormorant.ops.tensors import real_view
 
 
 class EdgeNetwork(nn.Module):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_cormorant.ops.neighbour_sum import accumulate, plain
+from torch_cormorant.ops.tensors import accumulate, plain
 
 CHUNK = 1024
 """Edges per step on a CPU, so that a step's buffers stay in the cache."""

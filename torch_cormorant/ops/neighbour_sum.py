@@ -9,7 +9,8 @@ Since :math:`g` depends on (l1, channel) only and :math:`Y` is real and the same
 all channels, the sum over j is the small matrix product
 :math:`T_i^{l1}[m_1, (m_2, c)] = \sum_j Y_{m_1} (g^{l1} F_j)[m_2, c]`, and C acts once
 per receiver. No ``[edges, paths]`` tensor exists. The operation is trilinear in
-(F, g, Y), so its derivatives of any order are again these two functions.
+(F, g, Y), so its derivatives of any order are again the two operators of this file,
+``torch_cormorant::neighbour_sum`` and ``torch_cormorant::neighbour_sum_backward``.
 """
 
 from __future__ import annotations
@@ -20,14 +21,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_cormorant.ops.paths import PathTable
-from torch_cormorant.ops.plan import Chunk, GraphPlan
-
-Need = tuple[bool, bool, bool]
+from torch_cormorant.ops.dispatch import implementation
+from torch_cormorant.ops.paths import PathTable, table_of
+from torch_cormorant.ops.plan import GraphPlan, unpack_plan
+from torch_cormorant.ops.portable import Need, shapes
+from torch_cormorant.ops.tensors import plain, plus
 
 
 def neighbour_sum(
-    x: Tensor, g: Tensor, sh: Tensor, plan: GraphPlan, table: PathTable
+    x: Tensor,
+    g: Tensor,
+    sh: Tensor,
+    plan: GraphPlan,
+    table: PathTable,
+    backend: str = "auto",
 ) -> tuple[Tensor, ...]:
     """Sum the channelwise CG products of edges with their source nodes.
 
@@ -40,6 +47,8 @@ def neighbour_sum(
         sh: Real spherical harmonics of the edges.
         plan: The graph's plan.
         table: The paths; ``lmax1`` belongs to the edges, ``lmax2`` to the nodes.
+        backend: ``"portable"`` (PyTorch alone), ``"cpu_kernel"``, ``"triton"`` or
+            ``"auto"`` (default): the fastest one that works here.
 
     Shapes:
         ``x`` ``[N, M_in, C]``; ``g`` ``[E, lmax1 + 1, C]`` or
@@ -48,290 +57,171 @@ def neighbour_sum(
     Returns:
         For each degree l one tensor ``[N_target, 2l + 1, number of paths, C]``.
 
+    Raises:
+        BackendError: If the backend is unknown, or missing on this machine.
+
     Note:
-        Deterministic on the CPU; differentiable to any order. Memory beyond inputs
-        and outputs is bounded by the chunk size of the plan.
+        Deterministic; differentiable to any order; one operator for ``torch.compile``.
+        Memory beyond inputs and outputs is bounded by the chunk size of the plan.
     """
     used = (table.used_lmax2 + 1) ** 2
-    args = (plain(x[:, :used]), plain(g), plain(sh), plan, table)
-    out: tuple[Tensor, ...] = _Sum.apply(*args)  # type: ignore[no-untyped-call]
-    return out
+    if used < x.shape[1]:
+        x = x[:, :used]
+    out: list[Tensor] = _sum(
+        plain(x),
+        plain(g),
+        plain(sh),
+        plan.packed,
+        plan.header,
+        plan.num_targets,
+        table.key,
+        backend,
+    )
+    return tuple(out)
 
 
-class _Sum(torch.autograd.Function):
-    """Forward of the trilinear operation; its gradient is :class:`_Gradient`."""
+@torch.library.custom_op(
+    "torch_cormorant::neighbour_sum",
+    mutates_args=(),
+    schema=(
+        "(Tensor x, Tensor g, Tensor sh, Tensor packed, Tensor header, "
+        "SymInt num_targets, int[] key, str backend) -> Tensor[]"
+    ),
+)
+def _sum(
+    x: Tensor,
+    g: Tensor,
+    sh: Tensor,
+    packed: Tensor,
+    header: Tensor,
+    num_targets: int,  # noqa: ARG001 - for the shapes of fake tensors
+    key: Sequence[int],
+    backend: str,
+) -> list[Tensor]:
+    table, plan = table_of(key), unpack_plan(packed, header)
+    made = implementation(backend, x, table)
+    return made.forward(plain(x), plain(g), plain(sh), plan, table)
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, g: Tensor, sh: Tensor, plan: GraphPlan, table: PathTable
-    ) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(x, g, sh)
-        ctx.plan, ctx.table = plan, table
-        ctx.set_materialize_grads(False)
-        return tuple(_forward(x, g, sh, plan, table))
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, g, sh = ctx.saved_tensors
-        full = _filled(grads, x, ctx.plan, ctx.table)
-        need = tuple(ctx.needs_input_grad[:3])
-        args = (x, g, sh, ctx.plan, ctx.table, need, *full)
-        dx, dg, dsh = _Gradient.apply(*args)  # type: ignore[no-untyped-call]
-        return dx, dg, dsh, None, None
+@torch.library.custom_op(
+    "torch_cormorant::neighbour_sum_backward",
+    mutates_args=(),
+    schema=(
+        "(Tensor x, Tensor g, Tensor sh, Tensor packed, Tensor header, int[] key, "
+        "str backend, bool[] need, Tensor[] grads) -> Tensor[]"
+    ),
+)
+def _gradient(
+    x: Tensor,
+    g: Tensor,
+    sh: Tensor,
+    packed: Tensor,
+    header: Tensor,
+    key: Sequence[int],
+    backend: str,
+    need: Sequence[bool],
+    grads: Sequence[Tensor],
+) -> list[Tensor]:
+    """Gradients with respect to x, g and sh, empty where not needed."""
+    table, plan = table_of(key), unpack_plan(packed, header)
+    made = implementation(backend, x, table)
+    needed: Need = (need[0], need[1], need[2])
+    inputs, full = (plain(x), plain(g), plain(sh)), [plain(grad) for grad in grads]
+    parts = made.backward(*inputs, plan, table, needed, full)
+    return [
+        like.new_empty(0) if part is None else part
+        for part, like in zip(parts, inputs, strict=True)
+    ]
 
 
-class _Gradient(torch.autograd.Function):
-    """Gradient of :class:`_Sum`; closed under differentiation.
+@_sum.register_fake
+def _(
+    x: Tensor,
+    g: Tensor,  # noqa: ARG001
+    sh: Tensor,  # noqa: ARG001
+    packed: Tensor,  # noqa: ARG001
+    header: Tensor,  # noqa: ARG001
+    num_targets: int,
+    key: Sequence[int],
+    backend: str,  # noqa: ARG001
+) -> list[Tensor]:
+    table = table_of(key)
+    return [x.new_empty(shape) for shape in shapes(num_targets, table, x.shape[-1])]
+
+
+@_gradient.register_fake
+def _(
+    x: Tensor,
+    g: Tensor,
+    sh: Tensor,
+    packed: Tensor,  # noqa: ARG001
+    header: Tensor,  # noqa: ARG001
+    key: Sequence[int],  # noqa: ARG001
+    backend: str,  # noqa: ARG001
+    need: Sequence[bool],
+    grads: Sequence[Tensor],  # noqa: ARG001
+) -> list[Tensor]:
+    return [
+        part.new_empty(part.shape if wanted else (0,))
+        for part, wanted in zip((x, g, sh), need, strict=True)
+    ]
+
+
+def _keep_sum(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001
+    ctx.save_for_backward(*inputs[:5])
+    ctx.num_targets, ctx.key, ctx.backend = inputs[5:]
+    ctx.set_materialize_grads(False)
+
+
+def _sum_backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
+    x, g, sh, packed, header = ctx.saved_tensors
+    needed = shapes(ctx.num_targets, table_of(ctx.key), x.shape[-1])
+    full = [
+        x.new_zeros(shape) if grad is None else plain(grad)
+        for grad, shape in zip(grads, needed, strict=True)
+    ]
+    need = list(ctx.needs_input_grad[:3])
+    parts = _gradient(x, g, sh, packed, header, ctx.key, ctx.backend, need, full)
+    given = [part if wanted else None for part, wanted in zip(parts, need, strict=True)]
+    return (*given, None, None, None, None, None)
+
+
+def _keep_gradient(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001
+    ctx.save_for_backward(*inputs[:5], *inputs[8])
+    ctx.key, ctx.backend, ctx.need = inputs[5:8]
+    ctx.set_materialize_grads(False)
+
+
+def _gradient_backward(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
+    """Gradient of the gradient, in the same two operators.
 
     With Q(x, g, sh, d) = <d, sum(x, g, sh)>, multilinear over the reals, and
     cotangents (ux, ug, us) of the three gradients, the scalar to differentiate is
     Q(ux, g, sh, d) + Q(x, ug, sh, d) + Q(x, g, us, d).
     """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        g: Tensor,
-        sh: Tensor,
-        plan: GraphPlan,
-        table: PathTable,
-        need: Need,
-        *grads: Tensor,
-    ) -> tuple[Tensor | None, ...]:
-        ctx.save_for_backward(x, g, sh, *grads)
-        ctx.plan, ctx.table = plan, table
-        ctx.set_materialize_grads(False)
-        return _backward(x, g, sh, plan, table, need, grads)
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, g, sh, *grads = ctx.saved_tensors
-        plan, table = ctx.plan, ctx.table
-        want = ctx.needs_input_grad
-        inputs = (x, g, sh)
-        totals: list[Tensor | None] = [None, None, None]
-        dgrads: list[Tensor | None] = [None] * len(grads)
-        for k, cotangent in enumerate(cotangents):
-            if cotangent is None:
-                continue
-            given = [*inputs]
-            given[k] = plain(cotangent)
-            need = tuple(want[q] and q != k for q in range(3))
-            if any(need):
-                args = (*given, plan, table, need, *grads)
-                parts = _Gradient.apply(*args)  # type: ignore[no-untyped-call]
-                totals = [_plus(a, b) for a, b in zip(totals, parts, strict=True)]
-            if any(want[6:]):
-                sums = _Sum.apply(*given, plan, table)  # type: ignore[no-untyped-call]
-                dgrads = [_plus(a, b) for a, b in zip(dgrads, sums, strict=True)]
-        return (*totals, None, None, None, *dgrads)
-
-
-def plain(x: Tensor) -> Tensor:
-    """Contiguous, with lazy conjugates and signs carried out."""
-    return x.resolve_conj().resolve_neg().contiguous()
-
-
-def _plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return b if a is None else a if b is None else a + b
-
-
-def _filled(
-    grads: Sequence[Tensor | None], x: Tensor, plan: GraphPlan, table: PathTable
-) -> list[Tensor]:
-    """Gradients of all degrees, zeros where a degree was not used."""
-    shapes = _shapes(plan, table, x.shape[-1])
-    return [
-        x.new_zeros(shape) if grad is None else plain(grad)
-        for grad, shape in zip(grads, shapes, strict=True)
-    ]
-
-
-def _shapes(
-    plan: GraphPlan, table: PathTable, channels: int
-) -> list[tuple[int, int, int, int]]:
-    return [
-        (plan.num_targets, 2 * l + 1, count, channels)
-        for l, count in enumerate(table.counts)
-    ]
-
-
-def _slots(g: Tensor, plan: GraphPlan) -> Tensor:
-    """Row of g that each slot reads."""
-    if plan.pairs is not None and g.shape[0] == plan.pairs.edge.shape[0]:
-        return plan.pairs.of_slot
-    return plan.slot_edge
-
-
-def real_view(x: Tensor) -> Tensor:
-    """The last axis as real numbers: C, or 2 C with (re, im) side by side."""
-    return torch.view_as_real(x).flatten(-2) if x.is_complex() else x
-
-
-class _ChunkData:
-    """What one chunk reads: sources, edge scalars and weighted harmonics."""
-
-    def __init__(
-        self,
-        chunk: Chunk,
-        x: Tensor,
-        g: Tensor,
-        sh: Tensor,
-        plan: GraphPlan,
-    ) -> None:
-        count = chunk.last - chunk.first
-        span = slice(chunk.slot, chunk.slot + count * chunk.width)
-        self.shape = (count, chunk.width)
-        self.edge = plan.slot_edge[span]
-        self.source = plan.slot_source[span]
-        self.row = _slots(g, plan)[span]
-        self.x = x.index_select(0, self.source)
-        self.g = g.index_select(0, self.row)
-        self.sh = sh.index_select(0, self.edge)
-        self.weight = None if plan.slot_weight is None else plan.slot_weight[span]
-        if self.weight is not None:
-            self.sh *= self.weight.unsqueeze(-1)
-
-    def harmonics(self, l1: int) -> Tensor:
-        """``[receivers, 2 l1 + 1, width]``."""
-        part = self.sh[:, l1 * l1 : (l1 + 1) ** 2]
-        return part.reshape(*self.shape, -1).transpose(1, 2)
-
-    def flat(self, h: Tensor) -> Tensor:
-        """``[slots, M, C]`` as real ``[receivers, width, M * P * C]``."""
-        return real_view(h).view(*self.shape, -1)
-
-
-def _nodes(chunk: Chunk, plan: GraphPlan) -> slice | Tensor:
-    if plan.in_order:
-        return slice(chunk.first, chunk.last)
-    return plan.order[chunk.first : chunk.last]
-
-
-def _forward(
-    x: Tensor, g: Tensor, sh: Tensor, plan: GraphPlan, table: PathTable
-) -> list[Tensor]:
-    make = x.new_empty if plan.all_receive else x.new_zeros
-    outs = [make(shape) for shape in _shapes(plan, table, x.shape[-1])]
-    for chunk in plan.chunks:
-        data = _ChunkData(chunk, x, g, sh, plan)
-        nodes = _nodes(chunk, plan)
-        if isinstance(nodes, slice):
-            _chunk_forward(data, table, [out[nodes] for out in outs])
+    x, g, sh, packed, header, *grads = ctx.saved_tensors
+    want, want_grads = ctx.needs_input_grad[:3], any(ctx.needs_input_grad[8])
+    totals: list[Tensor | None] = [None, None, None]
+    dgrads: list[Tensor | None] = [None] * len(grads)
+    for k, cotangent in enumerate(cotangents):
+        if cotangent is None or not ctx.need[k]:
             continue
-        parts = [x.new_empty(nodes.numel(), *out.shape[1:]) for out in outs]
-        _chunk_forward(data, table, parts)
-        for out, part in zip(outs, parts, strict=True):
-            out[nodes] = part
-    return outs
+        given = [x, g, sh]
+        given[k] = plain(cotangent)
+        need = [want[q] and q != k for q in range(3)]
+        if any(need):
+            parts = _gradient(*given, packed, header, ctx.key, ctx.backend, need, grads)
+            for q in range(3):
+                if need[q]:
+                    totals[q] = plus(totals[q], parts[q])
+        if want_grads:
+            size = grads[0].shape[0]
+            sums = _sum(*given, packed, header, size, ctx.key, ctx.backend)
+            dgrads = [plus(a, b) for a, b in zip(dgrads, sums, strict=True)]
+    return (*totals, None, None, None, None, None, dgrads)
 
 
-def _chunk_forward(data: _ChunkData, table: PathTable, outs: list[Tensor]) -> None:
-    """Fill the chunk's rows of the outputs."""
-    reals = [real_view(out) for out in outs]
-    count, components = data.shape[0], data.x.shape[1]
-    h = torch.empty_like(data.x)
-    current, total = -1, h
-    for block in table.blocks:
-        if block.l1 != current:
-            current = block.l1
-            torch.mul(data.x, data.g[:, current, None], out=h)
-            total = torch.bmm(data.harmonics(current), data.flat(h))
-            total = total.view(count, 2 * current + 1, components, -1)
-        part = total[:, :, block.l2**2 : (block.l2 + 1) ** 2]
-        part = part.reshape(count, -1, part.shape[-1])
-        rows = torch.matmul(table.matrix(block, part), part)
-        for l, position, row in block.places:
-            reals[l][:, :, position] = rows[:, row : row + 2 * l + 1]
-
-
-def _backward(
-    x: Tensor,
-    g: Tensor,
-    sh: Tensor,
-    plan: GraphPlan,
-    table: PathTable,
-    need: Need,
-    grads: Sequence[Tensor],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    dx = torch.zeros_like(x) if need[0] else None
-    dg = torch.zeros_like(g) if need[1] else None
-    dsh = torch.zeros_like(sh) if need[2] else None
-    for chunk in plan.chunks:
-        data = _ChunkData(chunk, x, g, sh, plan)
-        nodes = _nodes(chunk, plan)
-        _chunk_backward(data, table, [grad[nodes] for grad in grads], dx, dg, dsh)
-    return dx, dg, dsh
-
-
-def _spread(l1: int, data: _ChunkData, table: PathTable, grads: list[Tensor]) -> Tensor:
-    """Gradient with respect to T of degree l1, ``[receivers, 2 l1 + 1, M * width]``."""
-    reals = [real_view(grad) for grad in grads]
-    count, components, wide = data.shape[0], data.x.shape[1], reals[0].shape[-1]
-    blocks = [block for block in table.blocks if block.l1 == l1]
-    make = reals[0].new_empty if len(blocks) ** 2 == components else reals[0].new_zeros
-    total = make(count, 2 * l1 + 1, components, wide)
-    for block in blocks:
-        parts = [reals[l][:, :, position] for l, position, _ in block.places]
-        rows = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-        matrix = table.matrix(block, rows)
-        spread = torch.matmul(matrix.t(), rows).view(count, 2 * l1 + 1, -1, wide)
-        total[:, :, block.l2**2 : (block.l2 + 1) ** 2] = spread
-    return total.view(count, 2 * l1 + 1, -1)
-
-
-def _chunk_backward(
-    data: _ChunkData,
-    table: PathTable,
-    grads: list[Tensor],
-    dx: Tensor | None,
-    dg: Tensor | None,
-    dsh: Tensor | None,
-) -> None:
-    """Add one chunk's share of the three gradients."""
-    g_conj = data.g.conj().resolve_conj()
-    x_conj = data.x.conj().resolve_conj() if dg is not None else data.x
-    part_x = torch.empty_like(data.x) if dx is not None else None
-    part_g = torch.empty_like(data.g) if dg is not None else None
-    part_sh = torch.empty_like(data.sh) if dsh is not None else None
-    work = torch.empty_like(data.x)
-    for l1 in range(table.lmax1 + 1):
-        total = _spread(l1, data, table, grads)
-        dh = torch.bmm(data.harmonics(l1).transpose(1, 2), total)
-        dh = _shaped_like(dh, data.x)
-        if part_x is not None and l1 == 0:
-            torch.mul(dh, g_conj[:, :1], out=part_x)
-        elif part_x is not None:
-            part_x.addcmul_(dh, g_conj[:, l1, None])
-        if part_g is not None:
-            torch.mul(dh, x_conj, out=work)
-            torch.sum(work, dim=1, out=part_g[:, l1])
-        if part_sh is not None:
-            torch.mul(data.x, data.g[:, l1, None], out=work)
-            dy = torch.bmm(total, data.flat(work).transpose(1, 2)).transpose(1, 2)
-            part_sh[:, l1 * l1 : (l1 + 1) ** 2] = dy.reshape(-1, 2 * l1 + 1)
-    accumulate(dx, data.source, part_x)
-    accumulate(dg, data.row, part_g)
-    if part_sh is not None and data.weight is not None:
-        part_sh *= data.weight.unsqueeze(-1)
-    accumulate(dsh, data.edge, part_sh)
-
-
-def _shaped_like(real: Tensor, x: Tensor) -> Tensor:
-    """Real numbers ``[receivers, width, M * w]`` back to the dtype and shape of x."""
-    if x.is_complex():
-        return torch.view_as_complex(real.view(*x.shape, 2))
-    return real.view(x.shape)
-
-
-def accumulate(total: Tensor | None, index: Tensor, part: Tensor | None) -> None:
-    """Add rows of part to total, in a fixed order on every device."""
-    if total is None or part is None:
-        return
-    flat = torch.view_as_real(total) if total.is_complex() else total
-    rows = torch.view_as_real(part) if part.is_complex() else part
-    if total.device.type == "cpu":
-        flat.view(total.shape[0], -1).index_add_(0, index, rows.flatten(1))
-    else:
-        flat.index_put_((index,), rows, accumulate=True)
+torch.library.register_autograd(_sum, _sum_backward, setup_context=_keep_sum)
+torch.library.register_autograd(
+    _gradient, _gradient_backward, setup_context=_keep_gradient
+)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal, cast
 
@@ -47,6 +48,12 @@ class PathTable:
         parity: ``"all"`` or ``"even"`` (only even ``l1 + l2 + l``).
         folded: Keep only the independent paths of a square: ``l1 < l2``, or
             ``l1 == l2`` with even ``l`` (the other ones vanish or repeat).
+
+    Attributes:
+        paths: ``(l1, l2, l)`` of every path; l outermost, then l1, then l2.
+        counts: Number of paths that end in each degree.
+        blocks: The paths grouped by ``(l1, l2)``, l1 outermost.
+        used_lmax2: Largest degree of the second operand that any path reads.
     """
 
     lmax1: int
@@ -55,35 +62,45 @@ class PathTable:
     parity: Parity = "all"
     folded: bool = False
 
+    # Worked out at once and kept as plain attributes: torch.compile reads those.
+    paths: tuple[tuple[int, int, int], ...] = field(init=False, compare=False)
+    counts: tuple[int, ...] = field(init=False, compare=False, repr=False)
+    blocks: tuple[Block, ...] = field(init=False, compare=False, repr=False)
+    used_lmax2: int = field(init=False, compare=False, repr=False)
+
     def __post_init__(self) -> None:
         check_paths(self.parity)
+        found = _path_list(self)
+        ends = [path[2] for path in found]
+        counts = tuple(ends.count(l) for l in range(self.lmax + 1))
+        object.__setattr__(self, "paths", found)
+        object.__setattr__(self, "counts", counts)
+        object.__setattr__(self, "blocks", _block_list(self))
+        used = max((l2 for _, l2, _ in found), default=0)
+        object.__setattr__(self, "used_lmax2", used)
 
     @property
-    def paths(self) -> tuple[tuple[int, int, int], ...]:
-        """``(l1, l2, l)`` of every path; l outermost, then l1, then l2."""
-        return _path_list(self)
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Number of paths that end in each degree."""
-        return _counts(self)
-
-    @property
-    def blocks(self) -> tuple[Block, ...]:
-        """The paths grouped by ``(l1, l2)``, l1 outermost."""
-        return _block_list(self)
-
-    @property
-    def used_lmax2(self) -> int:
-        """Largest degree of the second operand that any path reads."""
-        return max((l2 for _, l2, _ in self.paths), default=0)
+    def key(self) -> list[int]:
+        """The table in numbers, as operators take it; see :func:`table_of`."""
+        flags = (int(self.parity == "even"), int(self.folded))
+        return [self.lmax1, self.lmax2, self.lmax, *flags]
 
     def matrix(self, block: Block, like: Tensor) -> Tensor:
         """``[rows, (2 l1 + 1)(2 l2 + 1)]`` in the dtype and on the device of like."""
         return _matrix(block, like.dtype, like.device)
 
 
+def table_of(key: Sequence[int]) -> PathTable:
+    """The table of a :attr:`PathTable.key`."""
+    return _table(tuple(key))
+
+
 @cache
+def _table(key: tuple[int, ...]) -> PathTable:
+    lmax1, lmax2, lmax, even, folded = key
+    return PathTable(lmax1, lmax2, lmax, "even" if even else "all", bool(folded))
+
+
 def _path_list(table: PathTable) -> tuple[tuple[int, int, int], ...]:
     found = paths(table.lmax1, table.lmax2, table.lmax, table.parity)
     if not table.folded:
@@ -95,13 +112,6 @@ def _path_list(table: PathTable) -> tuple[tuple[int, int, int], ...]:
     )
 
 
-@cache
-def _counts(table: PathTable) -> tuple[int, ...]:
-    ends = [path[2] for path in table.paths]
-    return tuple(ends.count(l) for l in range(table.lmax + 1))
-
-
-@cache
 def _block_list(table: PathTable) -> tuple[Block, ...]:
     position: dict[tuple[int, int, int], int] = {}
     seen = [0] * (table.lmax + 1)

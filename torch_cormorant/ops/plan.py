@@ -11,6 +11,7 @@ CHUNK_SLOTS_CPU = 1024
 """Edges per chunk on a CPU: a chunk's buffers stay in the cache."""
 CHUNK_SLOTS_DEVICE = 1 << 17
 """Edges per chunk elsewhere: few, large launches."""
+_PARTS = 11
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,13 @@ class GraphPlan:
         slot_source: ``[S]`` source node of each slot.
         slot_weight: ``[S]`` one for an edge, zero for padding; None without padding.
         pairs: The undirected pairs, or None where the graph is treated as directed.
+        rowptr: ``[num_targets + 1]`` first row of each receiver in ``csr_edge``.
+        csr_edge: ``[E]`` edges sorted by receiver, in the order of the edge list.
+        csr_source: ``[E]`` source node of each of them.
+        csr_row: ``[E]`` pair of each of them; empty where the graph is directed.
+        packed: All index tensors one after the other: the plan as one argument of an
+            operator.
+        header: What is needed to read ``packed``, on the CPU.
     """
 
     num_sources: int
@@ -67,6 +75,12 @@ class GraphPlan:
     slot_source: Tensor
     slot_weight: Tensor | None
     pairs: Pairs | None
+    rowptr: Tensor
+    csr_edge: Tensor
+    csr_source: Tensor
+    csr_row: Tensor
+    packed: Tensor
+    header: Tensor
 
     @property
     def all_receive(self) -> bool:
@@ -100,31 +114,86 @@ def build_plan(
         on_cpu = edge_index.device.type == "cpu"
         chunk_slots = CHUNK_SLOTS_CPU if on_cpu else CHUNK_SLOTS_DEVICE
     degree = torch.bincount(target, minlength=num_targets)
-    start = degree.cumsum(0) - degree
+    rowptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
     by_target = _stable_order(target)
     by_degree = torch.argsort(degree, descending=True, stable=True)
     degrees = degree[by_degree]
     receivers = int((degrees > 0).sum())
     order = by_degree[:receivers]
     chunks, width = _cut(degrees[:receivers], chunk_slots)
-    slot_edge, weight = _fill(start[order], degrees[:receivers], width)
-    if by_target is not None and slot_edge.numel():
+    slot_edge, weight = _fill(rowptr[order], degrees[:receivers], width)
+    if by_target is None:
+        by_target = torch.arange(edge_index.shape[1], device=edge_index.device)
+    elif slot_edge.numel():
         slot_edge = by_target[slot_edge]
     pairs = None
     if edge_vec is not None and num_sources == num_targets:
         pairs = match_pairs(edge_index, edge_vec, num_sources, slot_edge)
     identity = torch.arange(receivers, device=order.device)
+    empty = order[:0]
+    parts = [
+        order,
+        slot_edge,
+        source[slot_edge],
+        empty if weight is None else weight.long(),
+        empty if pairs is None else pairs.of_slot,
+        rowptr,
+        by_target,
+        source[by_target],
+        empty if pairs is None else pairs.of_edge[by_target],
+        empty if pairs is None else pairs.edge,
+        empty if pairs is None else pairs.of_edge,
+    ]
+    flags = (torch.equal(order, identity), weight is not None, pairs is not None)
+    numbers = [num_sources, num_targets, edge_index.shape[1], *map(int, flags)]
+    numbers += [part.numel() for part in parts]
+    for chunk in chunks:
+        numbers += (chunk.first, chunk.last, chunk.slot, chunk.width)
+    return unpack_plan(torch.cat(parts), torch.tensor(numbers, dtype=torch.long), pairs)
+
+
+def unpack_plan(
+    packed: Tensor, header: Tensor, pairs: Pairs | None = None
+) -> GraphPlan:
+    """Read a plan from its two tensors; views, no wait for a device.
+
+    Operators take tensors and numbers only. One tensor, whatever optional parts a plan
+    has, keeps ``torch.compile`` from compiling again for each kind of graph.
+
+    Args:
+        packed: All index tensors one after the other.
+        header: On the CPU: six numbers, the sizes of the parts, four for each chunk.
+        pairs: The pairs, where their tensors exist outside of ``packed``.
+
+    Returns:
+        The plan.
+    """
+    numbers = header.tolist()
+    sources, targets, edges, in_order, weighted, paired = numbers[:6]
+    first = 6 + _PARTS
+    parts = packed.split(numbers[6:first])
+    order, slot_edge, slot_source, weight, of_slot, rowptr, edge, source, row = parts[
+        :9
+    ]
+    if paired and pairs is None:
+        pairs = Pairs(parts[10], parts[9], of_slot)
     return GraphPlan(
-        num_sources=num_sources,
-        num_targets=num_targets,
-        num_edges=edge_index.shape[1],
+        num_sources=sources,
+        num_targets=targets,
+        num_edges=edges,
         order=order,
-        in_order=bool(torch.equal(order, identity)),
-        chunks=chunks,
+        in_order=bool(in_order),
+        chunks=tuple(Chunk(*numbers[k : k + 4]) for k in range(first, len(numbers), 4)),
         slot_edge=slot_edge,
-        slot_source=source[slot_edge],
-        slot_weight=weight,
+        slot_source=slot_source,
+        slot_weight=weight.bool() if weighted else None,
         pairs=pairs,
+        rowptr=rowptr,
+        csr_edge=edge,
+        csr_source=source,
+        csr_row=row,
+        packed=packed,
+        header=header,
     )
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_cormorant.ops.neighbour_sum import plain, real_view
 from torch_cormorant.ops.paths import PathTable
+from torch_cormorant.ops.tensors import plain, real_view
 
 CHUNK_NODES = 128
 """Nodes per step on a CPU, so that a step's buffers stay in the cache."""

@@ -1,0 +1,257 @@
+// Entry points for Python: choose the instruction set, share the work among threads.
+//
+// Every number is computed by one thread in an order that does not depend on how many
+// threads there are, so results are equal to the last bit. Threads live for one call:
+// nothing is left behind that a forked process could trip over.
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <string_view>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "problem.h"
+
+namespace {
+
+const Kernels *choose(const char *name) {
+  const auto is = [name](const char *other) {
+    return !name || std::string_view(name) == other;
+  };
+#if defined(__x86_64__) || defined(_M_X64)
+  __builtin_cpu_init();
+  if (is("avx512") && __builtin_cpu_supports("avx512f") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw"))
+    return kernels_avx512();
+  if (is("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    return kernels_avx2();
+#endif
+  return is("baseline") ? kernels_baseline() : nullptr;
+}
+
+const Kernels *chosen = choose(nullptr);
+
+class Memory {
+ public:
+  explicit Memory(int64_t bytes)
+      : data_(::operator new((size_t)std::max<int64_t>(bytes, 64), align)) {}
+  ~Memory() { ::operator delete(data_, align); }
+  Memory(const Memory &) = delete;
+  Memory &operator=(const Memory &) = delete;
+  void *get() const { return data_; }
+
+ private:
+  static constexpr std::align_val_t align{64};
+  void *data_;
+};
+
+class Barrier {
+ public:
+  explicit Barrier(int count) : count_(count) {}
+  void wait() {
+    if (count_ == 1) return;
+    std::unique_lock<std::mutex> lock(mutex_);
+    const int64_t round = round_;
+    if (++waiting_ == count_) {
+      waiting_ = 0;
+      ++round_;
+      changed_.notify_all();
+    } else {
+      changed_.wait(lock, [&] { return round_ != round; });
+    }
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  const int count_;
+  int waiting_ = 0;
+  int64_t round_ = 0;
+};
+
+// Call work(0), ..., work(count - 1), each in a thread of its own. Nobody begins before
+// all have been started: where the system gives fewer threads, none works.
+template <class Work> void in_threads(int count, const Work &work) {
+  std::atomic<int> state{0};
+  std::vector<std::thread> threads;
+  const auto finish = [&](int value) {
+    state = value;
+    if (value > 0) work(0);
+    for (auto &thread : threads) thread.join();
+  };
+  try {
+    threads.reserve((size_t)count);
+    for (int t = 1; t < count; t++)
+      threads.emplace_back([&state, &work, t] {
+        while (state == 0) std::this_thread::yield();
+        if (state > 0) work(t);
+      });
+  } catch (...) {
+    finish(-1);
+    throw;
+  }
+  finish(1);
+}
+
+// Threads that are worth their start, about 20 microseconds each.
+int useful(int threads, int64_t work) {
+  return (int)std::clamp<int64_t>(work / 50000, 1, std::max(threads, 1));
+}
+
+// Items in steps, taken by whoever is free; memory is ready before a thread starts.
+template <class Work>
+void share(int threads, int64_t items, int64_t step, int64_t bytes, const Work &work) {
+  bytes = (bytes + 63) / 64 * 64;
+  Memory memory(bytes * threads);
+  std::atomic<int64_t> next{0};
+  in_threads(threads, [&](int t) {
+    void *scratch = (char *)memory.get() + t * bytes;
+    for (;;) {
+      const int64_t first = next.fetch_add(step);
+      if (first >= items) return;
+      work(first, std::min(first + step, items), scratch);
+    }
+  });
+}
+
+struct Piece {  // edges [e0, e1) and the receivers [n0, n1) that they belong to
+  int64_t e0, e1, n0, n1;
+};
+
+// Cut the edges between receivers where possible; a very large one is cut inside.
+std::vector<Piece> cut(const Sum *p, int64_t most) {
+  std::vector<Piece> pieces;
+  const int64_t *ptr = p->rowptr, *end = ptr + p->targets + 1;
+  for (int64_t e = 0; e < p->edges;) {
+    const int64_t n0 = std::upper_bound(ptr, end, e) - ptr - 1;
+    int64_t n1 = std::upper_bound(ptr, end, std::min(e + most, p->edges)) - ptr - 1;
+    int64_t stop = ptr[n1];
+    if (stop <= e) {
+      stop = std::min(e + most, p->edges);
+      n1 = n0 + 1;
+    }
+    pieces.push_back({e, stop, n0, n1});
+    e = stop;
+  }
+  return pieces;
+}
+
+void backward(const Sum *p, int threads) {
+  const int64_t size = p->is_double ? 8 : 4, lanes = chosen->bytes / size;
+  const int64_t padded = (p->wide + lanes - 1) / lanes * lanes * size;
+  const int64_t row_x = p->cg.second * padded, row_g = (p->lmax1 + 1) * padded;
+  const int64_t most = threads * std::clamp<int64_t>((1 << 19) / (row_x + row_g), 16, 512);
+  const std::vector<Piece> pieces = cut(p, most);
+  const Memory part_x(most * row_x), part_g(most * row_g);
+  const int64_t bytes = (chosen->sum_scratch(p) + 63) / 64 * 64;
+  const Memory memory(bytes * threads);
+  std::vector<std::atomic<int64_t>> next(pieces.size());
+  for (size_t k = 0; k < pieces.size(); k++) next[k] = pieces[k].n0;
+  Barrier barrier(threads);
+  in_threads(threads, [&](int t) {
+    void *scratch = (char *)memory.get() + t * bytes;
+    for (size_t k = 0; k < pieces.size(); k++) {
+      const Piece &piece = pieces[k];
+      for (;;) {
+        const int64_t node = next[k].fetch_add(1);
+        if (node >= piece.n1) break;
+        const int64_t e0 = std::max(p->rowptr[node], piece.e0);
+        const int64_t e1 = std::min(p->rowptr[node + 1], piece.e1);
+        if (e0 < e1)
+          chosen->sum_backward(p, node, e0, e1, piece.e0, part_x.get(), part_g.get(),
+                               scratch);
+      }
+      barrier.wait();
+      chosen->sum_collect(p, piece.e0, piece.e1, part_x.get(), part_g.get(), t,
+                          threads);
+      barrier.wait();
+    }
+  });
+}
+
+template <class Work> int guarded(const Work &work) {
+  try {
+    work();
+    return 0;
+  } catch (const std::bad_alloc &) {
+    return 1;
+  } catch (const std::system_error &) {
+    return 2;
+  }
+}
+
+}  // namespace
+
+#define EXPORT __attribute__((visibility("default")))
+
+extern "C" {
+
+EXPORT int32_t cormorant_abi() { return 1; }
+
+EXPORT const char *cormorant_isa() { return chosen->name; }
+
+// For tests: another instruction set; 0 where this processor does not have it.
+EXPORT int32_t cormorant_use(const char *name) {
+  const Kernels *found = choose(name && *name ? name : nullptr);
+  if (found) chosen = found;
+  return found != nullptr;
+}
+
+EXPORT int32_t cormorant_sum_forward(const Sum *p) {
+  const int64_t work = (p->edges + p->targets) * p->cg.second * p->wide;
+  return guarded([&] {
+    share(useful(p->threads, work), p->targets, 4, chosen->sum_scratch(p),
+          [&](int64_t first, int64_t last, void *scratch) {
+            chosen->sum_forward(p, first, last, scratch);
+          });
+  });
+}
+
+EXPORT int32_t cormorant_sum_backward(const Sum *p) {
+  const int64_t work = p->edges * p->cg.second * p->wide;
+  return guarded([&] { backward(p, useful(p->threads, work)); });
+}
+
+EXPORT int32_t cormorant_square_forward(const Square *p) {
+  const int64_t work = p->nodes * p->cg.first * p->cg.second * p->wide;
+  return guarded([&] {
+    share(useful(p->threads, work), p->nodes, 16, chosen->square_scratch(p),
+          [&](int64_t first, int64_t last, void *scratch) {
+            chosen->square_forward(p, first, last, scratch);
+          });
+  });
+}
+
+EXPORT int32_t cormorant_square_backward(const Square *p) {
+  const int64_t work = p->nodes * p->cg.first * p->cg.second * p->wide;
+  return guarded([&] {
+    share(useful(p->threads, work), p->nodes, 16, chosen->square_scratch(p),
+          [&](int64_t first, int64_t last, void *scratch) {
+            chosen->square_backward(p, first, last, scratch);
+          });
+  });
+}
+
+EXPORT int32_t cormorant_dots_forward(const Dots *p) {
+  const int64_t work = p->edges * (p->lmax + 1) * (p->lmax + 1) * p->wide / 4;
+  return guarded([&] {
+    share(useful(p->threads, work), p->edges, 256, 0,
+          [&](int64_t first, int64_t last, void *) {
+            chosen->dots_forward(p, first, last);
+          });
+  });
+}
+
+EXPORT int32_t cormorant_dots_backward(const Dots *p) {
+  const int64_t work = p->edges * (p->lmax + 1) * (p->lmax + 1) * p->wide / 4;
+  const int threads = useful(p->threads, work);
+  return guarded([&] {
+    in_threads(threads, [&](int t) { chosen->dots_backward(p, t, threads); });
+  });
+}
+}

@@ -1,0 +1,75 @@
+// Compiled once for each instruction set: VECTOR_BYTES and KERNELS are given.
+#include "products.h"
+
+namespace {
+
+#define PICK(p, F, ...)                                                   \
+  ((p)->is_double ? ((p)->is_complex ? F<double, true>(__VA_ARGS__)       \
+                                     : F<double, false>(__VA_ARGS__))     \
+                  : ((p)->is_complex ? F<float, true>(__VA_ARGS__)        \
+                                     : F<float, false>(__VA_ARGS__)))
+
+int64_t sum_scratch(const Sum *p) {
+  const int64_t table = (int64_t)p->cg.first * p->cg.second;
+  const int64_t widened = 2LL * BLOCK * (p->lmax1 + 1);
+  const int64_t more = widened > p->cg.rows ? widened : p->cg.rows;
+  return (table + more) * VECTOR_BYTES;
+}
+
+void forward(const Sum *p, int64_t first, int64_t last, void *scratch) {
+  PICK(p, sum_forward, p, first, last, scratch);
+}
+
+template <class S, bool CX>
+void backward_of(const Sum *p, int64_t node, int64_t e0, int64_t e1, int64_t base,
+                 void *part_x, void *part_g, void *scratch) {
+  S *x = (S *)part_x, *g = (S *)part_g;
+  if (p->need_sh)
+    sum_backward<S, CX, true>(p, node, e0, e1, base, x, g, scratch);
+  else
+    sum_backward<S, CX, false>(p, node, e0, e1, base, x, g, scratch);
+}
+
+void backward(const Sum *p, int64_t node, int64_t e0, int64_t e1, int64_t base,
+              void *part_x, void *part_g, void *scratch) {
+  PICK(p, backward_of, p, node, e0, e1, base, part_x, part_g, scratch);
+}
+
+void collect(const Sum *p, int64_t e0, int64_t e1, const void *part_x,
+             const void *part_g, int32_t owner, int32_t owners) {
+  if (p->is_double)
+    sum_collect(p, e0, e1, (const double *)part_x, (const double *)part_g, owner,
+                owners);
+  else
+    sum_collect(p, e0, e1, (const float *)part_x, (const float *)part_g, owner, owners);
+}
+
+int64_t square_scratch(const Square *p) {
+  return ((int64_t)p->cg.first * p->cg.second + p->cg.rows) * VECTOR_BYTES;
+}
+
+void square_fw(const Square *p, int64_t first, int64_t last, void *scratch) {
+  PICK(p, square_forward, p, first, last, scratch);
+}
+
+void square_bw(const Square *p, int64_t first, int64_t last, void *scratch) {
+  PICK(p, square_backward, p, first, last, scratch);
+}
+
+void dots_fw(const Dots *p, int64_t first, int64_t last) {
+  PICK(p, dots_forward, p, first, last);
+}
+
+void dots_bw(const Dots *p, int32_t owner, int32_t owners) {
+  PICK(p, dots_backward, p, owner, owners);
+}
+
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+const Kernels table = {TEXT(ISA),   VECTOR_BYTES, sum_scratch,    forward,
+                       backward,    collect,      square_scratch, square_fw,
+                       square_bw,   dots_fw,      dots_bw};
+
+}  // namespace
+
+const Kernels *KERNELS() { return &table; }

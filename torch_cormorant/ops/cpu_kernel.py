@@ -1,0 +1,284 @@
+"""The C++ kernels for CPUs, called through a plain C interface.
+
+Built with the package when a compiler is at hand (``setup.py``, sources in ``csrc``),
+not linked against torch. ``CORMORANT_CPU_KERNEL=0`` in the environment switches them
+off. Instruction set (AVX-512, AVX2 or what every processor has) chosen at run time;
+threads follow :func:`torch.get_num_threads`; results do not depend on their number.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_cormorant.cg import clebsch_gordan
+from torch_cormorant.errors import BackendError
+from torch_cormorant.ops.paths import PathTable
+from torch_cormorant.ops.plan import GraphPlan
+from torch_cormorant.ops.portable import Need, shapes
+from torch_cormorant.ops.tensors import real_view
+
+FILE = Path(__file__).with_name("_cpu_kernel.so")
+SWITCH = "CORMORANT_CPU_KERNEL"
+MAX_LMAX = 6
+_ABI = 1
+_P, _I, _L = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+_FAILURES = {1: "out of memory", 2: "the system gives no more threads"}
+
+
+class _Coefficients(ctypes.Structure):
+    _fields_ = (
+        ("first", _I),
+        ("second", _I),
+        ("rows", _I),
+        ("row_ptr", _P),
+        ("row_col", _P),
+        ("row_val", _P),
+        ("row_degree", _P),
+        ("row_offset", _P),
+        ("col_ptr", _P),
+        ("col_row", _P),
+        ("col_val", _P),
+    )
+
+
+class _Sum(ctypes.Structure):
+    _fields_ = (
+        *((name, _L) for name in ("targets", "edges", "sources", "rows", "wide")),
+        *((name, _I) for name in ("lmax1", "is_complex", "is_double", "threads")),
+        *((name, _I) for name in ("need_x", "need_g", "need_sh")),
+        *((name, _P) for name in ("x", "g", "sh", "rowptr", "edge", "source", "row")),
+        ("cg", _Coefficients),
+        *((name, _P) for name in ("out", "out_rows", "dx", "dg", "dsh")),
+    )
+
+
+class _Square(ctypes.Structure):
+    _fields_ = (
+        *((name, _L) for name in ("nodes", "wide")),
+        *((name, _I) for name in ("is_complex", "is_double", "threads")),
+        *((name, _P) for name in ("x", "y")),
+        ("cg", _Coefficients),
+        *((name, _P) for name in ("out", "out_rows", "dx", "dy")),
+    )
+
+
+class _Dots(ctypes.Structure):
+    _fields_ = (
+        *((name, _L) for name in ("edges", "rows_a", "rows_b", "wide")),
+        *((name, _I) for name in ("lmax", "is_complex", "is_double", "threads")),
+        *((name, _P) for name in ("a", "b", "index_a", "index_b", "out", "da", "db")),
+    )
+
+
+@cache
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    if not FILE.is_file():
+        return None, "not built"
+    try:
+        found = ctypes.CDLL(str(FILE))
+        if found.cormorant_abi() != _ABI:
+            return None, "built for another version"
+    except (OSError, AttributeError) as error:
+        return None, f"broken: {str(error).splitlines()[0]}"
+    found.cormorant_isa.restype = ctypes.c_char_p
+    return found, ""
+
+
+def problem() -> str:
+    """Why the kernel cannot be used, empty when it can."""
+    if os.environ.get(SWITCH) == "0":
+        return f"switched off by {SWITCH}=0"
+    return _load()[1]
+
+
+def remedy() -> str:
+    """What to do about :func:`problem`."""
+    if os.environ.get(SWITCH) == "0":
+        return f"unset {SWITCH}"
+    return "install torch-cormorant again with a C++ compiler (g++ or clang++) at hand"
+
+
+def library() -> Any:
+    """The loaded kernels.
+
+    Raises:
+        BackendError: If they are missing or switched off.
+    """
+    state = problem()
+    if state:
+        message = f"the CPU kernel is {state}; to enable it: {remedy()}"
+        raise BackendError(message)
+    return _load()[0]
+
+
+def instruction_set() -> str:
+    """Instructions that the kernels use here: "avx512", "avx2" or "baseline"."""
+    return str(library().cormorant_isa().decode())
+
+
+def fits(table: PathTable) -> bool:
+    """Whether the kernels were compiled for these degrees."""
+    return max(table.lmax1, table.lmax2) <= MAX_LMAX
+
+
+class _Arrays:
+    """The coefficients of a table as the kernels read them, kept alive."""
+
+    def __init__(self, table: PathTable, dtype: torch.dtype) -> None:
+        first, second = (table.lmax1 + 1) ** 2, (table.used_lmax2 + 1) ** 2
+        rows = _rows(table, dtype)
+        # rows of equal length after one another: loops the processor can foresee
+        rows.sort(key=lambda row: len(row[2]))
+        columns: list[list[tuple[int, float]]] = [[] for _ in range(first * second)]
+        for k, (_, _, entries) in enumerate(rows):
+            for column, value in entries:
+                columns[column].append((k, value))
+        by_row = _compressed([entries for _, _, entries in rows], dtype)
+        by_column = _compressed(columns, dtype)
+        degree = torch.tensor([l for l, _, _ in rows], dtype=torch.int32)
+        offset = torch.tensor([at for _, at, _ in rows], dtype=torch.int64)
+        counts = [(2 * l + 1) * count for l, count in enumerate(table.counts)]
+        self.out_rows = torch.tensor(counts, dtype=torch.int64)
+        self.kept = (*by_row, degree, offset, *by_column)
+        self.struct = _Coefficients(
+            first, second, len(rows), *(part.data_ptr() for part in self.kept)
+        )
+
+
+Row = tuple[int, int, list[tuple[int, float]]]
+
+
+def _rows(table: PathTable, dtype: torch.dtype) -> list[Row]:
+    """(degree, position in a node, entries) of every row of the result."""
+    first, rows = (table.lmax1 + 1) ** 2, []
+    for block in table.blocks:
+        for l, position, _ in block.places:
+            cg = clebsch_gordan(block.l1, block.l2, l, dtype=dtype)
+            for m in range(2 * l + 1):
+                part = cg[:, :, m]
+                entries = [
+                    (
+                        (block.l2**2 + b) * first + block.l1**2 + a,
+                        float(part[a, b]),
+                    )
+                    for a, b in part.nonzero().tolist()
+                ]
+                rows.append((l, m * table.counts[l] + position, entries))
+    return rows
+
+
+def _compressed(
+    lists: list[list[tuple[int, float]]], dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    lengths = torch.tensor([0, *map(len, lists)])
+    flat = [entry for entries in lists for entry in entries]
+    index = torch.tensor([k for k, _ in flat], dtype=torch.int32)
+    value = torch.tensor([v for _, v in flat], dtype=dtype)
+    return lengths.cumsum(0).to(torch.int32), index, value
+
+
+@cache
+def _arrays(table: PathTable, dtype: torch.dtype) -> _Arrays:
+    with torch.inference_mode(False):
+        return _Arrays(table, dtype)
+
+
+def _call(name: str, struct: Any) -> None:
+    """Run one entry point; with one thread where the system gives no more."""
+    entry = getattr(library(), name)
+    struct.threads = torch.get_num_threads()
+    status = entry(ctypes.byref(struct))
+    if status == 2:
+        struct.threads = 1
+        status = entry(ctypes.byref(struct))
+    if status:
+        message = f"the CPU kernel failed: {_FAILURES.get(status, status)}"
+        raise BackendError(message)
+
+
+def _pointers(parts: Sequence[Tensor]) -> Any:
+    return (_P * len(parts))(*(part.data_ptr() for part in parts))
+
+
+def _kind(x: Tensor) -> dict[str, int]:
+    real = real_view(x)
+    return {
+        "wide": real.shape[-1],
+        "is_complex": int(x.is_complex()),
+        "is_double": int(real.dtype == torch.float64),
+    }
+
+
+def _sum_struct(
+    x: Tensor,
+    g: Tensor,
+    sh: Tensor,
+    plan: GraphPlan,
+    table: PathTable,
+    outs: Sequence[Tensor],
+) -> tuple[_Sum, Any]:
+    arrays = _arrays(table, x.dtype.to_real())
+    paired = plan.pairs is not None and g.shape[0] == plan.pairs.edge.shape[0]
+    row = plan.csr_row if paired else plan.csr_edge
+    pointers = _pointers(outs)
+    struct = _Sum(
+        targets=plan.num_targets,
+        edges=plan.num_edges,
+        sources=x.shape[0],
+        rows=g.shape[0],
+        lmax1=table.lmax1,
+        x=x.data_ptr(),
+        g=g.data_ptr(),
+        sh=sh.data_ptr(),
+        rowptr=plan.rowptr.data_ptr(),
+        edge=plan.csr_edge.data_ptr(),
+        source=plan.csr_source.data_ptr(),
+        row=row.data_ptr(),
+        cg=arrays.struct,
+        out=ctypes.cast(pointers, _P),
+        out_rows=arrays.out_rows.data_ptr(),
+        **_kind(x),
+    )
+    return struct, pointers
+
+
+def forward(
+    x: Tensor, g: Tensor, sh: Tensor, plan: GraphPlan, table: PathTable
+) -> list[Tensor]:
+    """The neighbour sum; as in :mod:`torch_cormorant.ops.portable`."""
+    sizes = shapes(plan.num_targets, table, x.shape[-1])
+    outs = [x.new_empty(size) for size in sizes]
+    struct, _kept = _sum_struct(x, g, sh, plan, table, outs)
+    _call("cormorant_sum_forward", struct)
+    return outs
+
+
+def backward(
+    x: Tensor,
+    g: Tensor,
+    sh: Tensor,
+    plan: GraphPlan,
+    table: PathTable,
+    need: Need,
+    grads: Sequence[Tensor],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Its gradients; as in :mod:`torch_cormorant.ops.portable`."""
+    dx, dg, dsh = (
+        torch.zeros_like(part) if needed else None
+        for part, needed in zip((x, g, sh), need, strict=True)
+    )
+    struct, _kept = _sum_struct(x, g, sh, plan, table, grads)
+    struct.need_x, struct.need_g, struct.need_sh = map(int, need)
+    struct.dx, struct.dg, struct.dsh = (
+        None if part is None else part.data_ptr() for part in (dx, dg, dsh)
+    )
+    _call("cormorant_sum_backward", struct)
+    return dx, dg, dsh

@@ -1,0 +1,33 @@
+"""Small things that the operations share: plain layouts, real views, ordered sums."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def plain(x: Tensor) -> Tensor:
+    """Contiguous, with lazy conjugates and signs carried out."""
+    return x.resolve_conj().resolve_neg().contiguous()
+
+
+def real_view(x: Tensor) -> Tensor:
+    """The last axis as real numbers: C, or 2 C with (re, im) side by side."""
+    return torch.view_as_real(x).flatten(-2) if x.is_complex() else x
+
+
+def plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Sum of two tensors, either of which may be missing."""
+    return b if a is None else a if b is None else a + b
+
+
+def accumulate(total: Tensor | None, index: Tensor, part: Tensor | None) -> None:
+    """Add rows of part to total, in a fixed order on every device."""
+    if total is None or part is None:
+        return
+    flat = torch.view_as_real(total) if total.is_complex() else total
+    rows = torch.view_as_real(part) if part.is_complex() else part
+    if total.device.type == "cpu":
+        flat.view(total.shape[0], -1).index_add_(0, index, rows.flatten(1))
+    else:
+        flat.index_put_((index,), rows, accumulate=True)
