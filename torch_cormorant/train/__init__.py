@@ -9,13 +9,24 @@ from torch_cormorant.train.requirements import require_extra
 
 require_extra()
 
+from torch_cormorant.train.activations import (  # noqa: E402
+    ActivationLog,
+    level_activations,
+)
+from torch_cormorant.train.base import Regression  # noqa: E402
+from torch_cormorant.train.batches import (  # noqa: E402
+    EpochBatches,
+    EpochSampler,
+    edge_counts,
+)
 from torch_cormorant.train.callbacks import EpochLog, EpochRow  # noqa: E402
 from torch_cormorant.train.checkpoint import (  # noqa: E402
     AtomicCheckpointIO,
+    RunCheckpoints,
     best_and_last,
 )
 from torch_cormorant.train.datamodule import (  # noqa: E402
-    EpochSampler,
+    FrameDataModule,
     MoleculeDataModule,
 )
 from torch_cormorant.train.files import (  # noqa: E402
@@ -23,10 +34,15 @@ from torch_cormorant.train.files import (  # noqa: E402
     write_atomically,
     write_json,
 )
+from torch_cormorant.train.guard import SpikeGuard  # noqa: E402
 from torch_cormorant.train.module import PropertyRegression  # noqa: E402
 from torch_cormorant.train.plots import (  # noqa: E402
     plot_learning_curve,
     plot_parity,
+)
+from torch_cormorant.train.potential_module import (  # noqa: E402
+    PotentialRegression,
+    potential_normalisation,
 )
 from torch_cormorant.train.progress import EpochBar  # noqa: E402
 from torch_cormorant.train.quiet import quiet_lightning  # noqa: E402
@@ -38,20 +54,30 @@ from torch_cormorant.train.record import (  # noqa: E402
 from torch_cormorant.train.report import Comparison, compare  # noqa: E402
 
 __all__ = [
+    "ActivationLog",
     "AtomicCheckpointIO",
     "Comparison",
     "EpochBar",
+    "EpochBatches",
     "EpochLog",
     "EpochRow",
     "EpochSampler",
+    "FrameDataModule",
     "MoleculeDataModule",
+    "PotentialRegression",
     "PropertyRegression",
+    "Regression",
+    "RunCheckpoints",
     "RunFolder",
+    "SpikeGuard",
     "best_and_last",
     "compare",
+    "edge_counts",
     "hardware",
+    "level_activations",
     "plot_learning_curve",
     "plot_parity",
+    "potential_normalisation",
     "quiet_lightning",
     "require_extra",
     "results_table",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import random
+import time
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from torch_cormorant.errors import DataError
+from torch_cormorant.errors import ConfigError, DataError
 from torch_cormorant.train.files import write_atomically
 
-__all__ = ["AtomicCheckpointIO", "best_and_last"]
+__all__ = ["AtomicCheckpointIO", "RunCheckpoints", "best_and_last"]
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -84,31 +89,139 @@ class AtomicCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def best_and_last(folder: str | Path) -> list[ModelCheckpoint]:
-    """Lightning's callbacks set to keep ``best.ckpt`` (validation) and ``last.ckpt``.
+class RunCheckpoints(Checkpoint):
+    """Keeps ``best.ckpt`` and ``last.ckpt``; the latter is enough for an exact resume.
+
+    The last one is written at the end of every epoch and, where asked for, within it:
+    every so many steps, every so many minutes. It holds weights, averaged weights,
+    optimiser, schedule, position in the epoch, sums of the metrics and the states of
+    all random number generators.
 
     Args:
         folder: Where they are kept.
+        monitor: Metric that the best epoch has the lowest value of.
+        every_steps: Steps between two writes within an epoch; default none.
+        every_minutes: Minutes between them; default none.
+
+    Attributes:
+        best: Lowest value so far.
+        best_epoch: Its epoch, counted from 1.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        monitor: str = "valid_mae",
+        every_steps: int | None = None,
+        every_minutes: float | None = None,
+    ) -> None:
+        if every_steps is not None and every_steps < 1:
+            raise ConfigError(f"every_steps: {every_steps} is not at least 1")
+        if every_minutes is not None and not every_minutes > 0:
+            raise ConfigError(f"every_minutes: {every_minutes} is not positive")
+        self.folder, self.monitor = Path(folder), monitor
+        self.every_steps, self.every_minutes = every_steps, every_minutes
+        self.best, self.best_epoch = math.inf, 0
+        self._written = time.monotonic()
+        self._random: dict[str, Any] | None = None
+
+    def on_train_start(
+        self,
+        trainer: Trainer,  # noqa: ARG002
+        pl_module: LightningModule,  # noqa: ARG002
+    ) -> None:
+        """Random numbers go on where the checkpoint left them."""
+        self._written = time.monotonic()
+        if self._random is not None:
+            set_random_state(self._random)
+            self._random = None
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,  # noqa: ARG002
+        outputs: object,  # noqa: ARG002
+        batch: object,  # noqa: ARG002
+        batch_idx: int,
+    ) -> None:
+        """Write within the epoch, when it is time."""
+        if batch_idx + 1 >= trainer.num_training_batches:
+            return  # validation comes next, and then the end of the epoch
+        steps, minutes = self.every_steps, self.every_minutes
+        due = steps is not None and trainer.global_step % steps == 0
+        if minutes is not None and trainer.world_size == 1:
+            due |= time.monotonic() - self._written > 60 * minutes
+        if due:
+            self._write(trainer, "last.ckpt")
+
+    def on_train_epoch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,  # noqa: ARG002
+    ) -> None:
+        """Write the last one, and the best one where this epoch is it."""
+        value = float(trainer.callback_metrics[self.monitor])
+        if value < self.best:
+            self.best, self.best_epoch = value, trainer.current_epoch
+            self._write(trainer, "best.ckpt")
+        self._write(trainer, "last.ckpt")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value, and the random numbers."""
+        return {
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "random": random_state(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The reverse."""
+        self.best = float(state_dict["best"])
+        self.best_epoch = int(state_dict["best_epoch"])
+        self._random = state_dict["random"]
+
+    def _write(self, trainer: Trainer, name: str) -> None:
+        self._written = time.monotonic()
+        trainer.save_checkpoint(self.folder / name)
+
+
+def random_state() -> dict[str, Any]:
+    """States of the generators of Python, NumPy and torch, as plain values."""
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": [kind, np.asarray(keys).tolist(), *rest],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put back what :func:`random_state` returned.
+
+    Args:
+        state: The states; those of other numbers of CUDA devices are left out.
+    """
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    cuda = state.get("cuda")
+    if cuda is not None and len(cuda) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(cuda)
+
+
+def best_and_last(folder: str | Path, **options: Any) -> list[RunCheckpoints]:
+    """A list of one :class:`RunCheckpoints`, for the callbacks of a trainer.
+
+    Args:
+        folder: Where the checkpoints are kept.
+        **options: As :class:`RunCheckpoints`.
 
     Returns:
-        Two callbacks. Both look at the end of every epoch; the second one always saves
-        (``save_last`` of a single one would save new best epochs only).
+        The list.
     """
-    # After the training epoch has ended, so that its metrics are complete.
-    best = ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor="valid_mae",
-        mode="min",
-        save_top_k=1,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    last = ModelCheckpoint(
-        dirpath=folder,
-        filename="last",
-        save_top_k=1,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    return [best, last]
+    return [RunCheckpoints(folder, **options)]

@@ -2,78 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
-import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import Sampler
 from torch_geometric.loader import DataLoader
 
-from torch_cormorant.data import CompositionBaseline, MoleculeDataset, Split
+from torch_cormorant.data import (
+    CompositionBaseline,
+    FrameDataset,
+    MoleculeDataset,
+    Split,
+    Target,
+)
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.models import Normalisation
+from torch_cormorant.train.batches import EpochBatches, edge_counts, make_loader
 
-__all__ = ["EpochSampler", "MoleculeDataModule"]
+__all__ = ["FrameDataModule", "MoleculeDataModule"]
 
 
-REFERENCES = ("mean", "composition")
+REFERENCES = ("mean", "composition", "none")
 
 
-class EpochSampler(Sampler[int]):
-    """A permutation that depends on the seed and the epoch only.
-
-    A resumed run therefore sees the same batches as one that was never interrupted.
-    Lightning calls :meth:`set_epoch` by itself.
+class _Parts(LightningDataModule):
+    """Loaders over the parts of a split.
 
     Args:
-        count: Number of rows.
-        seed: Seed.
-
-    Example:
-        >>> sampler = EpochSampler(4, seed=0)
-        >>> first = list(sampler)
-        >>> sampler.set_epoch(1)
-        >>> first == list(sampler), sorted(sampler)
-        (False, [0, 1, 2, 3])
+        dataset: Molecules or structures.
+        split: Row numbers of the parts.
+        batch_size: Molecules per batch, all processes together.
+        seed: Seed of the training order.
+        balanced: Batches with equal numbers of edges, see
+            :class:`~torch_cormorant.train.EpochBatches`.
+        cutoff: Radius by which edges are counted; None: all pairs.
     """
 
-    def __init__(self, count: int, seed: int) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
+    def __init__(
+        self,
+        dataset: Any,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        *,
+        balanced: bool = False,
+        cutoff: float | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ConfigError(f"batch_size: {batch_size} is not at least 1")
+        self.train, self.valid, self.test = (dataset[part] for part in split.parts)
+        self.batch_size, self.seed = batch_size, seed
+        self.balanced, self.cutoff = balanced, cutoff
+        self._batches: EpochBatches | None = None
+        self._done = (0, 0)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the permutation of that epoch, counted from 0."""
-        self.epoch = epoch
+    def train_dataloader(self) -> DataLoader:
+        """Training batches, in another order every epoch."""
+        self._batches = self._make(self.train, self.batch_size, self.seed)
+        self._batches.skip(*self._done)
+        return make_loader(self.train, self._batches)
 
-    def __iter__(self) -> Iterator[int]:
-        """The rows in the order of this epoch."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        return iter(torch.randperm(self.count, generator=generator).tolist())
+    def val_dataloader(self) -> DataLoader:
+        """Validation batches."""
+        # No gradients are kept here, so larger batches cost no more memory.
+        return make_loader(self.valid, self._make(self.valid, 4 * self.batch_size))
 
-    def __len__(self) -> int:
-        """Number of rows."""
-        return self.count
+    def predict_dataloader(self) -> DataLoader:
+        """Test batches, in the order of the split, the same in every process."""
+        return DataLoader(self.test, batch_size=4 * self.batch_size)
+
+    def _make(
+        self, part: Any, batch_size: int, seed: int | None = None
+    ) -> EpochBatches:
+        world = 1 if self.trainer is None else self.trainer.world_size
+        rank = 0 if self.trainer is None else self.trainer.global_rank
+        balanced = self.balanced and seed is not None
+        needed = balanced or world > 1
+        return EpochBatches(
+            len(part),
+            batch_size,
+            seed,
+            edge_counts(part, self.cutoff) if needed else None,
+            balanced=balanced,
+            rank=rank,
+            world_size=world,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Epoch and batches of it that are done, for the checkpoint."""
+        if self.trainer is None:
+            return {"epoch": 0, "batches": 0}
+        current: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        done = int(current.processed)
+        return {"epoch": self.trainer.current_epoch, "batches": done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The reverse."""
+        self._done = (int(state_dict["epoch"]), int(state_dict["batches"]))
+        if self._batches is not None:
+            self._batches.skip(*self._done)
 
 
-class MoleculeDataModule(LightningDataModule):
+class MoleculeDataModule(_Parts):
     """Loaders over the parts of a split, and the statistics of its training part.
 
     Args:
-        dataset: Data with one property.
+        dataset: Molecules with one property or more.
         split: Row numbers of the parts.
         batch_size: Molecules per batch; default the paper's.
         seed: Seed of the training order.
         reference: What the network learns the rest of: ``"mean"`` of the training
-            values (published, default), or ``"composition"``, the least-squares fit of
-            the training values to the number of atoms of each element.
+            values (published, default), ``"composition"``, the least-squares fit of
+            the training values to the number of atoms of each element, or ``"none"``
+            for properties whose zero must stay, such as dipoles.
+        **batches: ``balanced`` and ``cutoff``: batches with equal numbers of edges.
 
     Attributes:
-        mean: Constant part of the reference.
-        atom_values: Part of the reference for every atom, by atomic number; empty with
-            ``"mean"``.
-        std: Standard deviation of the training values around the reference, unbiased.
+        targets: The properties.
+        normalisation: References, and standard deviations (unbiased) around them.
 
     Raises:
-        ConfigError: The data set holds several properties, the batch size is not
-            positive, or the training values do not vary.
+        ConfigError: The batch size is not positive, or the training values of a
+            property do not vary.
     """
 
     def __init__(
@@ -83,48 +133,81 @@ class MoleculeDataModule(LightningDataModule):
         batch_size: int = 25,
         seed: int = 0,
         reference: str = "mean",
+        **batches: Any,
     ) -> None:
-        super().__init__()
         if reference not in REFERENCES:
             raise ConfigError(f"reference: {reference!r} is not one of {REFERENCES}")
-        if batch_size < 1:
-            raise ConfigError(f"batch_size: {batch_size} is not at least 1")
-        self.target = dataset.target
-        self.train, self.valid, self.test = (dataset[part] for part in split.parts)
-        self.batch_size, self.seed = batch_size, seed
+        super().__init__(dataset, split, batch_size, seed, **batches)
+        self.targets = dataset.targets
         values = self.train.values
-        self.atom_values: dict[int, float] = {}
-        self.mean = float(values.mean())
-        if reference == "composition":
+        atoms: dict[int, tuple[float, ...]] = {}
+        mean = values.new_zeros(values.shape[1])
+        if reference == "mean":
+            mean = values.mean(dim=0)
+        elif reference == "composition":
             counts = self.train.element_counts()
             fit = CompositionBaseline.fit(counts, values)
-            weights = fit.weights[:, 0].tolist()
-            self.mean = weights[-1]
-            self.atom_values = dict(zip(self.train.species, weights[:-1], strict=True))
-            values = values - fit.predict(counts)
-        self.std = float(values.std()) if len(values) > 1 else 0.0
-        if self.std <= 0:
-            raise ConfigError(
-                f"train: the {len(values)} training values of {self.target.name!r} do "
-                "not vary; use more molecules"
-            )
-
-    def train_dataloader(self) -> DataLoader:
-        """Training batches, in another order every epoch."""
-        return DataLoader(
-            self.train,
-            batch_size=self.batch_size,
-            sampler=EpochSampler(len(self.train), self.seed),
+            mean = fit.weights[-1]
+            rows = fit.weights[:-1].tolist()
+            atoms = {
+                z: tuple(row) for z, row in zip(self.train.species, rows, strict=True)
+            }
+            values = values - fit.predict(counts) + mean
+        # Without a reference the zero stays where it is.
+        rest = values - mean
+        std = rest.square().sum(dim=0).div(max(1, len(rest) - 1)).sqrt()
+        for target, deviation in zip(self.targets, std.tolist(), strict=True):
+            if len(rest) < 2 or not deviation > 0:
+                raise ConfigError(
+                    f"train: the {len(rest)} training values of {target.name!r} do "
+                    "not vary; use more molecules"
+                )
+        self.normalisation = Normalisation(
+            tuple(mean.tolist()), tuple(std.tolist()), atoms
         )
 
-    def val_dataloader(self) -> DataLoader:
-        """Validation batches."""
-        return self._in_order(self.valid)
+    @property
+    def target(self) -> Target:
+        """The property, where it is one."""
+        target: Target = self.train.target
+        return target
 
-    def predict_dataloader(self) -> DataLoader:
-        """Test batches, in the order of the split."""
-        return self._in_order(self.test)
+    @property
+    def mean(self) -> float:
+        """Constant part of the reference of the first target."""
+        return self.normalisation.mean[0]
 
-    def _in_order(self, part: MoleculeDataset) -> DataLoader:
-        # No gradients are kept here, so larger batches cost no more memory.
-        return DataLoader(part, batch_size=4 * self.batch_size)
+    @property
+    def std(self) -> float:
+        """Deviation of the first target around its reference."""
+        return self.normalisation.std[0]
+
+    @property
+    def atom_values(self) -> dict[int, float]:
+        """Values of the atoms of the first target."""
+        return {z: v[0] for z, v in self.normalisation.atom_values.items()}
+
+
+class FrameDataModule(_Parts):
+    """Loaders over the parts of a split of structures with energies and forces.
+
+    Args:
+        dataset: The structures.
+        split: Row numbers of the parts.
+        batch_size: Structures per batch, all processes together. Default 10.
+        seed: Seed of the training order.
+        **batches: ``balanced`` and ``cutoff``: batches with equal numbers of edges.
+
+    Raises:
+        ConfigError: The batch size is not positive.
+    """
+
+    def __init__(
+        self,
+        dataset: FrameDataset,
+        split: Split,
+        batch_size: int = 10,
+        seed: int = 0,
+        **batches: Any,
+    ) -> None:
+        super().__init__(dataset, split, batch_size, seed, **batches)

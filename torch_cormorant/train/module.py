@@ -1,95 +1,47 @@
-"""Regression of one molecular property as a Lightning module."""
+"""Regression of molecular properties as a Lightning module."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanAbsoluteError
 
-from torch_cormorant.errors import (
-    ConfigError,
-    NonFiniteError,
-    ShapeError,
-    WeightsError,
+from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
+from torch_cormorant.models import Normalisation
+from torch_cormorant.train.base import (
+    MoleculeBatch,
+    Regression,
+    learning_rate_factor,
+    mean_metric,
 )
-from torch_cormorant.models import CONVENTION
-from torch_cormorant.ops.segment import scatter_sum
 
 __all__ = ["MoleculeBatch", "PropertyRegression", "learning_rate_factor"]
 
-SCHEDULES = ("constant", "cosine")
-MAX_Z = 118
 
-
-class MoleculeBatch(Protocol):
-    """What a batch has to offer; a PyG ``Batch`` of our data sets does."""
-
-    z: Tensor
-    pos: Tensor
-    y: Tensor
-    batch: Tensor
-    num_graphs: int
-
-
-def learning_rate_factor(
-    step: int, total: int, schedule: str, warmup: int, final: float
-) -> float:
-    r"""Factor on the learning rate before optimiser step ``step``.
-
-    Linear from ``1 / (warmup + 1)`` to 1 during warm-up, then 1 or
-
-    .. math:: f + (1 - f) \tfrac{1}{2} (1 + \cos \pi t), \quad t \in [0, 1].
-
-    Args:
-        step: Number of steps already taken.
-        total: Number of steps of the whole run.
-        schedule: ``"constant"`` or ``"cosine"``.
-        warmup: Number of warm-up steps.
-        final: Factor ``f`` at the end of the cosine.
-
-    Returns:
-        The factor.
-
-    Example:
-        >>> [learning_rate_factor(s, 100, "cosine", 0, 0.1) for s in (0, 100)]
-        [1.0, 0.1]
-    """
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if schedule == "constant":
-        return 1.0
-    done = min(1.0, (step - warmup) / max(1, total - warmup))
-    return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))
-
-
-class PropertyRegression(LightningModule):
-    r"""Fits one property with the mean squared error of its normalised value.
+class PropertyRegression(Regression):
+    r"""Fits properties with the mean squared error of their normalised values.
 
     .. math::
         \mathcal L = \Bigl( f(z, r) - \bigl(y - \mu - \textstyle\sum_i w_{z_i}\bigr)
         / \sigma \Bigr)^2
 
     Optimised with Adam in its AMSGrad form, as in the paper. Errors are logged as
-    ``train_mae`` and ``valid_mae`` in the unit of ``y``; normalisation and errors are
-    computed in float64, the network in the type of its parameters.
+    ``train_mae`` and ``valid_mae`` in the unit of ``y`` (of several targets: the mean
+    of the errors over :math:`\sigma`, and each target's own as ``valid_mae_k``);
+    normalisation and errors are computed in float64, the network in the type of its
+    parameters.
 
     Args:
-        model: Called as ``model(z, pos, batch, num_graphs=B)``, returns ``[B, 1]``.
-        mean: Mean :math:`\mu` of the training values, or the constant of a reference.
+        model: Called as ``model(z, pos, batch, num_graphs=B)``, returns ``[B, T]``.
+        mean: Mean :math:`\mu` of the training values, or the constant of a reference;
+            one number, or one for each target.
         std: Standard deviation :math:`\sigma` of the training values around it.
         atom_values: Part :math:`w_z` of the reference of every atom, by atomic number;
             default none, as published.
-        lr: Learning rate; default the paper's.
-        schedule: ``"constant"`` (the paper) or ``"cosine"``.
-        warmup_steps: Steps of linear warm-up; default none.
-        final_lr_factor: The cosine ends at this share of ``lr``; default 0.01.
+        **training: Optimiser, schedule and averaging, as :class:`Regression`.
 
     Raises:
         ConfigError: A number is out of range or the schedule is unknown.
@@ -111,157 +63,131 @@ class PropertyRegression(LightningModule):
     def __init__(
         self,
         model: nn.Module,
-        mean: float,
-        std: float,
+        mean: float | Sequence[float],
+        std: float | Sequence[float],
         *,
-        atom_values: Mapping[int, float] | None = None,
-        lr: float = 5e-4,
-        schedule: str = "constant",
-        warmup_steps: int = 0,
-        final_lr_factor: float = 0.01,
+        atom_values: Mapping[int, Any] | None = None,
+        **training: Any,
     ) -> None:
-        super().__init__()
-        for name, value in (("std", std), ("lr", lr)):
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{name}: {value} is not a positive number")
-        if not math.isfinite(mean):
-            raise ConfigError(f"mean: {mean} is not finite")
-        if schedule not in SCHEDULES:
-            raise ConfigError(f"schedule: {schedule!r} is not one of {SCHEDULES}")
-        if warmup_steps < 0 or not 0 <= final_lr_factor <= 1:
-            raise ConfigError(
-                f"warmup_steps, final_lr_factor: {warmup_steps}, {final_lr_factor}; "
-                "expected at least 0, and 0 to 1"
-            )
-        atom_values = dict(atom_values or {})
+        atoms = {z: _numbers(values) for z, values in (atom_values or {}).items()}
+        units = Normalisation(_numbers(mean), _numbers(std), atoms)
+        super().__init__(model, units, **training)
         self.save_hyperparameters(ignore=["model"])
-        self.model = model
-        # Python numbers, not buffers: .float() must not round them.
-        self.mean, self.std, self.lr = float(mean), float(std), float(lr)
-        self.atom_values = atom_values
-        self.schedule, self.warmup_steps = schedule, warmup_steps
-        self.final_lr_factor = final_lr_factor
-        self.train_mae = MeanAbsoluteError().set_dtype(torch.float64)
-        self.valid_mae = MeanAbsoluteError().set_dtype(torch.float64)
+        self.train_mae, self.valid_mae = mean_metric(), mean_metric()
+        several = units.num_targets if units.num_targets > 1 else 0
+        self.target_maes = nn.ModuleList(mean_metric() for _ in range(several))
 
     def normalised(self, batch: MoleculeBatch) -> Tensor:
-        """The network's own output ``[B, 1]``: mean 0 and deviation 1 over the data."""
-        dtype = next(self.model.parameters()).dtype
-        return cast(
-            "Tensor",
-            self.model(
-                batch.z,
-                batch.pos.to(dtype),
-                batch.batch,
-                num_graphs=batch.num_graphs,
-            ),
+        """The network's own output ``[B, T]``: mean 0 and deviation 1 over the data."""
+        output: Tensor = self.network(
+            batch.z,
+            batch.pos.to(self.network_dtype),
+            batch.batch,
+            num_graphs=batch.num_graphs,
         )
+        return output
 
     def forward(self, batch: MoleculeBatch) -> Tensor:
-        """Predictions ``[B, 1]`` in the unit of ``y``, float64."""
-        return self.normalised(batch).double() * self.std + self.reference(batch)
+        """Predictions ``[B, T]`` in the unit of ``y``, float64."""
+        output = self.normalised(batch)
+        return self.normalisation.restore(output, batch.z, batch.batch)
 
     def reference(self, batch: MoleculeBatch) -> Tensor:
-        """What is not learned, ``[B, 1]``: a constant and a value for every atom."""
-        constant = torch.full(
-            (batch.num_graphs, 1),
-            self.mean,
-            dtype=torch.float64,
-            device=batch.z.device,
-        )
-        if not self.atom_values:
-            return constant
-        # An element that no training molecule has adds nothing.
-        table = [self.atom_values.get(number, 0.0) for number in range(MAX_Z + 1)]
-        atoms = constant.new_tensor(table)[batch.z]
-        total = scatter_sum(atoms, batch.batch, batch.num_graphs)
-        return constant + total.unsqueeze(-1)
+        """What is not learned, ``[B, T]``: a constant and a value for every atom."""
+        return self.normalisation.reference(batch.z, batch.batch, batch.num_graphs)
 
     def training_step(self, batch: MoleculeBatch, batch_idx: int) -> Tensor:
         """Loss of one batch.
 
         Args:
-            batch: Molecules with ``y [B, 1]``.
+            batch: Molecules with ``y [B, T]``.
             batch_idx: Number of the batch in the epoch.
 
         Returns:
-            The mean squared error of the normalised property.
+            The mean squared error of the normalised properties.
 
         Raises:
-            NonFiniteError: The loss is NaN or infinite.
+            NonFiniteError: The loss is NaN or infinite, and no guard deals with it.
         """
-        output = self.normalised(batch)
-        y, reference = self._labels(batch, output), self.reference(batch)
-        loss = nn.functional.mse_loss(
-            output, ((y - reference) / self.std).to(output.dtype)
-        )
-        if not torch.isfinite(loss):
-            raise NonFiniteError(
-                f"loss: became {loss.item()} in epoch {self.current_epoch + 1}, batch "
-                f"{batch_idx + 1}; try a smaller learning rate or gradient clipping"
-            )
+        weights = weights_of(batch)
+        try:
+            output = self.normalised(batch)
+        except NonFiniteError:
+            if not self.tolerant:
+                raise
+            return self.checked_loss(hopeless(self.model), batch_idx, 1)
+        y = self._labels(batch, output)
+        wanted = self.normalisation.normalise(y, batch.z, batch.batch)
+        errors = (output - wanted.to(output.dtype)).square().mean(dim=1)
+        loss = self.weighted(errors, weights)
         size = batch.num_graphs
-        self.train_mae(output.detach().double() * self.std + reference, y)
-        self.log("train_loss", loss.detach(), on_epoch=True, batch_size=size)
+        self.checked_loss(loss, batch_idx, size)
+        predicted = self.normalisation.restore(output.detach(), batch.z, batch.batch)
+        self._errors(self.train_mae, predicted - y, weights)
         self.log(
-            "train_mae", self.train_mae, on_step=False, on_epoch=True, batch_size=size
+            "train_mae",
+            self.train_mae,
+            on_step=False,
+            on_epoch=True,
+            batch_size=size,
+            metric_attribute="train_mae",
         )
         return loss
 
     def validation_step(self, batch: MoleculeBatch) -> None:
         """Error of one validation batch, in the unit of ``y``."""
         predicted = self(batch)
-        self.valid_mae(predicted, self._labels(batch, predicted))
-        self.log("valid_mae", self.valid_mae, batch_size=batch.num_graphs)
+        weights, size = weights_of(batch), batch.num_graphs
+        errors = predicted - self._labels(batch, predicted)
+        self._errors(self.valid_mae, errors, weights)
+        name = "valid_mae"
+        self.log(name, self.valid_mae, batch_size=size, metric_attribute=name)
+        for k, metric in enumerate(self.target_maes):
+            cast("Any", metric).update(errors[:, k].abs(), weights)
+            self.log(
+                f"valid_mae_{k}",
+                cast("Any", metric),
+                batch_size=size,
+                metric_attribute=f"target_maes.{k}",
+            )
 
     def predict_step(self, batch: MoleculeBatch) -> Tensor:
-        """Predictions of one batch ``[B, 1]`` on the CPU, float64, in the unit of y."""
+        """Predictions of one batch ``[B, T]`` on the CPU, float64, in the unit of y."""
         return cast("Tensor", self(batch)).cpu()
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AMSGrad and a schedule that moves every step."""
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr, amsgrad=True)
-        # The length of the run is only asked for where it matters: without a limit on
-        # the epochs it is infinite, and the constant rate is still defined.
-        total = (
-            int(self.trainer.estimated_stepping_batches)
-            if self.schedule == "cosine"
-            else 0
-        )
-
-        def factor(step: int) -> float:
-            return learning_rate_factor(
-                step, total, self.schedule, self.warmup_steps, self.final_lr_factor
-            )
-
-        scheduler = LambdaLR(optimizer, factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note the convention of the weights."""
-        checkpoint["convention"] = CONVENTION
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another convention.
-
-        Raises:
-            WeightsError: The checkpoint names another convention, or none.
-        """
-        found = checkpoint.get("convention")
-        if found != CONVENTION:
-            raise WeightsError(
-                f"convention: the checkpoint has {found!r}, this version reads "
-                f"{CONVENTION!r}; train again or use the version that wrote it"
-            )
+    def _errors(self, metric: Any, errors: Tensor, weights: Tensor) -> None:
+        if errors.shape[1] > 1:  # different units: counted in standard deviations
+            errors = errors / self.normalisation.scale(errors)
+        metric.update(errors.abs().mean(dim=1), weights)
 
     @staticmethod
     def _labels(batch: MoleculeBatch, output: Tensor) -> Tensor:
         if batch.y.shape != output.shape:
             raise ShapeError(
                 f"y: shape {tuple(batch.y.shape)}, the model returns "
-                f"{tuple(output.shape)}; both must be [num_graphs, 1]"
+                f"{tuple(output.shape)}; both must be [num_graphs, num_targets]"
             )
         return batch.y.double()
+
+
+def weights_of(batch: Any) -> Tensor:
+    """Weight of every molecule ``[B]``: zero for one that only fills up a batch."""
+    weights: Tensor | None = getattr(batch, "weight", None)
+    if weights is None:
+        return torch.ones(batch.num_graphs, dtype=torch.float64, device=batch.z.device)
+    return weights.view(-1)
+
+
+def hopeless(model: nn.Module) -> Tensor:
+    """An infinite loss that still depends on all weights, for a guard to deal with."""
+    parts = [p.sum() for p in model.parameters() if p.requires_grad]
+    return torch.stack(parts).sum() * math.inf
+
+
+def _numbers(values: float | Sequence[float]) -> tuple[float, ...]:
+    if isinstance(values, (int, float)):
+        return (float(values),)
+    try:
+        return tuple(float(value) for value in values)
+    except TypeError:
+        raise ConfigError(f"{values!r} is neither a number nor several") from None

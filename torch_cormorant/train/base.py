@@ -1,0 +1,336 @@
+"""What every training has in common: optimiser, schedule, averaged weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+
+from torch_cormorant.errors import ConfigError, NonFiniteError, WeightsError
+from torch_cormorant.models import CONVENTION, ModelInfo, Normalisation
+from torch_cormorant.models.files import save_model
+
+__all__ = ["MoleculeBatch", "Regression", "learning_rate_factor"]
+
+SCHEDULES = ("constant", "cosine")
+
+
+class MoleculeBatch(Protocol):
+    """What a batch has to offer; a PyG ``Batch`` of our data sets does."""
+
+    z: Tensor
+    pos: Tensor
+    y: Tensor
+    batch: Tensor
+    num_graphs: int
+
+
+def learning_rate_factor(
+    step: int, total: int, schedule: str, warmup: int, final: float
+) -> float:
+    r"""Factor on the learning rate before optimiser step ``step``.
+
+    Linear from ``1 / (warmup + 1)`` to 1 during warm-up, then 1 or
+
+    .. math:: f + (1 - f) \tfrac{1}{2} (1 + \cos \pi t), \quad t \in [0, 1].
+
+    Args:
+        step: Number of steps already taken.
+        total: Number of steps of the whole run.
+        schedule: ``"constant"`` or ``"cosine"``.
+        warmup: Number of warm-up steps.
+        final: Factor ``f`` at the end of the cosine.
+
+    Returns:
+        The factor.
+
+    Example:
+        >>> [learning_rate_factor(s, 100, "cosine", 0, 0.1) for s in (0, 100)]
+        [1.0, 0.1]
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if schedule == "constant":
+        return 1.0
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+class Regression(LightningModule):
+    """Base class of the trainings: Adam as in the paper, schedule, averaged weights.
+
+    Args:
+        model: The network.
+        normalisation: From its output to the unit of the data.
+        lr: Learning rate; default the paper's.
+        schedule: ``"constant"`` (the paper) or ``"cosine"``.
+        warmup_steps: Steps of linear warm-up; default none.
+        final_lr_factor: The cosine ends at this share of ``lr``; default 0.01.
+        weight_decay: Decoupled weight decay; default none, as published.
+        ema_decay: Decay of the exponential moving average of the weights, which
+            validation, tests and the model file then use; default 0: no average.
+
+    Attributes:
+        averaged: The averaged network, or None.
+        rate_factor: Further factor on the learning rate; a guard may lower it.
+        last_loss: Loss of the latest batch.
+
+    Raises:
+        ConfigError: A number is out of range or the schedule is unknown.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        normalisation: Normalisation,
+        *,
+        lr: float = 5e-4,
+        schedule: str = "constant",
+        warmup_steps: int = 0,
+        final_lr_factor: float = 0.01,
+        weight_decay: float = 0.0,
+        ema_decay: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not (math.isfinite(lr) and lr > 0):
+            raise ConfigError(f"lr: {lr} is not a positive number")
+        if schedule not in SCHEDULES:
+            raise ConfigError(f"schedule: {schedule!r} is not one of {SCHEDULES}")
+        if warmup_steps < 0 or not 0 <= final_lr_factor <= 1:
+            raise ConfigError(
+                f"warmup_steps, final_lr_factor: {warmup_steps}, {final_lr_factor}; "
+                "expected at least 0, and 0 to 1"
+            )
+        if not (0 <= ema_decay < 1 and 0 <= weight_decay < math.inf):
+            raise ConfigError(
+                f"ema_decay, weight_decay: {ema_decay}, {weight_decay}; expected 0 to "
+                "below 1, and at least 0"
+            )
+        self.model = model
+        self.averaged: nn.Module | None = None
+        if ema_decay:
+            self.averaged = copy.deepcopy(model).requires_grad_(False)
+        self.normalisation = normalisation
+        self.lr, self.schedule, self.warmup_steps = float(lr), schedule, warmup_steps
+        self.final_lr_factor, self.weight_decay = final_lr_factor, weight_decay
+        self.ema_decay = ema_decay
+        self.rate_factor, self.last_loss = 1.0, math.nan
+        self.tolerant = False
+        self.train_loss = mean_metric()
+
+    @property
+    def network(self) -> nn.Module:
+        """The weights in use: those being trained, or their average outside it."""
+        if self.averaged is None or self.training:
+            return self.model
+        return self.averaged
+
+    @property
+    def network_dtype(self) -> torch.dtype:
+        """Floating point type of the weights."""
+        return next(self.model.parameters()).dtype
+
+    # ------------------------------------------------------------ optimiser
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AMSGrad and a schedule that moves every step."""
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=self.lr,
+            amsgrad=True,
+            weight_decay=self.weight_decay,
+        )
+        # The length of the run is only asked for where it matters: without a limit on
+        # the epochs it is infinite, and the constant rate is still defined.
+        total = (
+            int(self.trainer.estimated_stepping_batches)
+            if self.schedule == "cosine"
+            else 0
+        )
+
+        def factor(step: int) -> float:
+            return self.rate_factor * learning_rate_factor(
+                step, total, self.schedule, self.warmup_steps, self.final_lr_factor
+            )
+
+        scheduler = LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Take the step, then move the average towards the new weights."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.averaged is not None:
+            # Early on a short memory, so that the start is forgotten.
+            step = self.trainer.global_step
+            self.average(min(self.ema_decay, (1 + step) / (10 + step)))
+
+    @torch.no_grad()
+    def average(self, decay: float) -> None:
+        """Move the averaged weights.
+
+        Args:
+            decay: Share of the old average in the new one.
+        """
+        if self.averaged is None:
+            return
+        pairs = zip(self.averaged.parameters(), self.model.parameters(), strict=True)
+        for mean, weight in pairs:
+            mean.lerp_(weight, 1.0 - decay)
+        buffers = zip(self.averaged.buffers(), self.model.buffers(), strict=True)
+        for kept, buffer in buffers:
+            kept.copy_(buffer)
+
+    # ------------------------------------------------------------ losses
+
+    def total(self, *numbers: Tensor) -> list[Tensor]:
+        """Sums over all processes, in float64; the numbers themselves with one."""
+        values = torch.stack([number.detach().double() for number in numbers])
+        if self.trainer_or_none is not None and self.trainer_or_none.world_size > 1:
+            torch.distributed.all_reduce(values)
+        return list(values)
+
+    @property
+    def trainer_or_none(self) -> Any:
+        """The trainer, or None where a step is called by hand."""
+        return self._trainer if hasattr(self, "_trainer") else None
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes that train together."""
+        trainer = self.trainer_or_none
+        return 1 if trainer is None else int(trainer.world_size)
+
+    def weighted(self, errors: Tensor, weights: Tensor | None) -> Tensor:
+        """Mean of one number per row over the rows of all processes.
+
+        Lightning averages the gradients of the processes. Each process therefore
+        returns its sum over the number of rows of all, times the number of processes:
+        unequal shares then give the gradient of the joined batch.
+
+        Args:
+            errors: ``[n]``.
+            weights: ``[n]``, zero for a row that only fills up a batch; None: ones.
+        """
+        if weights is None:
+            weights = torch.ones_like(errors)
+        (count,) = self.total(weights.sum())
+        factor = self.world_size / count.clamp_min(1.0)
+        return (errors * weights).sum() * factor.to(errors.dtype)
+
+    def checked_loss(self, loss: Tensor, batch_idx: int, size: int) -> Tensor:
+        """Log a loss, and refuse one that is not finite.
+
+        Args:
+            loss: Of this process.
+            batch_idx: Number of the batch in the epoch.
+            size: Molecules in it.
+
+        Returns:
+            The loss.
+
+        Raises:
+            NonFiniteError: It is NaN or infinite, and no guard deals with that.
+        """
+        self.last_loss = self.total(loss / self.world_size)[0].item()
+        if not math.isfinite(self.last_loss):
+            if self.tolerant:
+                return loss
+            raise NonFiniteError(
+                f"loss: became {self.last_loss} in epoch {self.current_epoch + 1}, "
+                f"batch {batch_idx + 1}; try a smaller learning rate or gradient "
+                "clipping"
+            )
+        self.train_loss.update(loss.detach().double(), size)
+        # The step's value is for the progress bar.
+        self.log("loss", self.last_loss, prog_bar=True, logger=False, batch_size=size)
+        self.log(
+            "train_loss",
+            self.train_loss,
+            on_step=False,
+            on_epoch=True,
+            batch_size=size,
+            metric_attribute="train_loss",
+        )
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Start the sums of the epoch anew; not called where one is gone on with."""
+        for name, metric in self.named_children():
+            if isinstance(metric, MeanMetric) and name.startswith("train_"):
+                metric.reset()
+
+    def on_validation_epoch_start(self) -> None:
+        """Start the sums of the validation anew."""
+        for name, metric in self.named_modules():
+            if isinstance(metric, MeanMetric) and not name.startswith("train_"):
+                metric.reset()
+
+    # ------------------------------------------------------------ files
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note the convention of the weights."""
+        checkpoint["convention"] = CONVENTION
+        checkpoint["rate_factor"] = self.rate_factor
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of another convention.
+
+        Raises:
+            WeightsError: The checkpoint names another convention, or none.
+        """
+        found = checkpoint.get("convention")
+        if found != CONVENTION:
+            raise WeightsError(
+                f"convention: the checkpoint has {found!r}, this version reads "
+                f"{CONVENTION!r}; train again or use the version that wrote it"
+            )
+        self.rate_factor = float(checkpoint.get("rate_factor", 1.0))
+
+    def save_network(
+        self,
+        path: Any,
+        targets: list[str],
+        units: list[str],
+        training: Mapping[str, Any],
+    ) -> None:
+        """Write the network, averaged where there is an average, to a model file.
+
+        Args:
+            path: The file.
+            targets: Name of each output.
+            units: Unit of each output.
+            training: Record of the training, plain values.
+
+        Raises:
+            ConfigError: As :func:`torch_cormorant.save_model`.
+        """
+        network: Any = self.model if self.averaged is None else self.averaged
+        network.info = ModelInfo(
+            tuple(targets), tuple(units), self.normalisation, training
+        )
+        save_model(path, network)
+
+
+def mean_metric() -> MeanMetric:
+    """A weighted mean in float64 that a checkpoint in mid-epoch keeps."""
+    metric = MeanMetric(nan_strategy="disable")
+    metric.set_dtype(torch.float64)
+    metric.persistent(True)
+    return metric
