@@ -88,8 +88,8 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs
-	$(PY) -m sphinx -W --keep-going -b html docs docs/_build/html
-	$(PY) -m sphinx -W --keep-going -b doctest docs docs/_build/doctest
+	OMP_NUM_THREADS=1 $(PY) -m sphinx -W --keep-going -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(PY) -m sphinx -W --keep-going -b doctest docs docs/_build/doctest
 
 # The tests against the built wheel, in a folder that does not hold the source.
 wheel-test: $(VENV)/.dev
