@@ -60,16 +60,35 @@ def test_every_level_and_degree_gets_the_target(loader: list[Any]) -> None:
         assert level == pytest.approx([0.1] * len(level), rel=1e-6)
 
 
-def test_only_vertex_weights_change_and_only_by_a_factor(loader: list[Any]) -> None:
+def test_only_vertex_weights_and_the_head_change_and_only_by_a_factor(
+    loader: list[Any],
+) -> None:
     model, other = published(), published()
     model.calibrate(loader)
+    last = {id(layer.weight) for layer in model.head.last_layers()}
+    last |= {id(layer.bias) for layer in model.head.last_layers()}
     for (name, a), b in zip(model.named_parameters(), other.parameters(), strict=True):
-        if "vertex" in name:
+        if "vertex" in name or id(a) in last:
             ratio = a.detach() / b.detach()
-            assert float(ratio.std()) < 1e-9 * float(ratio.mean())
+            assert float((ratio - ratio.mean()).abs().max()) < 1e-9 * ratio.mean()
             assert float(ratio.min()) > 0
         else:
             assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("head", ["published", "extensive", "dipole_norm", "attention"])
+def test_predictions_start_at_a_tenth(head: str, loader: list[Any]) -> None:
+    torch.manual_seed(0)
+    model = Cormorant(channels=4, num_levels=2, lmax=2, hidden=16, head=head).double()
+
+    def size() -> float:
+        outputs = [model(batch.z, batch.pos, batch.batch) for batch in loader]
+        return float(torch.cat(outputs).detach().square().mean().sqrt())
+
+    result = model.calibrate(loader, target=0.3)
+    assert size() == pytest.approx(0.1, rel=1e-9)
+    assert result.output > 0
+    assert model.calibrate(loader, target=0.3).output == pytest.approx(0.1, rel=1e-6)
 
 
 def test_default_target_survives_rattle_and_compression(loader: list[Any]) -> None:

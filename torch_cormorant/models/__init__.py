@@ -9,6 +9,7 @@ from torch_cormorant.models.normalisation import Normalisation
 from torch_cormorant.models.potential import PotentialOutput
 from torch_cormorant.models.potential_network import CormorantPotential
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
+from torch_cormorant.models.targets import head_for_target, reference_for_head
 
 __all__ = [
     "CONVENTION",
@@ -19,6 +20,8 @@ __all__ = [
     "ModelInfo",
     "Normalisation",
     "PotentialOutput",
+    "head_for_target",
     "load_model",
+    "reference_for_head",
     "save_model",
 ]

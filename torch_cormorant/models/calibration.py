@@ -5,14 +5,15 @@ polynomial of high degree: a global factor cannot bring all levels to order one
 (they die or explode). Level by level and degree by degree, on data, it can. But a
 network scaled to order one may be so steep that displaced atoms make it explode;
 the default target is therefore the largest one that survives a rattle and a
-compression of the molecules.
+compression of the molecules. Last, the head is scaled so that the first predictions
+are small beside normalised labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ COMPRESSION = 0.95
 """Factor on all coordinates."""
 LIMIT = 5.0
 """Largest accepted growth of the top level's RMS under rattle or compression."""
+OUTPUT = 0.1
+"""RMS given to the predictions; labels are normalised to one."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,13 @@ class Calibration:
         growth: Largest factor by which rattle or compression changed the RMS of the
             top level at that target.
         passed: Whether the growth is below the limit.
+        output: RMS of the predictions before the head was rescaled.
     """
 
     target: float
     growth: float
     passed: bool
+    output: float = 0.0
 
 
 def calibrate(
@@ -59,8 +64,12 @@ def calibrate(
 ) -> Calibration:
     """Rescale vertex weights, level by level and degree by degree, on real batches.
 
+    Then the last layers of the head, so that predictions have RMS 0.1: a training on
+    normalised labels starts from a loss of about one.
+
     Args:
-        model: The model; its vertex weights are multiplied by positive factors.
+        model: The model; its vertex weights and the last layers of its head are
+            multiplied by positive factors.
         loader: Batches with ``z``, ``pos``, ``batch``.
         target: RMS per level and degree. Default: the largest of 1, 0.3, 0.1, 0.03,
             0.01 at which neither a rattle of 0.1 A nor a compression to 95 % changes
@@ -91,7 +100,17 @@ def calibrate(
         result = Calibration(size, growth, growth < LIMIT)
         if result.passed:
             break
-    return result
+    output = _predicted(model, batches)
+    if output > 0:
+        model.head.rescale(OUTPUT / output)
+    return replace(result, output=output)
+
+
+@torch.no_grad()
+def _predicted(model: Cormorant, batches: list[Any]) -> float:
+    """RMS of the predictions."""
+    outputs = [model(batch.z, batch.pos, batch.batch).flatten() for batch in batches]
+    return _rms(torch.cat(outputs))
 
 
 @torch.no_grad()
