@@ -184,6 +184,16 @@ class _Plain(_Weighted):
         return self.dataset[key[0]]
 
 
+class _Loader(DataLoader):
+    """Tells Lightning that it can be resumed; the data module knows where."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        del state_dict
+
+
 def make_loader(dataset: Any, batches: EpochBatches) -> DataLoader:
     """A PyG loader over these batches.
 
@@ -195,7 +205,7 @@ def make_loader(dataset: Any, batches: EpochBatches) -> DataLoader:
         The loader. Where there are several processes its batches have ``weight [B]``.
     """
     several = batches.world_size > 1
-    return DataLoader(
+    return _Loader(
         _Weighted(dataset) if several else _Plain(dataset),
         batch_sampler=batches,
         # An own generator: the loader would draw from the global one, and a resumed
