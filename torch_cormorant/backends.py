@@ -64,13 +64,20 @@ class Extension:
     problem: str
 
 
+CG_PRODUCTS = "CG products"
 NEIGHBOUR_SEARCH = "neighbour search"
 NEIGHBOUR_LIST = "neighbour list"
 SEGMENT_SUM = "segment sum"
 
+CPU_KERNEL = "torch_cormorant.ops.cpu_kernel"
+"""Our own C++ kernels, which are no module but a library beside this one."""
+
 # A new backend is a line here and a branch in its function. The extensions give equal
 # results and, measured on a CPU, are not faster than what auto takes.
 BACKENDS = (
+    Backend(CG_PRODUCTS, "portable", "used where nothing faster works"),
+    Backend(CG_PRODUCTS, "cpu_kernel", "used on CPUs", CPU_KERNEL),
+    Backend(CG_PRODUCTS, "triton", "used on CUDA devices", "triton"),
     Backend(NEIGHBOUR_SEARCH, "brute_force", "used for small molecules"),
     Backend(NEIGHBOUR_SEARCH, "cells", "used for large systems"),
     Backend(NEIGHBOUR_SEARCH, "torch_cluster", "used by name", "torch_cluster"),
@@ -122,7 +129,17 @@ def find_extension(name: str) -> Extension:
         >>> find_extension("no_such_extension").problem
         'not installed'
     """
+    if name == CPU_KERNEL:
+        return _kernel_state()
     return _module_and_state(name)[1]
+
+
+def _kernel_state() -> Extension:
+    """Tell the same about our own kernels."""
+    kernel = importlib.import_module(CPU_KERNEL)
+    problem: str = kernel.problem()
+    version = None if problem else f"C++, {kernel.instruction_set()}"
+    return Extension(CPU_KERNEL, version, problem)
 
 
 def load_extension(name: str) -> ModuleType:
@@ -152,6 +169,11 @@ def load_extension(name: str) -> ModuleType:
 
 def _command(state: Extension) -> str:
     """Give the one command that installs an extension here."""
+    if state.name == CPU_KERNEL:
+        remedy: str = importlib.import_module(CPU_KERNEL).remedy()
+        return remedy
+    if state.name == "triton":
+        return "pip install triton"
     if (Path(__file__).parents[1] / "Makefile").is_file():
         return "make extensions"
     again = "" if state.version is None else " --force-reinstall --no-cache-dir"
@@ -222,7 +244,7 @@ def show_backends() -> None:
     Example:
         >>> show_backends()  # doctest: +ELLIPSIS +NORMALIZE_WHITESPACE
         function          backend        version       state
-        neighbour search  brute_force    torch ...     used for small molecules
+        CG products       portable       torch ...     used where nothing faster works
         ...
     """
     rows = [("function", "backend", "version", "state"), *map(_row, BACKENDS)]

@@ -30,13 +30,14 @@ from torch_cormorant.nn.radial import make_radial
 from torch_cormorant.nn.vertex import VertexMixing
 from torch_cormorant.ops import EdgeGeometry, neighbour_sum
 from torch_cormorant.ops.cg_product import from_complex, product, to_complex
+from torch_cormorant.ops.dispatch import NAMES, check_backend
 from torch_cormorant.ops.geometry import HARMONICS
 from torch_cormorant.ops.radial_basis import check_cutoff
 from torch_cormorant.ops.reference import edge_dots as reference_dots
 from torch_cormorant.ops.reference import edge_vectors
 from torch_cormorant.so3.layout import check_degree
 
-BACKENDS = ("auto", "portable", "reference")
+BACKENDS = (*NAMES, "reference")
 
 
 class CormorantConv(MessagePassing):
@@ -85,8 +86,10 @@ class CormorantConv(MessagePassing):
         gain: Factor of the initial weights. Default 1.
         avg_num_neighbors: Neighbours within the soft cutoff, for ``"fan_in"``.
             Default 4.
-        backend: ``"auto"`` (default) or ``"portable"``: the fast path in PyTorch;
-            ``"reference"``: edge by edge through ``propagate``, slow and readable.
+        backend: ``"auto"`` (default): the fastest way that works here;
+            ``"portable"``: the fast path in PyTorch alone; ``"cpu_kernel"`` and
+            ``"triton"``: these or an error; ``"reference"``: edge by edge through
+            ``propagate``, slow and readable.
         **kwargs: Passed to :class:`torch_geometric.nn.MessagePassing`.
 
     Shapes:
@@ -102,6 +105,7 @@ class CormorantConv(MessagePassing):
 
     Raises:
         ConfigError, DegreeError: If the arguments contradict each other.
+        BackendError: If the backend asked for by name is missing on this machine.
         ShapeError, DtypeError, DeviceError, EdgeIndexError, NonFiniteError,
         CoincidentAtomsError: If an input does not fit; see
             :class:`~torch_cormorant.EdgeGeometry`.
@@ -168,7 +172,6 @@ class CormorantConv(MessagePassing):
         self.planes = 2 if complex else 1
         self.edge_dim = _check_count(edge_dim, "edge_dim")
         self.harmonics = _one_of(harmonics, HARMONICS, "harmonics")
-        self.backend = _one_of(backend, BACKENDS, "backend")
         self.init, self.gain = _one_of(init, VERTEX_INITS, "init"), gain
         self.avg_num_neighbors = avg_num_neighbors
         if not avg_num_neighbors > 0 or not math.isfinite(gain):
@@ -227,6 +230,7 @@ class CormorantConv(MessagePassing):
             paths=paths,
             complex=complex,
         )
+        self.set_backend(backend)
         if known is None:
             self.lazy_hook = self.register_forward_pre_hook(_initialize)
         else:
@@ -248,8 +252,10 @@ class CormorantConv(MessagePassing):
         self.vertex.reset_parameters(self.init, self.gain, self.avg_num_neighbors)
 
     def set_backend(self, backend: str) -> None:
-        """Choose ``"auto"``, ``"portable"`` or ``"reference"``."""
+        """Choose how the layer is computed; names as in the class description."""
         self.backend = _one_of(backend, BACKENDS, "backend")
+        ops = "auto" if backend == "reference" else check_backend(backend)
+        self.edge_network.backend = self.vertex.backend = ops
 
     def materialize(self, in_channels: int) -> None:
         """Fix the number of input channels of a lazy layer and start its weights."""
@@ -348,6 +354,7 @@ class CormorantConv(MessagePassing):
             geometry.sh(self.lmax_sh),
             geometry.plan,
             self.vertex.sum_paths,
+            self.backend,
         )
         return self.vertex(sums, target), g
 

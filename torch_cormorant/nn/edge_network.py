@@ -37,6 +37,10 @@ class EdgeNetwork(nn.Module):
         edge_dim: Number of the user's invariants per edge.
         envelope_cutoff: Cutoff in Angstrom of the smooth envelope, or None.
         complex: Complex (default) or real.
+
+    Attributes:
+        backend: What computes the dot products; see
+            :func:`~torch_cormorant.ops.edge_dots`.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class EdgeNetwork(nn.Module):
         complex: bool = True,
     ) -> None:
         super().__init__()
+        self.backend = "auto"
         self.lmax, self.dots_lmax, self.state_lmax = lmax, dots_lmax, state_lmax
         self.channels, self.state_channels = channels, state_channels
         self.edge_dim, self.envelope_cutoff = edge_dim, envelope_cutoff
@@ -138,7 +143,7 @@ class EdgeNetwork(nn.Module):
         """
         index = geometry.pair_index
         length = geometry.pair_length
-        dots = edge_dots(target, source, index[1], index[0])
+        dots = edge_dots(target, source, index[1], index[0], self.backend)
         out = self._symmetric(dots, self.radial(length))
         mask = self._mask(length)
         directed = edge_attr is not None

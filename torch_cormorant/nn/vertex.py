@@ -36,6 +36,10 @@ class VertexMixing(nn.Module):
         lmax_sh: Largest degree of the harmonics.
         paths: ``"all"`` or ``"even"``.
         complex: Complex (default) or real.
+
+    Attributes:
+        backend: What computes the square; see
+            :func:`~torch_cormorant.ops.folded_square`.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class VertexMixing(nn.Module):
         complex: bool = True,
     ) -> None:
         super().__init__()
+        self.backend = "auto"
         self.lmax, self.lmax_in = lmax, lmax_in
         self.in_channels = in_channels
         self.sum_paths = _table(lmax_sh, lmax_in, lmax, paths)
@@ -120,7 +125,7 @@ class VertexMixing(nn.Module):
         Returns:
             Real ``[N, M, P, C_out]``.
         """
-        squares = folded_square(x, self.folded_paths)
+        squares = folded_square(x, self.folded_paths, self.backend)
         parts = []
         for l in range(self.lmax + 1):
             counts = self._counts(l)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch_cormorant.ops.cg_product import cg_product, from_complex, to_complex
+from torch_cormorant.ops.dispatch import use_backend
 from torch_cormorant.ops.dots import edge_dots
 from torch_cormorant.ops.geometry import EdgeGeometry
 from torch_cormorant.ops.neighbour_sum import neighbour_sum
@@ -22,4 +23,5 @@ __all__ = [
     "from_complex",
     "neighbour_sum",
     "to_complex",
+    "use_backend",
 ]

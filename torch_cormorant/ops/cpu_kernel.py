@@ -282,3 +282,84 @@ def backward(
     )
     _call("cormorant_sum_backward", struct)
     return dx, dg, dsh
+
+
+def square(x: Tensor, y: Tensor, table: PathTable) -> list[Tensor]:
+    """CG product of every node of x with the same node of y."""
+    sizes = shapes(x.shape[0], table, x.shape[-1])
+    outs = [x.new_empty(size) for size in sizes]
+    struct, _kept = _square_struct(x, y, table, outs)
+    _call("cormorant_square_forward", struct)
+    return outs
+
+
+def square_gradient(
+    x: Tensor, y: Tensor, table: PathTable, grads: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Gradients of :func:`square` with respect to x and y."""
+    dx, dy = torch.empty_like(x), torch.empty_like(y)
+    struct, _kept = _square_struct(x, y, table, grads)
+    struct.dx, struct.dy = dx.data_ptr(), dy.data_ptr()
+    _call("cormorant_square_backward", struct)
+    return dx, dy
+
+
+def _square_struct(
+    x: Tensor, y: Tensor, table: PathTable, outs: Sequence[Tensor]
+) -> tuple[_Square, Any]:
+    arrays = _arrays(table, x.dtype.to_real())
+    pointers = _pointers(outs)
+    struct = _Square(
+        nodes=x.shape[0],
+        x=x.data_ptr(),
+        y=y.data_ptr(),
+        cg=arrays.struct,
+        out=ctypes.cast(pointers, _P),
+        out_rows=arrays.out_rows.data_ptr(),
+        **_kind(x),
+    )
+    return struct, pointers
+
+
+def dots(a: Tensor, b: Tensor, index_a: Tensor, index_b: Tensor) -> Tensor:
+    """Dot products of rows of a with rows of b, degree by degree."""
+    lmax = round(a.shape[1] ** 0.5) - 1
+    out = a.new_empty(index_a.numel(), lmax + 1, a.shape[-1])
+    _call("cormorant_dots_forward", _dots_struct(a, b, index_a, index_b, out))
+    return out
+
+
+def dots_gradient(
+    a: Tensor,
+    b: Tensor,
+    index_a: Tensor,
+    index_b: Tensor,
+    u: Tensor,
+    need: tuple[bool, bool],
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of :func:`dots` with respect to a and b, None where not needed."""
+    da, db = (
+        torch.zeros_like(part) if needed else None
+        for part, needed in zip((a, b), need, strict=True)
+    )
+    struct = _dots_struct(a, b, index_a, index_b, u)
+    struct.da, struct.db = (None if d is None else d.data_ptr() for d in (da, db))
+    _call("cormorant_dots_backward", struct)
+    return da, db
+
+
+def _dots_struct(
+    a: Tensor, b: Tensor, index_a: Tensor, index_b: Tensor, out: Tensor
+) -> _Dots:
+    return _Dots(
+        edges=index_a.numel(),
+        rows_a=a.shape[0],
+        rows_b=b.shape[0],
+        lmax=round(a.shape[1] ** 0.5) - 1,
+        a=a.data_ptr(),
+        b=b.data_ptr(),
+        index_a=index_a.data_ptr(),
+        index_b=index_b.data_ptr(),
+        out=out.data_ptr(),
+        **_kind(a),
+    )

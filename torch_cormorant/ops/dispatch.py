@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 from types import ModuleType
 from typing import Protocol, cast
@@ -21,7 +20,7 @@ from torch_cormorant.ops.portable import Need
 NAMES = ("auto", "portable", "cpu_kernel", "triton")
 """Values of the ``backend`` argument of operations."""
 _TRITON = "torch_cormorant.ops.triton"
-_default: ContextVar[str] = ContextVar("backend", default="auto")
+_default = "auto"
 
 
 class Implementation(Protocol):
@@ -62,14 +61,15 @@ def use_backend(name: str) -> Iterator[None]:
         ...     pass  # operations in here run in PyTorch alone
 
     Note:
-        A compiled function asks when it runs, not when it is compiled.
+        For the whole process, not for one thread. Gradients are computed where the
+        forward pass was; ``torch.compile`` compiles again for another choice.
     """
-    check_backend(name)
-    token = _default.set(name)
+    global _default  # noqa: PLW0603
+    before, _default = _default, check_backend(name)
     try:
         yield
     finally:
-        _default.reset(token)
+        _default = before
 
 
 def check_backend(name: str) -> str:
@@ -86,7 +86,7 @@ def check_backend(name: str) -> str:
 
 def chosen(name: str) -> str:
     """What the user asked for, after the surrounding :func:`use_backend`."""
-    return _default.get() if name == "auto" else name
+    return _default if name == "auto" else name
 
 
 def use_kernel(name: str, x: Tensor, table: PathTable | None) -> bool:
@@ -95,7 +95,6 @@ def use_kernel(name: str, x: Tensor, table: PathTable | None) -> bool:
     Raises:
         BackendError: If the kernel is asked for by name and cannot do it.
     """
-    name = chosen(name)
     if name not in {"auto", "cpu_kernel"} or x.device.type != "cpu":
         return False
     fits = table is None or cpu_kernel.fits(table)
@@ -109,7 +108,6 @@ def implementation(name: str, x: Tensor, table: PathTable) -> Implementation:
     """The module that computes the neighbour sum of x."""
     if use_kernel(name, x, table):
         return cast("Implementation", cpu_kernel)
-    name = chosen(name)
     if name == "cpu_kernel":
         message = (
             f'backend "cpu_kernel" computes tensors on a CPU up to degree '

@@ -6,18 +6,24 @@ conjugate, symmetric in i and j.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from torch_cormorant.ops.tensors import accumulate, plain
+from torch_cormorant.ops import cpu_kernel
+from torch_cormorant.ops.dispatch import chosen, use_kernel
+from torch_cormorant.ops.tensors import accumulate, plain, plus
 
 CHUNK = 1024
 """Edges per step on a CPU, so that a step's buffers stay in the cache."""
 
 
-def edge_dots(a: Tensor, b: Tensor, index_a: Tensor, index_b: Tensor) -> Tensor:
+def edge_dots(
+    a: Tensor, b: Tensor, index_a: Tensor, index_b: Tensor, backend: str = "auto"
+) -> Tensor:
     """Bilinear dot products of rows of a with rows of b, per degree and channel.
 
     Eq. (S2) of Anderson et al. 2019, second group of terms.
@@ -27,6 +33,7 @@ def edge_dots(a: Tensor, b: Tensor, index_a: Tensor, index_b: Tensor) -> Tensor:
         b: Features of the sources, same dtype, degrees and channels.
         index_a: Row of a for every edge.
         index_b: Row of b for every edge.
+        backend: ``"portable"``, ``"cpu_kernel"`` or ``"auto"`` (default).
 
     Shapes:
         ``a`` ``[N, M, C]``, ``b`` ``[N', M, C]``, indices ``[E]``; result
@@ -35,48 +42,54 @@ def edge_dots(a: Tensor, b: Tensor, index_a: Tensor, index_b: Tensor) -> Tensor:
     Note:
         Differentiable to any order; works in chunks of edges.
     """
-    args = (plain(a), plain(b), index_a, index_b)
-    out: Tensor = _Dots.apply(*args)  # type: ignore[no-untyped-call]
+    args = (plain(a), plain(b), plain(index_a), plain(index_b), chosen(backend))
+    out: Tensor = _dots(*args)
     return out
 
 
-class _Dots(torch.autograd.Function):
-    """Forward of the bilinear operation; its gradient is :class:`_Spread`."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, ia: Tensor, ib: Tensor) -> Tensor:
-        ctx.save_for_backward(a, b, ia, ib)
-        degrees = _degrees(a)
-        out = a.new_empty(ia.numel(), len(degrees), a.shape[-1])
-        for span in _spans(ia):
-            product = a.index_select(0, ia[span])
-            product *= b.index_select(0, ib[span])
-            for l, part in enumerate(degrees):
-                torch.sum(product[:, part], dim=1, out=out[span, l])
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        need = tuple(ctx.needs_input_grad[:2])
-        args = (*ctx.saved_tensors, plain(grad), need)
-        return (*_Spread.apply(*args), None, None)  # type: ignore[no-untyped-call]
+@torch.library.custom_op(
+    "torch_cormorant::edge_dots",
+    mutates_args=(),
+    schema="(Tensor a, Tensor b, Tensor ia, Tensor ib, str backend) -> Tensor",
+)
+def _dots(a: Tensor, b: Tensor, ia: Tensor, ib: Tensor, backend: str) -> Tensor:
+    a, b, ia, ib = plain(a), plain(b), plain(ia), plain(ib)
+    if use_kernel(backend, a, None) and _lmax(a) <= cpu_kernel.MAX_LMAX:
+        return cpu_kernel.dots(a, b, ia, ib)
+    degrees = _degrees(a)
+    out = a.new_empty(ia.numel(), len(degrees), a.shape[-1])
+    for span in _spans(ia):
+        product = a.index_select(0, ia[span])
+        product *= b.index_select(0, ib[span])
+        for l, part in enumerate(degrees):
+            torch.sum(product[:, part], dim=1, out=out[span, l])
+    return out
 
 
-class _Spread(torch.autograd.Function):
-    """Gradient of :class:`_Dots`: sums over edges of u times the other operand."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        a: Tensor,
-        b: Tensor,
-        ia: Tensor,
-        ib: Tensor,
-        u: Tensor,
-        need: tuple[bool, bool],
-    ) -> tuple[Tensor | None, Tensor | None]:
-        ctx.save_for_backward(a, b, ia, ib, u)
-        ctx.set_materialize_grads(False)
+@torch.library.custom_op(
+    "torch_cormorant::edge_dots_backward",
+    mutates_args=(),
+    schema=(
+        "(Tensor a, Tensor b, Tensor ia, Tensor ib, Tensor u, bool[] need, "
+        "str backend) -> Tensor[]"
+    ),
+)
+def _spread(
+    a: Tensor,
+    b: Tensor,
+    ia: Tensor,
+    ib: Tensor,
+    u: Tensor,
+    need: Sequence[bool],
+    backend: str,
+) -> list[Tensor]:
+    """Sums over edges of u times the other operand; empty where not needed."""
+    a, b, ia, ib, u = plain(a), plain(b), plain(ia), plain(ib), plain(u)
+    da: Tensor | None
+    db: Tensor | None
+    if use_kernel(backend, a, None) and _lmax(a) <= cpu_kernel.MAX_LMAX:
+        da, db = cpu_kernel.dots_gradient(a, b, ia, ib, u, (need[0], need[1]))
+    else:
         da = torch.zeros_like(a) if need[0] else None
         db = torch.zeros_like(b) if need[1] else None
         for span in _spans(ia):
@@ -85,35 +98,79 @@ class _Spread(torch.autograd.Function):
                 accumulate(da, rows_a, _weighted(b, rows_b, u[span]))
             if db is not None:
                 accumulate(db, rows_b, _weighted(a, rows_a, u[span]))
-        return da, db
+    return [a.new_empty(0) if d is None else d for d in (da, db)]
 
-    @staticmethod
-    def backward(
-        ctx: Any, wa: Tensor | None, wb: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        a, b, ia, ib, u = ctx.saved_tensors
-        want_a, want_b, _, _, want_u, _ = ctx.needs_input_grad
-        da = db = du = None
-        if wa is not None:
-            if want_u:
-                du = edge_dots(wa, b, ia, ib)
-            if want_b:
-                args = (plain(wa), b, ia, ib, u, (False, True))
-                db = _Spread.apply(*args)[1]  # type: ignore[no-untyped-call]
-        if wb is not None:
-            if want_u:
-                more = edge_dots(a, wb, ia, ib)
-                du = more if du is None else du + more
-            if want_a:
-                args = (a, plain(wb), ia, ib, u, (True, False))
-                da = _Spread.apply(*args)[0]  # type: ignore[no-untyped-call]
-        return da, db, None, None, du, None
+
+@_dots.register_fake
+def _(a: Tensor, b: Tensor, ia: Tensor, ib: Tensor, backend: str) -> Tensor:  # noqa: ARG001
+    return a.new_empty(ia.shape[0], _lmax(a) + 1, a.shape[-1])
+
+
+@_spread.register_fake
+def _(
+    a: Tensor,
+    b: Tensor,
+    ia: Tensor,  # noqa: ARG001
+    ib: Tensor,  # noqa: ARG001
+    u: Tensor,  # noqa: ARG001
+    need: Sequence[bool],
+    backend: str,  # noqa: ARG001
+) -> list[Tensor]:
+    return [
+        part.new_empty(part.shape if wanted else (0,))
+        for part, wanted in zip((a, b), need, strict=True)
+    ]
+
+
+def _keep_dots(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
+    ctx.save_for_backward(*inputs[:4])
+    ctx.backend = inputs[4]
+
+
+def _dots_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    need = list(ctx.needs_input_grad[:2])
+    parts = _spread(*ctx.saved_tensors, plain(grad), need, ctx.backend)
+    given = [part if wanted else None for part, wanted in zip(parts, need, strict=True)]
+    return (*given, None, None, None)
+
+
+def _keep_spread(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001
+    ctx.save_for_backward(*inputs[:5])
+    ctx.need, ctx.backend = inputs[5:]
+    ctx.set_materialize_grads(False)
+
+
+def _spread_backward(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
+    """Gradient of <wa, da> + <wb, db>: the same two operations."""
+    a, b, ia, ib, u = ctx.saved_tensors
+    want_a, want_b, _, _, want_u, *_ = ctx.needs_input_grad
+    wa, wb = (
+        plain(w) if w is not None and needed else None
+        for w, needed in zip(cotangents, ctx.need, strict=True)
+    )
+    da = db = du = None
+    if wa is not None and want_u:
+        du = _dots(wa, b, ia, ib, ctx.backend)
+    if wa is not None and want_b:
+        db = _spread(wa, b, ia, ib, u, [False, True], ctx.backend)[1]
+    if wb is not None and want_u:
+        du = plus(du, _dots(a, wb, ia, ib, ctx.backend))
+    if wb is not None and want_a:
+        da = _spread(a, wb, ia, ib, u, [True, False], ctx.backend)[0]
+    return da, db, None, None, du, None, None
+
+
+torch.library.register_autograd(_dots, _dots_backward, setup_context=_keep_dots)
+torch.library.register_autograd(_spread, _spread_backward, setup_context=_keep_spread)
+
+
+def _lmax(x: Tensor) -> int:
+    return math.isqrt(x.shape[1]) - 1
 
 
 def _degrees(x: Tensor) -> list[slice]:
     """Components of each degree of a packed axis."""
-    lmax = round(x.shape[1] ** 0.5) - 1
-    return [slice(l * l, (l + 1) ** 2) for l in range(lmax + 1)]
+    return [slice(l * l, (l + 1) ** 2) for l in range(_lmax(x) + 1)]
 
 
 def _spans(index: Tensor) -> list[slice]:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_cormorant.ops.dispatch import implementation
+from torch_cormorant.ops.dispatch import chosen, implementation
 from torch_cormorant.ops.paths import PathTable, table_of
 from torch_cormorant.ops.plan import GraphPlan, unpack_plan
 from torch_cormorant.ops.portable import Need, shapes
@@ -75,7 +75,7 @@ def neighbour_sum(
         plan.header,
         plan.num_targets,
         table.key,
-        backend,
+        chosen(backend),
     )
     return tuple(out)
 

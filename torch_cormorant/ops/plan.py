@@ -202,8 +202,9 @@ def match_pairs(
 ) -> Pairs | None:
     """Match every edge with its reverse, or return None where one has none.
 
-    The k-th of several equal edges is matched with the k-th of their reverses. A
-    self edge with a zero vector is its own reverse.
+    The k-th of several equal edges is matched with the k-th of their reverses;
+    periodic images, which share their atoms, by their vectors. A self edge with a zero
+    vector is its own reverse.
     """
     source, target = edge_index[0], edge_index[1]
     forth, back = target * num_nodes + source, source * num_nodes + target
@@ -211,19 +212,37 @@ def match_pairs(
     forth_sorted = forth if forth_order is None else forth[forth_order]
     if not torch.equal(forth_sorted, back[back_order]):
         return None
-    if forth_order is None:
-        reverse = back_order
-    else:
-        reverse = torch.empty_like(back_order)
-        reverse[forth_order] = back_order
+    reverse = _put(back_order, forth_order)
     with torch.no_grad():
-        if not torch.equal(edge_vec, -edge_vec[reverse]):
-            return None
+        matched = torch.equal(edge_vec, -edge_vec[reverse])
+        if not matched and bool((forth_sorted[1:] == forth_sorted[:-1]).any()):
+            reverse = _put(_by_vector(back, -edge_vec), _by_vector(forth, edge_vec))
+            matched = torch.equal(edge_vec, -edge_vec[reverse])
+    if not matched:
+        return None
     index = torch.arange(forth.numel(), device=forth.device)
     stands = index <= reverse
     number = stands.cumsum(0) - 1
     of_edge = torch.where(stands, number, number[reverse])
     return Pairs(of_edge, index[stands], of_edge[slot_edge])
+
+
+def _put(values: Tensor, places: Tensor | None) -> Tensor:
+    """Values at given places; None: they are in their places already."""
+    if places is None:
+        return values
+    result = torch.empty_like(values)
+    result[places] = values
+    return result
+
+
+def _by_vector(key: Tensor, vec: Tensor) -> Tensor:
+    """A stable permutation that sorts by a key, then by the components of vectors."""
+    order = torch.arange(key.numel(), device=key.device)
+    # adding zero turns -0.0 into 0.0, which a radix sort would tell apart
+    for column in (vec[:, 2] + 0.0, vec[:, 1] + 0.0, vec[:, 0] + 0.0, key):
+        order = order[torch.argsort(column[order], stable=True)]
+    return order
 
 
 def _stable_order(key: Tensor) -> Tensor | None:

@@ -13,19 +13,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_cormorant.ops.paths import PathTable
-from torch_cormorant.ops.tensors import plain, real_view
+from torch_cormorant.ops import cpu_kernel
+from torch_cormorant.ops.dispatch import chosen, use_kernel
+from torch_cormorant.ops.paths import PathTable, table_of
+from torch_cormorant.ops.portable import shapes
+from torch_cormorant.ops.tensors import plain, plus, real_view
 
 CHUNK_NODES = 128
 """Nodes per step on a CPU, so that a step's buffers stay in the cache."""
 
 
-def folded_square(x: Tensor, table: PathTable) -> tuple[Tensor, ...]:
+def folded_square(
+    x: Tensor, table: PathTable, backend: str = "auto"
+) -> tuple[Tensor, ...]:
     """The independent paths of the channelwise CG product of x with itself.
 
     Args:
         x: Complex or real features ``[N, M, C]``.
         table: A folded table with ``lmax1 == lmax2``.
+        backend: ``"portable"``, ``"cpu_kernel"`` or ``"auto"`` (default).
 
     Returns:
         For each degree l one tensor ``[N, 2l + 1, number of folded paths, C]``.
@@ -35,82 +41,117 @@ def folded_square(x: Tensor, table: PathTable) -> tuple[Tensor, ...]:
         is bounded by the chunk size.
     """
     x = plain(x)
-    out: tuple[Tensor, ...] = _Product.apply(x, x, table)  # type: ignore[no-untyped-call]
-    return out
+    return tuple(_square(x, x, table.key, chosen(backend)))
 
 
-class _Product(torch.autograd.Function):
-    """Bilinear product of x and y on the paths of a table."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, table: PathTable) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(x, y)
-        ctx.table = table
-        ctx.set_materialize_grads(False)
-        outs = [
-            x.new_empty(x.shape[0], 2 * l + 1, count, x.shape[-1])
-            for l, count in enumerate(table.counts)
-        ]
-        reals = [real_view(out) for out in outs]
-        for nodes in _spans(x):
-            _product(x[nodes], y[nodes], table, [real[nodes] for real in reals])
-        return tuple(outs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, y = ctx.saved_tensors
-        full = [
-            x.new_zeros(x.shape[0], 2 * l + 1, count, x.shape[-1])
-            if grad is None
-            else plain(grad)
-            for (l, count), grad in zip(enumerate(ctx.table.counts), grads, strict=True)
-        ]
-        args = (x, y, ctx.table, *full)
-        return (*_Gradient.apply(*args), None)  # type: ignore[no-untyped-call]
+@torch.library.custom_op(
+    "torch_cormorant::node_product",
+    mutates_args=(),
+    schema="(Tensor x, Tensor y, int[] key, str backend) -> Tensor[]",
+)
+def _square(x: Tensor, y: Tensor, key: Sequence[int], backend: str) -> list[Tensor]:
+    """Bilinear product of x and y, node by node, on the paths of a table."""
+    x, y, table = plain(x), plain(y), table_of(key)
+    if use_kernel(backend, x, table):
+        return cpu_kernel.square(x, y, table)
+    outs = [x.new_empty(shape) for shape in shapes(x.shape[0], table, x.shape[-1])]
+    reals = [real_view(out) for out in outs]
+    for nodes in _spans(x):
+        _product(x[nodes], y[nodes], table, [real[nodes] for real in reals])
+    return outs
 
 
-class _Gradient(torch.autograd.Function):
-    """Gradient of :class:`_Product`; closed under differentiation.
+@torch.library.custom_op(
+    "torch_cormorant::node_product_backward",
+    mutates_args=(),
+    schema=(
+        "(Tensor x, Tensor y, int[] key, str backend, Tensor[] grads) "
+        "-> (Tensor, Tensor)"
+    ),
+)
+def _gradient(
+    x: Tensor, y: Tensor, key: Sequence[int], backend: str, grads: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Gradients with respect to both operands."""
+    x, y, table = plain(x), plain(y), table_of(key)
+    grads = [plain(grad) for grad in grads]
+    if use_kernel(backend, x, table):
+        return cpu_kernel.square_gradient(x, y, table, grads)
+    dx, dy = torch.zeros_like(x), torch.zeros_like(y)
+    for nodes in _spans(x):
+        part = [grad[nodes] for grad in grads]
+        _spread(x[nodes], y[nodes], table, part, dx[nodes], dy[nodes])
+    return dx, dy
+
+
+@_square.register_fake
+def _(x: Tensor, y: Tensor, key: Sequence[int], backend: str) -> list[Tensor]:  # noqa: ARG001
+    table = table_of(key)
+    return [x.new_empty(shape) for shape in shapes(x.shape[0], table, x.shape[-1])]
+
+
+@_gradient.register_fake
+def _(
+    x: Tensor,
+    y: Tensor,
+    key: Sequence[int],  # noqa: ARG001
+    backend: str,  # noqa: ARG001
+    grads: Sequence[Tensor],  # noqa: ARG001
+) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), y.new_empty(y.shape)
+
+
+def _keep_square(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001
+    ctx.save_for_backward(*inputs[:2])
+    ctx.key, ctx.backend = inputs[2:]
+    ctx.set_materialize_grads(False)
+
+
+def _square_backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
+    x, y = ctx.saved_tensors
+    needed = shapes(x.shape[0], table_of(ctx.key), x.shape[-1])
+    full = [
+        x.new_zeros(shape) if grad is None else plain(grad)
+        for grad, shape in zip(grads, needed, strict=True)
+    ]
+    return (*_gradient(x, y, ctx.key, ctx.backend, full), None, None)
+
+
+def _keep_gradient(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:  # noqa: ARG001
+    ctx.save_for_backward(*inputs[:2], *inputs[4])
+    ctx.key, ctx.backend = inputs[2:4]
+    ctx.set_materialize_grads(False)
+
+
+def _gradient_backward(
+    ctx: Any, wx: Tensor | None, wy: Tensor | None
+) -> tuple[Any, ...]:
+    """Gradient of the gradient, in the same two operators.
 
     With Q(x, y, d) = <d, product(x, y)> and cotangents (wx, wy), the scalar to
     differentiate is Q(wx, y, d) + Q(x, wy, d).
     """
+    x, y, *grads = ctx.saved_tensors
+    dx = dy = None
+    dgrads: list[Tensor | None] = [None] * len(grads)
+    for side, w in enumerate((wx, wy)):
+        if w is None:
+            continue
+        pair = (x, plain(w)) if side else (plain(w), y)
+        sides = _gradient(*pair, ctx.key, ctx.backend, grads)
+        if side:
+            dx = sides[0]
+        else:
+            dy = sides[1]
+        sums = _square(*pair, ctx.key, ctx.backend)
+        dgrads = [plus(old, new) for old, new in zip(dgrads, sums, strict=True)]
+    return dx, dy, None, None, dgrads
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, y: Tensor, table: PathTable, *grads: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(x, y, *grads)
-        ctx.table = table
-        ctx.set_materialize_grads(False)
-        dx, dy = torch.zeros_like(x), torch.zeros_like(y)
-        for nodes in _spans(x):
-            part = [grad[nodes] for grad in grads]
-            _spread(x[nodes], y[nodes], table, part, dx[nodes], dy[nodes])
-        return dx, dy
 
-    @staticmethod
-    def backward(
-        ctx: Any, wx: Tensor | None, wy: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        x, y, *grads = ctx.saved_tensors
-        table, dx, dy = ctx.table, None, None
-        dgrads: list[Tensor | None] = [None] * len(grads)
-        for first, second in ((wx, y), (x, wy)):
-            if first is None or second is None:
-                continue
-            args = (plain(first), plain(second), table)
-            sides = _Gradient.apply(*args, *grads)  # type: ignore[no-untyped-call]
-            if first is wx:
-                dy = sides[1]
-            else:
-                dx = sides[0]
-            sums = _Product.apply(*args)  # type: ignore[no-untyped-call]
-            dgrads = [
-                new if old is None else old + new
-                for old, new in zip(dgrads, sums, strict=True)
-            ]
-        return (dx, dy, None, *dgrads)
+torch.library.register_autograd(_square, _square_backward, setup_context=_keep_square)
+torch.library.register_autograd(
+    _gradient, _gradient_backward, setup_context=_keep_gradient
+)
 
 
 def _spans(x: Tensor) -> Iterator[slice]:
