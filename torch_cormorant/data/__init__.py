@@ -13,7 +13,7 @@ from torch_cormorant.data.frame_dataset import FrameDataset
 from torch_cormorant.data.frames import Frames, frame_parts
 from torch_cormorant.data.mini_ethanol import MiniEthanol
 from torch_cormorant.data.mini_qm9 import MiniQM9
-from torch_cormorant.data.qm9_arrays import QM9Arrays
+from torch_cormorant.data.qm9 import QM9, QM9Arrays
 from torch_cormorant.data.reference_energies import (
     ReferenceEnergies,
     reference_energies,
@@ -33,6 +33,7 @@ __all__ = [
     "KCAL_PER_MOL_TO_EV",
     "MINI_TARGETS",
     "PUBLISHED_SIZES",
+    "QM9",
     "QM9_TARGETS",
     "CompositionBaseline",
     "FrameArrays",

@@ -101,10 +101,10 @@ def _table(*targets: Target) -> dict[str, Target]:
 QM9_TARGETS: dict[str, Target] = _table(
     Target("mu", "mu", "Debye", "Debye", paper_mae=0.038, aliases=("dipole",)),
     Target("alpha", "alpha", "bohr^3", "bohr^3", paper_mae=0.085),
-    _hartree("homo", "homo", paper=34.0, aliases=("e_homo",)),
-    _hartree("lumo", "lumo", paper=38.0, aliases=("e_lumo",)),
-    _hartree("gap", "gap", paper=61.0),
-    Target("r2", "r2", "bohr^2", "bohr^2", paper_mae=0.961),
+    _hartree("homo", "homo", paper=34.0, aliases=("e_homo", "epsilon_homo")),
+    _hartree("lumo", "lumo", paper=38.0, aliases=("e_lumo", "epsilon_lumo")),
+    _hartree("gap", "gap", paper=61.0, aliases=("delta_epsilon",)),
+    Target("r2", "r2", "bohr^2", "bohr^2", paper_mae=0.961, aliases=("<r2>", "<r^2>")),
     _hartree("zpve", "zpve", paper=2.027, reference="zpve"),
     _hartree("U0", "u0", paper=22.0, reference="u0"),
     _hartree("U", "u298", paper=21.0, reference="u298", aliases=("u298",)),
@@ -141,6 +141,21 @@ MINI_TARGETS: dict[str, Target] = _table(
 )
 
 
+_QM9_ENERGIES = {
+    "u0",
+    "u",
+    "h",
+    "g",
+    "u298",
+    "h298",
+    "g298",
+    "u0_atom",
+    "u_atom",
+    "h_atom",
+    "g_atom",
+}
+
+
 def find_target(name: str, targets: Mapping[str, Target], where: str = "QM9") -> Target:
     """Find a property by any of its names, whatever the case.
 
@@ -167,8 +182,11 @@ def find_target(name: str, targets: Mapping[str, Target], where: str = "QM9") ->
     found = known.get(name.lower())
     if found is not None:
         return found
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
     hint = f"; did you mean {known[near[0]].name!r}?" if near else ""
+    if not near and targets is MINI_TARGETS and name.lower() in _QM9_ENERGIES:
+        # The nearest quantity; its own text says that it is another one.
+        hint = "; the nearest is 'energy_atom', without the vibrational part"
     raise DataError(
         f"target: {where} has no property {name!r}{hint} "
         f"(there are {', '.join(targets)})"

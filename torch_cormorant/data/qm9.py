@@ -1,0 +1,191 @@
+"""QM9 from PyG's raw files, its own archive, or plain arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torch_cormorant.data.arrays import (
+    NpzFile,
+    check_molecules,
+    check_values,
+    read_npz,
+)
+from torch_cormorant.data.dataset import MoleculeDataset
+from torch_cormorant.data.download import Progress
+from torch_cormorant.data.qm9_files import read_qm9_root
+from torch_cormorant.data.references import atom_reference_sums
+from torch_cormorant.data.targets import QM9_TARGETS, Target, find_target
+from torch_cormorant.errors import ConfigError
+
+__all__ = ["QM9", "QM9Arrays"]
+
+_NAMES = ("index", "offset", "z", "pos", "y", "y_names", "y_units", "smiles")
+
+
+class QM9(MoleculeDataset):
+    r"""QM9: 130,831 molecules of H, C, N, O, F and 19 properties, B3LYP/6-31G(2df,p).
+
+    Ramakrishnan et al., *Sci. Data* 1, 140022 (2014). Order, names and units of the
+    properties are those of :class:`torch_geometric.datasets.QM9` (eV, Debye, bohr);
+    names of the paper are understood too, in any case. Differences to PyG's class:
+
+    * Everything is float64 up to and including ``y``. float32 knows total energies
+      near -11,000 eV only in steps of 1 meV.
+    * ``zpve``, ``U0``, ``U``, ``H``, ``G`` and ``Cv`` have the references of their
+      atoms subtracted, before anything is rounded, as in the paper.
+    * ``idx`` is QM9's own number of the molecule, counted from 1.
+
+    The 3,054 molecules that failed QM9's own consistency check are left out.
+    :func:`~torch_cormorant.data.split_indices` of the length gives the published split.
+
+    Args:
+        root: Folder with PyG's raw files (``raw/gdb9.sdf``, ``raw/gdb9.sdf.csv``,
+            ``raw/uncharacterized.txt``) or QM9's own archive
+            (``raw/dsgdb9nsd.xyz.tar.bz2``, ``raw/uncharacterized.txt``). What is
+            missing is downloaded.
+        npz: In place of ``root``: a file of flat arrays with the values as QM9 prints
+            them. It holds ``index [n]``, ``offset [n + 1]``, ``z [N]``, ``pos [N, 3]``
+            (Angstrom), ``y [n, K]``, ``y_names [K]``, ``y_units [K]`` (Hartree,
+            kcal/mol, Debye, ...) and ``smiles [n]``.
+        target: One property, several, or all of
+            :data:`~torch_cormorant.data.QM9_TARGETS` (default).
+        source: With ``root``: ``"pyg"`` (positions to four decimals), ``"xyz"`` (all
+            decimals) or ``"auto"`` (default): what is there, else ``"pyg"``.
+        subtract_references: ``False`` keeps the total values.
+        keep_uncharacterized: With ``root``: keep the 3,054 molecules too.
+        download: With ``root``: whether to fetch what is missing.
+        progress: Called with the bytes that are there and the length, where known.
+
+    Shapes:
+        Per molecule of N atoms: z ``[N]`` int64, pos ``[N, 3]`` float64 in Angstrom,
+        y ``[1, T]`` float64 for T properties.
+
+    Raises:
+        DataError: A file is missing, damaged or not understood, or the target is
+            unknown; file and molecule are named.
+        ConfigError: Neither or both of ``root`` and ``npz`` are given.
+
+    Example:
+        >>> QM9(npz="no_such_file.npz")
+        Traceback (most recent call last):
+            ...
+        torch_cormorant.errors.DataError: no_such_file.npz: no such file
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        npz: str | os.PathLike[str] | None = None,
+        target: str | Sequence[str] | None = None,
+        *,
+        source: str = "auto",
+        subtract_references: bool = True,
+        keep_uncharacterized: bool = False,
+        download: bool = True,
+        progress: Progress | None = None,
+    ) -> None:
+        if (root is None) == (npz is None):
+            raise ConfigError(
+                "root, npz: give one of them, the folder of the raw files or the file "
+                "of arrays"
+            )
+        targets = chosen_targets(target)
+        if npz is not None:
+            file = read_npz(npz, _NAMES)
+        else:
+            file = read_qm9_root(
+                Path(str(root)).expanduser(),
+                source,
+                download=download,
+                keep_uncharacterized=keep_uncharacterized,
+                progress=progress,
+            )
+        count = check_molecules(file)
+        for name in ("index", "smiles"):
+            if file[name].shape != (count,):
+                raise file.fail(
+                    name, f"expected shape ({count},), found {file[name].shape}"
+                )
+        y = check_values(file, "y", count)
+        values = [_property(file, y, chosen, subtract_references) for chosen in targets]
+        super().__init__(
+            file,
+            targets,
+            np.stack(values, axis=1),
+            file.integers("index"),
+            [str(smiles) for smiles in file["smiles"]],
+            name="QM9",
+            level_of_theory="B3LYP/6-31G(2df,p)",
+            is_qm9=True,
+        )
+
+
+class QM9Arrays(QM9):
+    """QM9, or a part of it, from one file: ``QM9(npz=path, target=target)``.
+
+    Args:
+        path: The file of arrays, as :class:`QM9` describes them.
+        target: One property, several, or all (default).
+        subtract_references: ``False`` keeps the total values.
+
+    Raises:
+        DataError: As for :class:`QM9`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        target: str | Sequence[str] | None = None,
+        *,
+        subtract_references: bool = True,
+    ) -> None:
+        super().__init__(
+            npz=path, target=target, subtract_references=subtract_references
+        )
+
+
+def chosen_targets(target: str | Sequence[str] | None) -> list[Target]:
+    """The properties behind one name, several names or ``None`` (all)."""
+    if target is None:
+        return list(QM9_TARGETS.values())
+    names = [target] if isinstance(target, str) else list(target)
+    if not names:
+        raise ConfigError("target: an empty list; name at least one property")
+    found = [find_target(name, QM9_TARGETS) for name in names]
+    if len(set(found)) < len(found):
+        raise ConfigError(f"target: {names} names a property twice")
+    return found
+
+
+def _property(
+    file: NpzFile, y: NDArray[np.float64], target: Target, subtract: bool
+) -> NDArray[np.float64]:
+    names = [str(name) for name in np.atleast_1d(file["y_names"])]
+    units = [str(unit) for unit in np.atleast_1d(file["y_units"])]
+    if y.ndim != 2 or not len(names) == len(units) == y.shape[1]:
+        raise file.fail(
+            "y",
+            f"shape {y.shape} does not fit {len(names)} names and {len(units)} units",
+        )
+    if target.column not in names:
+        raise file.fail(
+            "y_names", f"{target.column!r} is missing; there are {', '.join(names)}"
+        )
+    column = names.index(target.column)
+    if units[column] != target.file_unit:
+        raise file.fail(
+            "y_units",
+            f"{target.column!r} must be in {target.file_unit}, the file says "
+            f"{units[column]}",
+        )
+    values = y[:, column]
+    if subtract and target.reference is not None:
+        values = values - atom_reference_sums(
+            file.integers("z"), file.integers("offset"), target.reference
+        )
+    return values * target.factor

@@ -1,0 +1,234 @@
+"""Where QM9's files are, how they are fetched, and the arrays made of them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torch_cormorant.data.archives import extract_archive
+from torch_cormorant.data.arrays import NpzFile, read_npz
+from torch_cormorant.data.download import Progress, RemoteFile, fetch_file
+from torch_cormorant.data.files import file_digest, write_atomically
+from torch_cormorant.data.qm9_raw import (
+    COLUMNS,
+    UNITS,
+    Molecules,
+    read_csv,
+    read_sdf,
+    read_uncharacterized,
+    read_xyz_tar,
+)
+from torch_cormorant.errors import ConfigError, DataError
+
+__all__ = ["QM9_FILES", "QM9_SOURCES", "fetch_qm9", "read_qm9_root"]
+
+#: QM9's files on the network. Lengths and digests of the two files of the original
+#: publication (figshare collection 978904) are pinned. Nobody publishes a digest of
+#: MoleculeNet's archive, which PyG uses: the first download's is kept.
+QM9_FILES: dict[str, RemoteFile] = {
+    "pyg": RemoteFile(
+        "qm9.zip",
+        "https://deepchemdata.s3-us-west-1.amazonaws.com/datasets/molnet_publish/qm9.zip",
+        max_size=1 << 30,
+    ),
+    "xyz": RemoteFile(
+        "dsgdb9nsd.xyz.tar.bz2",
+        "https://ndownloader.figshare.com/files/3195389",
+        size=86_144_227,
+        sha256="3a63848ac80691bdb8d41834b575afad345b9300d7a2db0c38adb7f6eaa8360c",
+    ),
+    "uncharacterized": RemoteFile(
+        "uncharacterized.txt",
+        "https://ndownloader.figshare.com/files/3195404",
+        size=486_752,
+        sha256="3aa5115d540b356de94791d4a74c3bf1ed91c469ecf52a4f5d7cc0506fe02e24",
+    ),
+}
+#: Files that have to lie in ``root/raw``, by source.
+QM9_SOURCES: dict[str, tuple[str, ...]] = {
+    "pyg": ("gdb9.sdf", "gdb9.sdf.csv", "uncharacterized.txt"),
+    "xyz": ("dsgdb9nsd.xyz.tar.bz2", "uncharacterized.txt"),
+}
+_ARRAYS = ("index", "offset", "z", "pos", "y", "y_names", "y_units", "smiles")
+_MAX_UNPACKED = 2 << 30
+
+
+def fetch_qm9(
+    root: Path, source: str = "pyg", progress: Progress | None = None
+) -> list[Path]:
+    """Download QM9's files into ``root/raw``, unless they are there.
+
+    Args:
+        root: Folder of the data set.
+        source: ``"pyg"``, the sdf and csv that PyG uses (positions to four decimals),
+            or ``"xyz"``, the original archive (all decimals).
+        progress: Called with the bytes that are there and the length, where known.
+
+    Returns:
+        The files.
+
+    Raises:
+        ConfigError: Unknown source.
+        DataError: A file cannot be had or is not what it should be.
+    """
+    folder = _raw_folder(root)
+    names = _names_of(source)
+    if all((folder / name).exists() for name in names[:-1]):
+        pass  # a part of QM9 in its form is welcome, so no digest is asked for
+    elif source == "xyz":
+        fetch_file(QM9_FILES["xyz"], folder, progress=progress)
+    else:
+        archive = fetch_file(QM9_FILES["pyg"], folder, progress=progress)
+        found = extract_archive(
+            archive, folder, max_bytes=_MAX_UNPACKED, wanted=names[:2].__contains__
+        )
+        if len(found) < 2:
+            raise DataError(f"{archive}: does not hold {' and '.join(names[:2])}")
+        archive.unlink()
+    if not (folder / names[-1]).exists():
+        fetch_file(QM9_FILES["uncharacterized"], folder, progress=progress)
+    return [folder / name for name in names]
+
+
+def _names_of(source: str) -> tuple[str, ...]:
+    if source not in QM9_SOURCES:
+        raise ConfigError(
+            f"source: {source!r} is not one of {', '.join(QM9_SOURCES)} or auto"
+        )
+    return QM9_SOURCES[source]
+
+
+def _raw_folder(root: Path) -> Path:
+    """``root/raw``, or ``root`` itself if the files lie there."""
+    lie_in_root = any(
+        all((root / name).exists() for name in names) for names in QM9_SOURCES.values()
+    )
+    return root if lie_in_root else root / "raw"
+
+
+def read_qm9_root(
+    root: Path,
+    source: str = "auto",
+    *,
+    download: bool = True,
+    keep_uncharacterized: bool = False,
+    progress: Progress | None = None,
+) -> NpzFile:
+    """QM9 as flat arrays, from the files of a folder.
+
+    What was read is kept as ``root/processed/torch_cormorant_qm9-*.npz``; the digests
+    of the raw files are in that name, so changed files are read again.
+
+    Args:
+        root: Folder of the data set; the files lie in ``root/raw`` or in ``root``.
+        source: ``"pyg"``, ``"xyz"`` or ``"auto"``: what is there, else ``"pyg"``.
+        download: Whether to fetch what is missing.
+        keep_uncharacterized: Keep the molecules that failed QM9's consistency check.
+        progress: As for :func:`fetch_qm9`.
+
+    Returns:
+        The arrays under the names that
+        :class:`~torch_cormorant.data.QM9Arrays` reads.
+
+    Raises:
+        ConfigError: Unknown source.
+        DataError: A file is missing, damaged or not understood.
+    """
+    folder = _raw_folder(root)
+    if source == "auto":
+        here = [
+            kind
+            for kind, names in QM9_SOURCES.items()
+            if all((folder / name).exists() for name in names)
+        ]
+        source = here[0] if here else "pyg"
+    paths = [folder / name for name in _names_of(source)]
+    if download:
+        paths = fetch_qm9(root, source, progress)
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: no such file; download=True fetches it")
+    digest = _digest_of(paths, keep_uncharacterized)
+    cache = root / "processed" / f"torch_cormorant_qm9-{digest[:16]}.npz"
+    with contextlib.suppress(DataError):  # damaged, of another version, or not there
+        return NpzFile(folder, digest, read_npz(cache, _ARRAYS).arrays)
+    arrays = _read_raw(paths, source, keep_uncharacterized)
+
+    def save(stream: BinaryIO) -> None:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+    with contextlib.suppress(OSError):  # a folder that cannot be written is fine
+        write_atomically(cache, save)
+    return NpzFile(folder, digest, arrays)
+
+
+def _digest_of(paths: list[Path], keep: bool) -> str:
+    whole = hashlib.sha256(f"1 {keep}".encode())
+    try:
+        for path in paths:
+            whole.update(f"{path.name} {file_digest(path)}\n".encode())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    return whole.hexdigest()
+
+
+def _read_raw(
+    paths: list[Path], source: str, keep: bool
+) -> dict[str, NDArray[np.generic]]:
+    if source == "xyz":
+        molecules = read_xyz_tar(paths[0])
+        values = np.array(molecules.values)
+    else:
+        molecules = read_sdf(paths[0])
+        values = _values_of(molecules, paths[1])
+    arrays = molecules.arrays
+    smiles = molecules.smiles or [""] * len(molecules.names)
+    arrays |= {
+        "y": values,
+        "y_names": np.array(COLUMNS),
+        "y_units": np.array(UNITS),
+        "smiles": np.array(smiles),
+    }
+    if keep:
+        return arrays
+    failed = np.array(sorted(read_uncharacterized(paths[-1])), dtype=np.int64)
+    return _keep_molecules(arrays, ~np.isin(arrays["index"], failed), paths[-1])
+
+
+def _values_of(molecules: Molecules, table: Path) -> NDArray[np.float64]:
+    names, values = read_csv(table)
+    if names == molecules.names:
+        return values
+    for row, (name, other) in enumerate(
+        zip(molecules.names, names, strict=False), start=1
+    ):
+        if name != other:
+            raise DataError(
+                f"{table}: row {row} is molecule {other!r}, but {molecules.source} has "
+                f"{name!r} there; the two files do not belong together"
+            )
+    raise DataError(
+        f"{table}: {len(names):,} rows, but {molecules.source} has "
+        f"{len(molecules.names):,} molecules; one of them is cut off"
+    )
+
+
+def _keep_molecules(
+    arrays: dict[str, NDArray[np.generic]], kept: NDArray[np.bool_], path: Path
+) -> dict[str, NDArray[np.generic]]:
+    if not kept.any():
+        raise DataError(f"{path}: lists every molecule; none is left")
+    sizes = np.diff(arrays["offset"])
+    atoms = np.repeat(kept, sizes)
+    ends = np.concatenate([[0], np.cumsum(sizes[kept])])
+    return {
+        **{name: arrays[name] for name in ("y_names", "y_units")},
+        **{name: arrays[name][kept] for name in ("index", "y", "smiles")},
+        **{name: arrays[name][atoms] for name in ("z", "pos")},
+        "offset": ends.astype(np.int64),
+    }
