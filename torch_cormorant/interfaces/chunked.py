@@ -57,12 +57,13 @@ class MemoryPlan:
 
 @dataclass(frozen=True)
 class ChunkedOutput:
-    """Results in the model's units.
+    """Results in the model's units, float64 unless stated.
 
     Attributes:
-        energy: Total, float64, a scalar tensor.
-        energies: Share of every atom ``[N]``.
-        forces: ``[N, 3]``.
+        energy: Total, a scalar tensor.
+        energies: Contribution of every atom ``[N]``, without the constant of the
+            normalisation.
+        forces: ``[N, 3]`` in the type of ``pos``.
         virial: dE/d(strain) ``[3, 3]``; divided by the volume it is the stress.
         num_edges: Edges within the cutoff, both directions, without self edges.
         plan: How it was evaluated.
@@ -194,7 +195,7 @@ def evaluate_in_chunks(
     with torch.inference_mode(mode=False), torch.enable_grad():
         energies, gradient, virial = _Sweep(model, z, edges, plan).run()
     return ChunkedOutput(
-        energy=energies.double().sum(),
+        energy=energies.sum() + model.info.normalisation.mean[0],
         energies=energies[inverse],
         forces=-gradient[inverse],
         virial=virial,
@@ -296,14 +297,13 @@ class _Chunk:
             edges.pos, torch.stack(self._pairs), self.shift, edges.cell, None
         )
         itself = own - self.first
-        self.vec = torch.cat([vec, vec.new_zeros(count, 3)]).to(edges.dtype)
-        self.vec.requires_grad_()
+        self.vec = torch.cat([vec, vec.new_zeros(count, 3)]).requires_grad_()
         index = torch.stack(
             [torch.cat([place, itself]), torch.cat([local, itself])]
         )
         self.geometry = EdgeGeometry(
             index,
-            self.vec,
+            self.vec.to(edges.dtype),
             (self.nodes.shape[0], count),
             harmonics=edges.harmonics,
             validate=False,
@@ -317,8 +317,7 @@ class _Chunk:
             return
         edges, number = self.edges, self._pairs[0].shape[0]
         vec, part = self.vec.detach()[:number], gradient[:number]
-        part = part.to(edges.pos.dtype)
-        edges.virial += vec.to(part.dtype).t() @ part
+        edges.virial += vec.t() @ part
         edges.gradient.index_add_(0, self._pairs[1], part)
         edges.gradient.index_add_(0, self._pairs[0], part, alpha=-1)
 
@@ -341,7 +340,7 @@ class _Sweep:
         with torch.no_grad():
             self._forward()
         energies = self._readout()
-        self._backward()
+        self._backward(energies)
         return energies, self.edges.gradient, self.edges.virial
 
     # ------------------------------------------------------------------- forward
@@ -414,19 +413,30 @@ class _Sweep:
 
     def _readout(self) -> Tensor:
         """Energies of the atoms, and the first part of every level's gradient."""
+        units = self.model.info.normalisation
         self.gradients = [torch.zeros_like(level) for level in self.levels]
-        energies = self.features.new_empty(self.z.shape[0])
+        energies = units.atoms(self.z)[:, 0]
         for first, last, *_ in self.edges.chunks:
             part = slice(first, last)
             levels = [level[part].detach().requires_grad_() for level in self.levels]
-            atoms = self.model.atomwise(levels[1:]).squeeze(-1)
+            atoms = self.model.atomwise(levels[1:]).squeeze(-1) * units.std[0]
             found = torch.autograd.grad(atoms.sum(), levels[1:])
             for total, gradient in zip(self.gradients[1:], found, strict=True):
                 total[part] = gradient
-            energies[part] = atoms.detach()
+            energies[part] += atoms.detach()
         return energies
 
-    def _backward(self) -> None:
+    def _add_pair_energies(self, chunk: _Chunk, energies: Tensor) -> None:
+        """Energies that the model adds to the network's, and their forces."""
+        z, index = self.z[chunk.nodes], chunk.geometry.edge_index
+        extra = self.model.pair_energies(z, index, chunk.vec)
+        if extra is None:
+            return
+        energies[chunk.first : chunk.last] += extra.detach()[: chunk.last - chunk.first]
+        (gradient,) = torch.autograd.grad(extra.sum(), chunk.vec)
+        chunk.add_forces(gradient)
+
+    def _backward(self, energies: Tensor) -> None:
         convs = self.model.conv_layers()
         above: Tensor | None = None
         for s in reversed(range(len(convs))):
@@ -439,6 +449,7 @@ class _Sweep:
             self.levels[s + 1] = self.gradients[s + 1] = self.features.new_empty(0)
             self.states[s] = None
         for chunk in self._chunks():
+            self._add_pair_energies(chunk, energies)
             out = self._input(chunk)
             if out.requires_grad:
                 given = self.gradients[0][chunk.first : chunk.last]

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms, units
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.test import calculate_numerical_forces
+from ase.md.verlet import VelocityVerlet
+
+from torch_cormorant import CormorantQM9, save_model
+from torch_cormorant.errors import (
+    CellError,
+    ConfigError,
+    NonFiniteError,
+    ShapeError,
+    SpeciesError,
+)
+from torch_cormorant.interfaces.ase import CormorantCalculator
+from torch_cormorant.models import Cormorant
+
+NAMES = {"energy", "free_energy", "energies", "forces", "stress"}
+
+
+@pytest.fixture
+def calculator(potential: Cormorant) -> CormorantCalculator:
+    return CormorantCalculator(potential, energy_unit="eV")
+
+
+def test_results_are_those_of_the_model(
+    potential: Cormorant, calculator: CormorantCalculator, molecules: list[Atoms]
+) -> None:
+    box = molecules[2]
+    box.calc = calculator
+    out = potential.evaluate(
+        torch.tensor(box.numbers),
+        torch.tensor(box.positions),
+        cell=torch.tensor(box.cell.array),
+        stress=True,
+    )
+    stress = box.get_stress()
+    assert set(calculator.results) == NAMES
+    assert box.get_potential_energy() == pytest.approx(out.energy.item(), rel=1e-14)
+    assert box.get_potential_energy(force_consistent=True) == box.get_potential_energy()
+    assert box.get_potential_energies().sum() == pytest.approx(out.energy.item())
+    np.testing.assert_allclose(box.get_forces(), out.forces, atol=1e-13)
+    full = out.stress[0].numpy()
+    order = [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]
+    np.testing.assert_allclose(stress, [full[i, j] for i, j in order], atol=1e-14)
+
+
+def test_forces_are_slopes_in_a_skewed_cell(
+    calculator: CormorantCalculator, molecules: list[Atoms]
+) -> None:
+    box = molecules[4]
+    box.calc = calculator
+    slopes = calculate_numerical_forces(box, eps=1e-4, iatoms=[0, 1])
+    np.testing.assert_allclose(box.get_forces()[:2], slopes, atol=1e-7)
+
+
+def test_stress_is_the_slope_of_the_strain(
+    calculator: CormorantCalculator, molecules: list[Atoms]
+) -> None:
+    box, step = molecules[2], 1e-5
+    box.calc = calculator
+    stress = box.get_stress(voigt=False)
+    strain = np.zeros((3, 3))
+    strain[0, 1] = strain[1, 0] = step / 2
+    energies = []
+    for sign in (1, -1):
+        moved = box.copy()
+        moved.set_cell(box.cell.array @ (np.eye(3) + sign * strain), scale_atoms=True)
+        moved.calc = calculator
+        energies.append(moved.get_potential_energy())
+    slope = (energies[0] - energies[1]) / (2 * step) / box.get_volume()
+    assert stress[0, 1] == pytest.approx(slope, rel=1e-6)
+
+
+def test_many_structures_at_once_are_the_same_one_by_one(
+    calculator: CormorantCalculator, molecules: list[Atoms]
+) -> None:
+    together = calculator.calculate_many(molecules)
+    for atoms, found in zip(molecules, together, strict=True):
+        atoms.calc = calculator
+        assert found["energy"] == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
+        np.testing.assert_allclose(found["forces"], atoms.get_forces(), atol=1e-13)
+        assert len(found["energies"]) == len(atoms)
+    boxes = [molecules[2], molecules[4]]
+    for atoms, found in zip(
+        boxes, calculator.calculate_many(boxes, stress=True), strict=True
+    ):
+        np.testing.assert_allclose(found["stress"], atoms.get_stress(), atol=1e-14)
+    assert calculator.calculate_many([]) == []
+
+
+def test_energies_are_converted_to_ev(
+    potential: Cormorant, calculator: CormorantCalculator, molecules: list[Atoms]
+) -> None:
+    other = CormorantCalculator(potential, energy_unit="kcal/mol")
+    ratio = units.kcal / units.mol
+    for name in ("energy", "forces", "stress", "energies"):
+        expected = calculator.get_property(name, molecules[2])
+        found = other.get_property(name, molecules[2])
+        np.testing.assert_allclose(found, np.multiply(expected, ratio), rtol=1e-8)
+
+
+def test_the_list_with_a_skin_changes_nothing_and_is_reused(
+    potential: Cormorant, molecules: list[Atoms]
+) -> None:
+    runs = []
+    for skin in (0.0, 0.4):
+        box = molecules[2].copy()
+        random = np.random.default_rng(0)
+        box.set_momenta(0.3 * random.normal(size=(len(box), 3)))
+        box.calc = CormorantCalculator(potential, energy_unit="eV", skin=skin)
+        with VelocityVerlet(box, 1 * units.fs) as run:
+            run.run(40)
+        runs.append((box.positions, box.calc.engine.edges))
+    assert np.array_equal(runs[0][0], runs[1][0])
+    assert np.abs(runs[0][0] - molecules[2].positions).max() > 0.4, "atoms moved"
+    assert runs[0][1].builds == runs[0][1].calls == 41
+    assert 1 < runs[1][1].builds < 30
+
+
+def test_a_changed_cell_needs_a_new_list(
+    potential: Cormorant, molecules: list[Atoms]
+) -> None:
+    box = molecules[2]
+    box.calc = CormorantCalculator(potential, energy_unit="eV")
+    fresh = CormorantCalculator(potential, energy_unit="eV", skin=0.0)
+    box.get_potential_energy()
+    for change in (
+        lambda: box.set_cell(box.cell.array * 0.9),
+        lambda: box.set_pbc((True, True, False)),
+        lambda: box.set_atomic_numbers(box.numbers[::-1]),
+        lambda: box.pop(),
+    ):
+        change()
+        expected = fresh.get_property("energy", box)
+        assert box.get_potential_energy() == expected
+
+
+def test_types_and_devices_are_chosen_without_changing_the_model(
+    potential: Cormorant, molecules: list[Atoms]
+) -> None:
+    calculator = CormorantCalculator(
+        potential, energy_unit="eV", dtype=torch.float32, device="cpu"
+    )
+    water = molecules[0]
+    single = calculator.get_property("forces", water)
+    double = CormorantCalculator(potential, energy_unit="eV").get_property(
+        "forces", water
+    )
+    assert potential.dtype == torch.float64
+    assert all(parameter.requires_grad for parameter in potential.parameters())
+    np.testing.assert_allclose(single, double, atol=1e-5)
+    assert not np.array_equal(single, double)
+
+
+def test_a_model_file_brings_its_unit(
+    potential: Cormorant, molecules: list[Atoms], tmp_path: object
+) -> None:
+    pytest.importorskip("safetensors")
+    path = f"{tmp_path}/model.safetensors"
+    save_model(path, potential, targets=["energy"], units=["kcal/mol"])
+    found = CormorantCalculator.from_file(path).get_property("energy", molecules[0])
+    given = CormorantCalculator(potential, energy_unit="kcal/mol")
+    assert found == given.get_property("energy", molecules[0])
+
+
+def test_models_that_are_no_potential_are_refused(potential: Cormorant) -> None:
+    for build, text in (
+        (lambda: CormorantCalculator(potential), "energy_unit is needed"),
+        (lambda: CormorantCalculator("model.pt"), "must be a Cormorant network"),
+        (lambda: CormorantCalculator(CormorantQM9(num_targets=2)), "2 targets"),
+        (lambda: CormorantCalculator(potential, energy_unit="eV", skin=-1), "skin"),
+        (lambda: CormorantCalculator(potential, energy_unit="Angstrom"), "Angstrom"),
+        (
+            lambda: CormorantCalculator(
+                potential, energy_unit="eV", dtype=torch.float16
+            ),
+            "torch.float32 or torch.float64",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            build()
+
+
+def test_mistakes_name_the_structure_and_the_atom(
+    calculator: CormorantCalculator, molecules: list[Atoms]
+) -> None:
+    water = molecules[0]
+    sulfur, broken, flat = water.copy(), water.copy(), molecules[2].copy()
+    sulfur.numbers[1] = 16
+    broken.positions[2, 1] = np.nan
+    flat.cell[2] = 0
+    for bad, error, text in (
+        (sulfur, SpeciesError, r"structure 1: atom 1 has atomic number 16"),
+        (broken, NonFiniteError, r"structure 1: the position of atom 2"),
+        (flat, CellError, r"cell of graph 1"),
+        (Atoms(), ShapeError, r"structure 1: there are no atoms"),
+    ):
+        with pytest.raises(error, match=text):
+            calculator.calculate_many([water, bad])
+    with pytest.raises(SpeciesError, match="knows \\[1, 8\\] only"):
+        calculator.get_property("forces", sulfur)
+    with pytest.raises(PropertyNotImplementedError, match="three periodic directions"):
+        calculator.get_property("stress", water)
+
+
+def test_all_pairs_and_a_cell_do_not_go_together(molecules: list[Atoms]) -> None:
+    model = Cormorant(
+        species=[1, 8], channels=2, num_levels=1, lmax=1, cutoff=None, head="extensive"
+    )
+    calculator = CormorantCalculator(model, energy_unit="eV")
+    assert calculator.get_property("forces", molecules[0]).shape == (3, 3)
+    with pytest.raises(ConfigError, match="make it with cutoff="):
+        calculator.get_property("energy", molecules[2])

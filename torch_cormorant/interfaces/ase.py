@@ -1,0 +1,225 @@
+"""Cormorant potentials as calculators of the Atomic Simulation Environment (ASE)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import (
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+)
+from ase.stress import full_3x3_to_voigt_6_stress
+from torch import Tensor
+from typing_extensions import Self
+
+from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
+from torch_cormorant.interfaces.engine import Engine, EngineOutput
+from torch_cormorant.models import Cormorant, load_model
+
+__all__ = ["CormorantCalculator"]
+
+
+class CormorantCalculator(Calculator):  # type: ignore[misc]
+    """Energies, forces and stresses of ASE's ``Atoms`` from a Cormorant potential.
+
+    Args:
+        model: A :class:`~torch_cormorant.Cormorant` with one target; it is copied.
+        energy_unit: Unit of the model's energies, such as ``"kcal/mol"``. Default:
+            what a model read from a file says. Results are always in eV and Angstrom.
+        device: Where to compute, such as ``"cuda"``. Default: where the model is.
+        dtype: ``torch.float32`` or ``torch.float64``. Default: that of the model.
+            Positions stay in float64 until edges are formed.
+        skin: Skin of the neighbour list in Angstrom. Default 0.5. Results do not
+            depend on it.
+
+    Attributes:
+        engine: What computes, with its neighbour list (``engine.edges.builds``).
+
+    Raises:
+        ConfigError: The model has several targets, or its unit is not known.
+
+    Example:
+        >>> from ase.build import molecule
+        >>> from torch_cormorant import Cormorant
+        >>> from torch_cormorant.interfaces.ase import CormorantCalculator
+        >>> model = Cormorant.potential(species=[1, 8], channels=4, num_levels=1)
+        >>> atoms = molecule("H2O")
+        >>> atoms.calc = CormorantCalculator(model, energy_unit="eV")
+        >>> atoms.get_forces().shape
+        (3, 3)
+    """
+
+    implemented_properties: ClassVar[list[str]] = [
+        "energy",
+        "free_energy",
+        "energies",
+        "forces",
+        "stress",
+    ]
+    default_parameters: ClassVar[dict[str, Any]] = {}
+    nolabel = True
+
+    def __init__(
+        self,
+        model: Cormorant,
+        *,
+        energy_unit: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        skin: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.engine = Engine(
+            model, energy_unit=energy_unit, device=device, dtype=dtype, skin=skin
+        )
+
+    @classmethod
+    def from_file(cls, path: str | Path, **kwargs: Any) -> Self:
+        """Make one from a model file written by :func:`torch_cormorant.save_model`.
+
+        Args:
+            path: The file.
+            **kwargs: As the class.
+
+        Raises:
+            ModelFileError: The file is missing, damaged or no model file.
+        """
+        return cls(load_model(path), **kwargs)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Compute what ASE asks for; see :class:`ase.calculators.calculator.Calculator`.
+
+        Args:
+            atoms: The structure.
+            properties: Names of properties; energies and forces always come along.
+            system_changes: What changed since the last call.
+
+        Raises:
+            SpeciesError, NonFiniteError, ShapeError, CellError, CoincidentAtomsError:
+                The structure does not fit; the message names the atom.
+            PropertyNotImplementedError: Stress of a structure that is not periodic in
+                three directions.
+        """
+        super().calculate(atoms, list(properties), list(system_changes))
+        wants_stress = "stress" in properties
+        if wants_stress:
+            _check_stress(self.atoms, "atoms")
+        tensors = self._tensors([self.atoms], ["atoms"])
+        out = self.engine(*tensors, num_graphs=1, stress=wants_stress)
+        self.results = _split(out, [len(self.atoms)])[0]
+
+    def calculate_many(
+        self, structures: Sequence[Atoms], *, stress: bool = False
+    ) -> list[dict[str, Any]]:
+        """Results of several structures, computed together.
+
+        Args:
+            structures: Of any sizes and cells, periodic or not.
+            stress: Also the stress, for structures periodic in three directions.
+
+        Returns:
+            For each structure the results by ASE's names.
+
+        Raises:
+            SpeciesError, NonFiniteError, ShapeError, CellError, CoincidentAtomsError:
+                A structure does not fit; the message names it.
+
+        Example:
+            >>> from ase.build import molecule
+            >>> from torch_cormorant import Cormorant
+            >>> model = Cormorant.potential(species=[1, 8], channels=4, num_levels=1)
+            >>> calculator = CormorantCalculator(model, energy_unit="eV")
+            >>> found = calculator.calculate_many([molecule("H2O"), molecule("OH")])
+            >>> [result["forces"].shape for result in found]
+            [(3, 3), (2, 3)]
+        """
+        if not structures:
+            return []
+        names = [f"structure {k}" for k in range(len(structures))]
+        if stress:
+            for atoms, name in zip(structures, names, strict=True):
+                _check_stress(atoms, name)
+        tensors = self._tensors(structures, names)
+        out = self.engine(
+            *tensors, num_graphs=len(structures), stress=stress, reuse=False
+        )
+        return _split(out, [len(atoms) for atoms in structures])
+
+    def _tensors(
+        self, structures: Sequence[Atoms], names: Sequence[str]
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """Atomic numbers, positions, batch, cells and periodic directions."""
+        for atoms, name in zip(structures, names, strict=True):
+            _check_atoms(atoms, name)
+            self.engine.check_species(atoms.numbers, name)
+        z = torch.from_numpy(np.concatenate([a.numbers for a in structures])).long()
+        pos = torch.from_numpy(np.concatenate([a.positions for a in structures]))
+        batch = None
+        if len(structures) > 1:
+            sizes = torch.tensor([len(atoms) for atoms in structures])
+            batch = torch.repeat_interleave(sizes)
+        pbc = torch.from_numpy(np.stack([atoms.pbc for atoms in structures]))
+        if not bool(pbc.any()):
+            return z, pos, batch, None, None
+        cells = np.stack([np.asarray(atoms.cell) for atoms in structures])
+        return z, pos, batch, torch.from_numpy(cells), pbc
+
+
+def _check_atoms(atoms: Atoms, name: str) -> None:
+    if not isinstance(atoms, Atoms):
+        msg = f"{name}: expected ase.Atoms, got {type(atoms).__name__}"
+        raise ConfigError(msg)
+    if len(atoms) == 0:
+        msg = f"{name}: there are no atoms; a potential needs at least one"
+        raise ShapeError(msg)
+    finite = np.isfinite(atoms.positions).all(1)
+    if not finite.all():
+        atom = int(np.argmin(finite))
+        msg = f"{name}: the position of atom {atom} is {atoms.positions[atom].tolist()}"
+        raise NonFiniteError(msg)
+
+
+def _check_stress(atoms: Atoms, name: str) -> None:
+    if not all(atoms.pbc):
+        msg = (
+            f"{name}: stress needs three periodic directions, pbc is "
+            f"{atoms.pbc.tolist()}"
+        )
+        raise PropertyNotImplementedError(msg)
+
+
+def _split(out: EngineOutput, sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """Results of a batch as dictionaries by ASE's names."""
+    total = out.energy.cpu().tolist()
+    energies = None
+    if out.energies is not None:
+        energies = torch.split(out.energies.cpu(), list(sizes))
+    if out.forces is None:
+        msg = "the engine was not asked for forces"
+        raise ConfigError(msg)
+    forces = torch.split(out.forces.cpu(), list(sizes))
+    results = []
+    for k, energy in enumerate(total):
+        found: dict[str, Any] = {
+            "energy": energy,
+            "free_energy": energy,
+            "forces": forces[k].numpy().copy(),
+        }
+        if energies is not None:
+            found["energies"] = energies[k].numpy().copy()
+        if out.stress is not None:
+            stress = out.stress[k].cpu().numpy()
+            found["stress"] = full_3x3_to_voigt_6_stress(stress)
+        results.append(found)
+    return results

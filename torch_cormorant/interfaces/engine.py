@@ -1,0 +1,342 @@
+"""A potential in eV and Angstrom, ready to be called again and again."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torch_cormorant.data.units import unit_factor
+from torch_cormorant.errors import ConfigError, SpeciesError
+from torch_cormorant.graph import edge_vectors, neighbour_list
+from torch_cormorant.models import Cormorant
+from torch_cormorant.models.building import with_self_edges
+from torch_cormorant.ops import EdgeGeometry
+
+__all__ = ["Engine", "EngineOutput", "SkinList"]
+
+
+@dataclass(frozen=True)
+class EngineOutput:
+    """Results in eV and Angstrom, float64, on the CPU or the engine's device.
+
+    Attributes:
+        energy: ``[B]``.
+        energies: Share of every atom ``[N]``, or None where the head is no sum.
+        forces: ``[N, 3]``, or None where they were not asked for.
+        stress: ``[B, 3, 3]``, dE/d(strain) / volume, or None.
+    """
+
+    energy: Tensor
+    energies: Tensor | None
+    forces: Tensor | None
+    stress: Tensor | None
+
+
+class SkinList:
+    r"""A neighbour list that is reused while atoms move less than half a skin.
+
+    The list is built with ``cutoff + skin``. It holds every pair within the cutoff as
+    long as no atom moved further than ``skin / 2``; pairs beyond the cutoff are sorted
+    out in every call, so the edges are those of a fresh search, and in its order.
+
+    Args:
+        cutoff: Cutoff in Angstrom.
+        skin: In Angstrom; 0: search in every call.
+
+    Attributes:
+        builds: Number of searches so far.
+        calls: Number of calls so far.
+
+    Raises:
+        ConfigError: The skin is negative or not finite.
+
+    Example:
+        >>> import torch
+        >>> pos = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [3.0, 0, 0]])
+        >>> edges = SkinList(cutoff=2.5, skin=0.5)
+        >>> for shift in (0.0, 0.1, 0.2):
+        ...     index, _ = edges(pos + shift)
+        >>> index.tolist(), edges.builds
+        ([[1, 0, 2, 1], [0, 1, 1, 2]], 1)
+    """
+
+    # Distances are rounded; what moved this little less than skin / 2 counts as there.
+    MARGIN = 1e-5
+
+    def __init__(self, cutoff: float, skin: float = 0.5) -> None:
+        if not 0 <= skin < float("inf"):
+            msg = f"skin must be at least 0 Angstrom and finite, got {skin!r}"
+            raise ConfigError(msg)
+        self.cutoff, self.skin = cutoff, float(skin)
+        self.builds = self.calls = 0
+        self._key: tuple[Tensor | None, ...] | None = None
+        self._edges: tuple[Tensor, Tensor] | None = None
+
+    def __call__(
+        self,
+        pos: Tensor,
+        batch: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Edges within the cutoff, as :func:`~torch_cormorant.graph.neighbour_list`.
+
+        Args:
+            pos: Positions ``[N, 3]`` in Angstrom.
+            batch: Graph of each atom.
+            cell: Cell vectors ``[3, 3]`` or ``[B, 3, 3]``.
+            pbc: Which of them repeat.
+
+        Returns:
+            ``edge_index`` ``[2, E]`` and ``edge_shift`` ``[E, 3]``.
+        """
+        self.calls += 1
+        pos = pos.detach()
+        key = (pos, batch, cell, pbc)
+        if self.skin == 0:
+            self.builds += 1
+            return neighbour_list(pos, self.cutoff, batch, cell, pbc)
+        if self._edges is None or not self._still_good(key):
+            self.builds += 1
+            self._edges = neighbour_list(
+                pos, self.cutoff + self.skin, batch, cell, pbc
+            )
+            self._key = tuple(None if t is None else t.detach().clone() for t in key)
+        return self._within(pos, batch, cell, *self._edges)
+
+    def _still_good(self, key: tuple[Tensor | None, ...]) -> bool:
+        if self._key is None:
+            return False
+        old, new = self._key[0], key[0]
+        if old is None or new is None or old.shape != new.shape:
+            return False
+        if old.dtype != new.dtype or old.device != new.device:
+            return False
+        for before, now in zip(self._key[1:], key[1:], strict=True):
+            if (before is None) != (now is None):
+                return False
+            if before is not None and now is not None and not torch.equal(before, now):
+                return False
+        if not old.numel():
+            return True
+        moved = float((new - old).square().sum(-1).max()) ** 0.5
+        # NaN compares false, so that the search sees it and says so
+        return moved <= self.skin / 2 - self.MARGIN
+
+    def _within(
+        self,
+        pos: Tensor,
+        batch: Tensor | None,
+        cell: Tensor | None,
+        index: Tensor,
+        shift: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        vec = edge_vectors(pos, index, None if cell is None else shift, cell, batch)
+        square = vec.square()
+        length = (square[:, 0] + square[:, 1] + square[:, 2]).sqrt()
+        cutoff = torch.tensor(self.cutoff, dtype=pos.dtype, device=pos.device)
+        near = length < cutoff
+        return index[:, near], shift[near]
+
+
+class Engine:
+    """A model's own copy on a device, in eV, with a neighbour list that is reused.
+
+    Args:
+        model: A :class:`~torch_cormorant.Cormorant` with one target; it is copied.
+        energy_unit: Unit of the model's energies, such as ``"kcal/mol"``. Default:
+            that of ``model.info``.
+        device: Where to compute. Default: where the model is.
+        dtype: Type of the weights. Default: that of the model.
+        skin: Skin of the neighbour list in Angstrom. Default 0.5.
+
+    Raises:
+        ConfigError: The model has several targets or no known unit, or an argument is
+            out of range.
+
+    Example:
+        >>> import torch
+        >>> from torch_cormorant import Cormorant
+        >>> model = Cormorant(species=[1, 8], channels=4, num_levels=1, lmax=1)
+        >>> engine = Engine(model, energy_unit="kcal/mol")
+        >>> pos = torch.tensor([[0.0, 0, 0], [0, 0, 0.96], [0, 0.93, -0.24]])
+        >>> out = engine(torch.tensor([8, 1, 1]), pos)
+        >>> tuple(out.forces.shape), out.energy.dtype
+        ((3, 3), torch.float64)
+    """
+
+    def __init__(
+        self,
+        model: Cormorant,
+        *,
+        energy_unit: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        skin: float = 0.5,
+    ) -> None:
+        if not isinstance(model, Cormorant):
+            msg = f"model must be a Cormorant network, got {type(model).__name__}"
+            raise ConfigError(msg)
+        if model.num_targets != 1:
+            msg = f"model has {model.num_targets} targets, a potential has one: energy"
+            raise ConfigError(msg)
+        self.factor = unit_factor(_unit_of(model, energy_unit), "eV")
+        if dtype is not None and dtype not in (torch.float32, torch.float64):
+            msg = f"dtype must be torch.float32 or torch.float64, got {dtype}"
+            raise ConfigError(msg)
+        device = next(model.parameters()).device if device is None else device
+        self.device = torch.device(device)
+        self.model = copy.deepcopy(model).to(device=self.device, dtype=dtype).eval()
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(requires_grad=False)
+        self.dtype = self.model.dtype
+        self.cutoff = self.model.cutoff
+        self.edges = None if self.cutoff is None else SkinList(self.cutoff, skin)
+
+    @property
+    def hops(self) -> int:
+        """Neighbours of neighbours: how many cutoffs far an atom's energy looks."""
+        inputs = getattr(self.model.input, "filters", ())
+        return self.model.num_levels + len(inputs)
+
+    def check_species(self, z: Sequence[int], where: str = "atoms") -> None:
+        """Refuse elements that the model was not made for.
+
+        Args:
+            z: Atomic numbers.
+            where: Name of the structure in the message.
+
+        Raises:
+            SpeciesError: Names the atom, the element and those that the model knows.
+        """
+        known = set(self.model.features.known)
+        for atom, number in enumerate(z):
+            if int(number) not in known:
+                msg = (
+                    f"{where}: atom {atom} has atomic number {int(number)}, but the "
+                    f"model knows {sorted(known)} only; use a model trained with it"
+                )
+                raise SpeciesError(msg)
+
+    def __call__(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+        *,
+        num_graphs: int | None = None,
+        forces: bool = True,
+        stress: bool = False,
+        reuse: bool = True,
+    ) -> EngineOutput:
+        """Energies, and what else is asked for.
+
+        Args:
+            z: Atomic numbers ``[N]``.
+            pos: Positions ``[N, 3]`` in Angstrom, on any device.
+            batch: Structure of each atom ``[N]``; None: one structure.
+            cell: Cell vectors ``[3, 3]`` or ``[B, 3, 3]``; None: nothing repeats.
+            pbc: Which of them repeat ``[3]`` or ``[B, 3]``.
+            num_graphs: Number of structures.
+            forces: Default True.
+            stress: Default False.
+            reuse: Use the list with a skin; False: search once, and leave the list
+                of the engine as it is.
+
+        Returns:
+            Results in eV and Angstrom, in float64, on the engine's device.
+
+        Raises:
+            ConfigError: A periodic cell and a model without a cutoff.
+        """
+        z, pos, batch, cell, pbc = (
+            None if t is None else t.to(self.device)
+            for t in (z.long(), pos.detach(), batch, cell, pbc)
+        )
+        index, shift = self._search(pos, batch, cell, pbc, reuse=reuse)
+        out = self.model.evaluate(
+            z,
+            pos,
+            batch,
+            cell,
+            pbc,
+            forces=forces,
+            stress=stress,
+            edge_index=index,
+            edge_shift=shift,
+            num_graphs=num_graphs,
+        )
+        return EngineOutput(
+            out.energy.double() * self.factor,
+            self._scaled(out.energies),
+            self._scaled(out.forces),
+            self._scaled(out.stress),
+        )
+
+    def _scaled(self, value: Tensor | None) -> Tensor | None:
+        return None if value is None else value.double() * self.factor
+
+    def atom_energies(self, z: Tensor, edge_index: Tensor, edge_vec: Tensor) -> Tensor:
+        """Energies of atoms from given edges, for gradients of your own.
+
+        Args:
+            z: Atomic numbers ``[N]``.
+            edge_index: ``[2, E]`` without self edges.
+            edge_vec: ``[E, 3]`` in Angstrom.
+
+        Returns:
+            ``[N]`` in eV, float64, without the constant of the normalisation (see
+            :attr:`constant`).
+        """
+        model, units = self.model, self.model.info.normalisation
+        index, vec = with_self_edges(edge_index, edge_vec, z.shape[0])
+        geometry = EdgeGeometry(
+            index, vec.to(model.dtype), z.shape[0], harmonics=model.harmonics
+        )
+        raw = model.atomwise(model.run_levels(z, geometry)).squeeze(1)
+        atoms = raw.double() * units.std[0] + units.atoms(z)[:, 0]
+        extra = model.pair_energies(z, index, vec)
+        return (atoms if extra is None else atoms + extra) * self.factor
+
+    @property
+    def constant(self) -> float:
+        """Part of the energy in eV that belongs to no atom."""
+        return self.model.info.normalisation.mean[0] * self.factor
+
+    def _search(
+        self,
+        pos: Tensor,
+        batch: Tensor | None,
+        cell: Tensor | None,
+        pbc: Tensor | None,
+        *,
+        reuse: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        if self.edges is None:
+            if cell is not None:
+                msg = (
+                    "the model has no cutoff (all pairs of a molecule), so it cannot "
+                    "be used with a periodic cell; make it with cutoff="
+                )
+                raise ConfigError(msg)
+            return None, None
+        search = self.edges if reuse else SkinList(self.edges.cutoff, 0.0)
+        index, shift = search(pos, batch, cell, pbc)
+        return index, None if cell is None else shift
+
+
+def _unit_of(model: Cormorant, given: str | None) -> str:
+    unit = given or model.info.units[0]
+    if not unit:
+        msg = (
+            "energy_unit is needed: the model does not say in which unit its energies "
+            'are; for example energy_unit="eV" or "kcal/mol"'
+        )
+        raise ConfigError(msg)
+    return unit
