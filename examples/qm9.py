@@ -29,10 +29,12 @@ from torch_cormorant.data import (
     split_indices,
 )
 from torch_cormorant.errors import CormorantError
+from torch_cormorant.models import head_for_target, reference_for_head
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # Few molecules are passed over often and fast; QM9 takes the rate of the paper.
 EMBEDDED = {"target": "gap", "epochs": 30, "lr": 2e-3}
+LOOP = "batch_size lr schedule warmup clip seed"
 QM9 = {"target": "U0", "epochs": 100, "lr": 5e-4}
 
 
@@ -86,10 +88,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "recipe: even paths, normalised levels, Bessel radial functions",
     )
     model.add_argument(
+        "--head",
+        help="what turns atoms into the prediction; default: published, or the one\n"
+        "that fits the target (recipe), such as dipole_norm for mu",
+    )
+    model.add_argument(
         "--reference",
-        choices=("mean", "composition"),
-        help="what the network learns the rest of; default: mean (published),\n"
-        "least squares on the number of atoms of each element (recipe)",
+        choices=("mean", "composition", "none"),
+        help="what the network learns the rest of; default: mean (published), or\n"
+        "what fits the head (recipe): for energies least squares on the number of\n"
+        "atoms of each element",
     )
     model.add_argument("--cutoff", type=positive, help="Angstrom; published: all pairs")
     model.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
@@ -119,19 +127,26 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--device cuda: this PyTorch sees no CUDA device")
     if args.clip < 0:
         parser.error(f"--clip: {args.clip} is negative")
-    if args.reference is None:
-        args.reference = "mean" if args.model == "published" else "composition"
     for name, value in (QM9 if args.npz else EMBEDDED).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
     return args
 
 
+def choose_head(args: argparse.Namespace) -> None:
+    """The head that fits the target, and what may be subtracted from its labels."""
+    recipe = args.model == "recipe"
+    if args.head is None:
+        args.head = head_for_target(args.target) if recipe else "published"
+    if args.reference is None:
+        args.reference = reference_for_head(args.head) if recipe else "mean"
+
+
 def make_model(args: argparse.Namespace) -> torch.nn.Module:
     """The network of the paper, or our recipe; both end in one number."""
     species = (1, 6, 7, 8, 9)
     if args.model == "published":
-        return CormorantQM9(species=species, cutoff=args.cutoff)
+        return CormorantQM9(species=species, cutoff=args.cutoff, head=args.head)
     return Cormorant(
         species=species,
         cutoff=5.0 if args.cutoff is None else args.cutoff,
@@ -141,6 +156,7 @@ def make_model(args: argparse.Namespace) -> torch.nn.Module:
         paths="even",
         norm="norm",
         radial="bessel",
+        head=args.head,
     )
 
 
@@ -148,9 +164,7 @@ def settings(
     args: argparse.Namespace, data: MoleculeDataset, split: Split
 ) -> dict[str, object]:
     """What must be the same when a run is resumed."""
-    names = (
-        "model reference cutoff dtype calibrate batch_size lr schedule warmup clip seed"
-    )
+    names = "model head reference cutoff dtype calibrate " + LOOP
     return {
         "target": data.target.name,
         "data_sha256": data.digest,
@@ -166,6 +180,7 @@ def on_gpu(args: argparse.Namespace) -> bool:
 
 def run(args: argparse.Namespace) -> None:
     """Load, train, test, record."""
+    choose_head(args)
     torch.set_num_threads(args.threads)
     seed_everything(args.seed, verbose=False)
 

@@ -191,3 +191,23 @@ def test_exit_code_and_stderr_of_the_process(tmp_path: Path) -> None:
     assert "did you mean 'energy'?" in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_recipe_takes_the_head_that_fits_the_target(
+    example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = f"{SMALL} --target mu --model recipe --epochs 1 --out {tmp_path}/out"
+    assert example.main(command.split()) == 0
+    assert "recipe network" in capsys.readouterr().out
+    settings = json.loads((tmp_path / "out/settings.json").read_text())
+    assert (settings["head"], settings["reference"]) == ("dipole_norm", "none")
+    for target, head, reference in [
+        ("homo", "attention", "mean"),
+        ("energy_atom", "extensive", "composition"),
+    ]:
+        args = example.parse(["--model", "recipe", "--target", target])
+        example.choose_head(args)
+        assert (args.head, args.reference) == (head, reference)
+    args = example.parse(["--target", "mu"])
+    example.choose_head(args)
+    assert (args.head, args.reference) == ("published", "mean")

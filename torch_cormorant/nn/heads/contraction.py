@@ -16,8 +16,8 @@ class Contraction(nn.Module):
     r"""Sums of the SO3-vectors of an atom, with invariant weights of that atom.
 
     .. math::
-        u_i^{l} = \sum_{k} a_k^{l}(s_i) \, F_{i,k}^{l}, \qquad
-        a(s_i) = \mathrm{MLP}(s_i)
+        u_i^{l} = \frac{1}{\sqrt{K_l}} \sum_{k=1}^{K_l} a_k^{l}(s_i) \, F_{i,k}^{l},
+        \qquad a(s_i) = \mathrm{MLP}(s_i)
 
     where k runs over the channels and planes of all levels that have degree l. For
     l = 0 the MLP gives the number itself. Weights are invariant, so the sums turn as
@@ -77,7 +77,7 @@ class Contraction(nn.Module):
         weights = self.mlp(atoms.values).split(sizes, dim=-1)
         results = []
         for l, count, weight in zip(self.degrees, self.counts, weights, strict=True):
-            split = weight.unflatten(-1, (count, self.copies))
+            split = weight.unflatten(-1, (count, self.copies)) / count**0.5
             results.append(_of_degree(atoms.levels, l) @ split if l else split)
         return results
 
