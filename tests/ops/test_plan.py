@@ -130,15 +130,22 @@ def test_duplicate_edges_are_matched_in_order() -> None:
     assert plan.pairs is not None
     assert plan.pairs.of_edge.tolist() == [0, 0, 1, 1, 2, 2]
     swapped = vec[[0, 3, 2, 1, 4, 5]]
-    assert build_plan(index, 2, 2, edge_vec=swapped).pairs is None
+    plan = build_plan(index, 2, 2, edge_vec=swapped)
+    check_pairs(plan, index, swapped)
+    assert plan.pairs is not None
+    assert plan.pairs.of_edge.tolist() == [0, 1, 1, 0, 2, 2]
+    twice = vec[[0, 3, 0, 1, 4, 5]]
+    assert build_plan(index, 2, 2, edge_vec=twice).pairs is None
 
 
 def test_periodic_images_of_an_atom_pair_with_each_other() -> None:
     index = torch.zeros(2, 3, dtype=torch.long)
     vec = torch.tensor([[0.0, 0, 0], [4, 0, 0], [-4, 0, 0]])
     plan = build_plan(index, 1, 1, edge_vec=vec)
-    # In order, each image is matched with itself, which is not negated: directed.
-    assert plan.pairs is None or plan.pairs.of_edge.tolist() == [0, 1, 1]
+    assert plan.pairs is not None
+    assert plan.pairs.of_edge.tolist() == [0, 1, 1]
+    unlike = torch.tensor([[0.0, 0, 0], [4, 0, 0], [0, -4, 0]])
+    assert build_plan(index, 1, 1, edge_vec=unlike).pairs is None
 
 
 def test_graphs_without_all_reverses_stay_directed() -> None:
