@@ -8,6 +8,8 @@ from torch_cormorant.data.baselines import (
     mean_absolute_error,
 )
 from torch_cormorant.data.dataset import MoleculeDataset
+from torch_cormorant.data.extxyz import ExtXYZDataset
+from torch_cormorant.data.extxyz_write import write_extxyz
 from torch_cormorant.data.frame_checks import FrameArrays
 from torch_cormorant.data.frame_dataset import FrameDataset
 from torch_cormorant.data.frames import Frames, frame_parts
@@ -36,6 +38,7 @@ __all__ = [
     "QM9",
     "QM9_TARGETS",
     "CompositionBaseline",
+    "ExtXYZDataset",
     "FrameArrays",
     "FrameDataset",
     "Frames",
@@ -54,4 +57,5 @@ __all__ = [
     "reference_energies",
     "split_indices",
     "unit_factor",
+    "write_extxyz",
 ]

@@ -1,0 +1,160 @@
+"""Writing structures and predictions as extended XYZ."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from torch_geometric.data import Data
+
+from torch_cormorant.data.describe import symbol
+from torch_cormorant.data.files import write_atomically
+from torch_cormorant.data.frame_checks import LARGEST_ELEMENT
+from torch_cormorant.data.units import unit_factor
+from torch_cormorant.errors import ConfigError, DataError, ShapeError
+
+__all__ = ["write_extxyz"]
+
+_ENERGY_POWERS = {"energy": "", "forces": "/Angstrom", "stress": "/Angstrom^3"}
+Info = Mapping[str, float | str | bool]
+
+
+def write_extxyz(
+    path: str | os.PathLike[str],
+    frames: Iterable[Data],
+    *,
+    unit: str = "eV",
+    dipole_unit: str = "Debye",
+    info: Sequence[Info] | None = None,
+) -> None:
+    """Write structures with what they hold, in ASE's units, whole or not at all.
+
+    Numbers are printed so that reading them gives every bit back; energies are bitwise
+    the same when they are in eV already.
+
+    Args:
+        path: The file.
+        frames: Structures as :class:`~torch_cormorant.data.FrameDataset` describes
+            them: ``z``, ``pos`` and what there is of ``energy``, ``forces``,
+            ``stress``, ``dipole``, ``cell`` and ``pbc``.
+        unit: Unit of their energies; forces and stress are per Angstrom.
+        dipole_unit: Unit of their dipoles.
+        info: Further values for each frame, under names without spaces.
+
+    Raises:
+        ShapeError: A tensor does not fit ``pos``; frame and field are named.
+        DataError: An atomic number is none, a number is not finite, or the file cannot
+            be written.
+        ConfigError: A unit or a name is not understood, or there are more or fewer
+            entries in ``info`` than frames.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from torch_cormorant.data import ExtXYZDataset, MiniEthanol
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "three.extxyz"
+        >>> write_extxyz(path, MiniEthanol()[:3], info=[{"step": k} for k in range(3)])
+        >>> len(ExtXYZDataset(path))
+        3
+    """
+    factors = {
+        field: unit_factor(f"{unit}{suffix}", f"eV{suffix}")
+        for field, suffix in _ENERGY_POWERS.items()
+    }
+    factors["dipole"] = unit_factor(dipole_unit, "e*Angstrom")
+
+    def write(stream: BinaryIO) -> None:
+        count = 0
+        for number, frame in enumerate(frames):
+            extra = info[number] if info is not None and number < len(info) else {}
+            stream.write(_frame_text(frame, number, factors, extra).encode())
+            count += 1
+        if info is not None and len(info) != count:
+            raise ConfigError(f"info: {len(info)} entries for {count} frames")
+
+    try:
+        write_atomically(Path(path), write)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _frame_text(
+    frame: Data, number: int, factors: Mapping[str, float], extra: Info
+) -> str:
+    z = _values(frame, "z", number).astype(np.int64)
+    pos = _values(frame, "pos", number)
+    count = len(z)
+    if pos.shape != (count, 3):
+        raise ShapeError(
+            f"frame {number}: 'pos': shape {pos.shape}, expected ({count}, 3)"
+        )
+    bad = np.flatnonzero((z < 1) | (z > LARGEST_ELEMENT))
+    if len(bad):
+        raise DataError(
+            f"frame {number}: 'z': atom {bad[0]} has atomic number {z[bad[0]]}"
+        )
+    header, columns = [], "species:S:1:pos:R:3"
+    tables = [pos]
+    if "cell" in frame and "pbc" in frame and _values(frame, "cell", number).any():
+        cell = _shaped(frame, "cell", number, (9,))
+        header.append(f'Lattice="{_words(cell)}"')
+        pbc = _shaped(frame, "pbc", number, (3,))
+        header.append(f'pbc="{" ".join("T" if flag else "F" for flag in pbc)}"')
+    if "forces" in frame:
+        columns += ":forces:R:3"
+        forces = _shaped(frame, "forces", number, (count, 3))
+        tables.append(forces * factors["forces"])
+    header.append(f"Properties={columns}")
+    for field, shape in (("energy", (1,)), ("stress", (9,)), ("dipole", (3,))):
+        if field in frame:
+            values = _shaped(frame, field, number, shape) * factors[field]
+            text = _words(values)
+            header.append(f"{field}={text}" if shape == (1,) else f'{field}="{text}"')
+    header += [_pair(name, value) for name, value in extra.items()]
+    rows = np.concatenate(tables, axis=1).tolist()
+    symbols = [symbol(element) for element in z.tolist()]
+    lines = [str(count), " ".join(header)]
+    lines += [
+        " ".join([name, *map(repr, row)])
+        for name, row in zip(symbols, rows, strict=True)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _values(frame: Data, field: str, number: int) -> NDArray[np.float64]:
+    if field not in frame:
+        raise DataError(f"frame {number}: {field!r} is missing")
+    values: NDArray[np.float64] = frame[field].detach().cpu().double().numpy()
+    if not np.isfinite(values).all():
+        raise DataError(f"frame {number}: {field!r}: holds NaN or infinity")
+    return values
+
+
+def _shaped(
+    frame: Data, field: str, number: int, shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    values = _values(frame, field, number)
+    if values.size != np.prod(shape):
+        raise ShapeError(
+            f"frame {number}: {field!r}: shape {values.shape}, expected {shape} up to "
+            "axes of length 1"
+        )
+    return values.reshape(shape)
+
+
+def _words(values: NDArray[np.float64]) -> str:
+    return " ".join(map(repr, values.tolist()))
+
+
+def _pair(name: str, value: float | str | bool) -> str:
+    if not name or any(letter.isspace() or letter in "=\"'{}[]" for letter in name):
+        raise ConfigError(f"info: {name!r} cannot be a name; use letters and _")
+    if isinstance(value, bool):
+        return f"{name}={'T' if value else 'F'}"
+    if isinstance(value, str):
+        text = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'{name}="{text}"'
+    return f"{name}={value!r}"
