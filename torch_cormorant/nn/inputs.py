@@ -159,17 +159,23 @@ class MPNNInput(nn.Module):
 
     def forward(self, h: Tensor, geometry: EdgeGeometry) -> Tensor:
         """``[N, inputs]`` to ``[N, outputs]``."""
-        near = (geometry.edge_length < self.hard_radius).nonzero().squeeze(-1)
-        source, target = geometry.edge_index[:, near]
-        length = geometry.edge_length[near]
+        source, target = geometry.edge_index[0], geometry.edge_index[1]
+        length = geometry.edge_length
+        near = length < self.hard_radius
+        if not (length.is_cuda or torch.compiler.is_compiling()):
+            # how many there are must be known here: a GPU would have to be waited for
+            rows = near.nonzero().squeeze(-1)
+            source, target, length, near = (
+                part[rows] for part in (source, target, length, near)
+            )
         # plain numbers: a buffer would keep 1.73 rounded to float32 in float64 models
         mask = torch.sigmoid((self.soft_radius - length) / self.soft_width)
         if self.smooth:
             mask = mask * envelope(length, self.hard_radius)
-        mask = mask.unsqueeze(-1)
+        mask = torch.where(near, mask, 0.0).unsqueeze(-1)
         layers = zip(self.radials, self.filters, self.mlps, strict=True)
         for radial, filters, mlp in layers:
             messages = filters(radial(length)) * mask * h[source]
-            total = scatter_sum(messages, target, h.shape[0])
+            total = scatter_sum(messages, target, h.shape[0], validate=False)
             h = mlp(torch.cat([total, h], dim=-1))
         return h

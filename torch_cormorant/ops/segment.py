@@ -164,7 +164,9 @@ def segment_sum(
     return summed
 
 
-def scatter_sum(src: Tensor, index: Tensor, dim_size: int) -> Tensor:
+def scatter_sum(
+    src: Tensor, index: Tensor, dim_size: int, validate: bool = True
+) -> Tensor:
     r"""Sum rows by their index, which may have any order.
 
     .. math:: out_s = \sum_{e : index_e = s} src_e
@@ -173,6 +175,9 @@ def scatter_sum(src: Tensor, index: Tensor, dim_size: int) -> Tensor:
         src: Rows.
         index: Where each row is added, ``int64``, 0 to ``dim_size - 1``.
         dim_size: Number S of rows of the result.
+        validate: Check the values of ``index``, which waits for the device. Default
+            True; pass False for an index that has been checked. Skipped under
+            ``torch.compile``.
 
     Shapes:
         ``src``: ``[E, ...]``; ``index``: ``[E]``.
@@ -197,7 +202,8 @@ def scatter_sum(src: Tensor, index: Tensor, dim_size: int) -> Tensor:
     if index.shape[0] != src.shape[0]:
         message = f"index has {index.shape[0]} entries, expected {src.shape[0]}"
         raise ShapeError(message)
-    if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < dim_size:
+    check = validate and not torch.compiler.is_compiling() and index.numel()
+    if check and not 0 <= int(index.min()) <= int(index.max()) < dim_size:
         message = (
             f"index holds {int(index.min())} to {int(index.max())}, expected 0 to "
             f"dim_size - 1 = {dim_size - 1}"
