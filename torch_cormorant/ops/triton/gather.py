@@ -29,7 +29,7 @@ def gather_kernel(
     MAPPED: tl.constexpr,
     ADD: tl.constexpr,
 ) -> None:
-    """out[owner] (+)= sum over its entries k and the copies u of buffer[u, index[k]]."""
+    """Sum buffer[u, index[k]] over an owner's entries k and the copies u."""
     lane = tl.arange(0, W * R)
     column = tl.program_id(1) * W + lane % W
     row = tl.program_id(0).to(tl.int64) * R + lane // W

@@ -21,8 +21,10 @@ from torch_cormorant.ops.triton.layout import Group, Rows, rows_of
 from torch_cormorant.ops.triton.source import arguments, source_text
 from torch_cormorant.ops.triton.units import (
     DOUBLE,
+    DOUBLE_REGISTERS,
     LANES,
     PLAIN,
+    REGISTERS,
     GradientUnit,
     Spec,
     Term,
@@ -56,6 +58,24 @@ def lanes_for(channels: int) -> int:
     if channels < 8:
         return int(triton.next_power_of_2(channels))
     return next(w for w in options if -(-channels // w) * w == best)
+
+
+def make_spec(
+    table: PathTable,
+    channels: int,
+    terms: tuple[Term, ...],
+    need: Need,
+    *,
+    is_complex: bool,
+    sums: bool,
+    registers: int | None = None,
+) -> Spec:
+    """The spec for a number of channels."""
+    width = lanes_for(channels)
+    exact = width == LANES and channels % width == 0
+    if registers is None:
+        registers = REGISTERS if terms == PLAIN else DOUBLE_REGISTERS
+    return Spec(table, is_complex, terms, sums, need, width, exact, registers)
 
 
 def interpreting() -> bool:
@@ -97,9 +117,9 @@ class _Call:
         self.arrays = {name: numbers(array) for name, array in arrays.items()}
         self.channels = x.shape[-1]
         self.parts = 2 if x.is_complex() else 1
-        width = lanes_for(self.channels)
-        exact = width == LANES and self.channels % width == 0
-        self.spec = Spec(table, x.is_complex(), terms, sums, need, width, exact)
+        self.spec = make_spec(
+            table, self.channels, terms, need, is_complex=x.is_complex(), sums=sums
+        )
         self.rows: Rows = rows_of(plan)
         pairs = plan.pairs
         # The same rule as the portable path: as many rows as pairs means pairs.

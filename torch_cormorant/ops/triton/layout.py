@@ -23,7 +23,7 @@ Kept = TypeVar("Kept")
 
 @dataclass(frozen=True)
 class Group:
-    """Rows whose edges share one buffer: ``rows`` from ``first`` on, and their slots."""
+    """``rows`` rows from ``first`` on, whose edges share one buffer."""
 
     first: int
     rows: int

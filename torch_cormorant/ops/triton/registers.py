@@ -21,9 +21,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from torch_cormorant.ops.paths import PathTable
-from torch_cormorant.ops.triton.launch import built, lanes_for
+from torch_cormorant.ops.triton.launch import built, make_spec
 from torch_cormorant.ops.triton.source import CONSTANTS, NUMBERS, arguments
-from torch_cormorant.ops.triton.units import DOUBLE, LANES, PLAIN, Spec, kernels
+from torch_cormorant.ops.triton.units import DOUBLE, PLAIN, Spec, kernels
 
 KINDS = ("forward", "backward", "double")
 
@@ -47,17 +47,25 @@ class Usage:
     seconds: float
 
 
-def spec_for(kind: str, lmax: int, channels: int, *, is_complex: bool = True) -> Spec:
+def spec_for(
+    kind: str,
+    lmax: int,
+    channels: int,
+    *,
+    is_complex: bool = True,
+    registers: int | None = None,
+) -> Spec:
     """The spec of a kind of kernel, all degrees equal to lmax."""
-    width = lanes_for(channels)
-    exact = width == LANES and channels % width == 0
-    table = PathTable(lmax, lmax, lmax)
-    none, every = (False, False, False), (True, True, True)
-    if kind == "forward":
-        return Spec(table, is_complex, PLAIN, True, none, width, exact)
-    if kind == "backward":
-        return Spec(table, is_complex, PLAIN, False, every, width, exact)
-    return Spec(table, is_complex, DOUBLE, True, every, width, exact)
+    every = kind != "forward"
+    return make_spec(
+        PathTable(lmax, lmax, lmax),
+        channels,
+        DOUBLE if kind == "double" else PLAIN,
+        (every, every, every),
+        is_complex=is_complex,
+        sums=kind != "backward",
+        registers=registers,
+    )
 
 
 def usage(
@@ -131,11 +139,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--arch", type=int, default=90)
     parser.add_argument("--float64", action="store_true")
     parser.add_argument("--real", action="store_true")
+    parser.add_argument("--registers", type=int, help="accumulators per thread")
     options = parser.parse_args(argv)
     print("lmax  kind      units  registers  stack  shared  seconds")  # noqa: T201
     for lmax in options.lmax:
         for kind in options.kinds:
-            spec = spec_for(kind, lmax, options.channels, is_complex=not options.real)
+            spec = spec_for(
+                kind,
+                lmax,
+                options.channels,
+                is_complex=not options.real,
+                registers=options.registers,
+            )
             for found in usage(
                 spec, options.channels, double=options.float64, arch=options.arch
             ):

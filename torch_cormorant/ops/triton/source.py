@@ -27,19 +27,6 @@ CONSTANTS = ("C", "XW", "GW", "YW")
 NUMBERS = ("first", "rows", "slots", "base")
 
 _HEADER = "import triton\nimport triton.language as tl\n\n\n"
-_PROLOGUE = """\
-    pid = tl.program_id(0)
-    unit = pid % {units}
-    lane = tl.arange(0, {lanes})
-    column = tl.program_id(1) * {width} + lane % {width}
-    row = (pid // {units}).to(tl.int64) * {receivers} + lane // {width}
-    within = row < rows
-    live = within & (column < C)
-    row = tl.where(within, row, 0) + first
-    count = tl.load(COUNT + row, mask=within, other=0)
-    start = tl.load(START + row, mask=within, other=0)
-    most = tl.max(count, axis=0)
-"""
 
 
 @cache
@@ -71,33 +58,27 @@ def source_text(spec: Spec) -> str:
     names = arguments(spec)
     signature = ", ".join([*names, *(f"{name}: tl.constexpr" for name in CONSTANTS)])
     passed = ", ".join([*names, *CONSTANTS])
-    inner = "start, count, most, row, within, column, lane, live"
     text, offset = [_HEADER], 0
     for k, units in enumerate(kernels(spec)):
         calls = []
         for u, unit in enumerate(units):
-            body: list[str]
+            writer: _Writer
             if isinstance(unit, SumUnit):
-                body = _SumWriter(spec, unit).lines()
+                writer = _SumWriter(spec, unit)
             else:
-                body = _GradientWriter(spec, unit, offset).lines()
+                writer = _GradientWriter(spec, unit, offset)
                 offset += 1
-            head = f"@triton.jit\ndef unit_{k}_{u}({inner}, {signature}):\n"
-            text.append(head + "\n".join(body) + "\n\n\n")
+            # A function of its own per unit: passes of Triton that take time
+            # quadratic in the size of a function see one unit at a time.
+            text.append("@triton.jit(noinline=True)\n")
+            text.append(f"def unit_{k}_{u}(group, {signature}):\n")
+            text.append("\n".join(writer.lines()) + "\n\n\n")
             calls.append(f"    {'if' if u == 0 else 'elif'} unit == {u}:\n")
-            calls.append(f"        unit_{k}_{u}({inner}, {passed})\n")
-        if len(units) == 1:
-            calls = [f"    unit_{k}_0({inner}, {passed})\n"]
+            calls.append(f"        unit_{k}_{u}(group, {passed})\n")
         text.append(f"@triton.jit(do_not_specialize={list(NUMBERS)!r})\n")
         text.append(f"def kernel_{k}({signature}):\n")
-        text.append(
-            _PROLOGUE.format(
-                units=len(units),
-                lanes=LANES,
-                width=spec.width,
-                receivers=LANES // spec.width,
-            )
-        )
+        text.append(f"    unit = tl.program_id(0) % {len(units)}\n")
+        text.append(f"    group = tl.program_id(0) // {len(units)}\n")
         text.append("".join(calls) + "\n\n")
     return "".join(text)
 
@@ -116,9 +97,21 @@ class _Writer:
         """Append lines at the current depth."""
         self.out += ["    " * self.indent + line for line in lines]
 
-    def offsets(self) -> None:
-        """Offsets of a lane's numbers within one component."""
-        self.add("dtype = Y_y.dtype.element_ty")
+    def begin(self) -> None:
+        """What each lane works on: its channel, its row and the row's slots."""
+        width = self.spec.width
+        self.add(
+            f"lane = tl.arange(0, {LANES})",
+            f"column = tl.program_id(1) * {width} + lane % {width}",
+            f"row = group.to(tl.int64) * {LANES // width} + lane // {width}",
+            "within = row < rows",
+            "live = within & (column < C)",
+            "row = tl.where(within, row, 0) + first",
+            "count = tl.load(COUNT + row, mask=within, other=0)",
+            "start = tl.load(START + row, mask=within, other=0)",
+            "most = tl.max(count, axis=0)",
+            "dtype = Y_y.dtype.element_ty",
+        )
         if self.numbers == 2:
             self.add("offset = (column * 2)[:, None] + tl.arange(0, 2)[None, :]")
         else:
@@ -154,31 +147,50 @@ class _Writer:
         for part in parts:
             self.add(f"{name}{part} = tl.zeros([{LANES}], dtype)")
 
-    def product(self, a: str, b: str, part: str, *, conj: bool = False) -> str:
-        """One part of a b, or of conj(a) b."""
+    def product(
+        self, a: str, b: str, part: str, *, conj: bool = False
+    ) -> list[tuple[str, str]]:
+        """Signed terms of one part of a b, or of conj(a) b; the first one is added."""
         if self.numbers == 1:
-            return f"{a}r * {b}r"
+            return [("+", f"{a}r * {b}r")]
         if part == "r":
-            return f"{a}r * {b}r {'+' if conj else '-'} {a}i * {b}i"
-        return f"{a}r * {b}i {'-' if conj else '+'} {a}i * {b}r"
+            return [("+", f"{a}r * {b}r"), ("+" if conj else "-", f"{a}i * {b}i")]
+        return [("+", f"{a}r * {b}i"), ("-" if conj else "+", f"{a}i * {b}r")]
+
+    def edge_products(
+        self, pairs: list[tuple[str, str]], parts: tuple[str, ...]
+    ) -> None:
+        """h: the sum of g x over pairs of an x and a g."""
+        for part in parts:
+            terms = [term for x, g in pairs for term in self.product(g, x, part)]
+            self.gather(f"h{part}", terms, set())
+
+    def gather(self, name: str, terms: list[tuple[str, str]], seen: set[str]) -> None:
+        """Add terms one by one: every statement is one fused multiply-add."""
+        for sign, term in terms:
+            self.add(f"{name} {sign + '=' if name in seen else '='} {term}")
+            seen.add(name)
 
     def loop(self) -> None:
         """Head of the loop over neighbours: where this edge's rows are."""
+        # The next edge's rows are looked up while this edge is worked on.
+        tables = (("source", "SRC"), ("grow", "GROW"), ("yrow", "YROW"))
+        for name, table in tables:
+            self.add(f"{name} = tl.load({table} + start, mask=count > 0, other=0)")
         self.add("for q in range(0, most):")
         self.indent += 1
         self.add("slot = start + q")
-        mask = ""
         if not self.spec.exact:
             self.add("there = within & (q < count)", "now = live & there")
-            mask = ", mask=there, other=0"
-        for name, table in (("source", "SRC"), ("grow", "GROW"), ("yrow", "YROW")):
-            self.add(f"{name} = tl.load({table} + slot{mask})")
         for array in self.spec.names(0):
             self.add(f"p{array} = {self.pointer(f'X_{array}', 'source', 'XW')}")
         for array in self.spec.names(1):
             self.add(f"p{array} = {self.pointer(f'G_{array}', 'grow', 'GW')}")
         for array in self.spec.names(2):
             self.add(f"p{array} = Y_{array} + yrow * YW")
+        for name, table in tables:
+            mask = "mask=q + 1 < count, other=0"
+            self.add(f"{name} = tl.load({table} + slot + 1, {mask})")
 
     def load_component(self, array: str, index: int) -> None:
         """Load component index of x or g of this edge as ``{array}{index}``."""
@@ -190,11 +202,6 @@ class _Writer:
         for array in self.spec.names(2):
             for a in range(l1 * l1, (l1 + 1) ** 2):
                 self.add(f"{array}{a} = tl.load(p{array} + {a}{mask})")
-
-    def assign(self, name: str, value: str, seen: set[str]) -> None:
-        """Set a name when it is met first, add to it later."""
-        self.add(f"{name} {'+=' if name in seen else '='} {value}")
-        seen.add(name)
 
     def rows_of(self, l: int) -> str:
         """Numbers of one node in the tensor of degree l."""
@@ -215,7 +222,7 @@ class _SumWriter(_Writer):
 
     def lines(self) -> list[str]:
         """Body of the unit."""
-        self.offsets()
+        self.begin()
         for block in self.unit.blocks:
             for a in range(2 * block.l1 + 1):
                 for b in range(2 * block.l2 + 1):
@@ -245,12 +252,15 @@ class _SumWriter(_Writer):
 
     def rank_one(self, l1: int, l2: int, b: int, array: str) -> None:
         """T[:, b] += Y h, with h the products that go with these harmonics."""
-        pairs = [(x, g) for x, g, y in self.spec.terms if y == array]
-        for part in self.unit.parts:
-            terms = [
-                self.product(f"{g}{l1}", f"{x}{l2 * l2 + b}", part) for x, g in pairs
-            ]
-            self.add(f"h{part} = {' + '.join(terms)}")
+        component = l2 * l2 + b
+        self.edge_products(
+            [
+                (f"{x}{component}", f"{g}{l1}")
+                for x, g, y in self.spec.terms
+                if y == array
+            ],
+            self.unit.parts,
+        )
         for a in range(2 * l1 + 1):
             for part in self.unit.parts:
                 name = f"t{l1}_{l2}_{a}_{b}_{part}"
@@ -288,7 +298,7 @@ class _SumWriter(_Writer):
                 continue
             for part in self.unit.parts:
                 value = f"{coefficient!r} * t{l1}_{l2}_{a}_{b}_{part}"
-                self.assign(f"s_{part}", value, seen)
+                self.gather(f"s_{part}", [("+", value)], seen)
 
 
 class _GradientWriter(_Writer):
@@ -302,7 +312,7 @@ class _GradientWriter(_Writer):
 
     def lines(self) -> list[str]:
         """Body of the unit."""
-        self.offsets()
+        self.begin()
         self.spread()
         need_x, need_g, need_y = self.spec.need
         self.loop()
@@ -353,7 +363,7 @@ class _GradientWriter(_Writer):
         for a, component, coefficient in found:
             for part in self.parts:
                 value = f"{coefficient!r} * d_{part}"
-                self.assign(f"t{l1}_{a}_{component}_{part}", value, self.seen)
+                self.gather(f"t{l1}_{a}_{component}_{part}", [("+", value)], self.seen)
 
     def of_degree(self, l2: int) -> list[int]:
         """Components of the unit that have degree l2."""
@@ -395,33 +405,33 @@ class _GradientWriter(_Writer):
                 continue
             for part in self.parts:
                 terms = [
-                    f"{array}{l1 * l1 + a} * t{l1}_{a}_{component}_{part}"
+                    ("+", f"{array}{l1 * l1 + a} * t{l1}_{a}_{component}_{part}")
                     for a in range(2 * l1 + 1)
                 ]
-                self.add(f"dh_{array}_{part} = {' + '.join(terms)}")
+                self.gather(f"dh_{array}_{part}", terms, set())
         for x, g, y in self.spec.terms:
             for part in self.parts:
                 if need_x and x == "x":
-                    value = self.product(f"{g}{l1}", f"dh_{y}_", part, conj=True)
-                    self.assign(f"dx{component}_{part}", value, done)
+                    terms = self.product(f"{g}{l1}", f"dh_{y}_", part, conj=True)
+                    self.gather(f"dx{component}_{part}", terms, done)
             for part in self.parts:
                 if need_g and g == "g":
-                    value = self.product(f"{x}{component}", f"dh_{y}_", part, conj=True)
-                    self.assign(f"dg{l1}_{part}", value, done)
+                    terms = self.product(f"{x}{component}", f"dh_{y}_", part, conj=True)
+                    self.gather(f"dg{l1}_{part}", terms, done)
 
     def through_harmonics(self, l1: int, component: int, done: set[str]) -> None:
         """Gradients with respect to the harmonics, summed in the lane."""
-        pairs = [(x, g) for x, g, y in self.spec.terms if y == "y"]
+        pairs = [
+            (f"{x}{component}", f"{g}{l1}") for x, g, y in self.spec.terms if y == "y"
+        ]
         if not pairs:
             return
-        for part in self.parts:
-            terms = [
-                self.product(f"{g}{l1}", f"{x}{component}", part) for x, g in pairs
-            ]
-            self.add(f"h{part} = {' + '.join(terms)}")
+        self.edge_products(pairs, self.parts)
         for a in range(2 * l1 + 1):
-            terms = [f"h{part} * t{l1}_{a}_{component}_{part}" for part in self.parts]
-            self.assign(f"dy{l1 * l1 + a}", " + ".join(terms), done)
+            terms = [
+                ("+", f"h{part} * t{l1}_{a}_{component}_{part}") for part in self.parts
+            ]
+            self.gather(f"dy{l1 * l1 + a}", terms, done)
 
     def store_x(self, done: set[str]) -> None:
         """Write this edge's share of the gradient of its source."""
@@ -455,7 +465,8 @@ class _GradientWriter(_Writer):
                     continue
                 grid = f"[{receivers}, {width}]"
                 self.add(
-                    f"total = tl.sum(tl.reshape(dy{m}, {grid}), axis=1, keep_dims=True)",
+                    f"total = tl.reshape(dy{m}, {grid})",
+                    "total = tl.sum(total, axis=1, keep_dims=True)",
                     f"total = tl.reshape(tl.broadcast_to(total, {grid}), [{LANES}])",
                     f"all_ = tl.where(lane % {width} == {m - first}, total, all_)",
                 )

@@ -13,10 +13,8 @@ from itertools import groupby
 
 from torch_cormorant.ops.paths import Block, PathTable
 
-SUM_REGISTERS = 128
-"""Accumulators of a unit that sums over the neighbours."""
-GRADIENT_REGISTERS = 128
-"""Accumulators of a unit that spreads gradients over the neighbours."""
+REGISTERS = 128
+"""Accumulators of a unit, forward and backward."""
 DOUBLE_REGISTERS = 96
 """The same in the double backward, whose loop holds twice as many operands."""
 LANES = 32
@@ -45,6 +43,7 @@ class Spec:
         need: Whether the gradients with respect to x, g and y are wanted.
         width: Channels per program, a power of two up to 32.
         exact: Nothing needs to be masked: one receiver per program, no idle lane.
+        registers: Registers per thread that the accumulators of a unit may take.
     """
 
     table: PathTable
@@ -54,6 +53,7 @@ class Spec:
     need: tuple[bool, bool, bool]
     width: int
     exact: bool
+    registers: int
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def degree_of(component: int) -> int:
 @cache
 def sum_units(spec: Spec) -> tuple[SumUnit, ...]:
     """Blocks with equal l2 stay together where they fit: they read the same x."""
-    budget = max(1, SUM_REGISTERS // len(spec.parts))
+    budget = max(1, spec.registers // len(spec.parts))
     units: list[list[Block]] = []
     ordered = sorted(spec.table.blocks, key=lambda block: (block.l2, block.l1))
     for _, group in groupby(ordered, key=lambda block: block.l2):
@@ -138,8 +138,7 @@ def _shared_out(blocks: list[Block], count: int) -> list[list[Block]]:
 @cache
 def gradient_units(spec: Spec) -> tuple[GradientUnit, ...]:
     """Consecutive components of x, every unit with all l1."""
-    registers = GRADIENT_REGISTERS if spec.terms == PLAIN else DOUBLE_REGISTERS
-    budget = max(1, registers // len(spec.parts))
+    budget = max(1, spec.registers // len(spec.parts))
     rows = dict.fromkeys(range(spec.table.used_lmax2 + 1), 0)
     for block in spec.table.blocks:
         rows[block.l2] += 2 * block.l1 + 1
