@@ -81,7 +81,13 @@ ROWS = {
     "soft-4": Row("initial soft radii 4 A (1.73 A)", {"soft_radius": 4.0}),
     "cutoff-4": Row("cutoff 4 A", {"cutoff": 4.0}),
     "cutoff-6": Row("cutoff 6 A", {"cutoff": 6.0}),
-    "atomwise": Row("sum of atomic outputs", {"readout": "atomwise"}),
+    "extensive": Row("head: sum over atoms, all targets", {"head": "extensive"}),
+    "mean": Row("head: mean over atoms, all targets", {"head": "mean"}),
+    "attention": Row("head: attention over atoms, all targets", {"head": "attention"}),
+    "heads": Row(
+        "heads by target: sum, mean, sum",
+        {"head": ["extensive", "mean", "extensive"]},
+    ),
     "linear-input": Row("linear input layer", {"input": "linear"}),
     "calibrated": Row("calibrated start", calibrate=True),
     "small-start": Row("last weights a tenth at the start", small_start=0.1),
@@ -96,12 +102,6 @@ ROWS = {
     "lmax-2": Row("lmax 2", {"lmax": 2}),
     "levels-3": Row("three levels", {"num_levels": 3}),
     "channels-32": Row("32 channels", {"channels": 32}),
-    "best": Row(
-        "soft radii 3 A, SiLU, Huber, atomwise, small start",
-        {"activation": "silu", "soft_radius": 3.0, "readout": "atomwise"},
-        loss="huber",
-        small_start=0.1,
-    ),
 }
 
 
@@ -149,15 +149,9 @@ def make_model(row: Row) -> Cormorant:
         "radial": "bessel",
         **row.model,
     }
-    return Cormorant(species=SPECIES, num_targets=len(TARGETS), **options)
-
-
-def shrink_last(model: Cormorant, factor: float) -> None:
-    """Scale the last linear map, so that the first predictions are near zero."""
-    last = [part for part in model.head.modules() if isinstance(part, nn.Linear)][-1]
-    with torch.no_grad():
-        last.weight *= factor
-        last.bias *= factor
+    joined = isinstance(options.get("head"), list)
+    count = 1 if joined else len(TARGETS)
+    return Cormorant(species=SPECIES, num_targets=count, **options)
 
 
 def factor(row: Row, step: int, total: int) -> float:
@@ -188,7 +182,8 @@ def train(row: Row, part: Molecules, aim: Tensor, args: argparse.Namespace) -> A
     torch.manual_seed(args.seed)
     model = make_model(row)
     if row.small_start != 1.0:
-        shrink_last(model, row.small_start)
+        with torch.no_grad():
+            model.head.rescale(row.small_start)
     order = torch.Generator().manual_seed(args.seed)
     count, size = len(part.graphs), args.batch_size
     if row.calibrate:
@@ -268,7 +263,9 @@ def table(folder: Path) -> str:
     head = ["change", *heads, "first loss", "largest later", "CPU s"]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     for r in records:
-        best = [f"{v:.3g} ({e:.3g})" for v, e in zip(r["mae"], r["mae_ema"])]
+        best = [
+            f"{v:.3g} ({e:.3g})" for v, e in zip(r["mae"], r["mae_ema"], strict=True)
+        ]
         rest = [f"{r['first_loss']:.2g}", f"{r['largest_loss']:.2g}"]
         cells = [r["title"], *best, *rest, f"{r['cpu_seconds']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
