@@ -13,6 +13,7 @@ from torch_cormorant.data.extxyz_write import write_extxyz
 from torch_cormorant.data.frame_checks import FrameArrays
 from torch_cormorant.data.frame_dataset import FrameDataset
 from torch_cormorant.data.frames import Frames, frame_parts
+from torch_cormorant.data.md17 import MD17, MD17_MOLECULES
 from torch_cormorant.data.mini_ethanol import MiniEthanol
 from torch_cormorant.data.mini_qm9 import MiniQM9
 from torch_cormorant.data.qm9 import QM9, QM9Arrays
@@ -33,6 +34,8 @@ __all__ = [
     "ATOM_REFERENCES",
     "HARTREE_TO_EV",
     "KCAL_PER_MOL_TO_EV",
+    "MD17",
+    "MD17_MOLECULES",
     "MINI_TARGETS",
     "PUBLISHED_SIZES",
     "QM9",

@@ -84,8 +84,8 @@ class ExtXYZDataset(Dataset):
         ... H 0 0 0    0 0 0.1
         ... H 0 0 0.7  0 0 -0.1
         ... ''')
-        >>> ExtXYZDataset(path)[0]
-        Data(z=[2], pos=[2, 3], energy=[1], forces=[2, 3])
+        >>> ExtXYZDataset(path)[0].energy
+        tensor([-31.7000], dtype=torch.float64)
     """
 
     def __init__(
