@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -15,14 +17,14 @@ _WIDEST = 512
 
 @triton.jit(do_not_specialize=["rows", "copies", "stride"])  # type: ignore[untyped-decorator]
 def gather_kernel(
-    BUFFER,  # noqa: ANN001
-    POINTER,  # noqa: ANN001
-    INDEX,  # noqa: ANN001
-    OWNER,  # noqa: ANN001
-    OUT,  # noqa: ANN001
-    rows,  # noqa: ANN001
-    copies,  # noqa: ANN001
-    stride,  # noqa: ANN001
+    BUFFER: Any,
+    POINTER: Any,
+    INDEX: Any,
+    OWNER: Any,
+    OUT: Any,
+    rows: Any,
+    copies: Any,
+    stride: Any,
     WIDTH: tl.constexpr,
     W: tl.constexpr,
     R: tl.constexpr,

@@ -68,13 +68,16 @@ def make_spec(
     *,
     is_complex: bool,
     sums: bool,
+    dtype: torch.dtype = torch.float32,
     registers: int | None = None,
 ) -> Spec:
-    """The spec for a number of channels."""
+    """The spec for a number of channels and a (real) type."""
     width = lanes_for(channels)
     exact = width == LANES and channels % width == 0
     if registers is None:
         registers = REGISTERS if terms == PLAIN else DOUBLE_REGISTERS
+        # A number of double precision takes two registers.
+        registers = registers * 4 // dtype.itemsize
     return Spec(table, is_complex, terms, sums, need, width, exact, registers)
 
 
@@ -118,7 +121,13 @@ class _Call:
         self.channels = x.shape[-1]
         self.parts = 2 if x.is_complex() else 1
         self.spec = make_spec(
-            table, self.channels, terms, need, is_complex=x.is_complex(), sums=sums
+            table,
+            self.channels,
+            terms,
+            need,
+            is_complex=x.is_complex(),
+            sums=sums,
+            dtype=arrays["y"].dtype,
         )
         self.rows: Rows = rows_of(plan)
         pairs = plan.pairs

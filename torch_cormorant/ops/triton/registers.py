@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -53,6 +54,7 @@ def spec_for(
     channels: int,
     *,
     is_complex: bool = True,
+    dtype: torch.dtype = torch.float32,
     registers: int | None = None,
 ) -> Spec:
     """The spec of a kind of kernel, all degrees equal to lmax."""
@@ -64,6 +66,7 @@ def spec_for(
         (every, every, every),
         is_complex=is_complex,
         sums=kind != "backward",
+        dtype=dtype,
         registers=registers,
     )
 
@@ -149,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 lmax,
                 options.channels,
                 is_complex=not options.real,
+                dtype=torch.float64 if options.float64 else torch.float32,
                 registers=options.registers,
             )
             for found in usage(

@@ -14,7 +14,7 @@ from itertools import groupby
 from torch_cormorant.ops.paths import Block, PathTable
 
 REGISTERS = 128
-"""Accumulators of a unit, forward and backward."""
+"""Numbers in the accumulators of a unit, forward and backward, single precision."""
 DOUBLE_REGISTERS = 96
 """The same in the double backward, whose loop holds twice as many operands."""
 LANES = 32
@@ -43,7 +43,7 @@ class Spec:
         need: Whether the gradients with respect to x, g and y are wanted.
         width: Channels per program, a power of two up to 32.
         exact: Nothing needs to be masked: one receiver per program, no idle lane.
-        registers: Registers per thread that the accumulators of a unit may take.
+        registers: How many numbers the accumulators of a unit may hold.
     """
 
     table: PathTable
