@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch_cormorant.graph.all_pairs import all_pairs
+from torch_cormorant.graph.cache import NeighbourCache
 from torch_cormorant.graph.lattice import edge_vectors
 from torch_cormorant.graph.neighbour_list import neighbour_list
 from torch_cormorant.graph.radius_graph import radius_graph
@@ -10,6 +11,7 @@ from torch_cormorant.graph.transforms import AddEdgeGeometry
 
 __all__ = [
     "AddEdgeGeometry",
+    "NeighbourCache",
     "all_pairs",
     "edge_vectors",
     "neighbour_list",

@@ -8,6 +8,11 @@ from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
 from torch_cormorant.models.potential import PotentialOutput
 from torch_cormorant.models.potential_network import CormorantPotential
+from torch_cormorant.models.potential_vibrations import (
+    Vibrations,
+    hessian,
+    vibrational_frequencies,
+)
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
 from torch_cormorant.models.targets import head_for_target, reference_for_head
 
@@ -20,8 +25,11 @@ __all__ = [
     "ModelInfo",
     "Normalisation",
     "PotentialOutput",
+    "Vibrations",
     "head_for_target",
+    "hessian",
     "load_model",
     "reference_for_head",
     "save_model",
+    "vibrational_frequencies",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from torch_cormorant.models.cormorant import Cormorant
     from torch_cormorant.models.potential_network import CormorantPotential
 
-__all__ = ["PotentialMethods", "PotentialOutput"]
+__all__ = ["PotentialMethods", "PotentialOutput", "Structures", "run"]
 
 
 @dataclass(frozen=True)
@@ -181,37 +181,13 @@ class PotentialMethods:
             ((2, 3), (1, 3, 3))
         """
         model = cast("Cormorant", self)
-        train = model.training and torch.is_grad_enabled()
-        with torch.inference_mode(mode=False), torch.enable_grad():
-            z, pos, batch, cell, pbc, edge_index, edge_shift = map(
-                _ordinary, (z, pos, batch, cell, pbc, edge_index, edge_shift)
-            )
-            _check_model(model, edge_index, edge_shift)
-            check_weights(model.dtype)
-            check_molecules(z, pos, batch)
-            model.features.check(z)
-            count = _count(batch, pos, cell, num_graphs)
-            cells = as_cells(cell, pbc, count, pos)
-            edges = _edges(model, pos, batch, cells, edge_index, edge_shift, train)
-            energy, energies = _energies(model, z, pos, batch, count, edges)
-            slope = None
-            if (forces or stress) and not energy.requires_grad:
-                slope = torch.zeros_like(edges.vec)
-            elif forces or stress:
-                (slope,) = torch.autograd.grad(
-                    energy.sum(), edges.vec, create_graph=train, materialize_grads=True
-                )
-            if not train:
-                energy = energy.detach()
-                energies = None if energies is None else energies.detach()
-            return PotentialOutput(
-                energy,
-                energies,
-                _forces(slope, edges, pos) if forces and slope is not None else None,
-                _stress(slope, edges, cell, batch, count)
-                if stress and slope is not None
-                else None,
-            )
+        return run(
+            model,
+            Structures(z, pos, batch, cell, pbc, edge_index, edge_shift, num_graphs),
+            forces=forces,
+            stress=stress,
+            train=model.training and torch.is_grad_enabled(),
+        )
 
     def pair_energies(
         self, z: Tensor, edge_index: Tensor, edge_vec: Tensor
@@ -228,6 +204,50 @@ class PotentialMethods:
         """
         del z, edge_index, edge_vec
         return None
+
+
+class Structures(NamedTuple):
+    """The input of a potential, as in :meth:`PotentialMethods.evaluate`."""
+
+    z: Tensor
+    pos: Tensor
+    batch: Tensor | None = None
+    cell: Tensor | None = None
+    pbc: Tensor | bool | None = None
+    edge_index: Tensor | None = None
+    edge_shift: Tensor | None = None
+    num_graphs: int | None = None
+
+
+def run(
+    model: Cormorant, given: Structures, *, forces: bool, stress: bool, train: bool
+) -> PotentialOutput:
+    """Evaluate a potential; with ``train`` the results can be differentiated."""
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        given = Structures(*map(_ordinary, given))
+        z, pos, batch, cell = given[:4]
+        _check_model(model, given.edge_index, given.edge_shift)
+        check_weights(model.dtype)
+        check_molecules(z, pos, batch)
+        model.features.check(z)
+        count = _count(batch, pos, cell, given.num_graphs)
+        edges = _edges(model, given, count, train=train)
+        energy, energies = _energies(model, z, pos, batch, count, edges)
+        slope = None
+        if (forces or stress) and not energy.requires_grad:
+            slope = torch.zeros_like(edges.vec)
+        elif forces or stress:
+            (slope,) = torch.autograd.grad(
+                energy.sum(), edges.vec, create_graph=train, materialize_grads=True
+            )
+        if not train:
+            energy = energy.detach()
+            energies = None if energies is None else energies.detach()
+        force = _forces(slope, edges, pos) if forces and slope is not None else None
+        strained = None
+        if stress and slope is not None:
+            strained = _stress(slope, edges, cell, batch, count)
+        return PotentialOutput(energy, energies, force, strained)
 
 
 def _ordinary(value: Any) -> Any:
@@ -266,15 +286,13 @@ def _count(
 
 
 def _edges(
-    model: Cormorant,
-    pos: Tensor,
-    batch: Tensor | None,
-    cells: tuple[Tensor, Tensor] | None,
-    index: Tensor | None,
-    shift: Tensor | None,
-    train: bool,
+    model: Cormorant, structures: Structures, count: int, *, train: bool
 ) -> _Edges:
     """Edges, self edges included, and their vectors as the variable of the slopes."""
+    _, pos, batch, cell, pbc, index, shift, _ = structures
+    cells = as_cells(cell, pbc, count, pos)
+    if cells is None and cell is not None:
+        shift = None  # a box in which nothing repeats
     cell, pbc = (None, None) if cells is None else cells
     given = index is not None
     if index is not None:
