@@ -70,6 +70,14 @@ def positive(text: str) -> float:
     return value
 
 
+def limit(text: str) -> float:
+    """A number of at least 0."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
+    return value
+
+
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -108,7 +116,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     loop.add_argument("--schedule", choices=("constant", "cosine"), default="cosine")
     loop.add_argument("--warmup", type=natural, default=0, help="steps; default 0")
     loop.add_argument(
-        "--clip", type=float, default=1.0, help="gradient norm; default 1, 0: no limit"
+        "--clip", type=limit, default=1.0, help="gradient norm; default 1, 0: no limit"
     )
     loop.add_argument(
         "--calibrate", action="store_true", help="rescale the levels on data first"
@@ -125,8 +133,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--resume needs --out and excludes --overwrite")
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: this PyTorch sees no CUDA device")
-    if args.clip < 0:
-        parser.error(f"--clip: {args.clip} is negative")
     for name, value in (QM9 if args.npz else EMBEDDED).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -208,7 +214,11 @@ def run(args: argparse.Namespace) -> None:
         else train.RunFolder.fresh(Path("runs") / f"{kind}-{name}")
     )
     chosen = settings(args, data, split)
-    folder.prepare(chosen, resume=args.resume, overwrite=args.overwrite)
+    remark = folder.prepare(
+        chosen, resume=args.resume, overwrite=args.overwrite, epochs=args.epochs
+    )
+    if remark:
+        print(remark)
     count = sum(parameter.numel() for parameter in module.parameters())
     if args.calibrate and not args.resume:
         module.model.calibrate(loaders.train_dataloader())
@@ -241,6 +251,9 @@ def run(args: argparse.Namespace) -> None:
         predicted = torch.cat(trainer.predict(module, loaders))
 
     errors = train.compare(loaders.train, loaders.test, predicted)
+    baseline = train.compare(
+        loaders.train, loaders.valid, loaders.valid.values
+    ).composition
     best_epoch = best["epoch"] + 1
     train.write_json(
         folder.results,
@@ -272,7 +285,7 @@ def run(args: argparse.Namespace) -> None:
         log.rows,
         data.target,
         title=title,
-        levels=[("composition baseline, test", errors.composition)],
+        levels=[("composition baseline, validation", baseline)],
     )
     train.plot_parity(
         folder.parity, loaders.test.values, predicted, data.target, title=title

@@ -95,6 +95,7 @@ def test_a_first_run_and_its_resume(
 
     assert example.main(f"{command} --epochs 2 --resume".split()) == 0
     text = capsys.readouterr().out
+    assert "started for 1 epochs, goes on to 2: a schedule" in text
     assert "epoch   2/2" in text
     assert "epoch   1/2" not in text
     results = json.loads((out / "results.json").read_text())
@@ -136,7 +137,8 @@ def test_the_recipe_in_double_precision_on_real_qm9(
         ("--train-size 0", "argument --train-size: 0 is not at least 1"),
         ("--epochs many", "argument --epochs"),
         ("--lr -1", "argument --lr: -1 is not a positive number"),
-        ("--clip -1", "--clip: -1.0 is negative"),
+        ("--clip -1", "argument --clip: -1 is not a number of at least 0"),
+        ("--clip nan", "argument --clip: nan is not a number of at least 0"),
         ("--seed -3", "--seed: -3 is negative"),
         ("--cutoff nan", "argument --cutoff: nan is not a positive number"),
         ("--model other", "argument --model: invalid choice"),

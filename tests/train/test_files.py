@@ -89,3 +89,19 @@ def test_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"file/run: cannot be written \(Not a dir"):
         RunFolder(tmp_path / "file" / "run").prepare({}, resume=False, overwrite=False)
+
+
+def test_a_run_without_a_checkpoint_leaves_its_folder_free(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.prepare({"lr": 0.1}, resume=False, overwrite=False)
+    folder.prepare({"lr": 0.2}, resume=False, overwrite=False)
+    assert json.loads(folder.settings.read_text()) == {"lr": 0.2}
+
+
+def test_another_length_is_remarked_on(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    assert not folder.prepare({"lr": 1}, resume=False, overwrite=False, epochs=3)
+    folder.last.write_bytes(b"weights")
+    assert not folder.prepare({"lr": 1}, resume=True, overwrite=False, epochs=3)
+    remark = folder.prepare({"lr": 1}, resume=True, overwrite=False, epochs=5)
+    assert "started for 3 epochs, goes on to 5" in remark

@@ -19,7 +19,12 @@ from torch_cormorant.train.batches import (  # noqa: E402
     EpochSampler,
     edge_counts,
 )
-from torch_cormorant.train.callbacks import EpochLog, EpochRow  # noqa: E402
+from torch_cormorant.train.callbacks import (  # noqa: E402
+    EpochLog,
+    EpochRow,
+    energy_target,
+    force_target,
+)
 from torch_cormorant.train.checkpoint import (  # noqa: E402
     AtomicCheckpointIO,
     RunCheckpoints,
@@ -33,6 +38,12 @@ from torch_cormorant.train.files import (  # noqa: E402
     RunFolder,
     write_atomically,
     write_json,
+)
+from torch_cormorant.train.frame_errors import (  # noqa: E402
+    MD17_PUBLISHED,
+    FrameErrors,
+    frame_errors,
+    join_outputs,
 )
 from torch_cormorant.train.guard import SpikeGuard  # noqa: E402
 from torch_cormorant.train.module import PropertyRegression  # noqa: E402
@@ -54,6 +65,7 @@ from torch_cormorant.train.record import (  # noqa: E402
 from torch_cormorant.train.report import Comparison, compare  # noqa: E402
 
 __all__ = [
+    "MD17_PUBLISHED",
     "ActivationLog",
     "AtomicCheckpointIO",
     "Comparison",
@@ -63,6 +75,7 @@ __all__ = [
     "EpochRow",
     "EpochSampler",
     "FrameDataModule",
+    "FrameErrors",
     "MoleculeDataModule",
     "PotentialRegression",
     "PropertyRegression",
@@ -73,7 +86,11 @@ __all__ = [
     "best_and_last",
     "compare",
     "edge_counts",
+    "energy_target",
+    "force_target",
+    "frame_errors",
     "hardware",
+    "join_outputs",
     "level_activations",
     "plot_learning_curve",
     "plot_parity",

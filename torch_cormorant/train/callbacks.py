@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 
 from torch_cormorant.data import Target
 
-__all__ = ["EpochLog", "EpochRow", "force_target"]
+__all__ = ["EpochLog", "EpochRow", "energy_target", "force_target"]
 
 
 class EpochRow(TypedDict):
@@ -27,6 +27,22 @@ class EpochRow(TypedDict):
     metrics: dict[str, float]
 
 
+def energy_target(unit: str, name: str = "energy") -> Target:
+    """How energies in a unit are shown: eV as meV, others as they are.
+
+    Args:
+        unit: Unit of the data.
+        name: What to call the energy.
+
+    Example:
+        >>> energy_target("eV").shown(0.02), energy_target("kcal/mol").shown(0.02)
+        ('20 meV', '0.02 kcal/mol')
+    """
+    if unit == "eV":
+        return Target(name, name, unit, unit, shown_unit="meV", shown_factor=1000.0)
+    return Target(name, name, unit, unit)
+
+
 def force_target(energy: Target) -> Target:
     """What forces are shown as, beside an energy.
 
@@ -37,8 +53,7 @@ def force_target(energy: Target) -> Target:
         The same units per Angstrom.
 
     Example:
-        >>> energy = Target("energy", "energy", "eV", "eV", 1.0, None, "meV", 1000.0)
-        >>> force_target(energy).shown(0.02)
+        >>> force_target(energy_target("eV")).shown(0.02)
         '20 meV/Å'
     """
     return Target(

@@ -11,6 +11,8 @@ from pathlib import Path
 from torch_cormorant.data.files import write_atomically
 from torch_cormorant.errors import ConfigError, DataError
 
+EPOCHS = "planned_epochs"
+
 __all__ = ["RunFolder", "write_atomically", "write_json"]
 
 
@@ -42,6 +44,8 @@ class RunFolder:
         self.best = self.path / "best.ckpt"
         self.settings = self.path / "settings.json"
         self.results = self.path / "results.json"
+        self.model = self.path / "model.safetensors"
+        self.report = self.path / "report.html"
         self.learning_curve = self.path / "learning_curve.png"
         self.parity = self.path / "parity.png"
 
@@ -53,6 +57,8 @@ class RunFolder:
             self.last,
             self.best,
             self.results,
+            self.model,
+            self.report,
             self.learning_curve,
             self.parity,
         )
@@ -66,14 +72,25 @@ class RunFolder:
         return cls(f"{stem}-{number}")
 
     def prepare(
-        self, settings: Mapping[str, object], *, resume: bool, overwrite: bool
-    ) -> None:
+        self,
+        settings: Mapping[str, object],
+        *,
+        resume: bool,
+        overwrite: bool,
+        epochs: int | None = None,
+    ) -> str:
         """Make the folder ready, or raise and leave it as it is.
+
+        A folder whose run was interrupted before its first checkpoint counts as empty.
 
         Args:
             settings: What must be the same when a run is resumed; stored in the folder.
             resume: Go on with the run that is there.
             overwrite: Delete the files of the run that is there.
+            epochs: Length of the run, which may change when it is resumed.
+
+        Returns:
+            A remark for the user, or nothing.
 
         Raises:
             ConfigError: There is a run and neither option is given, there is none to
@@ -81,11 +98,13 @@ class RunFolder:
             DataError: The folder cannot be written, or its settings cannot be read.
         """
         present = [file for file in self.files if file.exists()]
+        remark = ""
         if resume:
-            self._check_same(settings)
-        elif present and not overwrite:
+            remark = self._check_same(settings, epochs)
+        elif present and present != [self.settings] and not overwrite:
+            found = next(file for file in present if file != self.settings)
             raise ConfigError(
-                f"{self.path}: already holds a run ({present[0].name}); choose another "
+                f"{self.path}: already holds a run ({found.name}); choose another "
                 "--out, or add --resume or --overwrite"
             )
         try:
@@ -99,9 +118,11 @@ class RunFolder:
         if not resume:
             for file in present:
                 file.unlink()
-            write_json(self.settings, settings)
+            planned = {} if epochs is None else {EPOCHS: epochs}
+            write_json(self.settings, {**settings, **planned})
+        return remark
 
-    def _check_same(self, settings: Mapping[str, object]) -> None:
+    def _check_same(self, settings: Mapping[str, object], epochs: int | None) -> str:
         if not self.last.exists() or not self.settings.exists():
             raise ConfigError(f"{self.path}: holds no checkpoint to resume from")
         try:
@@ -109,7 +130,8 @@ class RunFolder:
             differing = [
                 name for name, value in settings.items() if stored[name] != value
             ]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            planned = stored.get(EPOCHS)
+        except (AttributeError, OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.settings}: damaged ({error!r})") from error
         if differing:
             name = differing[0]
@@ -117,3 +139,9 @@ class RunFolder:
                 f"{self.path}: was started with {name} = {stored[name]}, cannot be "
                 f"resumed with {name} = {settings[name]}"
             )
+        if epochs is None or planned is None or planned == epochs:
+            return ""
+        return (
+            f"{self.path}: started for {planned} epochs, goes on to {epochs}: a "
+            "schedule that depends on the length changes from here on"
+        )

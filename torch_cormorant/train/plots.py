@@ -35,7 +35,8 @@ def plot_learning_curve(
         rows: The epochs.
         target: Tells the unit.
         title: Title of the figure.
-        levels: Names and errors, in the unit of the data, of horizontal lines.
+        levels: Names and errors, in the unit of the data, of horizontal lines; on the
+            validation molecules, as the curve beside them.
     """
     figure, axes = _figure(title)
     epochs = [row["epoch"] for row in rows]
@@ -56,14 +57,20 @@ def plot_learning_curve(
     axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("epoch")
-    axes.set_ylabel(f"MAE of {target.name} [{target.shown_unit}]")
+    axes.set_ylabel(f"MAE of {target.name} [{target.shown_unit}], logarithmic")
     axes.grid(which="both", color="#e4e4e4", linewidth=0.6)
     axes.legend(loc="upper right", edgecolor="none", framealpha=0.9, fontsize=9)
     _save(figure, path)
 
 
 def plot_parity(
-    path: Path, values: Tensor, predicted: Tensor, target: Target, *, title: str
+    path: Path,
+    values: Tensor,
+    predicted: Tensor,
+    target: Target,
+    *,
+    title: str,
+    what: str = "test molecules",
 ) -> None:
     """Predicted against true values of the test molecules.
 
@@ -73,9 +80,10 @@ def plot_parity(
         predicted: Predictions ``[n, 1]``.
         target: Tells the unit.
         title: Title of the figure.
+        what: What the points are.
     """
     error = target.shown(mean_absolute_error(predicted, values))
-    title = f"{title}\n{len(values)} test molecules, MAE {error}"
+    title = f"{title}\n{len(values)} {what}, MAE {error}"
     figure, axes = _figure(title, width=4.4)
     true, ours = values.flatten().tolist(), predicted.flatten().tolist()
     low, high = min(*true, *ours), max(*true, *ours)

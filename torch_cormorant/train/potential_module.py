@@ -28,7 +28,7 @@ class FrameBatch(Protocol):
 
 
 def potential_normalisation(
-    dataset: FrameDataset, *, constant: bool = False
+    dataset: FrameDataset, *, forces: bool = True, constant: bool = False
 ) -> Normalisation:
     r"""References and scale of a potential, from training frames.
 
@@ -38,6 +38,7 @@ def potential_normalisation(
 
     Args:
         dataset: The training frames.
+        forces: Take the scale from the forces, where there are some. Default True.
         constant: Fit a constant too; a sum over atoms is extensive without one only.
 
     Returns:
@@ -54,9 +55,9 @@ def potential_normalisation(
     """
     found = reference_energies(dataset, constant=constant)
     scale = found.std
-    if "forces" in dataset.fields:
-        forces = torch.cat([frame.forces for frame in dataset])
-        scale = float(forces.square().mean().sqrt())
+    if forces and "forces" in dataset.fields:
+        vectors = torch.cat([frame.forces for frame in dataset])
+        scale = float(vectors.square().mean().sqrt())
     if not (math.isfinite(scale) and scale > 0):
         raise ConfigError(
             f"train: energies and forces of the {len(dataset)} frames do not vary; use "
