@@ -21,7 +21,7 @@ from torch_cormorant.data import (
 )
 from torch_cormorant.errors import DataError
 
-VALID, TEST = 500, 2000
+VALID, TEST = 500, 1000
 G4MP2 = "g4mp2_atom"
 """Atomisation energies at another level of theory than ``U0_atom``: not to be mixed."""
 SPECIES = torch.tensor([1, 6, 7, 8, 9])

@@ -21,7 +21,7 @@ BATCH, EVALUATED = 25, 50
 WARMUP = 0.05
 """Share of the budget over which the learning rate grows; a half cosine follows."""
 CLIP = 1.0
-LOOKS = 4
+LOOKS = 3
 """How often the validation molecules are looked at, evenly over the budget."""
 
 

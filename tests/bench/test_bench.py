@@ -16,7 +16,8 @@ from torch_cormorant.bench.measure import memory_is_measurable
 from torch_cormorant.bench.settings import SECTIONS, Settings
 
 FLOAT32_ERROR = 3e-5
-PEERS = ["torch-cormorant", "e3nn", "dense (published algorithm)"]
+OURS = "torch-cormorant, portable"
+PEERS = ["e3nn", "e3nn uvu", "dense (published algorithm)"]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_every_section_is_measured(rows: list[dict[str, Any]]) -> None:
             assert row["edges"] > 0
 
 
-def test_the_aggregation_is_compared_with_both_peers(
+def test_the_aggregation_is_compared_with_its_peers(
     rows: list[dict[str, Any]],
 ) -> None:
     for graph in Settings(quick=True).graphs:
@@ -53,13 +54,17 @@ def test_the_aggregation_is_compared_with_both_peers(
                 for row in rows
                 if (row["section"], row["graph"], row["measured"])
                 == ("aggregation", graph, measured)
+                and not row["note"]
             ]
-            assert names == PEERS
+            assert names.count(OURS) == 1
+            dense = graph == "3x6"
+            assert [name for name in PEERS if name in names] == PEERS[: 2 + dense]
 
 
 def test_all_formulations_agree(rows: list[dict[str, Any]]) -> None:
     compared = [row for row in rows if row["error"] is not None]
-    assert len(compared) >= len(rows) / 2
+    sections = {row["section"] for row in compared}
+    assert sections == {"aggregation", "layer", "step", "large"}
     for row in compared:
         assert row["error"] < FLOAT32_ERROR, row
 
@@ -71,7 +76,7 @@ def test_a_dense_formulation_of_a_sparse_graph_is_refused_visibly(
     notes = [
         row["note"]
         for row in rows
-        if row["graph"] == sparse and row["formulation"] == PEERS[2]
+        if row["graph"] == sparse and row["formulation"] == PEERS[-1]
     ]
     assert notes
     assert all("not run" in note for note in notes)
@@ -106,6 +111,27 @@ def test_several_runs_are_shown_as_one(written: Path) -> None:
     assert merged.circumstances["cpu"] == run.circumstances["cpu"]
 
 
+def test_whole_networks_say_their_rate_and_size(rows: list[dict[str, Any]]) -> None:
+    found = [row for row in rows if row["section"] == "network" and not row["note"]]
+    names = {row["formulation"] for row in found}
+    assert {"Cormorant, portable", "SchNet", "ViSNet"} <= names
+    for row in found:
+        assert row["atoms"] == 12
+        assert row["parameters"] > 10_000
+        assert row["atoms_per_s"] == pytest.approx(12e3 / row["cpu_ms"])
+
+
+def test_growth_with_channels_and_degree_is_measured(
+    rows: list[dict[str, Any]],
+) -> None:
+    ours = [
+        (row["channels"], row["lmax"])
+        for row in rows
+        if row["section"] == "scaling" and row["formulation"] == "torch-cormorant"
+    ]
+    assert ours == [(2, 2), (4, 2), (4, 1)]
+
+
 @pytest.mark.parametrize(
     ("load", "warned"), [("0.1", False), ("unknown", False), ("0.2; 3.0", True)]
 )
@@ -129,7 +155,8 @@ def test_a_missing_peer_is_said(
     assert main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     missing = [line for line in lines if "e3nn not installed" in line]
-    assert len(missing) == 6  # two graphs: forward, with backward, whole layer
+    # Two graphs: four ways of the aggregation, one beside the whole layer.
+    assert len(missing) == 10
 
 
 def test_missing_matplotlib_is_said_before_anything_runs(
@@ -170,6 +197,7 @@ def test_bad_arguments_are_one_line_and_exit_code_2(
         (["--load", "absent.json"], "cannot be read"),
         (["--quick", "--only", "step", "--inputs", "absent.npz"], "does not hold"),
         (["--memory-of", "weather/today"], "no section 'weather'"),
+        (["--quick", "--only", "network", "--structures", "."], "does not hold z"),
     ],
 )
 def test_missing_files_are_one_line_and_exit_code_2(
@@ -197,7 +225,13 @@ def test_a_file_of_another_format_is_refused(
 @pytest.mark.skipif(not memory_is_measurable(), reason="Linux only")
 @pytest.mark.parametrize(
     "case",
-    ["aggregation/3x6/dense", "layer/3x6/stack", "step/2x5", "large/40/Cormorant"],
+    [
+        "aggregation/3x6/dense",
+        "layer/3x6/stack",
+        "step/2x5",
+        "network/12 atoms/SchNet",
+        "large/40/Cormorant",
+    ],
 )
 def test_memory_of_one_step_is_printed(
     case: str, capsys: pytest.CaptureFixture[str]

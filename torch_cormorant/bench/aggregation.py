@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from torch_cormorant.bench import graphs
+from torch_cormorant.bench.cuequivariance import CuEquivariance
 from torch_cormorant.bench.dense import DenseKronecker, largest_tensor_bytes
+from torch_cormorant.bench.e3nn_products import E3nnConvolution, E3nnProducts
 from torch_cormorant.bench.formulations import (
-    E3nnProducts,
+    SHOWN,
     Formulation,
     Leaves,
     Ours,
-    e3nn_is_installed,
+    is_installed,
+    problem_with,
 )
 from torch_cormorant.bench.graphs import Graph
 from torch_cormorant.bench.measure import (
@@ -31,17 +34,28 @@ from torch_cormorant.errors import ConfigError
 from torch_cormorant.ops import PathTable, reference
 from torch_cormorant.so3 import spherical_harmonics
 
-NAMES = {
-    "ours": Ours.name,
+BACKENDS = {
+    kind: f"{Ours.name}{SHOWN[kind]}" for kind in ("triton", "cpu_kernel", "portable")
+}
+"""Ours, the fastest first; the first one that runs is what others are compared with."""
+NAMES = BACKENDS | {
     "e3nn": E3nnProducts.name,
+    "e3nn_uvu": E3nnConvolution.name,
+    "e3nn_compiled": f"{E3nnProducts.name}, compiled",
+    "e3nn_uvu_compiled": f"{E3nnConvolution.name}, compiled",
+    "cuequivariance": CuEquivariance.name,
+    "openequivariance": "OpenEquivariance",
     "dense": DenseKronecker.name,
 }
+"""Rows in order."""
 FORWARD, BOTH = "forward", "forward + backward"
-GOALS = {"e3nn": 22.0, "dense": 50.0}
-"""Forward and backward over that of the portable path, on all pairs, one thread."""
+GOALS = {"e3nn": 100.0, "dense": 200.0}
+"""Forward and backward over ours, on all pairs, one thread."""
 DENSE_LIMIT_BYTES = 2 << 30
 """Kronecker tensors beyond this are not tried."""
 NOT_INSTALLED = "e3nn not installed"
+CUE_EDGES = 8000
+"""More are not asked of cuEquivariance's naive method."""
 REFERENCE_EDGES = 4000
 """Edges that the slow reference is asked for."""
 
@@ -60,18 +74,62 @@ def inputs(graph: Graph, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def formulation(kind: str, graph: Graph, settings: Settings) -> Formulation | str:
-    """``"ours"``, ``"e3nn"`` or ``"dense"``, or why it cannot be run."""
-    table = _table(settings)
-    if kind == "ours":
-        return Ours(graph, table)
-    if kind == "e3nn":
-        if not e3nn_is_installed():
-            return NOT_INSTALLED
-        return E3nnProducts(graph, table, settings.channels)
+    """One of :data:`NAMES`, or why it cannot be run."""
+    if kind in BACKENDS:
+        return problem_with(kind) or Ours(graph, _table(settings), kind)
+    return _PEERS[kind.partition("_")[0]](kind, graph, settings)
+
+
+def ours(graph: Graph, settings: Settings) -> Ours:
+    """What a user gets who asks for nothing."""
+    return Ours(graph, _table(settings))
+
+
+def _e3nn(kind: str, graph: Graph, settings: Settings) -> Formulation | str:
+    if not is_installed("e3nn"):
+        return NOT_INSTALLED
+    compiled = kind.endswith("compiled")
+    if compiled and not settings.compiled:
+        return "not asked for: --compiled"
+    way = E3nnConvolution if kind.startswith("e3nn_uvu") else E3nnProducts
+    return way(graph, _table(settings), settings.channels, compiled=compiled)
+
+
+def _cuequivariance(kind: str, graph: Graph, settings: Settings) -> Formulation | str:
+    del kind
+    if not (is_installed("cuequivariance") and is_installed("cuequivariance_torch")):
+        return "not installed: pip install cuequivariance-torch"
+    if graph.num_edges > CUE_EDGES and not torch.cuda.is_available():
+        return "not run: its method for CPUs needs too long for so many edges"
+    fast = torch.cuda.is_available() and is_installed("cuequivariance_ops_torch")
+    method = "uniform_1d" if fast else "naive"
+    return CuEquivariance(graph, _table(settings), settings.channels, method)
+
+
+def _openequivariance(kind: str, graph: Graph, settings: Settings) -> str:
+    """It has no product without a weight for every path and edge, and no CPU."""
+    del kind, graph, settings
+    if not torch.cuda.is_available():
+        return "not run: needs a CUDA device"
+    return "not run: no uuu product; the complex one costs 17 times our edge scalars"
+
+
+def _dense(kind: str, graph: Graph, settings: Settings) -> Formulation | str:
+    del kind
+    if not graph.molecules:
+        return "not run: knows all pairs of a molecule only, no sparse graph"
     size = largest_tensor_bytes(graph, settings.lmax, settings.channels)
-    if not graph.molecules or size > DENSE_LIMIT_BYTES:
-        return f"not run: dense pairs, {size / 1e9:.1f} GB for one of its tensors"
-    return DenseKronecker(graph, table)
+    if size > DENSE_LIMIT_BYTES:
+        return f"not run: {size / 1e9:.1f} GB for one of its tensors"
+    return DenseKronecker(graph, _table(settings))
+
+
+_PEERS: dict[str, Callable[[str, Graph, Settings], Formulation | str]] = {
+    "e3nn": _e3nn,
+    "cuequivariance": _cuequivariance,
+    "openequivariance": _openequivariance,
+    "dense": _dense,
+}
 
 
 def _table(settings: Settings) -> PathTable:
@@ -133,8 +191,7 @@ def error_of(way: Formulation, graph: Graph, settings: Settings) -> float:
     given = inputs(graph, settings)
     if isinstance(way, Ours):
         return _own_error(way, graph, given)
-    ours = Ours(graph, _table(settings))
-    expected = _result_and_gradients(ours, given)
+    expected = _result_and_gradients(ours(graph, settings), given)
     return relative_error(_result_and_gradients(way, given), expected)
 
 
@@ -179,7 +236,7 @@ def run(settings: Settings) -> Iterator[Row]:
 
 def _run_graph(name: str, settings: Settings) -> Iterator[Row]:
     graph = graphs.make(name)
-    found = {k: formulation(k, graph, settings) for k in ("ours", "e3nn", "dense")}
+    found = {kind: formulation(kind, graph, settings) for kind in NAMES}
     ways = {kind: way for kind, way in found.items() if not isinstance(way, str)}
     errors = {kind: error_of(way, graph, settings) for kind, way in ways.items()}
     given = inputs(graph, settings)
@@ -187,23 +244,24 @@ def _run_graph(name: str, settings: Settings) -> Iterator[Row]:
         kind: tuple(leaf.detach() for leaf in way.leaves(*given))
         for kind, way in ways.items()
     }
+    base = Row(
+        section="aggregation",
+        graph=graph.name,
+        measured=FORWARD,
+        formulation="",
+        threads=torch.get_num_threads(),
+        edges=graph.num_edges,
+    )
     for measured, make in ((FORWARD, forward_step), (BOTH, both_step)):
         steps = {kind: make(way, leaves[kind]) for kind, way in ways.items()}
         times = interleaved(steps, settings.repeat)
-        for kind, way in found.items():
-            row = Row(
-                section="aggregation",
-                graph=graph.name,
-                measured=measured,
-                formulation=NAMES[kind],
-                threads=torch.get_num_threads(),
-                edges=graph.num_edges,
-                note=way if isinstance(way, str) else "",
-            )
-            if isinstance(way, str):
-                yield row
-                continue
-            yield _timed(row, kind, times, errors, settings)
+        row = replace(base, measured=measured)
+        for kind, way in ways.items():
+            named = replace(row, formulation=way.name)
+            yield _timed(named, kind, times, errors, settings)
+    for kind, why in found.items():
+        if isinstance(why, str):
+            yield replace(base, measured=BOTH, formulation=NAMES[kind], note=why)
 
 
 def _timed(
@@ -224,7 +282,7 @@ def _timed(
         cpu_ms=timing.cpu_ms,
         wall_ms=timing.wall_ms,
         error=errors[kind],
-        ratio=timing.over(times["ours"]),
+        ratio=timing.over(next(iter(times.values()))),
         goal=GOALS.get(kind) if aimed else None,
         memory_mb=memory,
         note=note,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from torch_cormorant.bench import aggregation, large, layer, training
+from torch_cormorant.bench import aggregation, large, layer, network, scaling, training
 from torch_cormorant.bench.measure import Step
 from torch_cormorant.bench.results import Row
 from torch_cormorant.bench.settings import Settings
@@ -14,12 +14,15 @@ RUNS: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "aggregation": aggregation.run,
     "layer": layer.run,
     "step": training.run,
+    "network": network.run,
+    "scaling": scaling.run,
     "large": large.run,
 }
 STEPS: dict[str, Callable[[str, Settings], Step]] = {
     "aggregation": aggregation.step_of,
     "layer": layer.step_of,
     "step": training.step_of,
+    "network": network.step_of,
     "large": large.step_of,
 }
 

@@ -47,7 +47,7 @@ def _sections(text: str) -> tuple[str, ...]:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m torch_cormorant.bench",
-        description="Speed and memory beside e3nn and the published algorithm (CPU).",
+        description="Speed and memory beside peers and the published algorithm.",
     )
     add = parser.add_argument
     add(
@@ -76,6 +76,17 @@ def _parser() -> Parser:
         "--quick",
         action="store_true",
         help="tiny inputs, no memory: shows in seconds that it runs",
+    )
+    add(
+        "--compiled",
+        action="store_true",
+        help="also e3nn under torch.compile: minutes more",
+    )
+    add(
+        "--structures",
+        type=Path,
+        metavar="FOLDER",
+        help="structures of the networks (dhfr.npz, ...); default: random clusters",
     )
     add("--no-memory", action="store_true", help="no fresh processes for memory")
     add(
@@ -134,6 +145,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         repeat=options.repeat,
         quick=options.quick,
         memory=not (options.no_memory or options.quick),
+        compiled=options.compiled,
+        structures=options.structures,
         inputs=options.inputs,
     )
 

@@ -22,7 +22,7 @@ from torch_cormorant.bench.settings import Settings
 from torch_cormorant.conv import CormorantConv
 from torch_cormorant.ops import EdgeGeometry
 
-GOAL = 12.0
+GOAL = 25.0
 """Aggregation of e3nn over our whole layer, one thread."""
 OURS, STACK, PEER = "CormorantConv", "CormorantConv in a stack", "e3nn"
 

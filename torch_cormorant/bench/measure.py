@@ -130,6 +130,10 @@ def memory_of(case: str, settings: Settings) -> tuple[float | None, str]:
     command += ["--threads", str(torch.get_num_threads())]
     if settings.quick:
         command.append("--quick")
+    if settings.compiled:
+        command.append("--compiled")
+    if settings.structures is not None:
+        command += ["--structures", str(settings.structures)]
     if settings.inputs is not None:
         command += ["--inputs", str(settings.inputs)]
     # The arguments are names of our own cases, and no shell reads them.

@@ -8,11 +8,13 @@ depends on a neighbour search.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata, util
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -38,9 +40,7 @@ def version_of(package: str) -> str | None:
 
 def _need(module: str, package: str) -> None:
     if util.find_spec(module) is None:
-        msg = (
-            f"{package} is not installed; expected for this row: pip install {package}"
-        )
+        msg = f"{package} is not installed: pip install {package}"
         raise PeerMissingError(msg)
 
 
@@ -169,11 +169,8 @@ class NequIPPeer(nn.Module):
         self.cutoff, self.mean = cutoff, mean
         with warnings.catch_warnings(), _torch_state_kept():
             warnings.simplefilter("ignore")
-            from nequip.model import NequIPGNNModel
-            from nequip.utils.global_state import set_global_state
-
-            set_global_state()
-            self.net = NequIPGNNModel(
+            importlib.import_module("nequip.utils.global_state").set_global_state()
+            self.net = importlib.import_module("nequip.model").NequIPGNNModel(
                 seed=0,
                 model_dtype="float32",
                 r_max=cutoff,
@@ -186,17 +183,17 @@ class NequIPPeer(nn.Module):
                 do_derivatives=False,
                 **sizes,
             )
+        self.kinds: Tensor
         self.register_buffer("kinds", _lookup(species), persistent=False)
 
     def forward(self, z: Tensor, pos: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
         """One number per molecule ``[num_graphs, 1]``."""
-        kinds: Tensor = self.kinds
         out = self.net(
             {
                 "pos": pos,
                 # NequIP's first row is the atom that receives.
                 "edge_index": radius_graph(pos, self.cutoff, batch).flip(0),
-                "atom_types": kinds[z],
+                "atom_types": self.kinds[z],
                 "batch": batch,
                 "num_atoms": torch.bincount(batch, minlength=num_graphs),
             }
@@ -232,10 +229,8 @@ class MACEPeer(nn.Module):
         self.cutoff, self.mean = cutoff, mean
         with warnings.catch_warnings(), _torch_state_kept():
             warnings.simplefilter("ignore")
-            import numpy as np
-            from e3nn import o3
-            from mace import modules
-
+            o3: Any = importlib.import_module("e3nn.o3")
+            modules: Any = importlib.import_module("mace.modules")
             block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
             hidden = "+".join(
                 f"{channels}x{degree}{'eo'[degree % 2]}" for degree in range(lmax + 1)
@@ -258,18 +253,20 @@ class MACEPeer(nn.Module):
                 correlation=3,
                 gate=torch.nn.functional.silu,
             )
+        self.kinds: Tensor
         self.register_buffer("kinds", _lookup(species), persistent=False)
         self.num_kinds = len(species)
 
     def forward(self, z: Tensor, pos: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
         """One number per molecule ``[num_graphs, 1]``."""
-        kinds: Tensor = self.kinds
         edge_index = radius_graph(pos, self.cutoff, batch)
         counts = torch.bincount(batch, minlength=num_graphs)
         out = self.net(
             {
                 "positions": pos,
-                "node_attrs": nn.functional.one_hot(kinds[z], self.num_kinds).to(pos),
+                "node_attrs": nn.functional.one_hot(self.kinds[z], self.num_kinds).to(
+                    pos
+                ),
                 "edge_index": edge_index,
                 "shifts": pos.new_zeros(edge_index.shape[1], 3),
                 "unit_shifts": pos.new_zeros(edge_index.shape[1], 3),

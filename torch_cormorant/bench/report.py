@@ -10,6 +10,8 @@ _TITLES = {
     "aggregation": "Neighbour sum alone",
     "layer": "Whole layer",
     "step": "Training step of CormorantQM9, all pairs",
+    "network": "Energies and forces of whole networks of equal size",
+    "scaling": "Neighbour sum, growth with channels and degree",
     "large": "Radius graphs",
 }
 
@@ -55,9 +57,13 @@ _COLUMNS: tuple[Column, ...] = (
     ("formulation", 27, lambda row: row.formulation),
     ("threads", 7, lambda row: str(row.threads)),
     ("edges", 7, lambda row: str(row.edges)),
+    ("channels", 8, lambda row: _number(row.channels, "d")),
+    ("lmax", 4, lambda row: _number(row.lmax, "d")),
+    ("weights", 7, lambda row: _short(row.parameters)),
     ("CPU ms", 9, lambda row: _number(row.cpu_ms, ".1f")),
     ("wall ms", 9, lambda row: _number(row.wall_ms, ".1f")),
     ("edges/s", 7, lambda row: _short(row.edges_per_s)),
+    ("atoms/s", 7, lambda row: _short(row.atoms_per_s)),
     ("MB", 6, lambda row: _number(row.memory_mb, ".0f")),
     ("error", 7, lambda row: _number(row.error, ".0e" if row.error else ".0f")),
     ("ratio", 7, lambda row: _number(row.ratio, ".2f")),
@@ -67,10 +73,22 @@ _COLUMNS: tuple[Column, ...] = (
 _LEFT = {"graph", "measured", "formulation", "goal", "remark"}
 
 
+_OPTIONAL = {
+    "channels": {"scaling"},
+    "lmax": {"scaling"},
+    "weights": {"network"},
+    "atoms/s": {"network"},
+}
+"""Columns that only some sections have in the terminal."""
+
+
 def line(row: Row | None, section: str = "") -> str:
     """One line of the terminal's table; without a row, the heads of a section."""
+    section = section if row is None else row.section
     cells = []
     for name, width, value in _COLUMNS:
+        if section not in _OPTIONAL.get(name, {section}):
+            continue
         text = name if row is None else value(row)
         cells.append(text.ljust(width) if name in _LEFT else text.rjust(width))
     joined = "  ".join(cells).rstrip()

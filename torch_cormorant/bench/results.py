@@ -18,7 +18,7 @@ class Row:
     """One measured formulation.
 
     Attributes:
-        section: ``"aggregation"``, ``"layer"``, ``"step"`` or ``"large"``.
+        section: One of :data:`torch_cormorant.bench.settings.SECTIONS`.
         graph: What it ran on.
         measured: What was run: ``"forward"``, ``"forward + backward"``, ...
         formulation: Who computed it.
@@ -35,6 +35,10 @@ class Row:
             reference (not measured here).
         exponent: Fitted exponent of the time against the number of edges.
         note: Why something is missing.
+        atoms: Number of atoms, where the rate of atoms is asked for.
+        parameters: Weights of a whole network.
+        channels: Where it varies within a section.
+        lmax: Largest degree, where it varies within a section.
     """
 
     section: str
@@ -52,6 +56,17 @@ class Row:
     published_s: float | None = None
     exponent: float | None = None
     note: str = ""
+    atoms: int | None = None
+    parameters: int | None = None
+    channels: int | None = None
+    lmax: int | None = None
+
+    @property
+    def atoms_per_s(self) -> float | None:
+        """Atoms per second."""
+        if self.atoms is None or not self.spent_ms:
+            return None
+        return 1e3 * self.atoms / self.spent_ms
 
     @property
     def edges_per_s(self) -> float | None:
@@ -77,7 +92,9 @@ class Run:
             "format": FORMAT,
             "circumstances": self.circumstances,
             "rows": [
-                asdict(row) | {"edges_per_s": row.edges_per_s} for row in self.rows
+                asdict(row)
+                | {"edges_per_s": row.edges_per_s, "atoms_per_s": row.atoms_per_s}
+                for row in self.rows
             ],
         }
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

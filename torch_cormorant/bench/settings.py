@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-SECTIONS = ("aggregation", "layer", "step", "large")
+SECTIONS = ("aggregation", "layer", "step", "network", "scaling", "large")
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,9 @@ class Settings:
         repeat: Timed repeats after one warm-up.
         quick: Tiny inputs that take seconds; the figures mean nothing.
         memory: Measure memory in fresh processes (Linux).
+        compiled: Also e3nn under ``torch.compile``, which takes minutes.
+        structures: Folder with structures (``dhfr.npz``, ...) for the networks, or
+            None: random clusters.
         inputs: ``speed_inputs.npz`` with the clusters of the training steps, or None:
             clusters are generated.
     """
@@ -27,6 +30,8 @@ class Settings:
     repeat: int = 5
     quick: bool = False
     memory: bool = True
+    compiled: bool = False
+    structures: Path | None = None
     inputs: Path | None = None
 
     @property
@@ -60,6 +65,25 @@ class Settings:
     def networks(self) -> tuple[int, ...]:
         """Atoms of the radius graphs that a whole network runs on."""
         return (40,) if self.quick else (1000,)
+
+    @property
+    def network_structures(self) -> tuple[str, ...]:
+        """Structures of the section ``network``."""
+        if self.structures is None:
+            return ("12 atoms",) if self.quick else ("100 atoms", "1000 atoms")
+        if self.quick:
+            return ("alanine_dipeptide",)
+        return ("alanine_dipeptide", "chignolin", "water_192_pbc", "dhfr")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the section ``scaling``."""
+        return (2, 4) if self.quick else (4, 8, 16, 32, 64)
+
+    @property
+    def degrees(self) -> tuple[int, ...]:
+        """Largest degrees of the section ``scaling``."""
+        return (1, 2) if self.quick else (1, 2, 3, 4, 5)
 
     @property
     def cutoff(self) -> float:

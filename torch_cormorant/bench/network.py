@@ -1,0 +1,205 @@
+"""Energies and forces of whole networks beside their peers, at equal size.
+
+All networks have about 300,000 parameters, a cutoff of 5 Angstrom and the edges of our
+own :func:`~torch_cormorant.radius_graph`; cells are ignored. Weights are random, so
+results are not compared, only that forces are finite and sum to zero.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from torch_cormorant.bench import graphs
+from torch_cormorant.bench.aggregation import BACKENDS
+from torch_cormorant.bench.formulations import SHOWN, problem_with
+from torch_cormorant.bench.measure import Step, interleaved, memory_of
+from torch_cormorant.bench.peers import (
+    MACEPeer,
+    NequIPPeer,
+    PeerMissingError,
+    SchNetPeer,
+    ViSNetPeer,
+)
+from torch_cormorant.bench.results import Row
+from torch_cormorant.bench.settings import Settings
+from torch_cormorant.errors import ConfigError, DataError
+from torch_cormorant.graph import radius_graph
+from torch_cormorant.models import Cormorant
+from torch_cormorant.ops.dispatch import use_backend
+
+MEASURED = "energy + forces"
+OURS = "Cormorant"
+NET_FORCE = 1e-3
+"""Largest sum of all forces over the largest force that is taken for a rounding."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Elements and positions of one structure."""
+
+    name: str
+    z: Tensor
+    pos: Tensor
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers that occur."""
+        return tuple(self.z.unique().tolist())
+
+
+Sizes = Callable[[tuple[int, ...], float], nn.Module]
+"""A constructor that is given the elements and the cutoff."""
+
+PEERS: dict[str, Sizes] = {
+    "SchNet": lambda _, cutoff: SchNetPeer(
+        cutoff, hidden_channels=104, num_filters=104
+    ),
+    "ViSNet": lambda _, cutoff: ViSNetPeer(cutoff, hidden_channels=52, num_heads=4),
+    "NequIP": lambda species, cutoff: NequIPPeer(species, cutoff, num_features=25),
+    "MACE": lambda species, cutoff: MACEPeer(species, cutoff, channels=80),
+}
+"""Each at its usual number of layers, as wide as 300,000 parameters allow."""
+
+
+def structure(name: str, settings: Settings) -> Structure:
+    """A random cluster (``"100 atoms"``) or a file of the folder of structures.
+
+    Raises:
+        DataError: The file cannot be read or lacks ``z`` and ``pos``.
+    """
+    if name.endswith(" atoms"):
+        count = int(name.split(maxsplit=1)[0])
+        return Structure(name, graphs.elements(count), graphs.cluster(count))
+    path = (settings.structures or Path()) / f"{name}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            z, pos = arrays["z"], arrays["pos"].astype(np.float32)
+    except (OSError, ValueError, KeyError) as error:
+        msg = f"{path} does not hold z and pos ({error})"
+        raise DataError(msg) from error
+    frame = pos[0] if pos.ndim == 3 else pos
+    return Structure(name, torch.from_numpy(z).long(), torch.from_numpy(frame))
+
+
+class Potential:
+    """A network on one structure: energy, then forces, nothing else.
+
+    Args:
+        net: The network.
+        given: The structure.
+        backend: Of our operations.
+    """
+
+    def __init__(self, net: nn.Module, given: Structure, backend: str = "auto") -> None:
+        self.net, self.given, self.backend = net.eval(), given, backend
+        self.batch = torch.zeros_like(given.z)
+        for weight in net.parameters():
+            weight.requires_grad_(False)
+
+    def __call__(self) -> Tensor:
+        """Forces ``[N, 3]``."""
+        pos = self.given.pos.detach().requires_grad_()
+        with use_backend(self.backend):
+            if isinstance(self.net, Cormorant):
+                energy = self.net(self.given.z, pos, self.batch, num_graphs=1)
+            else:
+                energy = self.net(self.given.z, pos, self.batch, 1)
+            return -torch.autograd.grad(energy.sum(), pos)[0]
+
+    def problem(self) -> str:
+        """What is wrong with the forces, or nothing."""
+        forces = self()
+        largest = float(forces.abs().max())
+        net = float(forces.sum(0).abs().max())
+        if not bool(forces.isfinite().all()):
+            return "forces are not finite"
+        return "" if net <= NET_FORCE * max(largest, 1e-12) else "net force"
+
+
+def potential(kind: str, given: Structure, settings: Settings) -> Potential | str:
+    """A network by the name of its row, or why it cannot be run."""
+    torch.manual_seed(0)
+    if kind in PEERS:
+        try:
+            with warnings.catch_warnings():
+                # Notices about the peers' own use of torch.
+                warnings.simplefilter("ignore")
+                return Potential(PEERS[kind](given.species, settings.cutoff), given)
+        except PeerMissingError as error:
+            return f"not run: {error}"
+        except Exception as error:  # noqa: BLE001 - whatever a foreign package raises
+            return f"not run: {type(error).__name__}: {str(error).splitlines()[0]}"
+    wrong = problem_with(kind)
+    if wrong:
+        return wrong
+    net = Cormorant(
+        given.species,
+        channels=settings.channels,
+        lmax=settings.lmax,
+        cutoff=settings.cutoff,
+        paths="even",
+        norm="norm",
+        activation="silu",
+        head="extensive",
+    )
+    return Potential(net, given, kind)
+
+
+def step_of(case: str, settings: Settings) -> Step:
+    """``"dhfr/NequIP"`` or ``"dhfr/portable"``."""
+    name, kind = case.split("/")
+    found = potential(kind, structure(name, settings), settings)
+    if isinstance(found, str):
+        raise ConfigError(found)
+    return found
+
+
+def run(settings: Settings) -> Iterator[Row]:
+    """All rows of this section."""
+    for name in settings.network_structures:
+        yield from _run_structure(structure(name, settings), settings)
+
+
+def _run_structure(given: Structure, settings: Settings) -> Iterator[Row]:
+    kinds = itertools.chain(BACKENDS, PEERS)
+    found = {kind: potential(kind, given, settings) for kind in kinds}
+    steps = {kind: step for kind, step in found.items() if isinstance(step, Potential)}
+    problems = {kind: step.problem() for kind, step in steps.items()}
+    times = interleaved(steps, settings.repeat)
+    ours = next(iter(times.values()))
+    base = Row(
+        section="network",
+        graph=given.name,
+        measured=MEASURED,
+        formulation="",
+        threads=torch.get_num_threads(),
+        edges=radius_graph(given.pos, settings.cutoff).shape[1],
+        atoms=len(given.z),
+    )
+    for kind, step in found.items():
+        row = replace(base, formulation=_shown(kind))
+        if isinstance(step, str):
+            yield replace(row, note=step)
+            continue
+        memory, note = memory_of(f"network/{given.name}/{kind}", settings)
+        yield replace(
+            row,
+            cpu_ms=times[kind].cpu_ms,
+            wall_ms=times[kind].wall_ms,
+            ratio=times[kind].over(ours),
+            parameters=sum(weight.numel() for weight in step.net.parameters()),
+            memory_mb=memory,
+            note="; ".join(filter(None, (problems[kind], note))),
+        )
+
+
+def _shown(kind: str) -> str:
+    return f"{OURS}{SHOWN[kind]}" if kind in BACKENDS else kind

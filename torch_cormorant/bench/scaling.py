@@ -1,0 +1,79 @@
+"""How the neighbour sum grows with the channels and the largest degree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from torch_cormorant.bench import graphs
+from torch_cormorant.bench.aggregation import BOTH, both_step
+from torch_cormorant.bench.e3nn_products import E3nnProducts
+from torch_cormorant.bench.formulations import Formulation, Ours, is_installed
+from torch_cormorant.bench.measure import interleaved
+from torch_cormorant.bench.results import Row
+from torch_cormorant.bench.settings import Settings
+from torch_cormorant.ops import PathTable
+from torch_cormorant.so3 import spherical_harmonics
+
+PEER_NUMBERS = 40_000_000
+"""e3nn runs up to this many numbers in its product of all edges."""
+
+
+def run(settings: Settings) -> Iterator[Row]:
+    """Channels at the usual degree, then degrees at the usual number of channels."""
+    for channels in settings.widths:
+        yield from _case(channels, settings.lmax, settings)
+    for lmax in settings.degrees:
+        if lmax != settings.lmax:
+            yield from _case(settings.channels, lmax, settings)
+
+
+def _case(channels: int, lmax: int, settings: Settings) -> Iterator[Row]:
+    graph = graphs.make(settings.graphs[0])
+    table = PathTable(lmax, lmax, lmax)
+    generator = torch.Generator().manual_seed(1)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, dtype=torch.complex64, generator=generator)
+
+    given = (
+        random(graph.num_nodes, (lmax + 1) ** 2, channels),
+        random(graph.num_edges, lmax + 1, channels),
+        spherical_harmonics(graph.edge_vec, lmax),
+    )
+    ways: dict[str, Formulation] = {Ours.name: Ours(graph, table)}
+    rows = sum((2 * l + 1) * count for l, count in enumerate(table.counts))
+    note = ""
+    if not is_installed("e3nn"):
+        note = "e3nn not installed"
+    elif graph.num_edges * rows * 2 * channels > PEER_NUMBERS:
+        note = "not run: too long"
+    else:
+        ways[E3nnProducts.name] = E3nnProducts(graph, table, channels)
+    steps = {
+        name: both_step(way, tuple(leaf.detach() for leaf in way.leaves(*given)))
+        for name, way in ways.items()
+    }
+    times = interleaved(steps, min(settings.repeat, 3))
+    base = Row(
+        section="scaling",
+        graph=graph.name,
+        measured=BOTH,
+        formulation="",
+        threads=torch.get_num_threads(),
+        edges=graph.num_edges,
+        channels=channels,
+        lmax=lmax,
+    )
+    for name, timing in times.items():
+        yield replace(
+            base,
+            formulation=name,
+            cpu_ms=timing.cpu_ms,
+            wall_ms=timing.wall_ms,
+            ratio=timing.over(times[Ours.name]),
+        )
+    if note:
+        yield replace(base, formulation=E3nnProducts.name, note=note)
