@@ -184,4 +184,5 @@ def _internal(pos: Tensor, weights: Tensor) -> Tensor:
     rigid = torch.cat([shifts, turns / scale]) * weights.sqrt().view(1, -1, 1)
     left, sizes, _ = torch.linalg.svd(rigid.flatten(1).T, full_matrices=True)
     rank = int((sizes > RIGID * sizes.max()).sum())
-    return left[:, rank:]
+    inner: Tensor = left[:, rank:]
+    return inner
