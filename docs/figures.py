@@ -17,14 +17,13 @@ mpl.use("Agg")
 from learning_curves import learning_curves
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 
-from torch_cormorant import clebsch_gordan, spherical_harmonics
 from torch_cormorant.cg import paths
 from torch_cormorant.nn import Bessel, Gaussian, PowerTrig, SoftCutoff, envelope
+from torch_cormorant.visualize import plot_cg_blocks, plot_harmonics
 
 BLUE, ORANGE, GREY, GREEN = "#2c6fad", "#d9722b", "#8a8f98", "#4c9a5b"
 CUTOFF = 5.0
@@ -54,82 +53,12 @@ def edge_convention() -> Figure:
 
 def harmonics() -> Figure:
     """Real spherical harmonics up to degree 3, as surfaces of radius abs(Y)."""
-    lmax = 3
-    polar = torch.linspace(0, torch.pi, 61, dtype=torch.float64)[:, None]
-    azimuth = torch.linspace(0, 2 * torch.pi, 121, dtype=torch.float64)[None]
-    x, y = polar.sin() * azimuth.cos(), polar.sin() * azimuth.sin()
-    directions = torch.stack([x, y, polar.cos().expand_as(x)], dim=-1)
-    values = spherical_harmonics(directions, lmax)
-    figure = plt.figure(figsize=(7.6, 5.4))
-    side = 2 * lmax + 1
-    for l in range(lmax + 1):
-        for m in range(-l, l + 1):
-            place = l * side + lmax + m + 1
-            axes = figure.add_subplot(lmax + 1, side, place, projection="3d")
-            _surface(axes, directions, values[..., l * l + l + m])
-            axes.set_title(f"l = {l}, m = {m}", fontsize=8, y=0.97)
-    handles = [Patch(color=BLUE, label="Y > 0"), Patch(color=ORANGE, label="Y < 0")]
-    figure.legend(handles=handles, loc="upper right", frameon=False)
-    figure.text(0.01, 0.9, "z up,\ny to the right,\nx towards you", fontsize=9)
-    figure.subplots_adjust(0, 0, 1, 0.96, wspace=0, hspace=0.16)
-    return figure
-
-
-def _surface(axes: Axes, directions: torch.Tensor, value: torch.Tensor) -> None:
-    points = (directions * value.abs()[..., None]).numpy()
-    points /= float(value.abs().max())
-    positive, negative = (torch.tensor(to_rgb(name)) for name in (BLUE, ORANGE))
-    colours = torch.where(value[..., None] > 0, positive, negative).numpy()
-    axes.plot_surface(
-        points[..., 0],
-        points[..., 1],
-        points[..., 2],
-        facecolors=colours,
-        rstride=1,
-        cstride=1,
-        linewidth=0,
-        antialiased=False,
-    )
-    axes.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1))
-    axes.set_box_aspect((1, 1, 1), zoom=1.35)
-    axes.view_init(elev=20, azim=15)
-    axes.axis("off")
+    return plot_harmonics(3)
 
 
 def cg_blocks() -> Figure:
     """All CG tables up to degree 2 as one matrix."""
-    lmax = 2
-    size = (lmax + 1) ** 2
-    pairs = [(l1, l2) for l1 in range(lmax + 1) for l2 in range(lmax + 1)]
-    widths = [(2 * l1 + 1) * (2 * l2 + 1) for l1, l2 in pairs]
-    starts = {pair: sum(widths[:n]) for n, pair in enumerate(pairs)}
-    matrix = torch.full((size, size * size), torch.nan, dtype=torch.float64)
-    figure, axes = plt.subplots(figsize=(8.0, 2.9), layout="constrained")
-    for l1, l2, l in paths(lmax, lmax, lmax):
-        table = clebsch_gordan(l1, l2, l).flatten(0, 1).T
-        column, odd = starts[l1, l2], bool((l1 + l2 + l) % 2)
-        matrix[l * l : (l + 1) ** 2, column : column + table.shape[1]] = table
-        corner = (column - 0.5, l * l - 0.5)
-        colour = GREEN if odd else "black"
-        style = {"fill": False, "lw": 1.6, "ec": colour, "zorder": 3 + odd}
-        axes.add_patch(Rectangle(corner, table.shape[1], 2 * l + 1, **style))
-    image = axes.imshow(
-        matrix, cmap="RdBu", vmin=-1, vmax=1, aspect="auto", interpolation="nearest"
-    )
-    centres = [starts[p] + (w - 1) / 2 for p, w in zip(pairs, widths, strict=True)]
-    axes.set_xticks(centres, [f"{l1}{l2}" for l1, l2 in pairs], fontsize=7.5)
-    axes.get_xticklabels()[0].set_ha("right")
-    axes.set_yticks([0, 2, 6], ["l = 0", "l = 1", "l = 2"])
-    axes.tick_params(length=0)
-    axes.set_xlabel("(m1, m2) of the pair l1 l2")
-    axes.set_ylabel("m of l")
-    handles = [
-        Rectangle((0, 0), 1, 1, fill=False, ec="black", label="l1 + l2 + l even"),
-        Rectangle((0, 0), 1, 1, fill=False, ec=GREEN, label="l1 + l2 + l odd"),
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
-    figure.colorbar(image, ax=axes, pad=0.01, label="C")
-    return figure
+    return plot_cg_blocks(2)
 
 
 def path_table() -> Figure:

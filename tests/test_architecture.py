@@ -32,6 +32,10 @@ ALLOWED: dict[str, set[str]] = {
     "interfaces": CORE | {"nn", "conv", "graph", "data", "models"},
     "testing": CORE | {"nn", "conv", "graph", "data", "models"},
     "bench": CORE | {"nn", "conv", "graph", "data", "models"},
+    "visualize": CORE | {"nn", "conv", "data", "models"},
+    "cli": CORE
+    | {"nn", "conv", "graph", "data", "models", "train", "bench", "visualize"},
+    "__main__": {"cli"},
     "explain": CORE | {"nn", "conv", "models"},
     "__init__": CORE | {"nn", "conv", "graph", "data", "models", "explain"},
 }
