@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
 from torch import Tensor
+
+from torch_cormorant.ops import cpu_kernel, use_backend
 
 Function = Callable[..., Sequence[Tensor]]
 
@@ -101,3 +103,17 @@ def agree() -> Callable[..., None]:
                 assert error <= rtol * scale, f"{k}: {error / max(scale, 1e-300):.1e}"
 
     return check
+
+
+def needs(backend: str) -> None:
+    """Skip a test of a kernel that is not there."""
+    if backend == "cpu_kernel" and cpu_kernel.problem():
+        pytest.skip(f"the CPU kernel is {cpu_kernel.problem()}: {cpu_kernel.remedy()}")
+
+
+@pytest.fixture(scope="module", params=["portable", "cpu_kernel"])
+def every_backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run a whole file with one implementation, then with the next."""
+    needs(request.param)
+    with use_backend(request.param):
+        yield request.param

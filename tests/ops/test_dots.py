@@ -10,6 +10,8 @@ from torch_cormorant.ops import edge_dots, from_complex, reference
 from torch_cormorant.ops.dots import CHUNK
 from torch_cormorant.so3 import dot
 
+pytestmark = pytest.mark.usefixtures("every_backend")
+
 Tower = Callable[..., list[Tensor]]
 Agree = Callable[..., None]
 

@@ -11,7 +11,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from torch_cormorant.ops import PathTable, build_plan, neighbour_sum, reference
+from torch_cormorant.ops import (
+    PathTable,
+    build_plan,
+    neighbour_sum,
+    portable,
+    reference,
+)
+
+pytestmark = pytest.mark.usefixtures("every_backend")
 
 Tower = Callable[..., list[Tensor]]
 Agree = Callable[..., None]
@@ -202,7 +210,7 @@ def test_only_the_used_degrees_get_gradients(agree: Agree) -> None:
 
 
 @pytest.mark.parametrize("complex_", [True, False])
-@pytest.mark.parametrize("degrees", [(0, 0, 0), (1, 1, 1), (2, 2, 2), (2, 1, 1)])
+@pytest.mark.parametrize("degrees", [(0, 0, 0), (1, 1, 1), (2, 1, 1)])
 def test_full_gradcheck_and_gradgradcheck(
     degrees: tuple[int, int, int], complex_: bool
 ) -> None:
@@ -266,13 +274,11 @@ def test_no_tensor_of_edges_and_paths_is_ever_made(complex_: bool) -> None:
     nodes, edges, channels, table = 50, 6_000, 4, PathTable(3, 3, 3)
     index = torch.randint(0, nodes, (2, edges), generator=generator)
     inputs = inputs_for(edges, nodes, (3, 3, 3), channels, complex_=complex_)
-    inputs = [x.requires_grad_() for x in inputs]
-    fast, plain = both((index, nodes, nodes), table)
-    with Largest() as seen:
-        outs = fast(*inputs)
-        loss = sum((part * part.conj()).real.sum() for part in outs)
-        first = torch.autograd.grad(loss, inputs, create_graph=True)
-        torch.autograd.grad(sum(part.abs().sum() for part in first), inputs)
+    _, plain = both((index, nodes, nodes), table)
+    plan = build_plan(index, nodes, nodes)
+    with Largest() as seen:  # it does not look into operators, nor into the kernel
+        outs = portable.forward(*inputs, plan, table)
+        portable.backward(*inputs, plan, table, (True, True, True), outs)
     # Y itself has 16 numbers an edge and the gradient of g 4 channels times 4 degrees
     # (times two as complex numbers). Paths times channels would be 136 and more.
     assert len(table.paths) == 34

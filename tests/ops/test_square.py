@@ -9,6 +9,8 @@ from torch_cormorant.ops import PathTable, fold_columns, folded_square
 from torch_cormorant.ops.cg_product import product
 from torch_cormorant.ops.square import CHUNK_NODES
 
+pytestmark = pytest.mark.usefixtures("every_backend")
+
 Tower = Callable[..., list[torch.Tensor]]
 Agree = Callable[..., None]
 

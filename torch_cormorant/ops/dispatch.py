@@ -74,9 +74,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 def check_backend(name: str) -> str:
     """Refuse a backend that is unknown, or missing on this machine."""
-    if name not in NAMES:
-        message = f"backend must be one of {NAMES}, got {name!r}"
-        raise BackendError(message)
+    chosen(name)
     if name == "cpu_kernel":
         cpu_kernel.library()
     if name == "triton":
@@ -86,6 +84,9 @@ def check_backend(name: str) -> str:
 
 def chosen(name: str) -> str:
     """What the user asked for, after the surrounding :func:`use_backend`."""
+    if name not in NAMES:
+        message = f"backend must be one of {NAMES}, got {name!r}"
+        raise BackendError(message)
     return _default if name == "auto" else name
 
 

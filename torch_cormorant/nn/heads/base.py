@@ -61,7 +61,9 @@ class HeadInput(NamedTuple):
 
     def sum(self, rows: Tensor) -> Tensor:
         """Sum rows of atoms over every molecule, ``[N, ...]`` to ``[B, ...]``."""
-        return scatter_sum(rows, self.batch, self.num_graphs)
+        # on a GPU a check of the molecule numbers would wait for the device
+        check = not self.batch.is_cuda
+        return scatter_sum(rows, self.batch, self.num_graphs, validate=check)
 
     def mean(self, rows: Tensor) -> Tensor:
         """Mean over every molecule; zero for one without atoms."""

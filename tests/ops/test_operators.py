@@ -1,0 +1,123 @@
+"""The operators as PyTorch sees them: opcheck, and one graph under torch.compile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from torch_cormorant import Cormorant, CormorantConv, EdgeGeometry
+from torch_cormorant.ops import PathTable, build_plan, use_backend
+
+ops = torch.ops.torch_cormorant
+SIZES = 50
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    """Forget what other tests have compiled."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def draw(*shape: int, dtype: torch.dtype = torch.complex128) -> Tensor:
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randn(shape, generator=generator, dtype=dtype).requires_grad_()
+
+
+def calls(dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
+    """Arguments of every operator; a graph with padding and with shared pairs."""
+    index = torch.tensor([[0, 1, 2, 1, 0, 0], [1, 0, 1, 2, 0, 2]])
+    index = torch.cat([index, torch.tensor([[2], [0]])], dim=1)
+    pos = torch.randn(3, 3, dtype=torch.float64)
+    vec = pos[index[1]] - pos[index[0]]
+    plan = build_plan(index, 3, 3, edge_vec=vec)
+    assert plan.pairs is not None
+    assert plan.slot_weight is not None
+    table, folded = PathTable(1, 1, 1), PathTable(1, 1, 1, folded=True)
+    x, g = draw(3, 4, 2, dtype=dtype), draw(4, 2, 2, dtype=dtype)
+    sh = draw(7, 4, dtype=torch.float64)
+    grads = [draw(3, 2 * l + 1, n, 2, dtype=dtype) for l, n in enumerate(table.counts)]
+    others = [
+        draw(3, 2 * l + 1, n, 2, dtype=dtype) for l, n in enumerate(folded.counts)
+    ]
+    whole, key = (x, g, sh, plan.packed, plan.header), table.key
+    need, ends = [True, True, True], (index[1], index[0])
+    u = draw(7, 2, 2, dtype=dtype)
+    return {
+        "neighbour_sum": (*whole, 3, key, "auto"),
+        "neighbour_sum_backward": (*whole, key, "auto", need, grads),
+        "edge_dots": (x, x, *ends, "auto"),
+        "edge_dots_backward": (x, x, *ends, u, [True, True], "auto"),
+        "node_product": (x, x, folded.key, "auto"),
+        "node_product_backward": (x, x, folded.key, "auto", others),
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.complex128, torch.float64])
+@pytest.mark.parametrize("name", list(calls(torch.float64)))
+def test_opcheck(name: str, dtype: torch.dtype) -> None:
+    arguments = calls(dtype)[name]
+    with use_backend("portable"):
+        torch.library.opcheck(getattr(ops, name), arguments)
+
+
+def cloud(nodes: int, dtype: torch.dtype = torch.float64) -> EdgeGeometry:
+    """A symmetric radius graph with self edges; receivers differ in degree."""
+    generator = torch.Generator().manual_seed(nodes)
+    pos = 4 * torch.rand(nodes, 3, generator=generator, dtype=dtype)
+    index = (torch.cdist(pos, pos) < 2.5).nonzero().t().flip(0).contiguous()
+    return EdgeGeometry.from_pos(pos, index)
+
+
+def test_a_layer_is_one_graph_for_all_sizes() -> None:
+    """Values and gradients as in eager mode; compiled three times at the most."""
+    conv = CormorantConv(3, 3, lmax=1, lmax_in=1).double()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(conv, fullgraph=True, backend=counter)
+    for size in range(SIZES):
+        geometry = cloud(5 + size)
+        x = draw(5 + size, 4, 2, 3, dtype=torch.float64)
+        leaves = [x, *conv.parameters()]
+        found = []
+        for function in (compiled, conv):
+            out = function(x, geometry)
+            grads = torch.autograd.grad(
+                out.square().sum(), leaves, materialize_grads=True
+            )
+            found.append([out.detach(), *grads])
+        for a, b in zip(*found, strict=True):
+            scale = float(b.abs().max())
+            assert float((a - b).abs().max()) <= 1e-13 * scale
+    assert counter.frame_count <= 3
+
+
+def test_a_model_is_one_graph_for_all_sizes() -> None:
+    model = Cormorant(
+        species=[1, 8], channels=2, num_levels=1, lmax=1, hidden=4, middle=2
+    ).double()
+    counter = CompileCounterWithBackend("aot_eager")
+
+    def core(features: Tensor, geometry: EdgeGeometry, batch: Tensor, n: int) -> Tensor:
+        return model.forward_features(features, geometry, batch, n)[0]
+
+    compiled = torch.compile(core, fullgraph=True, backend=counter)
+    parameters = list(model.parameters())
+    for size in range(SIZES):
+        nodes, molecules = 8 + size, 2 + size % 4
+        z = torch.tensor([1, 8])[torch.arange(nodes) % 2]
+        batch = torch.arange(nodes) * molecules // nodes
+        features, geometry = model.features(z, torch.float64), cloud(nodes)
+        found = []
+        for function in (compiled, core):
+            out = function(features, geometry, batch, molecules)
+            grads = torch.autograd.grad(out.sum(), parameters, materialize_grads=True)
+            found.append([out.detach(), *grads])
+        for a, b in zip(*found, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+    assert counter.frame_count <= 3

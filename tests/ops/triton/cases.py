@@ -1,0 +1,299 @@
+"""Runs the kernels in Triton's interpreter; started by test_interpreter.py.
+
+Prints one JSON object: for every case the largest error of every result, relative to
+the largest entry of the portable path's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_cormorant.ops import GraphPlan, PathTable, build_plan, portable
+from torch_cormorant.ops import triton as kernels
+from torch_cormorant.ops.triton import launch, layout
+
+Errors = dict[str, float]
+ALL = (True, True, True)
+
+
+@dataclasses.dataclass
+class Problem:
+    """Random inputs on a small graph."""
+
+    x: Tensor
+    g: Tensor
+    sh: Tensor
+    plan: GraphPlan
+    table: PathTable
+    grads: list[Tensor]
+    cotangents: list[Tensor]
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor, GraphPlan, PathTable]:
+        return self.x, self.g, self.sh, self.plan, self.table
+
+
+def problem(
+    table: PathTable,
+    channels: int,
+    *,
+    graph: str = "directed",
+    dtype: torch.dtype = torch.complex128,
+    chunk_slots: int | None = None,
+    seed: int = 0,
+) -> Problem:
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int, like: torch.dtype) -> Tensor:
+        return torch.randn(*shape, dtype=like, generator=generator)
+
+    real = torch.float32 if dtype in {torch.float32, torch.complex64} else torch.float64
+    sources, targets, vec = 4, 4, None
+    if graph == "pairs":
+        vec = random(9, 3, like=torch.float64)
+        vec[1::2] = -vec[0:-1:2]
+        vec[8] = 0
+        edges = [[0, 1, 0, 2, 1, 2, 1, 3, 3], [1, 0, 2, 0, 2, 1, 3, 1, 3]]
+    elif graph == "directed":
+        # Receivers 0 and 3 have no edges; 5 sources, 1 of them unused.
+        sources = 5
+        edges = [[0, 1, 2, 3, 4, 4, 0, 1, 2], [1, 1, 1, 1, 2, 2, 2, 1, 1]]
+    else:
+        edges = [[], []]
+    index = torch.tensor(edges, dtype=torch.long)
+    plan = build_plan(index, sources, targets, vec, chunk_slots)
+    rows = index.shape[1] if plan.pairs is None else plan.pairs.edge.shape[0]
+    x = random(sources, (table.used_lmax2 + 1) ** 2, channels, like=dtype)
+    g = random(rows, table.lmax1 + 1, channels, like=dtype)
+    sh = random(index.shape[1], (table.lmax1 + 1) ** 2, like=real)
+    shapes = portable.shapes(targets, table, channels)
+    return Problem(
+        x=x,
+        g=g,
+        sh=sh,
+        plan=plan,
+        table=table,
+        grads=[random(*shape, like=dtype) for shape in shapes],
+        cotangents=[torch.randn_like(t) for t in (x, g, sh)],
+    )
+
+
+def error(found: Tensor | None, expected: Tensor | None) -> float:
+    if found is None or expected is None:
+        return 0.0 if found is expected else float("inf")
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return float("inf")
+    if not found.numel():
+        return 0.0
+    largest = float(expected.abs().max())
+    return float((found - expected).abs().max()) / (largest or 1.0)
+
+
+def worst(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> float:
+    return max(error(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def composed(
+    p: Problem, cotangents: Sequence[Tensor | None]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The double backward out of the portable forward and backward."""
+    totals = [torch.zeros_like(t) for t in (p.x, p.g, p.sh)]
+    dgrads = [torch.zeros_like(grad) for grad in p.grads]
+    for k, cotangent in enumerate(cotangents):
+        if cotangent is None:
+            continue
+        given = [p.x, p.g, p.sh]
+        given[k] = cotangent
+        parts = portable.backward(*given, p.plan, p.table, ALL, p.grads)
+        for q, part in enumerate(parts):
+            if q != k and part is not None:
+                totals[q] += part
+        sums = portable.forward(*given, p.plan, p.table)
+        for total, part in zip(dgrads, sums, strict=True):
+            total += part
+    return totals, dgrads
+
+
+def check(p: Problem) -> Errors:
+    """Every result of the three functions."""
+    found = kernels.forward(*p.inputs)
+    errors = {"forward": worst(found, portable.forward(*p.inputs))}
+    mine = kernels.backward(*p.inputs, ALL, p.grads)
+    theirs = portable.backward(*p.inputs, ALL, p.grads)
+    for name, a, b in zip(("dx", "dg", "dsh"), mine, theirs, strict=True):
+        errors[name] = error(a, b)
+    second = kernels.double_backward(*p.inputs, ALL, True, p.grads, p.cotangents)
+    totals, dgrads = composed(p, p.cotangents)
+    for name, a, b in zip(("ddx", "ddg", "ddsh"), second, totals, strict=False):
+        errors[name] = error(a, b)
+    errors["ddgrads"] = worst(second[3] or [], dgrads)
+    return errors
+
+
+def subsets() -> Errors:
+    """Every choice of wanted gradients and of given cotangents."""
+    p = problem(PathTable(1, 1, 1), 2)
+    errors = {}
+    theirs = portable.backward(*p.inputs, ALL, p.grads)
+    for code in range(8):
+        need = (bool(code & 1), bool(code & 2), bool(code & 4))
+        mine = kernels.backward(*p.inputs, need, p.grads)
+        wanted = [b if n else None for b, n in zip(theirs, need, strict=True)]
+        errors[f"need {code}"] = worst(mine, wanted)
+        if not code:
+            continue
+        given = [u if n else None for u, n in zip(p.cotangents, need, strict=True)]
+        second = kernels.double_backward(*p.inputs, ALL, True, p.grads, given)
+        totals, dgrads = composed(p, given)
+        errors[f"given {code}"] = max(
+            worst(second[:3], totals), worst(second[3] or [], dgrads)
+        )
+        second = kernels.double_backward(*p.inputs, need, False, p.grads, p.cotangents)
+        totals, _ = composed(p, p.cotangents)
+        wanted = [t if n else None for t, n in zip(totals, need, strict=True)]
+        errors[f"double {code}"] = worst(second[:3], wanted)
+        errors[f"left out {code}"] = 0.0 if second[3] is None else float("inf")
+    nothing = kernels.double_backward(*p.inputs, ALL, True, p.grads, [None] * 3)
+    errors["no cotangent"] = 0.0 if nothing == (None,) * 4 else float("inf")
+    return errors
+
+
+def parted() -> Errors:
+    """Receivers with many edges get several rows."""
+    layout.SPLIT = 2
+    try:
+        errors = check(problem(PathTable(1, 1, 1), 2, graph="pairs"))
+        return errors | {
+            f"directed {name}": value
+            for name, value in check(problem(PathTable(1, 0, 1), 3)).items()
+        }
+    finally:
+        layout.SPLIT = 256
+
+
+def grouped() -> Errors:
+    """Buffers that hold three edges at a time."""
+    before = launch.BUFFER_BYTES
+    launch.BUFFER_BYTES = 3 * 8 * (8 * 2 + 4 * 2 + 4)
+    try:
+        errors = check(problem(PathTable(1, 1, 1), 2, graph="pairs"))
+        p = problem(PathTable(1, 1, 1), 2)
+        kernels.backward(*p.inputs, ALL, p.grads)
+        (rows,) = p.plan.packed.__dict__["_triton_rows"].values()
+        errors["groups"] = 0.0 if len(rows.groups) > 1 else float("inf")
+        layout.SPLIT = 2
+        both = check(problem(PathTable(1, 1, 1), 2))
+        return errors | {f"parted {name}": value for name, value in both.items()}
+    finally:
+        launch.BUFFER_BYTES = before
+        layout.SPLIT = 256
+
+
+def strided() -> Errors:
+    """Conjugated, strided and expanded inputs; nothing given is changed."""
+    p = problem(PathTable(1, 1, 1), 2)
+    odd = dataclasses.replace(
+        p,
+        x=p.x.transpose(0, 1).contiguous().transpose(0, 1).conj(),
+        g=p.g[:1].expand_as(p.g),
+        sh=p.sh.t().contiguous().t(),
+        grads=[grad.conj() for grad in p.grads],
+    )
+    plain = dataclasses.replace(
+        odd,
+        x=odd.x.resolve_conj().contiguous(),
+        g=odd.g.contiguous(),
+        sh=odd.sh.contiguous(),
+        grads=[grad.resolve_conj() for grad in odd.grads],
+    )
+    before = [t.clone() for t in (odd.x, odd.g, odd.sh, *odd.grads)]
+    mine = kernels.backward(*odd.inputs, ALL, odd.grads)
+    errors = {
+        "forward": worst(
+            kernels.forward(*odd.inputs), portable.forward(*plain.inputs)
+        ),
+        "backward": worst(mine, portable.backward(*plain.inputs, ALL, plain.grads)),
+    }
+    after = (odd.x, odd.g, odd.sh, *odd.grads)
+    errors["unchanged"] = worst(after, before)
+    return errors
+
+
+def wide() -> Errors:
+    """More components, degrees and harmonics than the paths read."""
+    p = problem(PathTable(1, 1, 1), 2)
+    more = dataclasses.replace(
+        p,
+        x=torch.cat([p.x, p.x[:, :2]], dim=1),
+        g=torch.cat([p.g, p.g[:, :1]], dim=1),
+        sh=torch.cat([p.sh, p.sh[:, :3]], dim=1),
+    )
+    mine = kernels.backward(*more.inputs, ALL, p.grads)
+    theirs = portable.backward(*p.inputs, ALL, p.grads)
+    errors = {
+        "forward": worst(kernels.forward(*more.inputs), portable.forward(*p.inputs))
+    }
+    for name, a, b in zip(("dx", "dg", "dsh"), mine, theirs, strict=True):
+        if a is None or b is None:
+            raise ValueError(name)
+        errors[name] = error(a[:, : b.shape[1]], b)
+        errors[f"{name} beyond"] = float(a[:, b.shape[1] :].abs().max())
+    return errors
+
+
+def contained() -> Errors:
+    """What is not finite on one edge stays with that edge's receiver."""
+    p = problem(PathTable(1, 1, 1), 2)
+    p.sh[0] = float("nan")  # the first edge ends in node 1
+    found = kernels.forward(*p.inputs)
+    expected = portable.forward(*p.inputs)
+    others = [0, 2, 3]
+    return {
+        "others": worst([t[others] for t in found], [t[others] for t in expected]),
+        "receiver": 0.0 if all(t[1].isnan().any() for t in found) else float("inf"),
+    }
+
+
+def paired(table: PathTable, channels: int, **kwargs: Any) -> Callable[[], Errors]:
+    return lambda: check(problem(table, channels, **kwargs))
+
+
+ONE = PathTable(1, 1, 1)
+CASES: dict[str, Callable[[], Errors]] = {
+    "complex, directed": paired(ONE, 2),
+    "complex, pairs": paired(ONE, 2, graph="pairs"),
+    "real, directed": paired(ONE, 3, dtype=torch.float64),
+    "real, pairs": paired(ONE, 3, graph="pairs", dtype=torch.float64),
+    "padded slots": paired(PathTable(2, 1, 2), 2, chunk_slots=4),
+    "no edges": paired(ONE, 2, graph="empty"),
+    "one channel, degree three": paired(PathTable(3, 3, 3), 1),
+    "first layer": paired(PathTable(3, 0, 3), 2),
+    "scalars out": paired(PathTable(2, 2, 0), 2),
+    "scalars only": paired(PathTable(0, 0, 0), 2, dtype=torch.float64),
+    "even paths": paired(PathTable(2, 2, 1, "even"), 2),
+    "seven channels": paired(PathTable(1, 0, 1), 7),
+    "one full warp": paired(PathTable(1, 0, 1), 32),
+    "several channel blocks": paired(PathTable(1, 0, 1), 40),
+    "split into re and im": paired(PathTable(4, 4, 0), 1),
+    "subsets": subsets,
+    "parted receivers": parted,
+    "groups of receivers": grouped,
+    "strided inputs": strided,
+    "wide inputs": wide,
+    "contained": contained,
+}
+SINGLE: dict[str, Callable[[], Errors]] = {
+    "complex64": paired(PathTable(2, 2, 2), 2, dtype=torch.complex64),
+    "float32": paired(PathTable(2, 2, 2), 2, dtype=torch.float32, graph="pairs"),
+}
+
+
+if __name__ == "__main__":
+    json.dump({name: run() for name, run in (CASES | SINGLE).items()}, sys.stdout)
