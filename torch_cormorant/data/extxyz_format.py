@@ -247,14 +247,26 @@ def _word(line: str, start: int, stop: str) -> tuple[str, int]:
         return "", start
     close = _CLOSING.get(line[start])
     if close is None:
-        end = start
-        while end < len(line) and not line[end].isspace() and line[end] != stop:
-            end += 1
-        return line[start:end], end
+        return _bare(line, start, stop)
     if close in "\"'":
         return _quoted(line, start, close)
     end = _closed(line, start, close)
     return line[start:end], end
+
+
+def _bare(line: str, start: int, stop: str) -> tuple[str, int]:
+    letters: list[str] = []
+    position = start
+    while position < len(line):
+        letter = line[position]
+        if letter.isspace() or letter == stop:
+            break
+        if letter == "\\" and position + 1 < len(line):  # as ASE reads it
+            position += 1
+            letter = line[position]
+        letters.append(letter)
+        position += 1
+    return "".join(letters), position
 
 
 def _quoted(line: str, start: int, close: str) -> tuple[str, int]:

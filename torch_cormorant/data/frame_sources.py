@@ -42,7 +42,7 @@ def read_with_ase(path: Path, format: str | None) -> list[ParsedFrame]:
         raise DataError(f"{path}: no such file")
     try:
         import ase.io
-        from ase.io.formats import filetype
+        from ase.io.formats import filetype, ioformats
     except ImportError as error:
         raise BackendError(
             f"{path}: reading this format needs ASE: pip install torch-cormorant[ase]; "
@@ -50,10 +50,12 @@ def read_with_ase(path: Path, format: str | None) -> list[ParsedFrame]:
         ) from error
     try:
         kind = format or filetype(str(path))
-    except Exception as error:
+    except Exception:  # noqa: BLE001  it looks into the file, whatever that holds
+        kind = ""
+    if kind not in ioformats:
         raise DataError(
-            f"{path}: ASE does not know this format ({error}); name it with format=..."
-        ) from error
+            f"{path}: ASE does not know this format; name it with format=..."
+        )
     if kind in _REFUSED:
         raise ConfigError(
             f"{path}: files of format {kind!r} are not read, they may run code; "

@@ -1,0 +1,379 @@
+"""Own files: extended XYZ by our reader, other formats by ASE."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Data
+from torch_geometric.loader import DataLoader
+
+from torch_cormorant.data import (
+    ExtXYZDataset,
+    MiniEthanol,
+    frame_index,
+    reference_energies,
+    unit_factor,
+    write_extxyz,
+)
+from torch_cormorant.errors import ConfigError, DataError, ShapeError
+
+TWO = """3
+Properties=species:S:1:pos:R:3:forces:R:3 energy=-20.5 config_type="bulk water"
+O 0.0 0.0 0.1 0.5 0.25 0.125
+H 0.0 0.76 -0.5 -0.5 0.0 1e-3
+H 0.0 -0.76 -0.5 0.0 -0.25 -1e-3
+1
+Properties=species:S:1:pos:R:3:forces:R:3 energy=-13.6 config_type=IsolatedAtom
+H 1 2 3 0 0 0
+"""
+CRYSTAL = """2
+Lattice="4 0 0 0 4.5 0 0.5 0 5" pbc="T T F" Properties=species:S:1:pos:R:3 \
+energy=-3 stress="1 6 5 6 2 4 5 4 3" dipole="0.1 0.2 0.3" virial="1 0 0 0 1 0 0 0 1"
+Si 0 0 0
+Ge 2 2 2
+"""
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    path = tmp_path / "two.extxyz"
+    path.write_text(TWO)
+    return path
+
+
+@pytest.fixture
+def crystal(tmp_path: Path) -> Path:
+    path = tmp_path / "crystal.extxyz"
+    path.write_text(CRYSTAL)
+    return path
+
+
+def test_frames_have_the_promised_fields(two: Path) -> None:
+    dataset = ExtXYZDataset(two)
+    assert len(dataset) == 2
+    data = dataset[0]
+    assert data.z.tolist() == [8, 1, 1]
+    assert data.pos[1].tolist() == [0.0, 0.76, -0.5]
+    assert data.energy.tolist() == [-20.5]
+    assert data.forces[0].tolist() == [0.5, 0.25, 0.125]
+    for name in ("pos", "energy", "forces"):
+        assert data[name].dtype == torch.float64
+    assert data.z.dtype == torch.int64
+    assert "cell" not in data
+    assert dataset.species == (1, 8)
+    assert dataset.energies.tolist() == [-20.5, -13.6]
+    assert dataset.element_counts().tolist() == [[2, 1], [1, 0]]
+    assert dataset[[1]].element_counts().tolist() == [[1, 0]]
+    assert dataset[[1]].energies.tolist() == [-13.6]
+    assert dataset.isolated_energies == {1: -13.6}
+    batch = next(iter(DataLoader(dataset, batch_size=2)))
+    assert batch.forces.shape == (4, 3)
+    assert batch.energy.tolist() == [-20.5, -13.6]
+
+
+def test_cell_stress_and_dipole(crystal: Path) -> None:
+    dataset = ExtXYZDataset(
+        crystal, forces=None, stress="stress", dipole="dipole", dipole_unit="e*A"
+    )
+    data = dataset[0]
+    assert data.cell.tolist() == [[[4, 0, 0], [0, 4.5, 0], [0.5, 0, 5]]]
+    assert data.pbc.tolist() == [[True, True, False]]
+    assert data.stress.tolist() == [[[1, 6, 5], [6, 2, 4], [5, 4, 3]]]
+    assert data.dipole.tolist() == [[0.1, 0.2, 0.3]]
+    debye = ExtXYZDataset(crystal, forces=None, dipole="dipole")[0].dipole
+    assert debye[0, 0] == pytest.approx(0.1 * 4.803204712570263, rel=1e-9)
+    virial = ExtXYZDataset(crystal, forces=None, virial="virial")[0].stress
+    np.testing.assert_allclose(virial[0], -np.eye(3) / 90, rtol=1e-14)
+    with pytest.raises(ConfigError, match="stress, virial: give one"):
+        ExtXYZDataset(crystal, stress="stress", virial="virial")
+
+
+def test_six_numbers_are_a_stress_in_the_order_of_voigt(crystal: Path) -> None:
+    crystal.write_text(CRYSTAL.replace("1 6 5 6 2 4 5 4 3", "1 2 3 4 5 6"))
+    stress = ExtXYZDataset(crystal, forces=None, stress="stress")[0].stress
+    assert stress.tolist() == [[[1, 6, 5], [6, 2, 4], [5, 4, 3]]]
+
+
+def test_names_and_units_are_mapped(two: Path) -> None:
+    two.write_text(TWO.replace("energy=", "dft_E=").replace("forces", "F"))
+    kcal = {"energy": "kcal/mol", "pos": "nm"}
+    dataset = ExtXYZDataset(two, energy="dft_E", forces="F", units=kcal)
+    data, factor = dataset[0], unit_factor("kcal/mol", "eV")
+    assert data.energy.item() == pytest.approx(-20.5 * factor, rel=1e-14)
+    assert data.forces[0, 0].item() == pytest.approx(0.5 * factor, rel=1e-14)
+    assert data.pos[1].tolist() == pytest.approx([0.0, 7.6, -5.0])
+    own = ExtXYZDataset(two, energy="dft_E", forces="F", units=kcal, unit="kcal/mol")
+    assert own.energies.tolist() == [-20.5, -13.6]
+    assert own.energy_unit == "kcal/mol"
+    with pytest.raises(ConfigError, match="units: 'force' is not one of pos, energy"):
+        ExtXYZDataset(two, units={"force": "eV"})
+    with pytest.raises(ConfigError, match="measure different things"):
+        ExtXYZDataset(two, units={"forces": "eV"})
+
+
+def test_plain_xyz_needs_no_properties(tmp_path: Path) -> None:
+    path = tmp_path / "plain.xyz"
+    path.write_text("2\nhydrogen, made up\nH 0 0 0 0.1\nh 0 0 0.7\t0.2\r\n\n")
+    dataset = ExtXYZDataset(path, energy=None, forces=None)
+    assert dataset[0].z.tolist() == [1, 1]
+    assert dataset[0].pos[1].tolist() == [0, 0, 0.7]
+    assert dataset.energy_unit is None
+    with pytest.raises(DataError, match="'energy' is missing, there is nothing"):
+        ExtXYZDataset(path)[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("energy=-20.5", "E=-20.5", "frame 0: 'energy' is missing, there is E, config"),
+        (":forces:R:3 energy=-13", ":F:R:3 energy=-13", "frame 1: 'forces' is missing"),
+        ("energy=-13.6", "energy=nan", "frame 1: 'energy': found nan, expected finite"),
+        ("energy=-13.6", "energy=none", "frame 1: 'energy': 'none' holds no numbers"),
+        ("energy=-13.6", 'energy="1 2"', "frame 1: 'energy': 2 numbers, expected 1"),
+        ("H 1 2 3", "H 1 inf 3", r"frame 1: 'pos': atom 0 has \[1.0, inf, 3.0\]"),
+        ("1e-3", "nan", "frame 0: 'forces': atom 1 has .*nan"),
+        ("H 1 2 3", "Xx 1 2 3", "frame 1: 'species': atom 0: 'Xx' is no element"),
+        ("H 1 2 3", "H 1 2,5 3", "frame 1: 'pos': atom 0: '2,5' is no number"),
+        ("H 1 2 3", "H 1 2", "frame 1: atom 0: 6 fields, expected 7"),
+        ("H 1 2 3", "H 1 2 3 4", "frame 1: atom 0: 8 fields, expected 7"),
+        ("forces:R:3 energy=-13", "forces:R:2:q:R:1 energy=-13", "frame 1: .* 2 col"),
+        (
+            "pos:R:3:forces:R:3 energy=-13",
+            "pos:X:3 energy=-13",
+            "frame 1: 'Properties'",
+        ),
+        (
+            "species:S:1:pos:R:3:forces:R:3 energy=-13",
+            "s:S:1:pos:R:3:forces:R:3 energy=-13",
+            "frame 1: .*species",
+        ),
+        ('"bulk water"', '"bulk water', "frame 0: a quote is not closed"),
+        ('"bulk water"', "{bulk water", "frame 0: a bracket is not closed"),
+        ("energy=-13.6", 'energy=-13.6 pbc="T T"', "frame 1: 'pbc': 'T T', expected"),
+        ("energy=-13.6", 'energy=1 pbc="T T T"', "frame 1: 'cell': missing"),
+        ("energy=-13.6", 'energy=1 Lattice="1 2 3"', "frame 1: 'Lattice': 3 numbers"),
+    ],
+)
+def test_what_is_wrong_is_named_with_frame_and_field(
+    two: Path, old: str, new: str, message: str
+) -> None:
+    assert TWO.count(old) >= 1
+    two.write_text(TWO.replace(old, new))
+    dataset = ExtXYZDataset(two)
+    with pytest.raises(DataError, match=rf"two\.extxyz: .*{message}"):
+        dataset.in_memory()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no frame"),
+        ("\n\n", "holds no frame"),
+        ("0\n\n", "frame 0: has 0 atoms, expected at least 1"),
+        ("-3\n\n", "frame 0: has -3 atoms"),
+        ("water\n", "frame 0: expected the number of atoms, found 'water'"),
+        ("2\n\nH 0 0 0\n", "frame 0: ends after 1 of 2 atoms; the file is cut off"),
+        ("1\n\nH 0 0 0\n2\n\nH 0 0 0\n", "frame 1: ends after 1 of 2 atoms"),
+        ("1\n\nH 0 0 0\n\n1\n\nH 0 0 0\n", "frame 1: an empty line where"),
+        ("1\n\nH 0 0 0\nH 0 0 0\n", "frame 1: expected the number of atoms, found 'H"),
+        ("999999999999\n\nH 0 0 0\n", "frame 0: ends after 1 of 999999999999"),
+    ],
+)
+def test_files_that_are_cut_off_or_empty_are_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "bad.xyz"
+    path.write_text(text)
+    with pytest.raises(DataError, match=rf"bad\.xyz: {message}"):
+        ExtXYZDataset(path)
+
+
+@pytest.mark.parametrize("lattice", ["0 0 0 0 0 0 0 0 0", "1 0 0 2 0 0 0 0 1"])
+def test_cells_without_a_volume_are_refused(crystal: Path, lattice: str) -> None:
+    crystal.write_text(CRYSTAL.replace("4 0 0 0 4.5 0 0.5 0 5", lattice))
+    with pytest.raises(DataError, match="frame 0: 'cell': the periodic vectors"):
+        ExtXYZDataset(crystal, forces=None)[0]
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    for name in ("none.extxyz", "none.traj"):
+        with pytest.raises(DataError, match=f"{name}: no such file"):
+            ExtXYZDataset(tmp_path / name)
+    with pytest.raises(DataError, match="cannot be read"):
+        ExtXYZDataset(tmp_path, format="extxyz")
+
+
+def test_mixed_frames_with_and_without_cell_make_one_batch(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.extxyz"
+    open_frame = "1\nProperties=species:S:1:pos:R:3 energy=1\nHe 0 0 0\n"
+    path.write_text(open_frame + CRYSTAL)
+    dataset = ExtXYZDataset(path, forces=None)
+    batch = next(iter(DataLoader(dataset, batch_size=2)))
+    assert batch.pbc.tolist() == [[False] * 3, [True, True, False]]
+    assert batch.cell[0].abs().sum() == 0
+    whole = dataset.in_memory()
+    assert torch.equal(whole[1].cell, dataset[1].cell)
+    assert whole[0].pbc.tolist() == [[False] * 3]
+
+
+def test_the_index_of_a_large_file_is_kept_and_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame_index, "_CACHE_FROM", 0)
+    path = tmp_path / "two.extxyz"
+    path.write_text(TWO)
+    kept = tmp_path / ".two.extxyz.index.npz"
+    ExtXYZDataset(path, cache=False)
+    assert not kept.exists()
+    first = ExtXYZDataset(path)
+    assert kept.exists()
+    scans: list[Path] = []
+    monkeypatch.setattr(frame_index, "_scanned", scans.append)
+    second = ExtXYZDataset(path)
+    assert not scans
+    assert torch.equal(first[1].pos, second[1].pos)
+    monkeypatch.undo()
+    monkeypatch.setattr(frame_index, "_CACHE_FROM", 0)
+    path.write_text(TWO * 2)
+    assert len(ExtXYZDataset(path)) == 4
+    kept.write_bytes(kept.read_bytes()[:-50])
+    assert len(ExtXYZDataset(path)) == 4
+
+
+def test_a_file_that_changes_under_our_feet_is_noticed(two: Path) -> None:
+    dataset = ExtXYZDataset(two)
+    two.write_text(TWO[: len(TWO) // 2])
+    with pytest.raises(DataError, match="frame 1: the file has become shorter"):
+        dataset[1]
+    two.unlink()
+    with pytest.raises(DataError, match="cannot be read"):
+        dataset[0]
+
+
+def test_frames_are_read_when_they_are_asked_for(two: Path) -> None:
+    two.write_text(TWO.replace("H 1 2 3", "H 1 x 3"))
+    dataset = ExtXYZDataset(two)
+    assert dataset[0].energy.item() == -20.5
+    with pytest.raises(DataError, match="frame 1"):
+        dataset[1]
+
+
+def test_what_was_written_is_read_bitwise(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ethanol.extxyz"
+    source = MiniEthanol()[:20]
+    write_extxyz(path, source, info=[{"step": k, "label": 'a "b"'} for k in range(20)])
+    dataset = ExtXYZDataset(path)
+    for one, other in zip(dataset, source, strict=True):
+        for name in ("z", "pos", "energy", "forces"):
+            assert torch.equal(one[name], other[name])
+    assert dataset._parsed(7).info["step"] == "7"
+    assert dataset._parsed(7).info["label"] == 'a "b"'
+    memory = dataset[[3, 1]].in_memory()
+    assert torch.equal(memory[0].pos, source[3].pos)
+    assert len(memory.digest) == 64
+    assert "H, C, O" in dataset.describe()
+    fit = reference_energies(dataset)
+    assert fit.unit == "eV"
+    assert fit.mae < 1.0
+
+
+def test_all_fields_survive_a_round_trip(crystal: Path, tmp_path: Path) -> None:
+    dataset = ExtXYZDataset(
+        crystal, forces=None, stress="stress", dipole="dipole", unit="kcal/mol"
+    )
+    path = tmp_path / "again.extxyz"
+    write_extxyz(path, dataset, unit="kcal/mol")
+    again = ExtXYZDataset(
+        path, forces=None, stress="stress", dipole="dipole", unit="kcal/mol"
+    )
+    for name in ("pos", "energy", "stress", "dipole", "cell"):
+        torch.testing.assert_close(again[0][name], dataset[0][name], rtol=1e-15, atol=0)
+    assert torch.equal(again[0].pbc, dataset[0].pbc)
+
+
+def frame(**fields: torch.Tensor) -> Data:
+    usual = {"z": torch.tensor([1, 1]), "pos": torch.eye(3)[:2].double()}
+    return Data(**{**usual, **fields})
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        (frame(pos=torch.zeros(3, 3)), ShapeError, r"frame 1: 'pos': shape \(3, 3\)"),
+        (frame(forces=torch.zeros(1, 3)), ShapeError, "frame 1: 'forces': shape"),
+        (frame(z=torch.tensor([1, 0])), DataError, "frame 1: 'z': atom 1 has atomic"),
+        (
+            frame(energy=torch.tensor([torch.nan])),
+            DataError,
+            "frame 1: 'energy': holds",
+        ),
+        (Data(z=torch.tensor([1])), DataError, "frame 1: 'pos' is missing"),
+    ],
+)
+def test_nothing_is_written_when_a_frame_is_wrong(
+    tmp_path: Path, bad: Data, error: type[Exception], message: str
+) -> None:
+    path = tmp_path / "x.extxyz"
+    path.write_text("old")
+    with pytest.raises(error, match=message):
+        write_extxyz(path, [frame(), bad])
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_names_and_number_of_further_values_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "x.extxyz"
+    with pytest.raises(ConfigError, match="info: 1 entries for 2 frames"):
+        write_extxyz(path, [frame(), frame()], info=[{}])
+    with pytest.raises(ConfigError, match="'a b' cannot be a name"):
+        write_extxyz(path, [frame()], info=[{"a b": 1.0}])
+    (tmp_path / "taken").touch()
+    with pytest.raises(DataError, match="cannot be written"):
+        write_extxyz(tmp_path / "taken" / "x.extxyz", [frame()])
+    assert not path.exists()
+
+
+def test_other_formats_are_read_by_ase(tmp_path: Path) -> None:
+    io = pytest.importorskip("ase.io")
+    source = MiniEthanol()[:5]
+    write_extxyz(tmp_path / "a.extxyz", source)
+    images = io.read(tmp_path / "a.extxyz", index=":")
+    io.write(tmp_path / "a.traj", images)
+    dataset = ExtXYZDataset(tmp_path / "a.traj")
+    assert len(dataset) == 5
+    for one, other in zip(dataset, source, strict=True):
+        assert torch.equal(one.pos, other.pos)
+        assert torch.equal(one.forces, other.forces)
+        assert torch.equal(one.energy, other.energy)
+    (tmp_path / "a.cif").write_text("no crystal")
+    with pytest.raises(DataError, match=r"a\.cif: (ASE cannot read it|holds no frame)"):
+        ExtXYZDataset(tmp_path / "a.cif")
+    (tmp_path / "a.strange").write_text("hello")
+    with pytest.raises(DataError, match="ASE does not know this format"):
+        ExtXYZDataset(tmp_path / "a.strange")
+
+
+class Harm:
+    """Leaves a trace when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.trace),)
+
+
+@pytest.mark.parametrize("name", ["a.traj", "a.gpw", "a.bundle", "a.extxyz", "a.pckl"])
+@pytest.mark.parametrize("format", [None, "traj", "bundletrajectory", "gpw"])
+def test_nothing_is_unpickled(tmp_path: Path, name: str, format: str | None) -> None:
+    pytest.importorskip("ase.io")
+    trace = tmp_path / "trace"
+    (tmp_path / name).write_bytes(pickle.dumps(Harm(trace), protocol=0))
+    with pytest.raises((DataError, ConfigError)):
+        ExtXYZDataset(tmp_path / name, format=format)
+    assert not trace.exists()

@@ -1,0 +1,216 @@
+"""MD17 from its raw files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from torch_cormorant.data import MD17, md17, reference_energies, unit_factor
+from torch_cormorant.data.download import RemoteFile
+from torch_cormorant.errors import ConfigError, DataError
+
+Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture
+def arrays() -> Arrays:
+    rng = np.random.default_rng(0)
+    return {
+        "nuclear_charges": np.array([8, 1, 1], dtype=np.uint8),
+        "coords": rng.normal(size=(6, 3, 3)),
+        "energies": rng.normal(size=6) - 97000,
+        "forces": rng.normal(size=(6, 3, 3)),
+        "split01_train": np.array([5, 0, 2]),
+        "split01_test": np.array([1, 3]),
+    }
+
+
+def save(path: Path, arrays: Arrays) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)
+    return path
+
+
+def test_revised_frames_are_those_of_the_file(tmp_path: Path, arrays: Arrays) -> None:
+    save(tmp_path / "raw/rmd17/npz_data/rmd17_ethanol.npz", arrays)
+    dataset = MD17(tmp_path, download=False)
+    assert dataset.title == "revised MD17 ethanol"
+    assert dataset.energy_unit == "kcal/mol"
+    assert dataset.level_of_theory == "PBE/def2-SVP"
+    for k, data in enumerate(dataset):
+        np.testing.assert_array_equal(data.pos, arrays["coords"][k])
+        np.testing.assert_array_equal(data.forces, arrays["forces"][k])
+        assert data.energy.tolist() == [arrays["energies"][k]]
+        assert data.energy.dtype == data.forces.dtype == torch.float64
+    split = dataset.official_split(1, valid=1)
+    assert [part.tolist() for part in split.parts] == [[5, 0], [2], [1, 3]]
+
+
+def test_original_frames_are_those_of_the_file(tmp_path: Path, arrays: Arrays) -> None:
+    raw = {
+        "z": arrays["nuclear_charges"],
+        "R": arrays["coords"],
+        "E": arrays["energies"][:, None],
+        "F": arrays["forces"],
+        "name": np.array(b"ethanol"),
+    }
+    save(tmp_path / "ethanol/raw/md17_ethanol.npz", raw)
+    dataset = MD17(tmp_path, revised=False, download=False)
+    assert dataset.title == "MD17 ethanol"
+    assert dataset.energies.tolist() == arrays["energies"].tolist()
+    assert not dataset.official_splits
+    with pytest.raises(ConfigError, match="has the official splits none, not 1"):
+        dataset.official_split()
+
+
+def test_units_and_references_are_exact_in_float64(
+    tmp_path: Path, arrays: Arrays
+) -> None:
+    path = save(tmp_path / "x.npz", arrays)
+    factor = unit_factor("kcal/mol", "eV")
+    ev = MD17(npz=path, unit="eV")
+    torch.testing.assert_close(
+        ev.energies, torch.from_numpy(arrays["energies"]) * factor, rtol=1e-15, atol=0
+    )
+    np.testing.assert_allclose(ev[3].forces, arrays["forces"][3] * factor, rtol=1e-15)
+    mean = MD17(npz=path, reference="mean")
+    expected = arrays["energies"] - arrays["energies"].mean()
+    np.testing.assert_allclose(mean.energies, expected, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(mean.energies + mean.energy_shift, arrays["energies"])
+    per_element = MD17(npz=path, reference={1: -1000.0, 8: -95000.0})
+    assert torch.equal(
+        per_element.energies, torch.from_numpy(arrays["energies"] + 97000)
+    )
+    number = MD17(npz=path, reference=-97000.0)
+    assert torch.equal(number.energies, per_element.energies)
+    fitted = reference_energies(MD17(npz=path))
+    rest = MD17(npz=path, reference=fitted)
+    assert rest.energies.mean().abs() < 1e-9
+    with pytest.raises(ConfigError, match="in kcal/mol, but the energies are in eV"):
+        MD17(npz=path, reference=fitted, unit="eV")
+    with pytest.raises(ConfigError, match="no value for atomic number 8"):
+        MD17(npz=path, reference={1: 0.0})
+    with pytest.raises(ConfigError, match="'median' is not understood"):
+        MD17(npz=path, reference="median")
+
+
+def test_names_of_molecules_are_those_of_pyg(tmp_path: Path, arrays: Arrays) -> None:
+    save(tmp_path / "rmd17_salicylic.npz", arrays)
+    for name in ("salicylic acid", "revised salicylic acid", "Salicylic"):
+        assert (
+            MD17(tmp_path, molecule=name, download=False).molecule == "salicylic acid"
+        )
+    assert MD17(npz=tmp_path / "rmd17_salicylic.npz").molecule == "salicylic acid"
+    with pytest.raises(ConfigError, match="has no 'etanol'; did you mean 'ethanol'"):
+        MD17(tmp_path, molecule="etanol")
+    with pytest.raises(ConfigError, match="root, npz: give one of them"):
+        MD17()
+    with pytest.raises(DataError, match=r"rmd17_uracil\.npz: no such file"):
+        MD17(tmp_path, molecule="uracil", download=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("coords", np.zeros((6, 2, 3)), "'coords': shape"),
+        ("energies", np.zeros(5), "'energies': 5 values for 6 frames"),
+        ("forces", np.zeros((6, 3)), "'forces': shape"),
+        ("forces", np.full((6, 3, 3), np.nan), "frame 0: 'forces': atom 0 has"),
+        ("energies", np.zeros(6, int), "'energies': expected real numbers"),
+        (
+            "split01_test",
+            np.array([6]),
+            "'split01_test': expected row numbers from 0 to 5",
+        ),
+        ("split01_test", np.array([2]), "'split01_train': frames are in both parts"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    tmp_path: Path, arrays: Arrays, name: str, value: np.ndarray, message: str
+) -> None:
+    path = save(tmp_path / "bad.npz", arrays | {name: value})
+    with pytest.raises(DataError, match=rf"bad\.npz.*{message}"):
+        MD17(npz=path)
+
+
+def test_a_part_of_the_training_frames_must_remain(
+    tmp_path: Path, arrays: Arrays
+) -> None:
+    dataset = MD17(npz=save(tmp_path / "x.npz", arrays))
+    for valid in (0, 3):
+        with pytest.raises(ConfigError, match=f"valid: {valid} of 3"):
+            dataset.official_split(valid=valid)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A server of files that does not write to the terminal."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_the_archive_is_fetched_with_its_splits(
+    tmp_path: Path, arrays: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, root = tmp_path / "served", tmp_path / "root"
+    splits = {name: arrays.pop(name) for name in list(arrays) if "split" in name}
+    npz = save(served / "rmd17_ethanol.npz", arrays)
+    entries = {"rmd17/npz_data/rmd17_ethanol.npz": npz.read_bytes()}
+    for name, rows in splits.items():
+        number, kind = name.removeprefix("split").split("_")
+        text = "".join(f"{row}\n" for row in rows)
+        entries[f"rmd17/splits/index_{kind}_{number}.csv"] = text.encode()
+    with tarfile.open(served / "rmd17.tar.bz2", "w:bz2") as archive:
+        for name, content in entries.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    content = (served / "rmd17.tar.bz2").read_bytes()
+    handler = partial(Quiet, directory=str(served))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/rmd17.tar.bz2"
+        digest = hashlib.sha256(content).hexdigest()
+        remote = RemoteFile("rmd17.tar.bz2", url, len(content), digest)
+        monkeypatch.setitem(md17.MD17_FILES, "revised", remote)
+        dataset = MD17(root)
+        with pytest.raises(DataError, match="does not hold the file of 'uracil'"):
+            MD17(root, molecule="uracil")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert len(dataset) == 6
+    split = dataset.official_split(valid=1)
+    assert [part.tolist() for part in split.parts] == [[5, 0], [2], [1, 3]]
+
+
+def test_real_frames_are_those_of_pyg(shared: Path, tmp_path: Path) -> None:
+    from torch_geometric import datasets
+
+    source = shared / "data/md17/rmd17_benzene.npz"
+    raw = tmp_path / "raw/rmd17/npz_data/rmd17_benzene.npz"
+    raw.parent.mkdir(parents=True)
+    raw.write_bytes(source.read_bytes())
+    ours = MD17(tmp_path, molecule="benzene")
+    theirs = datasets.MD17(str(tmp_path), "revised benzene")
+    assert len(ours) == len(theirs)
+    for k in range(0, len(ours), 97):
+        one, other = ours[k], theirs[k]
+        assert torch.equal(one.pos.float(), other.pos)
+        assert torch.equal(one.energy.float(), other.energy.reshape(1))
+        assert torch.equal(one.forces.float(), other.force)
+    assert ours.official_splits == (1, 2)
+    split = ours.official_split(2)
+    assert [len(part) for part in split.parts] == [950, 50, 1000]
