@@ -22,6 +22,14 @@ from torch_cormorant.data.reference_energies import (
     reference_energies,
 )
 from torch_cormorant.data.references import ATOM_REFERENCES, atom_reference_sums
+from torch_cormorant.data.registry import (
+    DATASETS,
+    DatasetInfo,
+    FileCheck,
+    dataset_info,
+    fetch_dataset,
+    verify_dataset,
+)
 from torch_cormorant.data.splits import PUBLISHED_SIZES, Split, split_indices
 from torch_cormorant.data.targets import MINI_TARGETS, QM9_TARGETS, Target, find_target
 from torch_cormorant.data.units import (
@@ -32,6 +40,7 @@ from torch_cormorant.data.units import (
 
 __all__ = [
     "ATOM_REFERENCES",
+    "DATASETS",
     "HARTREE_TO_EV",
     "KCAL_PER_MOL_TO_EV",
     "MD17",
@@ -41,7 +50,9 @@ __all__ = [
     "QM9",
     "QM9_TARGETS",
     "CompositionBaseline",
+    "DatasetInfo",
     "ExtXYZDataset",
+    "FileCheck",
     "FrameArrays",
     "FrameDataset",
     "Frames",
@@ -54,11 +65,14 @@ __all__ = [
     "Split",
     "Target",
     "atom_reference_sums",
+    "dataset_info",
+    "fetch_dataset",
     "find_target",
     "frame_parts",
     "mean_absolute_error",
     "reference_energies",
     "split_indices",
     "unit_factor",
+    "verify_dataset",
     "write_extxyz",
 ]

@@ -21,7 +21,7 @@ from torch_cormorant.data.splits import Split
 from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import ConfigError, DataError
 
-__all__ = ["MD17", "MD17_FILES", "MD17_MOLECULES"]
+__all__ = ["MD17", "MD17_FILES", "MD17_MOLECULES", "fetch_md17"]
 
 #: Names of the molecules, PyG's, and their files in revised and original MD17.
 MD17_MOLECULES: dict[str, tuple[str, str]] = {
@@ -117,11 +117,12 @@ class MD17(FrameDataset):
             path, molecule = Path(npz), _molecule_of(Path(npz), molecule)
         else:
             molecule = _known_molecule(molecule)
-            path = _find(Path(str(root)).expanduser(), molecule, revised)
-            if not path.exists():
-                if not download:
-                    raise DataError(f"{path}: no such file; download=True fetches it")
-                _fetch(path, molecule, revised, progress)
+            folder = Path(str(root)).expanduser()
+            path = _find(folder, molecule, revised)
+            if download:
+                path = fetch_md17(folder, molecule, revised, progress)
+            elif not path.exists():
+                raise DataError(f"{path}: no such file; download=True fetches it")
         held = npz_names(path)
         revised = "nuclear_charges" in held
         names = _REVISED if revised else _ORIGINAL
@@ -213,18 +214,42 @@ def _find(root: Path, molecule: str, revised: bool) -> Path:
     return root / molecule / "raw" / name
 
 
-def _fetch(path: Path, molecule: str, revised: bool, progress: Progress | None) -> None:
+def fetch_md17(
+    root: Path,
+    molecule: str = "ethanol",
+    revised: bool = True,
+    progress: Progress | None = None,
+) -> Path:
+    """Download the file of one molecule, unless it is there.
+
+    Args:
+        root: Folder laid out as PyG's.
+        molecule: Name as in PyG.
+        revised: Whether of revised MD17, whose archive holds all molecules.
+        progress: Called with the bytes that are there and the length, where known.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: Unknown molecule.
+        DataError: The file cannot be had or is not what it should be.
+    """
+    molecule = _known_molecule(molecule)
+    path = _find(root, molecule, revised)
+    if path.exists():
+        return path
     if not revised:
         known = MD17_FILES["original"]
         remote = RemoteFile(path.name, known.url + path.name, max_size=known.max_size)
-        fetch_file(remote, path.parent, progress=progress)
-        return
+        return fetch_file(remote, path.parent, progress=progress)
     raw = path.parents[2]
     archive = fetch_file(MD17_FILES["revised"], raw, progress=progress)
     found = extract_archive(archive, raw, max_bytes=_MAX_UNPACKED)
     if path not in found:
         raise DataError(f"{archive}: does not hold the file of {molecule!r}")
     archive.unlink()
+    return path
 
 
 def _file_unit(file: NpzFile) -> str:
