@@ -83,6 +83,7 @@ PUBLIC_MODULES = (
     "torch_cormorant.ops",
     "torch_cormorant.so3",
     "torch_cormorant.train",
+    "torch_cormorant.visualize",
 )
 ERROR_LIST = re.compile(r"\s+(\w+Error, )*\w+Error,")
 logger = logging.getLogger("public_names")

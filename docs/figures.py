@@ -5,6 +5,7 @@ Everything that is plotted is computed by the package itself.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +21,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
+from torch_geometric.data import Batch
 
+from torch_cormorant import Cormorant, CormorantQM9
 from torch_cormorant.cg import paths
+from torch_cormorant.data import CompositionBaseline, MiniQM9
 from torch_cormorant.nn import Bessel, Gaussian, PowerTrig, SoftCutoff, envelope
-from torch_cormorant.visualize import plot_cg_blocks, plot_harmonics
+from torch_cormorant.visualize import (
+    plot_activations,
+    plot_cg_blocks,
+    plot_contributions,
+    plot_harmonics,
+    plot_radial,
+)
 
 BLUE, ORANGE, GREY, GREEN = "#2c6fad", "#d9722b", "#8a8f98", "#4c9a5b"
 CUTOFF = 5.0
@@ -191,6 +201,56 @@ def _box(
     axes.text(*centre, text, ha="center", va="center", fontsize=9)
 
 
+@functools.cache
+def trained() -> Cormorant:
+    """A small network after a few epochs on the embedded molecules."""
+    torch.manual_seed(0)
+    data = MiniQM9("energy_atom")
+    counts = data.element_counts()
+    rest = data.values - CompositionBaseline.fit(counts, data.values).predict(counts)
+    model = Cormorant(
+        head="extensive",
+        channels=8,
+        num_levels=2,
+        lmax=(2, 1),
+        paths="even",
+        norm="norm",
+        activation="silu",
+        soft_radius=3.0,
+    )
+    adam = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(12):
+        for rows in torch.randperm(len(data)).split(20):
+            batch = Batch.from_data_list([data[int(k)] for k in rows])
+            out = model(batch.z, batch.pos, batch.batch)
+            loss = (out - rest[rows].float()).abs().mean()
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+    return model.eval()
+
+
+def trained_radial() -> Figure:
+    """Cutoffs and radial functions of the small network."""
+    return plot_radial(trained())
+
+
+def contributions() -> Figure:
+    """What the small network thinks of the atoms of urea."""
+    data = MiniQM9("energy_atom")
+    urea = next(molecule for molecule in data if molecule.smiles == "NC(N)=O")
+    atoms = trained().atom_contributions(urea.z, urea.pos)
+    return plot_contributions(urea.z, urea.pos, atoms, unit="eV", title="urea")
+
+
+def activations() -> Figure:
+    """Sizes in the published network with new weights."""
+    torch.manual_seed(0)
+    data = MiniQM9("energy_atom")
+    batch = Batch.from_data_list([data[k] for k in range(100, 110)])
+    return plot_activations(CormorantQM9(), batch.z, batch.pos, batch.batch)
+
+
 FIGURES: tuple[Callable[[], Figure], ...] = (
     learning_curves,
     edge_convention,
@@ -199,6 +259,9 @@ FIGURES: tuple[Callable[[], Figure], ...] = (
     path_table,
     radial,
     layer,
+    trained_radial,
+    contributions,
+    activations,
 )
 
 

@@ -221,4 +221,5 @@ def _scale(numbers: Tensor) -> ScalarMappable:
         return ScalarMappable(Normalize(-size, size), "RdBu_r")
     if low == high:
         low, high = low - 0.5, high + 0.5
-    return ScalarMappable(Normalize(low, high), "YlGnBu")
+    # dark is far from zero
+    return ScalarMappable(Normalize(low, high), "YlGnBu_r" if high <= 0 else "YlGnBu")
