@@ -17,6 +17,7 @@ from torch_cormorant.data.md17 import MD17, MD17_MOLECULES
 from torch_cormorant.data.mini_ethanol import MiniEthanol
 from torch_cormorant.data.mini_qm9 import MiniQM9
 from torch_cormorant.data.qm9 import QM9, QM9Arrays
+from torch_cormorant.data.qm9_g4mp2 import QM9G4MP2
 from torch_cormorant.data.reference_energies import (
     ReferenceEnergies,
     reference_energies,
@@ -48,6 +49,7 @@ __all__ = [
     "MINI_TARGETS",
     "PUBLISHED_SIZES",
     "QM9",
+    "QM9G4MP2",
     "QM9_TARGETS",
     "CompositionBaseline",
     "DatasetInfo",

@@ -139,9 +139,9 @@ DATASETS: dict[str, DatasetInfo] = {
         DatasetInfo(
             name="qm9",
             title="QM9 in the form that PyG uses (positions to four decimals)",
-            licence="CC0 for QM9; MoleculeNet's archive names no other",
+            licence="CC0 according to catalogues of QM9",
             how='QM9(root, target=...), QM9(root, target=..., source="pyg")',
-            download="about 90 MB; the digest of the first download is kept",
+            download="no digest is published; that of the first one is kept",
             files={**{f"raw/{name}": None for name in QM9_SOURCES["pyg"]}, **_LIST},
             **_QM9,
         ),
@@ -181,7 +181,7 @@ DATASETS: dict[str, DatasetInfo] = {
             licence="not stated by the source",
             reference="Chmiela et al., Sci. Adv. 3, e1603015 (2017)",
             how='MD17(root, molecule="ethanol", revised=False)',
-            download="40 to 200 MB for each molecule; the first digest is kept",
+            download="one file for each molecule; the digest of the first one is kept",
             files={
                 f"{molecule}/raw/{names[1]}": None
                 for molecule, names in MD17_MOLECULES.items()
