@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "nn": CORE,
     "conv": CORE | {"nn"},
     "models": CORE | {"nn", "conv", "graph", "data"},
-    "train": CORE | {"nn", "conv", "graph", "data", "models"},
+    "train": CORE | {"nn", "conv", "graph", "data", "models", "visualize"},
     "interfaces": CORE | {"nn", "conv", "graph", "data", "models"},
     "testing": CORE | {"nn", "conv", "graph", "data", "models"},
     "bench": CORE | {"nn", "conv", "graph", "data", "models"},

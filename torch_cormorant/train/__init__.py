@@ -34,6 +34,11 @@ from torch_cormorant.train.datamodule import (  # noqa: E402
     FrameDataModule,
     MoleculeDataModule,
 )
+from torch_cormorant.train.ensemble import (  # noqa: E402
+    Calibration,
+    calibration,
+    plot_calibration,
+)
 from torch_cormorant.train.files import (  # noqa: E402
     RunFolder,
     write_atomically,
@@ -46,6 +51,10 @@ from torch_cormorant.train.frame_errors import (  # noqa: E402
     join_outputs,
 )
 from torch_cormorant.train.guard import SpikeGuard  # noqa: E402
+from torch_cormorant.train.html_report import (  # noqa: E402
+    RunReport,
+    write_report,
+)
 from torch_cormorant.train.module import PropertyRegression  # noqa: E402
 from torch_cormorant.train.plots import (  # noqa: E402
     plot_learning_curve,
@@ -68,6 +77,7 @@ __all__ = [
     "MD17_PUBLISHED",
     "ActivationLog",
     "AtomicCheckpointIO",
+    "Calibration",
     "Comparison",
     "EpochBar",
     "EpochBatches",
@@ -82,8 +92,10 @@ __all__ = [
     "Regression",
     "RunCheckpoints",
     "RunFolder",
+    "RunReport",
     "SpikeGuard",
     "best_and_last",
+    "calibration",
     "compare",
     "edge_counts",
     "energy_target",
@@ -92,6 +104,7 @@ __all__ = [
     "hardware",
     "join_outputs",
     "level_activations",
+    "plot_calibration",
     "plot_learning_curve",
     "plot_parity",
     "potential_normalisation",
@@ -101,4 +114,5 @@ __all__ = [
     "versions",
     "write_atomically",
     "write_json",
+    "write_report",
 ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch_geometric.loader import DataLoader
 
 from torch_cormorant.data import (
@@ -114,7 +117,8 @@ class MoleculeDataModule(_Parts):
         reference: What the network learns the rest of: ``"mean"`` of the training
             values (published, default), ``"composition"``, the least-squares fit of
             the training values to the number of atoms of each element, or ``"none"``
-            for properties whose zero must stay, such as dipoles.
+            for properties whose zero must stay, such as dipoles; or one of these
+            for each target.
         **batches: ``balanced`` and ``cutoff``: batches with equal numbers of edges.
 
     Attributes:
@@ -132,39 +136,21 @@ class MoleculeDataModule(_Parts):
         split: Split,
         batch_size: int = 25,
         seed: int = 0,
-        reference: str = "mean",
+        reference: str | Sequence[str] = "mean",
         **batches: Any,
     ) -> None:
-        if reference not in REFERENCES:
-            raise ConfigError(f"reference: {reference!r} is not one of {REFERENCES}")
+        several = len(dataset.targets)
+        chosen = [reference] * several if isinstance(reference, str) else [*reference]
+        for kind in chosen:
+            if kind not in REFERENCES:
+                raise ConfigError(f"reference: {kind!r} is not one of {REFERENCES}")
+        if len(chosen) != several:
+            raise ConfigError(
+                f"reference: {len(chosen)} given, the data set has {several} targets"
+            )
         super().__init__(dataset, split, batch_size, seed, **batches)
         self.targets = dataset.targets
-        values = self.train.values
-        atoms: dict[int, tuple[float, ...]] = {}
-        mean = values.new_zeros(values.shape[1])
-        if reference == "mean":
-            mean = values.mean(dim=0)
-        elif reference == "composition":
-            counts = self.train.element_counts()
-            fit = CompositionBaseline.fit(counts, values)
-            mean = fit.weights[-1]
-            rows = fit.weights[:-1].tolist()
-            atoms = {
-                z: tuple(row) for z, row in zip(self.train.species, rows, strict=True)
-            }
-            values = values - fit.predict(counts) + mean
-        # Without a reference the zero stays where it is.
-        rest = values - mean
-        std = rest.square().sum(dim=0).div(max(1, len(rest) - 1)).sqrt()
-        for target, deviation in zip(self.targets, std.tolist(), strict=True):
-            if len(rest) < 2 or not deviation > 0:
-                raise ConfigError(
-                    f"train: the {len(rest)} training values of {target.name!r} do "
-                    "not vary; use more molecules"
-                )
-        self.normalisation = Normalisation(
-            tuple(mean.tolist()), tuple(std.tolist()), atoms
-        )
+        self.normalisation = _statistics(self.train, chosen)
 
     @property
     def target(self) -> Target:
@@ -186,6 +172,42 @@ class MoleculeDataModule(_Parts):
     def atom_values(self) -> dict[int, float]:
         """Values of the atoms of the first target."""
         return {z: v[0] for z, v in self.normalisation.atom_values.items()}
+
+
+def _statistics(train: MoleculeDataset, references: Sequence[str]) -> Normalisation:
+    """References of the training values, and their deviations around them."""
+    values, counts = train.values, train.element_counts()
+    means, stds, columns = [], [], []
+    for k, (target, kind) in enumerate(zip(train.targets, references, strict=True)):
+        column = values[:, k : k + 1]
+        mean, atoms = 0.0, [0.0] * len(train.species)
+        rest = column
+        if kind == "mean":
+            mean = float(column.mean())
+            rest = column - mean
+        elif kind == "composition":
+            fit = CompositionBaseline.fit(counts, column)
+            *atoms, mean = fit.weights[:, 0].tolist()
+            rest = column - fit.predict(counts)
+        # Without a reference the zero stays where it is.
+        std = float(rest.std() if kind == "mean" else _deviation(rest))
+        if len(rest) < 2 or not std > 0:
+            raise ConfigError(
+                f"train: the {len(rest)} training values of {target.name!r} do "
+                "not vary; use more molecules"
+            )
+        means.append(mean)
+        stds.append(std)
+        columns.append(atoms)
+    rows = zip(*columns, strict=True)
+    table = dict(zip(train.species, rows, strict=True))
+    if all(kind != "composition" for kind in references):
+        table = {}
+    return Normalisation(tuple(means), tuple(stds), table)
+
+
+def _deviation(rest: Tensor) -> float:
+    return math.sqrt(float(rest.square().sum()) / max(1, len(rest) - 1))
 
 
 class FrameDataModule(_Parts):

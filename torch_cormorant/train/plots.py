@@ -39,6 +39,24 @@ def plot_learning_curve(
             validation molecules, as the curve beside them.
     """
     figure, axes = _figure(title)
+    draw_learning_curve(axes, rows, target, levels)
+    _save(figure, path)
+
+
+def draw_learning_curve(
+    axes: Axes,
+    rows: Sequence[EpochRow],
+    target: Target,
+    levels: Sequence[tuple[str, float]] = (),
+) -> None:
+    """The curves of :func:`plot_learning_curve`, into axes.
+
+    Args:
+        axes: Where to.
+        rows: The epochs.
+        target: Tells the unit.
+        levels: Names and errors of horizontal lines.
+    """
     epochs = [row["epoch"] for row in rows]
     factor = target.shown_factor
     # A single epoch would be invisible as a line.
@@ -60,7 +78,6 @@ def plot_learning_curve(
     axes.set_ylabel(f"MAE of {target.name} [{target.shown_unit}], logarithmic")
     axes.grid(which="both", color="#e4e4e4", linewidth=0.6)
     axes.legend(loc="upper right", edgecolor="none", framealpha=0.9, fontsize=9)
-    _save(figure, path)
 
 
 def plot_parity(

@@ -73,14 +73,18 @@ class Comparison:
 
 
 def compare(
-    train: MoleculeDataset, test: MoleculeDataset, predicted: Tensor
+    train: MoleculeDataset,
+    test: MoleculeDataset,
+    predicted: Tensor,
+    number: int | None = None,
 ) -> Comparison:
     """Errors of predictions, and of two baselines fitted to the training molecules.
 
     Args:
         train: Training molecules.
         test: Test molecules.
-        predicted: Predictions for them ``[n, 1]`` in the unit of the data.
+        predicted: Predictions for them ``[n, T]`` in the unit of the data.
+        number: Which of several properties to look at; default the only one.
 
     Returns:
         The errors. The published one is there for QM9's own molecules only.
@@ -92,16 +96,17 @@ def compare(
         >>> found.ours, found.composition > 0.1, found.paper
         (0.0, True, None)
     """
-    target = train.target
-    fit = CompositionBaseline.fit(train.element_counts(), train.values)
-    mean = MeanBaseline.fit(train.values)
+    target = train.target if number is None else train.targets[number]
+    k = number or 0
+    one = slice(k, k + 1)
+    known, values = train.values[:, one], test.values[:, one]
+    fit = CompositionBaseline.fit(train.element_counts(), known)
+    mean = MeanBaseline.fit(known)
     paper = target.paper_mae if test.is_qm9 else None
     return Comparison(
-        ours=mean_absolute_error(predicted, test.values),
-        composition=mean_absolute_error(
-            fit.predict(test.element_counts()), test.values
-        ),
-        mean=mean_absolute_error(mean.predict(len(test)), test.values),
+        ours=mean_absolute_error(predicted[:, one], values),
+        composition=mean_absolute_error(fit.predict(test.element_counts()), values),
+        mean=mean_absolute_error(mean.predict(len(test)), values),
         paper=None if paper is None else paper / target.shown_factor,
         target=target,
         title=f"{test.title}: {target.name} of {len(test)} test molecules, "

@@ -1,0 +1,255 @@
+"""From a checked configuration to data, network and training module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from torch_cormorant.cli.schema import DataConfig, RunConfig
+from torch_cormorant.data import (
+    QM9,
+    FrameDataset,
+    MiniEthanol,
+    MiniQM9,
+    MoleculeDataset,
+    Split,
+    split_indices,
+)
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.models import Cormorant, CormorantMD17, CormorantQM9
+from torch_cormorant.models.potential_network import CormorantPotential
+from torch_cormorant.models.targets import head_for_target, reference_for_head
+from torch_cormorant.train import (
+    FrameDataModule,
+    MoleculeDataModule,
+    PotentialRegression,
+    PropertyRegression,
+    potential_normalisation,
+)
+
+__all__ = ["Job", "build", "load_data"]
+
+RECIPE: dict[str, Any] = {
+    "channels": 16,
+    "lmax": 3,
+    "num_levels": 4,
+    "cutoff": 5.0,
+    "paths": "even",
+    "norm": "norm",
+    "radial": "bessel",
+}
+
+
+def load_data(data: DataConfig) -> MoleculeDataset | FrameDataset:
+    """The molecules of a configuration.
+
+    Args:
+        data: Its section.
+
+    Returns:
+        The data set, in memory.
+
+    Raises:
+        DataError: A file is missing, damaged or does not hold what is asked for.
+    """
+    target: Any = data.target or None
+    is_file = data.path.endswith(".npz")
+    place: dict[str, Any] = {"npz" if is_file else "root": data.path}
+    readers: dict[str, Callable[[], Any]] = {
+        "mini_qm9": lambda: _mini(target),
+        "qm9": lambda: QM9(target=target, **place),
+        "mini_ethanol": lambda: MiniEthanol(data.unit or None),
+        "md17": lambda: _md17(data, place),
+        "frames": lambda: _frames(data),
+        "extxyz": lambda: _extxyz(data),
+    }
+    found: MoleculeDataset | FrameDataset = readers[data.source]()
+    return found
+
+
+def _mini(target: str | list[str]) -> MoleculeDataset:
+    return MiniQM9(target)  # type: ignore[arg-type]
+
+
+def _md17(data: DataConfig, place: dict[str, Any]) -> FrameDataset:
+    from torch_cormorant.data import MD17
+
+    options = dict(place)
+    if data.molecule and "root" in place:
+        options["molecule"] = data.molecule
+    if data.unit:
+        options["unit"] = data.unit
+    return MD17(**options)
+
+
+def _frames(data: DataConfig) -> FrameDataset:
+    from torch_cormorant.data import Frames
+
+    return Frames(data.path, part=data.part or None, unit=data.unit or None)
+
+
+def _extxyz(data: DataConfig) -> FrameDataset:
+    from torch_cormorant.data import ExtXYZDataset
+
+    found: FrameDataset = ExtXYZDataset(
+        data.path,
+        energy=data.energy,
+        forces=data.forces or None,
+        stress=data.stress or None,
+        unit=data.unit or "eV",
+    ).in_memory()
+    return found
+
+
+class Job:
+    """What one training needs.
+
+    Attributes:
+        config: The configuration.
+        data: The molecules.
+        split: Their parts.
+        loaders: The parts in batches.
+        module: Network and loss.
+        frames: Whether energies and forces are learned, not properties.
+        units: Unit of each output.
+        targets: Name of each output.
+    """
+
+    def __init__(self, config: RunConfig, seed: int) -> None:
+        self.config, self.seed = config, seed
+        self.data = load_data(config.data)
+        part = config.data
+        self.split: Split = split_indices(
+            len(self.data), part.train, part.valid, part.test, part.split_seed
+        )
+        self.frames = isinstance(self.data, FrameDataset)
+        torch.manual_seed(seed)
+        options = config.model.options
+        radius = options.get("cutoff", RECIPE["cutoff"])
+        if config.model.network == "published" and "cutoff" not in options:
+            radius = None
+        self.batches = {"balanced": config.training.balanced, "cutoff": radius}
+        self.loaders: Any
+        self.module: Any
+        if self.frames:
+            self._build_potential()
+        else:
+            self._build_property()
+        if config.training.calibrate:
+            self.module.model.calibrate(self.loaders.train_dataloader())
+
+    def _build_potential(self) -> None:
+        config, loss = self.config, self.config.loss
+        self.loaders = FrameDataModule(
+            self.data, self.split, config.training.batch_size, self.seed, **self.batches
+        )
+        unit = str(self.loaders.train.energy_unit)
+        self.targets, self.units = ["energy"], [unit]
+        network = self._network(self.loaders.train.species, None)
+        self.module = PotentialRegression(
+            network,
+            potential_normalisation(
+                self.loaders.train,
+                forces=loss.forces > 0,
+                constant=config.model.network == "published",
+            ),
+            unit=unit,
+            energy_weight=loss.energy,
+            force_weight=loss.forces,
+            stress_weight=loss.stress,
+            per_atom=loss.per_atom,
+            **self._optimiser(),
+        )
+
+    def _build_property(self) -> None:
+        training = self.config.training
+        given = self.config.model.options.get("head")
+        heads = [given or head_for_target(t.name) for t in self.data.targets]
+        published = self.config.model.network == "published"
+        head = "published" if published and given is None else heads[0]
+        joined: Any = head
+        if len(heads) > 1:
+            joined = None if published else heads
+        network = self._network(self.data.species, joined)
+        references = [training.reference] * len(heads)
+        if training.reference == "auto":
+            plain = published and given is None
+            references = ["mean" if plain else _reference(kind) for kind in heads]
+        self.loaders = MoleculeDataModule(
+            self.data,
+            self.split,
+            training.batch_size,
+            self.seed,
+            references,
+            **self.batches,
+        )
+        self.targets = [target.name for target in self.data.targets]
+        self.units = [target.unit for target in self.data.targets]
+        units = self.loaders.normalisation
+        self.module = PropertyRegression(
+            network,
+            list(units.mean),
+            list(units.std),
+            atom_values=units.atom_values,
+            **self._optimiser(),
+        )
+
+    def _optimiser(self) -> dict[str, Any]:
+        training = self.config.training
+        return {
+            "lr": training.lr,
+            "schedule": training.schedule,
+            "warmup_steps": training.warmup_steps,
+            "final_lr_factor": training.final_lr_factor,
+            "weight_decay": training.weight_decay,
+            "ema_decay": training.ema,
+        }
+
+    def _network(self, species: tuple[int, ...], head: Any) -> Cormorant:
+        model = self.config.model
+        options = dict(model.options)
+        dtype = getattr(torch, self.config.training.dtype)
+        if head is not None and model.network != "published":
+            options["head"] = head
+        targets = 1 if self.frames else len(self.data.targets)
+        several = isinstance(options.get("head"), list)
+        if targets > 1 and not several:
+            options["num_targets"] = targets
+        options.setdefault("species", list(species))
+        try:
+            network = self._make(model.network, options)
+        except TypeError as error:
+            raise ConfigError(f"model.options: {error}") from error
+        return network.to(dtype)
+
+    def _make(self, kind: str, options: dict[str, Any]) -> Cormorant:
+        if kind == "published":
+            return (CormorantMD17 if self.frames else CormorantQM9)(**options)
+        if kind == "potential":
+            return CormorantPotential(**options)
+        if self.frames:
+            options.setdefault("head", "extensive")
+        return Cormorant(**{**(RECIPE if kind == "recipe" else {}), **options})
+
+
+def _reference(head: Any) -> str:
+    kind = head["kind"] if isinstance(head, dict) else str(head)
+    return reference_for_head(kind)
+
+
+def build(config: RunConfig, seed: int) -> Job:
+    """Everything of one training.
+
+    Args:
+        config: The configuration.
+        seed: Seed of weights and order.
+
+    Returns:
+        Data, network and module.
+
+    Raises:
+        CormorantError: A file, a property or an argument does not fit.
+    """
+    return Job(config, seed)

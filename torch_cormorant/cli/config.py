@@ -1,0 +1,281 @@
+"""Reads a configuration and checks all of it before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from torch_cormorant.cli.schema import CHOICES, LIMITS, SECTIONS, RunConfig
+from torch_cormorant.conv import CormorantConv
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.models import Cormorant
+
+__all__ = ["as_plain", "load_config", "schema_text"]
+
+SIZE_LIMIT = 1_000_000
+
+
+class _Place:
+    """Where something stands, for messages."""
+
+    def __init__(self, source: str, lines: Mapping[str, int]) -> None:
+        self.source, self.lines = source, lines
+
+    def fail(self, key: str, problem: str) -> ConfigError:
+        """An error about one key, to be raised by the caller."""
+        line = self.lines.get(key)
+        where = f"{self.source}, line {line}" if line else self.source
+        return ConfigError(f"{where}: {key}: {problem}")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a configuration.
+
+    Args:
+        path: YAML file with the sections ``data``, ``model``, ``loss``, ``training``
+            and ``output``, all optional.
+        overrides: ``section.key=value``, taken after the file.
+
+    Returns:
+        The configuration, every value checked.
+
+    Raises:
+        ConfigError: The file is missing or no YAML, a key is unknown, or a value is
+            not what it should be; file, line and the nearest right key are named.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "gap.yaml"
+        >>> _ = path.write_text("data: {target: gap}")
+        >>> load_config(path, ["training.epochs=3"]).training.epochs
+        3
+    """
+    content, lines = _read(Path(path))
+    place = _Place(str(path), lines)
+    for override in overrides:
+        _override(content, override, lines)
+    config = RunConfig()
+    for section, values in content.items():
+        if section not in SECTIONS:
+            raise place.fail(section, unknown_word("section", section, SECTIONS))
+        if values is None:
+            continue
+        if not isinstance(values, dict):
+            raise place.fail(section, f"expected keys and values, found {values!r}")
+        _fill(getattr(config, section), section, values, place)
+    _check_together(config, place)
+    return config
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or repr(error)
+        raise ConfigError(f"{path}: cannot be read ({reason})") from None
+    if len(raw) > SIZE_LIMIT:
+        raise ConfigError(f"{path}: {len(raw):,} bytes are too many for a config")
+    lines: dict[str, int] = {}
+    try:
+        text = raw.decode("utf-8")
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            _refuse_aliases(text)
+            content = None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or str(error) or repr(error)
+        raise ConfigError(f"{path}{where}: not YAML ({reason})") from None
+    if content is None:
+        return {}, lines
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected sections, found {type(content).__name__}")
+    _collect_lines(node, "", lines)
+    for key in content:
+        if not isinstance(key, str):
+            raise ConfigError(f"{path}: {key!r}: sections have names")
+    return content, lines
+
+
+def _refuse_aliases(text: str) -> None:
+    # A few aliases of aliases can mean billions of entries.
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        if isinstance(token, yaml.AliasToken):
+            raise ValueError(f"aliases such as *{token.value} are not read")  # noqa: TRY004
+
+
+def _collect_lines(node: Any, prefix: str, lines: dict[str, int]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = f"{prefix}{getattr(key, 'value', '')}"
+            lines[name] = key.start_mark.line + 1
+            _collect_lines(value, f"{name}.", lines)
+
+
+def _override(content: dict[str, Any], text: str, lines: dict[str, int]) -> None:
+    key, sign, value = text.partition("=")
+    parts = key.strip().split(".")
+    if not sign or len(parts) < 2 or not all(parts):
+        raise ConfigError(f"--override {text}: expected section.key=value")
+    try:
+        found = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--override {text}: the value is not YAML") from None
+    target = content
+    for part in parts[:-1]:
+        inner = target.setdefault(part, {})
+        if inner is None:
+            inner = target[part] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--override {text}: {part} holds no keys")
+        target = inner
+    target[parts[-1]] = found
+    lines.pop(".".join(parts), None)
+
+
+def _fill(section: Any, name: str, values: dict[Any, Any], place: _Place) -> None:
+    hints = typing.get_type_hints(type(section))
+    for key, value in values.items():
+        full = f"{name}.{key}"
+        if key not in hints:
+            raise place.fail(full, unknown_word("key", str(key), hints))
+        try:
+            found = _converted(value, hints[key])
+        except (TypeError, ValueError):
+            expected = _type_name(hints[key])
+            raise place.fail(full, f"expected {expected}, found {value!r}") from None
+        _check_value(full, found, place)
+        setattr(section, key, found)
+
+
+def _converted(value: Any, hint: Any) -> Any:
+    """The value as the type that is asked for, or an error."""
+    if isinstance(hint, types.UnionType):
+        for option in typing.get_args(hint):
+            try:
+                return _converted(value, option)
+            except (TypeError, ValueError):
+                continue
+        raise TypeError
+    origin = typing.get_origin(hint) or hint
+    if hint is type(None) and value is None:
+        return None
+    if origin is float and isinstance(value, (int, float, str)):
+        # YAML takes 1e-3 for a word; a person does not.
+        number = math.nan if isinstance(value, bool) else float(value)
+        if math.isfinite(number):
+            return number
+    elif origin is list and isinstance(value, list):
+        (entry,) = typing.get_args(hint)
+        return [_converted(v, entry) for v in value]
+    elif origin is int and isinstance(value, bool):
+        raise TypeError
+    elif isinstance(origin, type) and isinstance(value, origin):
+        return value
+    raise TypeError
+
+
+def _check_value(key: str, value: Any, place: _Place) -> None:
+    choices = CHOICES.get(key)
+    if choices is not None and value not in choices:
+        raise place.fail(key, unknown_word("value", str(value), choices))
+    limit = LIMITS.get(key)
+    if limit is not None and value is not None:
+        smallest, included = limit
+        if value < smallest or (value == smallest and not included):
+            expected = "at least" if included else "more than"
+            raise place.fail(key, f"{value} is not {expected} {smallest:g}")
+    if key == "model.options":
+        known = network_options()
+        for name in value:
+            if name not in known:
+                full = f"{key}.{name}"
+                raise place.fail(full, unknown_word("key", str(name), known))
+
+
+def network_options() -> list[str]:
+    """Names that ``model.options`` may hold."""
+    names = []
+    for kind in (Cormorant, CormorantConv):
+        for name, parameter in inspect.signature(kind.__init__).parameters.items():
+            if parameter.kind is not parameter.VAR_KEYWORD and name != "self":
+                names.append(name)
+    own = {"in_channels", "out_channels", "lmax_in", "edge_state_channels", "readout"}
+    return [*dict.fromkeys(n for n in names if n not in own), "repulsion"]
+
+
+def _check_together(config: RunConfig, place: _Place) -> None:
+    data = config.data
+    frames = data.source not in ("mini_qm9", "qm9")
+    if data.source in ("frames", "extxyz", "qm9", "md17") and not data.path:
+        raise place.fail("data.path", f"missing; source {data.source!r} needs it")
+    if not frames and not data.target:
+        raise place.fail("data.target", "missing; which property is to be learned?")
+    if frames and data.target:
+        raise place.fail("data.target", f"source {data.source!r} has energies only")
+    if config.model.network == "potential" and not frames:
+        raise place.fail(
+            "model.network", f"a potential needs frames, source is {data.source!r}"
+        )
+    if config.training.ema >= 1:
+        raise place.fail("training.ema", f"{config.training.ema} is not below 1")
+    if frames and not (config.loss.energy or config.loss.forces):
+        raise place.fail("loss", "energy and forces are both 0: nothing to learn")
+
+
+def unknown_word(kind: str, found: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(found, names, 1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+    return f"no such {kind}: {found!r}; {hint}"
+
+
+def _type_name(hint: Any) -> str:
+    if isinstance(hint, types.UnionType):
+        return " or ".join(_type_name(option) for option in typing.get_args(hint))
+    names = {int: "a whole number", float: "a number", str: "a word", bool: "yes or no"}
+    if hint is type(None):
+        return "nothing"
+    return names.get(typing.get_origin(hint) or hint, "a list or mapping")
+
+
+def as_plain(config: RunConfig) -> dict[str, Any]:
+    """The configuration as nested plain values.
+
+    Args:
+        config: The configuration.
+    """
+    return dataclasses.asdict(config)
+
+
+def schema_text() -> str:
+    """Every section, key, default and meaning, as commented YAML.
+
+    Example:
+        >>> schema_text().splitlines()[0]
+        'data:  # Which molecules, and how they are divided.'
+    """
+    lines = []
+    for name, kind in SECTIONS.items():
+        lines.append(f"{name}:  # {kind.__doc__}")
+        section = kind()
+        for entry in dataclasses.fields(kind):
+            value = yaml.safe_dump(
+                getattr(section, entry.name), default_flow_style=True
+            )
+            shown = value.replace("...", "").strip()
+            lines.append(f"  {entry.name}: {shown}  # {entry.metadata['doc']}")
+    return "\n".join(lines)

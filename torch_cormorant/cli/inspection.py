@@ -1,0 +1,223 @@
+"""``cormorant info``, ``convert``, ``datasets``, ``bench`` and ``backends``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from torch_cormorant.errors import ConfigError, WeightsError
+
+__all__ = ["backends", "bench", "convert", "datasets", "info"]
+
+
+def info(args: argparse.Namespace) -> None:
+    """Print what is in a model file.
+
+    Args:
+        args: ``model``.
+    """
+    from torch_cormorant.models import load_model
+
+    model = load_model(args.model)
+    known = model.info
+    total = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    pairs = zip(known.targets, known.units, strict=True)
+    outputs = ", ".join(f"{name} [{unit or 'no unit'}]" for name, unit in pairs)
+    rows = {
+        "class": type(model).__name__,
+        "outputs": outputs,
+        "lengths": "Angstrom",
+        "elements": ", ".join(str(z) for z in model.config["species"]),
+        "cutoff": "all pairs" if model.cutoff is None else f"{model.cutoff:g} Angstrom",
+        "parameters": f"{total:,} of type {model.dtype}",
+        "written by": f"torch-cormorant {known.version}",
+        "SHA-256": known.digest,
+    }
+    print(args.model)
+    print("\n".join(f"  {name + ':':<12} {value}" for name, value in rows.items()))
+    print("\nparameters per part")
+    for name, part in model.named_children():
+        count = sum(p.numel() for p in part.parameters())
+        if count:
+            print(f"  {name:<12} {count:>9,}")
+    print("\nlevels")
+    for number, layer in enumerate(model.conv_layers(), 1):
+        print(f"  {number}: {layer}")
+        print(f"     {_radii(layer)}")
+        print(f"     {_paths(layer)}")
+    print("\nnormalisation")
+    print(f"  scale {_shown(known.normalisation.std)}", end=", ")
+    print(f"constant {_shown(known.normalisation.mean)}")
+    for z, values in sorted(known.normalisation.atom_values.items()):
+        print(f"  element {z}: {_shown(values)}")
+    print("\nconfiguration")
+    print(_indented(model.config))
+    print("\ntraining record")
+    print(_indented(dict(known.training)) if known.training else "  none")
+
+
+def _shown(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)
+
+
+def _indented(content: dict[str, Any]) -> str:
+    return "\n".join(f"  {name}: {json.dumps(v)}" for name, v in content.items())
+
+
+def _radii(layer: Any) -> str:
+    """Learned cutoffs of the channels of a level."""
+    cutoff = layer.edge_network.cutoff
+    if not cutoff.soft:
+        return "no soft cutoffs"
+    values = cutoff.radius.detach().flatten()
+    return f"soft radii {values.min():.2f} to {values.max():.2f} Angstrom"
+
+
+def _paths(layer: Any) -> str:
+    """Products of degrees that a level uses, neighbours and square."""
+    kinds = {"sum": layer.vertex.sum_paths, "square": layer.vertex.folded_paths}
+    return "\n     ".join(
+        f"paths of the {name}: " + " ".join(f"{a}x{b}>{c}" for a, b, c in table.paths)
+        for name, table in kinds.items()
+    )
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Weights of the original code to a model file, or back.
+
+    Args:
+        args: ``source``, ``output``, ``kind``, ``target`` and ``unit``.
+
+    Raises:
+        ConfigError: The suffixes do not tell what is wanted.
+        WeightsError: The weights do not fit.
+    """
+    source, output = args.source.suffix.lower(), args.output.suffix.lower()
+    if source == ".safetensors" and output == ".npz":
+        _to_original(args)
+    elif source in (".npz", ".pt") and output == ".safetensors":
+        _from_original(args)
+    else:
+        raise ConfigError(
+            f"{args.source}, {args.output}: expected .npz or .pt to .safetensors, or "
+            ".safetensors to .npz"
+        )
+    print(f"{args.output}: written")
+
+
+def _to_original(args: argparse.Namespace) -> None:
+    import numpy as np
+
+    from torch_cormorant.data.files import write_atomically
+    from torch_cormorant.models import CormorantMD17, CormorantQM9, load_model
+
+    model = load_model(args.source)
+    if not isinstance(model, (CormorantQM9, CormorantMD17)):
+        raise ConfigError(
+            f"{args.source}: a {type(model).__name__}; only the published networks "
+            "have counterparts in the original code"
+        )
+    arrays = model.to_original()
+    write_atomically(args.output, lambda stream: np.savez(stream, **arrays))
+
+
+def _from_original(args: argparse.Namespace) -> None:
+    from torch_cormorant.models import CormorantMD17, CormorantQM9, save_model
+
+    weights, config = _read_weights(args)
+    kind = CormorantQM9 if args.kind == "qm9" else CormorantMD17
+    model = kind.from_original(weights, config)
+    save_model(
+        args.output,
+        model,
+        targets=[args.target or "target_1"] if model.num_targets == 1 else None,
+        units=[args.unit] if model.num_targets == 1 else None,
+        training={"source": f"weights of the original code, {args.source.name}"},
+    )
+
+
+def _read_weights(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
+    import torch
+
+    from torch_cormorant.data.arrays import npz_names, read_npz
+
+    if args.source.suffix.lower() == ".pt":
+        try:
+            content = torch.load(args.source, map_location="cpu", weights_only=True)
+        except OSError as error:
+            raise WeightsError(f"{args.source}: {error.strerror}") from None
+        except Exception as error:  # noqa: BLE001 - a damaged file may raise anything
+            raise WeightsError(
+                f"{args.source}: damaged, or holds more than tensors ({error})"
+            ) from None
+        state = content.get("model_state", content) if isinstance(content, dict) else {}
+        return dict(state), None
+    names = npz_names(args.source)
+    settings = [name for name in names if name.startswith("cfg_")]
+    extra = ("input_", "output_", "force", "energy", "z", "pos", "batch", *settings)
+    weights = [name for name in names if not name.startswith(extra)]
+    file = read_npz(args.source, names)
+    config = {name.removeprefix("cfg_"): file[name].tolist() for name in settings}
+    return {name: file[name] for name in weights}, config or None
+
+
+def datasets(args: argparse.Namespace) -> None:
+    """List, or describe one.
+
+    Args:
+        args: ``source``, ``path``, ``molecule`` and ``fetch``.
+    """
+    from torch_cormorant.cli.building import load_data
+    from torch_cormorant.cli.schema import SOURCES, DataConfig
+
+    known = {
+        "mini_qm9": "310 small molecules of this project, embedded",
+        "mini_ethanol": "2,000 frames of ethanol (GFN2-xTB) of this project, embedded",
+        "qm9": "QM9: --path of PyG's folder, an archive or arrays",
+        "md17": "(revised) MD17: --path of PyG's folder or arrays, --molecule",
+        "frames": "frames in plain arrays: --path of an .npz file",
+        "extxyz": "your own structures: --path",
+    }
+    if args.source is None:
+        for name, text in known.items():
+            print(f"{name:<14} {text}")
+        return
+    if args.source not in SOURCES:
+        from torch_cormorant.cli.config import unknown_word
+
+        raise ConfigError(unknown_word("data set", args.source, SOURCES))
+    if not args.source.startswith("mini") and not args.path:
+        raise ConfigError(f"{args.source}: which? give --path")
+    if args.path and not args.fetch:
+        from pathlib import Path
+
+        if not Path(args.path).exists():
+            raise ConfigError(f"{args.path}: not there; --fetch downloads it")
+    data = DataConfig(source=args.source, path=args.path, molecule=args.molecule)
+    print(load_data(data).describe())
+
+
+def bench(args: argparse.Namespace) -> None:
+    """Run the benchmark.
+
+    Args:
+        args: ``arguments`` of ``python -m torch_cormorant.bench``.
+    """
+    from torch_cormorant.bench import main as run
+
+    code = run(args.arguments)
+    if code:
+        raise SystemExit(code)
+
+
+def backends(args: argparse.Namespace) -> None:
+    """Print what is used, what is missing and how to enable it.
+
+    Args:
+        args: Nothing.
+    """
+    del args
+    from torch_cormorant.backends import show_backends
+
+    show_backends()

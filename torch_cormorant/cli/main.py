@@ -1,0 +1,237 @@
+"""The commands and their arguments."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from torch_cormorant.errors import CormorantError
+from torch_cormorant.version import __version__
+
+__all__ = ["main"]
+
+_DESCRIPTION = """Cormorant: covariant molecular networks.
+
+    cormorant train gap.yaml                         train as a configuration says
+    cormorant train gap.yaml --override training.epochs=5
+    cormorant evaluate model.safetensors test.extxyz errors on labelled structures
+    cormorant predict model.safetensors new.sdf -o out.csv
+    cormorant info model.safetensors                 what is in a model file
+
+Every command explains itself: cormorant train --help"""
+_TRAIN = """Train as a YAML configuration says, and write model.safetensors,
+report.html, results.json and checkpoints.
+
+    cormorant train examples/configs/mini_gap.yaml
+    cormorant train qm9.yaml --override data.target=homo training.lr=1e-3
+    cormorant train qm9.yaml --out runs/homo --resume     # go on after a stop
+    cormorant train --keys                                # everything a config may hold
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with exit code 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; a mistake of the user ends in one line and exit code 2.
+
+    Args:
+        arguments: As on the command line; default those of the process.
+
+    Returns:
+        The exit code.
+    """
+    args = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], None] = args.run
+    try:
+        run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (CormorantError, OSError) as error:
+        print(f"cormorant {args.command}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        where = f"; go on with --out {stop} --resume" if stop.args else ""
+        print(f"cormorant {args.command}: stopped{where}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="cormorant",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=Parser
+    )
+    _add_train(commands)
+    _add_model_commands(commands)
+    _add_others(commands)
+    return parser
+
+
+def _add(
+    commands: argparse._SubParsersAction[Parser],
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    text: str,
+) -> Parser:
+    command = commands.add_parser(
+        name,
+        help=text.splitlines()[0].rstrip(":."),
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_train(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = _add(commands, "train", _train, _TRAIN)
+    command.add_argument("config", nargs="?", type=Path, help="YAML file")
+    command.add_argument(
+        "--override",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="section.key=value, taken after the file",
+    )
+    command.add_argument("--out", type=Path, help="folder of the run")
+    command.add_argument("--resume", action="store_true", help="go on with the run")
+    command.add_argument("--overwrite", action="store_true", help="replace the run")
+    command.add_argument(
+        "--check", action="store_true", help="check the configuration and stop"
+    )
+    command.add_argument("--keys", action="store_true", help="print all keys and stop")
+
+
+def _train(args: argparse.Namespace) -> None:
+    from torch_cormorant.errors import ConfigError
+    from torch_cormorant.train.requirements import require_extra
+
+    require_extra((*_NEEDED, "lightning", "torchmetrics", "matplotlib"))
+    from torch_cormorant.cli.config import load_config, schema_text
+
+    if args.keys:
+        print(schema_text())
+        return
+    if args.config is None:
+        raise ConfigError("config: which file? cormorant train --help shows examples")
+    if args.resume and args.overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other")
+    config = load_config(args.config, args.override)
+    if args.check:
+        print(f"{args.config}: fine")
+        return
+    from torch_cormorant.cli.training import Options, run_training
+
+    default = config.output.folder or Path("runs") / args.config.stem
+    out = args.out or Path(default)
+    run_training(config, Options(out, args.resume, args.overwrite))
+
+
+_NEEDED = ("yaml", "safetensors")
+
+
+def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
+    from torch_cormorant.cli import inspection, prediction
+
+    formats = "extxyz, xyz, npz, sdf, or csv with a column of SMILES"
+    evaluate = _add(
+        commands,
+        "evaluate",
+        prediction.evaluate,
+        "Errors of a model on labelled structures (extxyz, or npz of frames).",
+    )
+    predict = _add(
+        commands,
+        "predict",
+        prediction.predict,
+        f"Predict for structures: {formats}.\n\nSMILES get geometries from RDKit "
+        "(ETKDG and MMFF): good enough for a look, not the geometries of the training.",
+    )
+    for command in (evaluate, predict):
+        command.add_argument("model", type=Path, help="model.safetensors")
+        command.add_argument("input", type=Path, help=formats)
+        command.add_argument("--batch-size", type=_positive, default=64)
+        command.add_argument("--device", default="cpu", help="cpu or cuda")
+    predict.add_argument(
+        "-o", "--output", type=Path, required=True, help=".extxyz or .csv"
+    )
+    predict.add_argument(
+        "--no-forces", action="store_true", help="energies alone, where forces exist"
+    )
+    info = _add(
+        commands,
+        "info",
+        inspection.info,
+        "What is in a model file: architecture, parameters per module, paths,\n"
+        "cutoffs, units, training record.",
+    )
+    info.add_argument("model", type=Path, help="model.safetensors")
+    convert = _add(
+        commands,
+        "convert",
+        inspection.convert,
+        "Weights of the original code to a model file, or back.\n\n"
+        "    cormorant convert weights.npz model.safetensors --kind qm9\n"
+        "    cormorant convert model.safetensors weights.npz",
+    )
+    convert.add_argument("source", type=Path, help=".npz or .pt; .safetensors: back")
+    convert.add_argument("output", type=Path, help=".safetensors; .npz: back")
+    convert.add_argument("--kind", choices=("qm9", "md17"), default="qm9")
+    convert.add_argument("--target", default="", help="name of the output")
+    convert.add_argument("--unit", default="", help="unit of the output")
+
+
+def _add_others(commands: argparse._SubParsersAction[Parser]) -> None:
+    from torch_cormorant.cli import inspection
+
+    data = _add(
+        commands,
+        "datasets",
+        inspection.datasets,
+        "Fetch, verify and describe data sets.\n\n"
+        "    cormorant datasets                      the sets there are\n"
+        "    cormorant datasets mini_qm9             describe one\n"
+        "    cormorant datasets qm9 --path data/qm9  fetch (with --fetch) and describe",
+    )
+    data.add_argument("source", nargs="?", help="name of a set")
+    data.add_argument("--path", default="", help="file or folder")
+    data.add_argument("--molecule", default="", help="of MD17")
+    data.add_argument("--fetch", action="store_true", help="download what is missing")
+    bench = _add(
+        commands,
+        "bench",
+        inspection.bench,
+        "Speed and memory beside other packages; arguments go to "
+        "python -m torch_cormorant.bench.",
+    )
+    bench.add_argument("arguments", nargs=argparse.REMAINDER)
+    _add(
+        commands,
+        "backends",
+        inspection.backends,
+        "Which accelerated parts are in use, and how to enable the others.",
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value

@@ -1,0 +1,243 @@
+"""``cormorant evaluate`` and ``cormorant predict``."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+from torch_cormorant.errors import ConfigError, CormorantError, DataError
+from torch_cormorant.models import Cormorant, load_model
+from torch_cormorant.models.potential import PotentialOutput
+
+__all__ = ["evaluate", "predict"]
+
+
+def predict(args: argparse.Namespace) -> None:
+    """Predict for the structures of a file.
+
+    Args:
+        args: ``model``, ``input``, ``output``, ``batch_size``, ``device`` and
+            ``no_forces``.
+
+    Raises:
+        CormorantError: A file or a structure does not fit.
+    """
+    from torch_cormorant.cli.structures import read_structures
+
+    suffix = args.output.suffix.lower()
+    if suffix not in (".extxyz", ".csv"):
+        raise ConfigError(f"{args.output}: written are .extxyz and .csv")
+    model = load_model(args.model, args.device)
+    found = read_structures(args.input)
+    if _is_potential(model):
+        forces = not args.no_forces and suffix == ".extxyz"
+        outputs = potential_outputs(model, found.frames, args.batch_size, forces=forces)
+        values = torch.cat([output.energy for output in outputs])[:, None]
+    else:
+        values, outputs = property_values(model, found.frames, args.batch_size), []
+    if suffix == ".csv":
+        write_csv(args.output, model, found.names, values)
+    else:
+        write_frames(args.output, model, found.frames, values, outputs)
+    what = ", ".join(model.info.targets)
+    print(f"{what} of {len(found.names):,} structures in {args.output}")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Print the errors on labelled structures.
+
+    Args:
+        args: ``model``, ``input``, ``batch_size`` and ``device``.
+
+    Raises:
+        CormorantError: A file or a structure does not fit.
+    """
+    from torch_cormorant.data import ExtXYZDataset, Frames
+    from torch_cormorant.train import energy_target, frame_errors, join_outputs
+
+    model = load_model(args.model, args.device)
+    if not _is_potential(model):
+        raise ConfigError(
+            f"{args.model}: predicts {', '.join(model.info.targets)}; labelled "
+            "structures hold energies and forces, so only potentials are evaluated"
+        )
+    unit = model.info.units[0] or "eV"
+    suffix = args.input.suffix.lower()
+    if suffix == ".npz":
+        data: Any = Frames(args.input, unit=unit)
+    elif suffix in (".extxyz", ".xyz"):
+        data = ExtXYZDataset(args.input, unit=unit).in_memory()
+    else:
+        raise DataError(f"{args.input}: labels are read from .npz and .extxyz")
+    forces = "forces" in data.fields
+    frames = [data[k] for k in range(len(data))]
+    outputs = potential_outputs(model, frames, args.batch_size, forces=forces)
+    target = energy_target(unit)
+    errors = frame_errors(data, data, join_outputs(outputs))
+    title = f"{data.title}: {len(data):,} structures"
+    print(
+        errors.table(
+            args.model.name, title, factor=target.shown_factor, unit=target.shown_unit
+        ).replace("mean of the training frames", "mean of these structures")
+    )
+
+
+def _is_potential(model: Cormorant) -> bool:
+    return model.info.targets == ("energy",) and model.num_targets == 1
+
+
+def batches(frames: Sequence[Data], size: int) -> list[list[Data]]:
+    """Frames in groups."""
+    return [list(frames[k : k + size]) for k in range(0, len(frames), size)]
+
+
+def _joined(group: list[Data], model: Cormorant) -> Any:
+    # Labels do not matter here, and need not be the same in all of them.
+    keep = ("z", "pos", "cell", "pbc")
+    bare = [Data(**{k: data[k] for k in keep if k in data}) for data in group]
+    return Batch.from_data_list(bare).to(next(model.parameters()).device)
+
+
+def potential_outputs(
+    model: Cormorant, frames: Sequence[Data], batch_size: int, *, forces: bool
+) -> list[PotentialOutput]:
+    """Energies and forces, batch by batch, on the CPU.
+
+    Args:
+        model: The network.
+        frames: The structures.
+        batch_size: Structures at once.
+        forces: Whether to compute forces.
+
+    Raises:
+        DataError: A structure does not fit the model; it is named.
+    """
+    outputs = []
+    for number, group in enumerate(batches(frames, batch_size)):
+        try:
+            batch = _joined(group, model)
+            found = model.evaluate(
+                batch.z,
+                batch.pos,
+                batch.batch,
+                getattr(batch, "cell", None),
+                getattr(batch, "pbc", None),
+                forces=forces,
+                num_graphs=batch.num_graphs,
+            )
+        except CormorantError as error:
+            raise _named(error, number * batch_size, group, model) from error
+        parts = (found.energy, found.energies, found.forces, found.stress)
+        outputs.append(
+            PotentialOutput(*(None if p is None else p.cpu() for p in parts))  # type: ignore[arg-type]
+        )
+    return outputs
+
+
+def property_values(
+    model: Cormorant, frames: Sequence[Data], batch_size: int
+) -> Tensor:
+    """Predictions ``[n, T]`` in the units of the model.
+
+    Args:
+        model: The network.
+        frames: The structures.
+        batch_size: Structures at once.
+
+    Raises:
+        DataError: A structure does not fit the model; it is named.
+    """
+    found = []
+    for number, group in enumerate(batches(frames, batch_size)):
+        try:
+            batch = _joined(group, model)
+            if getattr(batch, "cell", None) is not None:
+                raise ConfigError("pbc: properties are of molecules, not of cells")
+            values = model.predict(
+                batch.z, batch.pos, batch.batch, num_graphs=batch.num_graphs
+            )
+        except CormorantError as error:
+            raise _named(error, number * batch_size, group, model) from error
+        found.append(values.cpu().reshape(len(group), -1))
+    return torch.cat(found)
+
+
+def _named(
+    error: CormorantError, start: int, group: list[Data], model: Cormorant
+) -> DataError:
+    """The same error with the number of the structure that causes it."""
+    for k, data in enumerate(group):
+        try:
+            one = _joined([data], model)
+            model.predict(one.z, one.pos)
+        except CormorantError as own:
+            return DataError(f"structure {start + k}: {own}")
+    return DataError(f"structures {start} to {start + len(group) - 1}: {error}")
+
+
+def write_csv(
+    path: Path, model: Cormorant, names: Sequence[str], values: Tensor
+) -> None:
+    """Write predictions as a table.
+
+    Args:
+        path: The file.
+        model: Tells names and units.
+        names: Of the structures.
+        values: ``[n, T]``.
+    """
+    from torch_cormorant.data.files import write_atomically
+
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    pairs = zip(model.info.targets, model.info.units, strict=True)
+    writer.writerow(["name", *(f"{n} [{u}]" if u else n for n, u in pairs)])
+    for name, row in zip(names, values.tolist(), strict=True):
+        writer.writerow([name, *(repr(value) for value in row)])
+    write_atomically(path, lambda stream: stream.write(text.getvalue().encode()))
+
+
+def write_frames(
+    path: Path,
+    model: Cormorant,
+    frames: Sequence[Data],
+    values: Tensor,
+    outputs: Sequence[PotentialOutput],
+) -> None:
+    """Write structures with predictions as extended XYZ.
+
+    Args:
+        path: The file.
+        model: Tells names and units.
+        frames: The structures.
+        values: ``[n, T]``.
+        outputs: Of a potential: energies and forces.
+    """
+    from torch_cormorant.data import write_extxyz
+
+    keep = ("z", "pos", "cell", "pbc")
+    bare = [Data(**{k: data[k] for k in keep if k in data}) for data in frames]
+    if not outputs:
+        names = [name.replace(" ", "_") for name in model.info.targets]
+        rows = [dict(zip(names, row, strict=True)) for row in values.tolist()]
+        write_extxyz(path, bare, info=rows)
+        return
+    start = 0
+    energies = values[:, 0]
+    forces = [output.forces for output in outputs]
+    known = [part for part in forces if part is not None]
+    joined = torch.cat(known) if known else None
+    for data, energy in zip(bare, energies, strict=True):
+        data.energy = energy.view(1)
+        if joined is not None:
+            data.forces = joined[start : start + data.z.numel()]
+        start += data.z.numel()
+    write_extxyz(path, bare, unit=model.info.units[0] or "eV")

@@ -1,0 +1,144 @@
+"""What a configuration of ``cormorant train`` may hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["SECTIONS", "RunConfig"]
+
+SOURCES = ("mini_qm9", "mini_ethanol", "qm9", "md17", "frames", "extxyz")
+NETWORKS = ("published", "recipe", "potential", "custom")
+
+
+def doc(default: Any, text: str) -> Any:
+    """A field with a default and a line of help."""
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: default, metadata={"doc": text})
+    return field(default=default, metadata={"doc": text})
+
+
+@dataclass
+class DataConfig:
+    """Which molecules, and how they are divided."""
+
+    source: str = doc("mini_qm9", f"one of {', '.join(SOURCES)}")
+    path: str = doc("", "file, or folder of raw files (qm9, md17)")
+    target: str | list[str] = doc("", "property, or a list of them (property sets)")
+    molecule: str = doc("", "molecule of MD17, for the published error")
+    part: str = doc("", "part of a divided file of frames")
+    energy: str = doc("energy", "name of the energy in an extxyz file")
+    forces: str = doc("forces", "name of the forces in an extxyz file")
+    stress: str = doc("", "name of the stress in an extxyz file")
+    unit: str = doc("", "unit to hand energies out in")
+    train: int | None = doc(None, "training molecules; default the published share")
+    valid: int | None = doc(None, "validation molecules")
+    test: int | None = doc(None, "test molecules")
+    split_seed: int = doc(0, "seed of the split")
+
+
+@dataclass
+class ModelConfig:
+    """Which network."""
+
+    network: str = doc("recipe", f"one of {', '.join(NETWORKS)}")
+    options: dict[str, Any] = doc(
+        {}, "arguments of Cormorant and CormorantConv, over those of the network"
+    )
+
+
+@dataclass
+class LossConfig:
+    """What the loss of frames with energies and forces consists of."""
+
+    energy: float = doc(1.0, "weight of the energies")
+    forces: float = doc(1.0, "weight of the forces; 0: energies alone")
+    stress: float = doc(0.0, "weight of the stresses")
+    per_atom: bool = doc(True, "divide the error of an energy by the number of atoms")
+
+
+@dataclass
+class TrainingConfig:
+    """How it is trained."""
+
+    epochs: int = doc(30, "passes over the training molecules")
+    batch_size: int = doc(25, "molecules per step, all devices together")
+    lr: float = doc(5e-4, "learning rate")
+    schedule: str = doc("cosine", "constant or cosine")
+    warmup_steps: int = doc(0, "steps over which the rate rises")
+    final_lr_factor: float = doc(0.01, "share of the rate that the cosine ends at")
+    weight_decay: float = doc(0.0, "decoupled weight decay")
+    ema: float = doc(0.0, "decay of the average of the weights; 0: none")
+    clip: float = doc(1.0, "largest norm of the gradient; 0: no limit")
+    reference: str = doc("auto", "auto, mean, composition or none (property sets)")
+    balanced: bool = doc(False, "batches with equal numbers of edges")
+    calibrate: bool = doc(False, "rescale the levels on data first")
+    guard: str = doc("skip", "answer to a spike: skip, lower, rollback, stop or off")
+    seed: int = doc(0, "seed of weights and order")
+    seeds: list[int] = doc([], "several seeds: an ensemble, one folder each")
+    dtype: str = doc("float32", "float32 or float64")
+    device: str = doc("auto", "auto, cpu or cuda")
+    devices: int = doc(1, "processes on this machine")
+    threads: int = doc(1, "threads of each process on the CPU")
+    checkpoint_minutes: float = doc(5.0, "minutes between checkpoints in an epoch")
+
+
+@dataclass
+class OutputConfig:
+    """What is written."""
+
+    folder: str = doc("", "default: runs/<name of the config>")
+    tensorboard: bool = doc(False, "write TensorBoard logs")
+    report: bool = doc(True, "write report.html")
+
+
+@dataclass
+class RunConfig:
+    """A whole configuration."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+
+SECTIONS: dict[str, type] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "loss": LossConfig,
+    "training": TrainingConfig,
+    "output": OutputConfig,
+}
+#: Values that are words out of a list.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "data.source": SOURCES,
+    "model.network": NETWORKS,
+    "training.schedule": ("constant", "cosine"),
+    "training.reference": ("auto", "mean", "composition", "none"),
+    "training.guard": ("skip", "lower", "rollback", "stop", "off"),
+    "training.dtype": ("float32", "float64"),
+    "training.device": ("auto", "cpu", "cuda"),
+}
+#: Smallest allowed value, and whether it is allowed itself.
+LIMITS: dict[str, tuple[float, bool]] = {
+    "data.train": (1, True),
+    "data.valid": (1, True),
+    "data.test": (1, True),
+    "data.split_seed": (0, True),
+    "loss.energy": (0, True),
+    "loss.forces": (0, True),
+    "loss.stress": (0, True),
+    "training.epochs": (1, True),
+    "training.batch_size": (1, True),
+    "training.lr": (0, False),
+    "training.warmup_steps": (0, True),
+    "training.final_lr_factor": (0, True),
+    "training.weight_decay": (0, True),
+    "training.ema": (0, True),
+    "training.clip": (0, True),
+    "training.seed": (0, True),
+    "training.devices": (1, True),
+    "training.threads": (1, True),
+    "training.checkpoint_minutes": (0, False),
+}

@@ -1,0 +1,323 @@
+"""``cormorant train``: run, test, record, report."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+
+from torch_cormorant import train
+from torch_cormorant.cli.building import Job, build
+from torch_cormorant.cli.config import as_plain
+from torch_cormorant.cli.schema import RunConfig
+from torch_cormorant.data import Target
+from torch_cormorant.train.html_report import RunReport, write_report
+
+__all__ = ["run_training"]
+
+_FREE = ("epochs", "devices", "threads", "checkpoint_minutes", "seeds", "device")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What stands on the command line beside the configuration.
+
+    Args:
+        out: Folder; default that of the configuration.
+        resume: Go on with the run that is there.
+        overwrite: Replace it.
+    """
+
+    out: Path
+    resume: bool = False
+    overwrite: bool = False
+
+
+def run_training(config: RunConfig, options: Options) -> list[dict[str, Any]]:
+    """Train with one seed or several.
+
+    Args:
+        config: The configuration.
+        options: Where to, and whether to go on.
+
+    Returns:
+        The record of every seed, as ``results.json`` holds it.
+
+    Raises:
+        CormorantError: Something does not fit.
+    """
+    seeds = config.training.seeds or [config.training.seed]
+    if len(seeds) == 1:
+        return [train_once(config, options, seeds[0])[0]]
+    found = []
+    for seed in seeds:
+        print(f"--- seed {seed}")
+        here = Options(options.out / f"seed-{seed}", options.resume, options.overwrite)
+        if options.resume and not (here.out / "last.ckpt").exists():
+            here = Options(here.out)
+        found.append(train_once(config, here, seed))
+    summarise(options.out, seeds, found)
+    return [record for record, _ in found]
+
+
+def train_once(
+    config: RunConfig, options: Options, seed: int
+) -> tuple[dict[str, Any], RunReport]:
+    """Train with one seed.
+
+    Args:
+        config: The configuration.
+        options: Where to, and whether to go on.
+        seed: The seed.
+
+    Returns:
+        The record, and what the report shows.
+    """
+    torch.set_num_threads(config.training.threads)
+    seed_everything(seed, verbose=False)
+    job = build(config, seed)
+    folder = train.RunFolder(options.out)
+    chosen = settings(job)
+    remark = folder.prepare(
+        chosen,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        epochs=config.training.epochs,
+    )
+    print(describe(job), *([remark] if remark else []), sep="\n")
+    print(f"to {folder.path}")
+    log, activations = train.EpochLog(shown_target(job)), train.ActivationLog()
+    guard = config.training.guard
+    guards = [] if guard == "off" else [train.SpikeGuard(guard)]
+    trainer = make_trainer(job, folder, [log, activations, *guards])
+    checkpoints = train.AtomicCheckpointIO()
+    with train.quiet_lightning():
+        try:
+            last = folder.last if options.resume else None
+            trainer.fit(job.module, job.loaders, ckpt_path=last)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt(folder.path) from None
+        best = checkpoints.load_checkpoint(folder.best)
+        job.module.load_state_dict(best["state_dict"])
+        outputs: Any = trainer.predict(job.module, job.loaders)
+    report = test(job, log, outputs)
+    report.activations = activations.rows
+    report.remarks = [*activations.dead, *_spikes(guards)]
+    record = {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "config": as_plain(config),
+        "settings": {**chosen, "epochs": config.training.epochs},
+        "data": {
+            "name": job.data.title,
+            "sha256": job.data.digest,
+            "level_of_theory": job.data.level_of_theory,
+            "sizes": [len(part) for part in job.split.parts],
+            "split_sha256": job.split.digest,
+        },
+        "seed": seed,
+        "parameters": parameters(job),
+        "best_epoch": best["epoch"] + 1,
+        "test": report.errors,
+        "epochs": log.rows,
+        "seconds": log.seconds,
+        "versions": train.versions(),
+        "hardware": train.hardware(trainer.strategy.root_device),
+    }
+    if trainer.is_global_zero:
+        finish(job, folder, report, record)
+    return record, report
+
+
+def settings(job: Job) -> dict[str, object]:
+    """What must be the same when a run is resumed."""
+    plain = as_plain(job.config)
+    training = {k: v for k, v in plain["training"].items() if k not in _FREE}
+    return {
+        "data_sha256": job.data.digest,
+        "split_sha256": job.split.digest,
+        "targets": job.targets,
+        **plain["model"],
+        **plain["loss"],
+        **training,
+        "seed": job.seed,
+    }
+
+
+def describe(job: Job) -> str:
+    """One line about what is about to run."""
+    sizes = " / ".join(str(len(part)) for part in job.split.parts)
+    what = ", ".join(job.targets)
+    return (
+        f"{job.data.title}, {job.data.level_of_theory}: {what}, {sizes} "
+        f"train/valid/test\n{job.config.model.network} network, "
+        f"{parameters(job):,} parameters"
+    )
+
+
+def parameters(job: Job) -> int:
+    """Number of weights that are trained."""
+    return sum(p.numel() for p in job.module.model.parameters() if p.requires_grad)
+
+
+def shown_target(job: Job) -> Target:
+    """Unit and format of the errors that the epochs print."""
+    if job.frames:
+        return train.energy_target(job.units[0])
+    if len(job.targets) == 1:
+        target: Target = job.data.targets[0]
+        return target
+    return Target("targets", "targets", "deviations", "deviations")
+
+
+def make_trainer(job: Job, folder: train.RunFolder, callbacks: list[Any]) -> Trainer:
+    """Lightning's trainer for a configuration.
+
+    Args:
+        job: What is trained.
+        folder: Where checkpoints go.
+        callbacks: Log, activations and guard.
+
+    Returns:
+        The trainer.
+    """
+    training = job.config.training
+    bar = [train.EpochBar()] if sys.stdout.isatty() else []
+    monitor = "valid_loss" if job.frames else "valid_mae"
+    saver = train.RunCheckpoints(
+        folder.path, monitor, every_minutes=training.checkpoint_minutes
+    )
+    logger: Any = False
+    if job.config.output.tensorboard:
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        logger = TensorBoardLogger(folder.path, name="tensorboard", version="")
+    several = training.devices > 1
+    with train.quiet_lightning():
+        return Trainer(
+            max_epochs=training.epochs,
+            accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[training.device],
+            devices=training.devices,
+            strategy="ddp" if several else "auto",
+            use_distributed_sampler=False,
+            gradient_clip_val=training.clip or None,
+            callbacks=[*callbacks, saver, *bar],
+            plugins=[train.AtomicCheckpointIO()],
+            enable_progress_bar=bool(bar),
+            enable_model_summary=False,
+            logger=logger,
+            num_sanity_val_steps=0,
+        )
+
+
+def test(job: Job, log: train.EpochLog, outputs: Any) -> RunReport:
+    """Errors on the test molecules."""
+    loaders, forces, baseline = job.loaders, None, None
+    part = loaders.test
+    if job.frames:
+        output = train.join_outputs(outputs)
+        molecule = job.config.data.molecule or None
+        found = train.frame_errors(loaders.train, part, output, molecule)
+        target = log.target
+        table = found.table(
+            "Cormorant",
+            f"{job.data.title}: {len(part)} test frames",
+            factor=target.shown_factor,
+            unit=target.shown_unit,
+        )
+        targets, errors = [target], found.record()
+        predicted = output.energy[:, None]
+        if output.forces is not None:
+            truth, z = (torch.cat([f[k] for f in part]) for k in ("forces", "z"))
+            forces = (truth, output.forces, z)
+        names = [f"frame {row}" for row in job.split.test.tolist()]
+    else:
+        targets, predicted = list(job.data.targets), torch.cat(outputs)
+        several = [
+            train.compare(loaders.train, part, predicted, k)
+            for k in range(len(targets))
+        ]
+        table = "\n".join(one.table("Cormorant") for one in several)
+        errors = {t.name: one.record() for t, one in zip(targets, several, strict=True)}
+        if len(targets) == 1:
+            valid = loaders.valid
+            baseline = train.compare(loaders.train, valid, valid.values).composition
+        names = [str(molecule.smiles) for molecule in part]
+    network: Any = job.module.network
+    return RunReport(
+        title=f"{job.data.title}: {', '.join(job.targets)}, "
+        f"{job.config.model.network} network, seed {job.seed}",
+        targets=targets,
+        rows=log.rows,
+        log_target=log.target,
+        table=table,
+        errors=errors,
+        values=part.values,
+        predicted=predicted,
+        counts=part.element_counts(),
+        species=part.species,
+        names=names,
+        forces=forces,
+        network=network,
+        baseline=baseline,
+    )
+
+
+def finish(
+    job: Job, folder: train.RunFolder, report: RunReport, record: dict[str, Any]
+) -> None:
+    """Write everything that a finished run leaves."""
+    train.write_json(folder.results, record)
+    kept = {name: value for name, value in record.items() if name != "epochs"}
+    job.module.save_network(folder.model, job.targets, job.units, kept)
+    if job.config.output.report:
+        write_report(folder.report, report, record)
+    print(f"\n{report.table}")
+    print(f"{record['seconds']:.0f} s of training; model and report in {folder.path}")
+
+
+def summarise(
+    out: Path, seeds: Sequence[int], found: list[tuple[dict[str, Any], RunReport]]
+) -> None:
+    """Mean and spread over the seeds, and how far the spread tells the error.
+
+    Args:
+        out: Folder of the ensemble.
+        seeds: The seeds.
+        found: Records and reports.
+    """
+    from torch_cormorant.train.ensemble import calibration, plot_calibration
+
+    reports = [report for _, report in found]
+    stacked = torch.stack([report.predicted for report in reports])
+    values = reports[0].values
+    result = calibration(stacked, values)
+    maes = [(r.predicted - values).abs().mean().item() for r in reports]
+    summary = {
+        "seeds": list(seeds),
+        "mae": maes,
+        "mae_mean": statistics.fmean(maes),
+        "mae_spread": statistics.stdev(maes),
+        **result.record(),
+    }
+    train.write_json(out / "ensemble.json", summary)
+    plot_calibration(out / "calibration.png", result)
+    print(
+        f"\n{len(seeds)} seeds: MAE {summary['mae_mean']:.4g} +- "
+        f"{summary['mae_spread']:.2g}, of their mean {result.mae:.4g}; {out}"
+    )
+
+
+def _spikes(guards: list[train.SpikeGuard]) -> list[str]:
+    return [
+        f"spike in epoch {event['epoch']}, step {event['step']}: loss {event['loss']}, "
+        f"median {event['median']}, answer: {event['answer']}"
+        for guard in guards
+        for event in guard.events
+    ]

@@ -1,0 +1,276 @@
+"""A page about a finished run that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from torch_cormorant.data import Target
+from torch_cormorant.data.describe import symbol
+from torch_cormorant.models import Cormorant
+from torch_cormorant.train.callbacks import EpochRow
+from torch_cormorant.train.files import write_atomically
+from torch_cormorant.train.plots import draw_learning_curve
+from torch_cormorant.visualize import plot_radial
+
+__all__ = ["RunReport", "write_report"]
+
+_BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9772b", "#777777"
+_WORST = 12
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 68rem;
+  margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem;
+  border-bottom: 1px solid #ddd; }
+table { border-collapse: collapse; margin: 0.5rem 0; }
+td, th { padding: 0.15rem 0.8rem 0.15rem 0; text-align: left; vertical-align: top; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+pre { background: #f5f5f5; padding: 0.7rem; overflow-x: auto; }
+img { max-width: 100%; height: auto; } .warn { color: #a33; }
+"""
+
+
+@dataclass
+class RunReport:
+    """What a report shows.
+
+    Args:
+        title: Its heading.
+        targets: The outputs, with units.
+        rows: The epochs.
+        log_target: Unit of the errors in ``rows``.
+        table: Errors beside baselines, as text.
+        errors: The same as plain values.
+        values: True values of the test molecules ``[n, T]``.
+        predicted: Predictions ``[n, T]``.
+        counts: Atoms of each element in each test molecule ``[n, S]``.
+        species: The elements.
+        names: What to call the test molecules.
+        forces: True and predicted force components ``[N, 3]``, and the atomic numbers
+            ``[N]`` they belong to.
+        activations: Per epoch, level and degree.
+        remarks: Spikes, dead levels.
+        network: For the learned radial functions.
+        baseline: Error of the composition baseline on the validation molecules.
+    """
+
+    title: str
+    targets: Sequence[Target]
+    rows: Sequence[EpochRow]
+    log_target: Target
+    table: str
+    errors: Mapping[str, Any]
+    values: Tensor
+    predicted: Tensor
+    counts: Tensor
+    species: Sequence[int]
+    names: Sequence[str]
+    forces: tuple[Tensor, Tensor, Tensor] | None = None
+    activations: Sequence[Any] = field(default_factory=list)
+    remarks: Sequence[str] = field(default_factory=list)
+    network: Cormorant | None = None
+    baseline: float | None = None
+
+
+def write_report(path: Path, report: RunReport, record: Mapping[str, Any]) -> None:
+    """Write a page with tables and plots inside; no script, nothing from elsewhere.
+
+    Args:
+        path: HTML file to write.
+        report: What is shown.
+        record: Command, settings, data, versions and hardware; plain values.
+    """
+    parts = [
+        _heading(report, record),
+        _section("Errors", f"<pre>{html.escape(report.table)}</pre>"),
+        _section("Learning curve", _learning_curve(report)),
+    ]
+    for k, target in enumerate(report.targets):
+        truth, ours = report.values[:, k], report.predicted[:, k]
+        body = _picture(_parity(truth, ours, target), f"parity of {target.name}")
+        body += _picture(_spread(report, truth, ours, target), f"errors {target.name}")
+        body += _worst(report, truth, ours, target)
+        parts.append(_section(f"Test: {html.escape(target.name)}", body))
+    if report.forces is not None:
+        body = _picture(_forces(report), "parity and errors of the forces")
+        parts.append(_section("Test: forces", body))
+    if report.activations:
+        body = _picture(_activations(report.activations), "activations over the epochs")
+        parts.append(_section("Activations of levels and degrees", body))
+    if report.network is not None:
+        body = _picture(plot_radial(report.network), "radial functions and cutoffs")
+        parts.append(_section("Learned cutoffs and radial functions", body))
+    parts.append(_section("Record", _record(record)))
+    text = (
+        '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">\n'
+        f"<title>{html.escape(report.title)}</title>\n<style>{_STYLE}</style></head>\n"
+        f"<body>\n{''.join(parts)}</body>\n</html>\n"
+    )
+    write_atomically(path, lambda stream: stream.write(text.encode()))
+
+
+def _heading(report: RunReport, record: Mapping[str, Any]) -> str:
+    command = html.escape(str(record.get("command", "")))
+    remarks = "".join(
+        f'<p class="warn">{html.escape(text)}</p>\n' for text in report.remarks
+    )
+    return f"<h1>{html.escape(report.title)}</h1>\n<pre>{command}</pre>\n{remarks}"
+
+
+def _section(title: str, body: str) -> str:
+    return f"<h2>{title}</h2>\n{body}\n"
+
+
+def _picture(figure: Figure, text: str) -> str:
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(stream, format="png", dpi=110)
+    data = base64.b64encode(stream.getvalue()).decode()
+    return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{data}">\n'
+
+
+def _figure(columns: int, width: float = 4.2, height: float = 3.4) -> list[Axes]:
+    figure = Figure(figsize=(width * columns, height), layout="constrained")
+    axes: list[Axes] = list(figure.subplots(1, columns, squeeze=False)[0])
+    for one in axes:
+        one.grid(color="#e4e4e4", linewidth=0.6)
+        one.set_axisbelow(True)
+    return axes
+
+
+def _owner(axes: Axes) -> Figure:
+    figure = axes.get_figure()
+    while not isinstance(figure, Figure):
+        figure = figure.get_figure()  # type: ignore[union-attr]
+    return figure
+
+
+def _learning_curve(report: RunReport) -> str:
+    forces = any("valid_force_mae" in row["metrics"] for row in report.rows)
+    axes = _figure(2 if forces else 1, 5.6)
+    levels = []
+    if report.baseline is not None:
+        levels = [("composition baseline, validation", report.baseline)]
+    draw_learning_curve(axes[0], report.rows, report.log_target, levels)
+    if forces:
+        factor, unit = report.log_target.shown_factor, report.log_target.shown_unit
+        epochs = [row["epoch"] for row in report.rows]
+        for name, colour in (("train", _BLUE), ("valid", _ORANGE)):
+            key = f"{name}_force_mae"
+            values = [
+                row["metrics"].get(key, torch.nan) * factor for row in report.rows
+            ]
+            axes[1].plot(epochs, values, color=colour, marker=".", label=name)
+        axes[1].set_yscale("log")
+        axes[1].set_xlabel("epoch")
+        axes[1].set_ylabel(f"MAE of forces [{unit}/Å], logarithmic")
+        axes[1].legend(edgecolor="none", fontsize=9)
+    return _picture(_owner(axes[0]), "learning curve")
+
+
+def _parity(truth: Tensor, ours: Tensor, target: Target) -> Figure:
+    axes = _figure(2)
+    _scatter(axes[0], truth, ours)
+    axes[0].set_xlabel(f"{target.name}, computed [{target.unit}]")
+    axes[0].set_ylabel(f"{target.name}, predicted [{target.unit}]")
+    wrong = (ours - truth) * target.shown_factor
+    axes[1].hist(wrong.numpy(), bins=40, color=_BLUE)
+    axes[1].axvline(0, color=_GREY, linewidth=1)
+    axes[1].set_xlabel(f"predicted - computed [{target.shown_unit}]")
+    axes[1].set_ylabel("molecules")
+    return _owner(axes[0])
+
+
+def _scatter(axes: Axes, truth: Tensor, ours: Tensor) -> None:
+    both = torch.cat([truth, ours])
+    low, high = both.min().item(), both.max().item()
+    axes.plot((low, high), (low, high), color=_GREY, linewidth=1)
+    many = truth.numel() > 1000
+    size, alpha = (4, 0.3) if many else (18, 0.7)
+    axes.scatter(truth.numpy(), ours.numpy(), s=size, alpha=alpha, color=_BLUE)
+
+
+def _spread(report: RunReport, truth: Tensor, ours: Tensor, target: Target) -> Figure:
+    axes = _figure(2)
+    wrong = (ours - truth).abs() * target.shown_factor
+    sizes = report.counts.sum(dim=1).long()
+    groups = sizes.unique().tolist()
+    means = [wrong[sizes == size].mean().item() for size in groups]
+    axes[0].bar(groups, means, color=_BLUE)
+    axes[0].set_xlabel("atoms in the molecule")
+    axes[0].set_ylabel(f"MAE [{target.shown_unit}]")
+    names, bars = [], []
+    for k, number in enumerate(report.species):
+        holds = report.counts[:, k] > 0
+        if holds.any():
+            names.append(f"{symbol(number)} ({int(holds.sum())})")
+            bars.append(wrong[holds].mean().item())
+    axes[1].bar(names, bars, color=_ORANGE)
+    axes[1].set_xlabel("molecules that hold the element (how many)")
+    axes[1].set_ylabel(f"MAE [{target.shown_unit}]")
+    return _owner(axes[0])
+
+
+def _worst(report: RunReport, truth: Tensor, ours: Tensor, target: Target) -> str:
+    order = (ours - truth).abs().argsort(descending=True, stable=True)[:_WORST]
+    rows = [
+        f"<tr><td>{html.escape(report.names[k])}</td>"
+        f'<td class="number">{truth[k].item():.5g}</td>'
+        f'<td class="number">{ours[k].item():.5g}</td>'
+        f'<td class="number">{target.shown((ours[k] - truth[k]).item())}</td></tr>'
+        for k in order.tolist()
+    ]
+    head = (
+        f"<tr><th>worst molecules</th><th>computed [{html.escape(target.unit)}]</th>"
+        "<th>predicted</th><th>error</th></tr>"
+    )
+    return f"<table>{head}{''.join(rows)}</table>\n"
+
+
+def _forces(report: RunReport) -> Figure:
+    assert report.forces is not None  # noqa: S101 - the caller has looked
+    truth, ours, z = report.forces
+    target = report.log_target
+    axes = _figure(2)
+    _scatter(axes[0], truth.flatten(), ours.flatten())
+    axes[0].set_xlabel(f"force component, computed [{target.unit}/Å]")
+    axes[0].set_ylabel(f"predicted [{target.unit}/Å]")
+    wrong = (ours - truth).abs().mean(dim=1) * target.shown_factor
+    numbers = z.unique().tolist()
+    bars = [wrong[z == number].mean().item() for number in numbers]
+    axes[1].bar([symbol(number) for number in numbers], bars, color=_ORANGE)
+    axes[1].set_xlabel("element of the atom")
+    axes[1].set_ylabel(f"MAE of forces [{target.shown_unit}/Å]")
+    return _owner(axes[0])
+
+
+def _activations(rows: Sequence[Any]) -> Figure:
+    axes = _figure(len(rows[0]), 3.0, 2.8)
+    epochs = range(1, len(rows) + 1)
+    for level, one in enumerate(axes):
+        for l in range(len(rows[0][level])):
+            values = [row[level][l] for row in rows]
+            one.plot(epochs, values, marker=".", label=f"l = {l}")
+        one.set_yscale("log")
+        one.set_title(f"level {level + 1}", fontsize=10)
+        one.set_xlabel("epoch")
+        one.legend(edgecolor="none", fontsize=8)
+    axes[0].set_ylabel("root mean square, logarithmic")
+    return _owner(axes[0])
+
+
+def _record(record: Mapping[str, Any]) -> str:
+    shown = {name: value for name, value in record.items() if name != "epochs"}
+    return f"<pre>{html.escape(json.dumps(shown, indent=2))}</pre>"
