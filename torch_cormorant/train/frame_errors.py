@@ -95,11 +95,14 @@ def _per_kcal(unit: str) -> float:
     return float(unit_factor(unit, "kcal/mol"))
 
 
-def join_outputs(outputs: Sequence[PotentialOutput]) -> PotentialOutput:
+def join_outputs(
+    outputs: Sequence[PotentialOutput | tuple[Tensor | None, ...]],
+) -> PotentialOutput:
     """Predictions of all batches, one after the other.
 
     Args:
-        outputs: As ``trainer.predict`` returns them.
+        outputs: As ``trainer.predict`` returns them (tuples of energy, energies,
+            forces, stress), or as ``model.evaluate`` does.
 
     Returns:
         The same as one.
@@ -110,8 +113,13 @@ def join_outputs(outputs: Sequence[PotentialOutput]) -> PotentialOutput:
     if not outputs:
         raise ConfigError("outputs: there are none; predict at least one structure")
 
+    whole: list[Any] = [
+        PotentialOutput(*output) if isinstance(output, tuple) else output  # type: ignore[arg-type]
+        for output in outputs
+    ]
+
     def joined(name: str) -> Any:
-        parts = [getattr(output, name) for output in outputs]
+        parts = [getattr(output, name) for output in whole]
         return None if parts[0] is None else torch.cat(parts)
 
     return PotentialOutput(

@@ -228,12 +228,15 @@ class PotentialRegression(Regression):
             self.log("valid_force_rmse", self.valid_force_mse.compute().sqrt())
 
     @torch.enable_grad()
-    def predict_step(self, batch: FrameBatch) -> PotentialOutput:
-        """Predictions of one batch, on the CPU, in the unit of the data."""
+    def predict_step(self, batch: FrameBatch) -> tuple[Tensor | None, ...]:
+        """Energy, energies, forces and stress of one batch, in the unit of the data.
+
+        A tuple, because Lightning moves no frozen dataclass between devices;
+        :func:`~torch_cormorant.train.join_outputs` puts the batches together.
+        """
         found: PotentialOutput = self(batch)
         parts = (found.energy, found.energies, found.forces, found.stress)
-        kept = [None if part is None else part.detach().cpu() for part in parts]
-        return PotentialOutput(cast("Tensor", kept[0]), *kept[1:])
+        return tuple(None if part is None else part.detach().cpu() for part in parts)
 
     def _measure(self, stage: str, batch: FrameBatch, output: PotentialOutput) -> None:
         weights, size = weights_of(batch), batch.num_graphs
