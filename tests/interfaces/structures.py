@@ -12,7 +12,7 @@ from torch_cormorant import Cormorant
 def small_potential(
     cutoff: float = 3.0, num_levels: int = 2, kind: str = "linear"
 ) -> Cormorant:
-    """Hydrogen and oxygen, float64, random weights: forces of the order of 0.1 eV/A."""
+    """Hydrogen and oxygen, float64, random weights: forces of 0.001 to 1 eV/A."""
     torch.manual_seed(7)
     model = Cormorant(
         species=[1, 8],
@@ -28,6 +28,7 @@ def small_potential(
         norm="norm",
         activation="silu",
     )
+    model.head.rescale(10.0)
     return model.double().eval()
 
 

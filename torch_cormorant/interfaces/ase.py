@@ -39,7 +39,7 @@ class CormorantCalculator(Calculator):  # type: ignore[misc]
             depend on it.
 
     Attributes:
-        engine: What computes, with its neighbour list (``engine.edges.builds``).
+        engine: What computes, with its neighbour list (``engine.edges.searches``).
 
     Raises:
         ConfigError: The model has several targets, or its unit is not known.

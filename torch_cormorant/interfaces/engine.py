@@ -11,12 +11,12 @@ from torch import Tensor
 
 from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import ConfigError, SpeciesError
-from torch_cormorant.graph import edge_vectors, neighbour_list
+from torch_cormorant.graph import NeighbourCache
 from torch_cormorant.models import Cormorant
 from torch_cormorant.models.building import with_self_edges
 from torch_cormorant.ops import EdgeGeometry
 
-__all__ = ["Engine", "EngineOutput", "SkinList"]
+__all__ = ["Engine", "EngineOutput"]
 
 
 @dataclass(frozen=True)
@@ -34,113 +34,6 @@ class EngineOutput:
     energies: Tensor | None
     forces: Tensor | None
     stress: Tensor | None
-
-
-class SkinList:
-    r"""A neighbour list that is reused while atoms move less than half a skin.
-
-    The list is built with ``cutoff + skin``. It holds every pair within the cutoff as
-    long as no atom moved further than ``skin / 2``; pairs beyond the cutoff are sorted
-    out in every call, so the edges are those of a fresh search, and in its order.
-
-    Args:
-        cutoff: Cutoff in Angstrom.
-        skin: In Angstrom; 0: search in every call.
-
-    Attributes:
-        builds: Number of searches so far.
-        calls: Number of calls so far.
-
-    Raises:
-        ConfigError: The skin is negative or not finite.
-
-    Example:
-        >>> import torch
-        >>> pos = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [3.0, 0, 0]])
-        >>> edges = SkinList(cutoff=2.5, skin=0.5)
-        >>> for shift in (0.0, 0.1, 0.2):
-        ...     index, _ = edges(pos + shift)
-        >>> index.tolist(), edges.builds
-        ([[1, 0, 2, 1], [0, 1, 1, 2]], 1)
-    """
-
-    # Distances are rounded; what moved this little less than skin / 2 counts as there.
-    MARGIN = 1e-5
-
-    def __init__(self, cutoff: float, skin: float = 0.5) -> None:
-        if not 0 <= skin < float("inf"):
-            msg = f"skin must be at least 0 Angstrom and finite, got {skin!r}"
-            raise ConfigError(msg)
-        self.cutoff, self.skin = cutoff, float(skin)
-        self.builds = self.calls = 0
-        self._key: tuple[Tensor | None, ...] | None = None
-        self._edges: tuple[Tensor, Tensor] | None = None
-
-    def __call__(
-        self,
-        pos: Tensor,
-        batch: Tensor | None = None,
-        cell: Tensor | None = None,
-        pbc: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Edges within the cutoff, as :func:`~torch_cormorant.graph.neighbour_list`.
-
-        Args:
-            pos: Positions ``[N, 3]`` in Angstrom.
-            batch: Graph of each atom.
-            cell: Cell vectors ``[3, 3]`` or ``[B, 3, 3]``.
-            pbc: Which of them repeat.
-
-        Returns:
-            ``edge_index`` ``[2, E]`` and ``edge_shift`` ``[E, 3]``.
-        """
-        self.calls += 1
-        pos = pos.detach()
-        key = (pos, batch, cell, pbc)
-        if self.skin == 0:
-            self.builds += 1
-            return neighbour_list(pos, self.cutoff, batch, cell, pbc)
-        if self._edges is None or not self._still_good(key):
-            self.builds += 1
-            self._edges = neighbour_list(
-                pos, self.cutoff + self.skin, batch, cell, pbc
-            )
-            self._key = tuple(None if t is None else t.detach().clone() for t in key)
-        return self._within(pos, batch, cell, *self._edges)
-
-    def _still_good(self, key: tuple[Tensor | None, ...]) -> bool:
-        if self._key is None:
-            return False
-        old, new = self._key[0], key[0]
-        if old is None or new is None or old.shape != new.shape:
-            return False
-        if old.dtype != new.dtype or old.device != new.device:
-            return False
-        for before, now in zip(self._key[1:], key[1:], strict=True):
-            if (before is None) != (now is None):
-                return False
-            if before is not None and now is not None and not torch.equal(before, now):
-                return False
-        if not old.numel():
-            return True
-        moved = float((new - old).square().sum(-1).max()) ** 0.5
-        # NaN compares false, so that the search sees it and says so
-        return moved <= self.skin / 2 - self.MARGIN
-
-    def _within(
-        self,
-        pos: Tensor,
-        batch: Tensor | None,
-        cell: Tensor | None,
-        index: Tensor,
-        shift: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        vec = edge_vectors(pos, index, None if cell is None else shift, cell, batch)
-        square = vec.square()
-        length = (square[:, 0] + square[:, 1] + square[:, 2]).sqrt()
-        cutoff = torch.tensor(self.cutoff, dtype=pos.dtype, device=pos.device)
-        near = length < cutoff
-        return index[:, near], shift[near]
 
 
 class Engine:
@@ -195,7 +88,7 @@ class Engine:
             parameter.requires_grad_(requires_grad=False)
         self.dtype = self.model.dtype
         self.cutoff = self.model.cutoff
-        self.edges = None if self.cutoff is None else SkinList(self.cutoff, skin)
+        self.edges = None if self.cutoff is None else NeighbourCache(self.cutoff, skin)
 
     @property
     def hops(self) -> int:
@@ -326,7 +219,7 @@ class Engine:
                 )
                 raise ConfigError(msg)
             return None, None
-        search = self.edges if reuse else SkinList(self.edges.cutoff, 0.0)
+        search = self.edges if reuse else NeighbourCache(self.edges.cutoff, 0.0)
         index, shift = search(pos, batch, cell, pbc)
         return index, None if cell is None else shift
 

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms, units
+
+torch_sim = pytest.importorskip("torch_sim")
+
+from torch_sim.models.interface import validate_model_outputs
+
+from torch_cormorant import Cormorant
+from torch_cormorant.interfaces.ase import CormorantCalculator
+from torch_cormorant.interfaces.torch_sim import CormorantSimModel
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def model(potential: Cormorant) -> CormorantSimModel:
+    return CormorantSimModel(potential, energy_unit="eV")
+
+
+def test_torch_sim_finds_nothing_to_complain_about() -> None:
+    potential = Cormorant.potential([14, 26], channels=3, num_levels=1, lmax=1)
+    model = CormorantSimModel(potential, dtype=torch.float64)
+    validate_model_outputs(model, CPU, torch.float64)
+
+
+def test_results_are_those_of_ase(
+    potential: Cormorant, model: CormorantSimModel, molecules: list[Atoms]
+) -> None:
+    boxes = [molecules[2], molecules[4]]
+    state = torch_sim.io.atoms_to_state(boxes, CPU, torch.float64)
+    found = model(state)
+    calculator = CormorantCalculator(potential, energy_unit="eV")
+    for k, box in enumerate(boxes):
+        box.calc = calculator
+        assert found["energy"][k].item() == pytest.approx(box.get_potential_energy())
+        rows = state.system_idx == k
+        np.testing.assert_allclose(found["forces"][rows], box.get_forces(), atol=1e-12)
+        stress = box.get_stress(voigt=False)
+        np.testing.assert_allclose(found["stress"][k], stress, atol=1e-13)
+    free = torch_sim.io.atoms_to_state(molecules[:2], CPU, torch.float64)
+    molecules[0].calc = calculator
+    found = model(free)
+    assert found["energy"][0].item() == pytest.approx(
+        molecules[0].get_potential_energy()
+    )
+    assert not found["stress"].any()
+
+
+def test_two_molecules_at_once_keep_their_energies(
+    model: CormorantSimModel, molecules: list[Atoms]
+) -> None:
+    hot = []
+    for temperature in (100, 300):
+        atoms = molecules[0].copy()
+        speed = np.random.default_rng(0).normal(size=(3, 3)) * temperature / 6000
+        atoms.set_velocities(speed)
+        hot.append(atoms)
+    state = torch_sim.io.atoms_to_state(hot, CPU, torch.float64)
+    masses, number = state.masses.unsqueeze(1), state.system_idx
+    speed = torch.from_numpy(np.concatenate([a.get_velocities() for a in hot]))
+    pos, step = state.positions, 0.2 * units.fs
+
+    def total(found: dict[str, torch.Tensor]) -> torch.Tensor:
+        kinetic = (masses * speed.square()).sum(1) / 2
+        return found["energy"] + torch.zeros(2).double().index_add(0, number, kinetic)
+
+    found = model(state)
+    before = total(found)
+    for _ in range(10):
+        speed = speed + step / 2 * found["forces"] / masses
+        pos = pos + step * speed
+        state.positions = pos
+        found = model(state)
+        speed = speed + step / 2 * found["forces"] / masses
+    torch.testing.assert_close(total(found), before, rtol=0, atol=1e-4)
+    assert (before[0] - before[1]).abs() > 1e-3
+    assert model.engine.edges.searches < model.engine.edges.calls

@@ -1,0 +1,124 @@
+"""Cormorant potentials as models of torch-sim: many systems at once on one device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_sim.models.interface import ModelInterface
+from torch_sim.state import SimState
+
+from torch_cormorant.interfaces.engine import Engine
+from torch_cormorant.models import Cormorant
+
+__all__ = ["CormorantSimModel"]
+
+
+class CormorantSimModel(ModelInterface):
+    """A potential for `torch-sim <https://github.com/TorchSim/torch-sim>`_.
+
+    Args:
+        model: A :class:`~torch_cormorant.Cormorant` with one target; it is copied.
+        energy_unit: Unit of the model's energies, such as ``"kcal/mol"``. Default:
+            what a model read from a file says. Results are in eV and Angstrom.
+        device: Where to compute. Default: where the model is.
+        dtype: Type of the results and of the weights. Default: that of the model.
+        compute_stress: Also the stress. Default True; structures without a cell get
+            zeros.
+        skin: Skin of the neighbour list in Angstrom. Default 0.5.
+
+    Raises:
+        ConfigError: The model has several targets, or its unit is not known.
+
+    Example:
+        >>> import pytest
+        >>> torch_sim = pytest.importorskip("torch_sim")
+        >>> import torch
+        >>> from ase.build import molecule
+        >>> from torch_cormorant import Cormorant
+        >>> potential = Cormorant.potential(species=[1, 8], channels=4, num_levels=1)
+        >>> model = CormorantSimModel(potential, dtype=torch.float64)
+        >>> state = torch_sim.io.atoms_to_state(
+        ...     [molecule("H2O"), molecule("OH")], model.device, model.dtype
+        ... )
+        >>> tuple(model(state)["forces"].shape)
+        (5, 3)
+    """
+
+    def __init__(
+        self,
+        model: Cormorant,
+        *,
+        energy_unit: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        compute_stress: bool = True,
+        skin: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.engine = Engine(
+            model, energy_unit=energy_unit, device=device, dtype=dtype, skin=skin
+        )
+        self._device, self._dtype = self.engine.device, self.engine.dtype
+        self._compute_stress, self._compute_forces = compute_stress, True
+        self._memory_scales_with = "n_atoms_x_density"
+
+    @property
+    def compute_stress(self) -> bool:
+        """Whether stresses are computed; may be changed."""
+        return self._compute_stress
+
+    @compute_stress.setter
+    def compute_stress(self, compute_stress: bool) -> None:
+        self._compute_stress = compute_stress
+
+    @property
+    def compute_forces(self) -> bool:
+        """Whether forces are computed; may be changed."""
+        return self._compute_forces
+
+    @compute_forces.setter
+    def compute_forces(self, compute_forces: bool) -> None:
+        self._compute_forces = compute_forces
+
+    def forward(self, state: SimState, **kwargs: Any) -> dict[str, Tensor]:
+        """Results for all systems of a state.
+
+        Args:
+            state: The systems; not changed.
+            **kwargs: Not used.
+
+        Returns:
+            ``energy`` ``[n_systems]``, ``energies`` ``[n_atoms]``, and ``forces``
+            ``[n_atoms, 3]`` and ``stress`` ``[n_systems, 3, 3]`` where asked for, in
+            the type of the model.
+
+        Raises:
+            CormorantError: A system does not fit; the message names it.
+        """
+        del kwargs
+        z, count = state.atomic_numbers, state.n_systems
+        pbc = torch.as_tensor(state.pbc, device=self.device).expand(3)
+        periodic = bool(pbc.any())
+        # torch-sim keeps cell vectors in columns
+        cell = state.row_vector_cell if periodic else None
+        out = self.engine(
+            z,
+            state.positions,
+            state.system_idx,
+            cell,
+            pbc if periodic else None,
+            num_graphs=count,
+            forces=self.compute_forces,
+            stress=self.compute_stress and periodic,
+        )
+        found = {"energy": out.energy}
+        if out.energies is not None:
+            found["energies"] = out.energies
+        if out.forces is not None:
+            found["forces"] = out.forces
+        if self.compute_stress:
+            zeros = out.energy.new_zeros(count, 3, 3)
+            found["stress"] = zeros if out.stress is None else out.stress
+        return {name: value.to(self.dtype) for name, value in found.items()}
