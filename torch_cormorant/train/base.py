@@ -234,13 +234,23 @@ class Regression(LightningModule):
         factor = self.world_size / count.clamp_min(1.0)
         return (errors * weights).sum() * factor.to(errors.dtype)
 
-    def checked_loss(self, loss: Tensor, batch_idx: int, size: int) -> Tensor:
+    def joined(self, loss: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of all processes, and the number of molecules it is of.
+
+        Args:
+            loss: Of this process, as :meth:`weighted` returns it.
+            weights: Of the molecules of this process.
+        """
+        value, count = self.total(loss / self.world_size, weights.sum())
+        return value, count
+
+    def checked_loss(self, loss: Tensor, batch_idx: int, weights: Tensor) -> Tensor:
         """Log a loss, and refuse one that is not finite.
 
         Args:
             loss: Of this process.
             batch_idx: Number of the batch in the epoch.
-            size: Molecules in it.
+            weights: Of its molecules.
 
         Returns:
             The loss.
@@ -248,7 +258,8 @@ class Regression(LightningModule):
         Raises:
             NonFiniteError: It is NaN or infinite, and no guard deals with that.
         """
-        self.last_loss = self.total(loss / self.world_size)[0].item()
+        value, count = self.joined(loss, weights)
+        self.last_loss, size = value.item(), int(count)
         if not math.isfinite(self.last_loss):
             if self.tolerant:
                 return loss
@@ -257,7 +268,8 @@ class Regression(LightningModule):
                 f"batch {batch_idx + 1}; try a smaller learning rate or gradient "
                 "clipping"
             )
-        self.train_loss.update(loss.detach().double(), size)
+        # That of all processes, in each of them.
+        self.train_loss.update(self.last_loss, size)
         # The step's value is for the progress bar.
         self.log("loss", self.last_loss, prog_bar=True, logger=False, batch_size=size)
         self.log(
@@ -330,7 +342,8 @@ class Regression(LightningModule):
 
 def mean_metric() -> MeanMetric:
     """A weighted mean in float64 that a checkpoint in mid-epoch keeps."""
-    metric = MeanMetric(nan_strategy="disable")
+    # Not "disable": torchmetrics 1.9 then leaves the weights out.
+    metric = MeanMetric(nan_strategy="ignore")
     metric.set_dtype(torch.float64)
     metric.persistent(True)
     return metric

@@ -115,13 +115,13 @@ class PropertyRegression(Regression):
         except NonFiniteError:
             if not self.tolerant:
                 raise
-            return self.checked_loss(hopeless(self.model), batch_idx, 1)
+            return self.checked_loss(hopeless(self.model), batch_idx, weights)
         y = self._labels(batch, output)
         wanted = self.normalisation.normalise(y, batch.z, batch.batch)
         errors = (output - wanted.to(output.dtype)).square().mean(dim=1)
         loss = self.weighted(errors, weights)
         size = batch.num_graphs
-        self.checked_loss(loss, batch_idx, size)
+        self.checked_loss(loss, batch_idx, weights)
         predicted = self.normalisation.restore(output.detach(), batch.z, batch.batch)
         self._errors(self.train_mae, predicted - y, weights)
         self.log(

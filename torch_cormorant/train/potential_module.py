@@ -203,9 +203,9 @@ class PotentialRegression(Regression):
         except NonFiniteError:
             if not self.tolerant:
                 raise
-            return self.checked_loss(hopeless(self.model), batch_idx, 1)
+            return self.checked_loss(hopeless(self.model), batch_idx, weights_of(batch))
         loss = torch.stack(list(self.losses(batch, output).values())).sum()
-        self.checked_loss(loss, batch_idx, batch.num_graphs)
+        self.checked_loss(loss, batch_idx, weights_of(batch))
         self._measure("train", batch, output)
         return loss
 
@@ -218,14 +218,16 @@ class PotentialRegression(Regression):
         with torch.no_grad():
             terms = self.losses(batch, output).values()
             loss = torch.stack([term.double() for term in terms]).sum()
-        self.valid_loss.update(loss / self.world_size, batch.num_graphs)
+        self.valid_loss.update(*self.joined(loss, weights_of(batch)))
         self._log("valid_loss", batch.num_graphs)
 
     def on_validation_epoch_end(self) -> None:
         """Log the root mean squares."""
-        self.log("valid_rmse", self.valid_mse.compute().sqrt())
+        rmse = self.valid_mse.compute().sqrt()
+        self.log("valid_rmse", rmse, sync_dist=True)
         if self.weights["forces"]:
-            self.log("valid_force_rmse", self.valid_force_mse.compute().sqrt())
+            rmse = self.valid_force_mse.compute().sqrt()
+            self.log("valid_force_rmse", rmse, sync_dist=True)
 
     @torch.enable_grad()
     def predict_step(self, batch: FrameBatch) -> tuple[Tensor | None, ...]:
