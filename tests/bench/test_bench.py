@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,40 @@ def test_a_picture_is_drawn(written: Path) -> None:
     picture = written / "b.png"
     assert main(["--load", str(written / "b.json"), "--png", str(picture)]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_panels_show_growth_with_threads_channels_and_degree(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure_module = pytest.importorskip("matplotlib.figure")
+    from torch_cormorant.bench.plots import plot
+
+    kept: list[Any] = []
+    save = figure_module.Figure.savefig
+
+    def keep(figure: Any, *arguments: Any, **options: Any) -> None:
+        kept.append(figure)
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(figure_module.Figure, "savefig", keep)
+    run = Run.load(written / "b.json")
+    doubled = [replace(row, threads=2) for row in run.rows]
+    plot(Run(run.circumstances, [*run.rows, *doubled]), written / "t.png")
+    labels = [axes.get_xlabel() for axes in kept[0].axes]
+    assert labels == [
+        "time over ours (line: goal)",
+        "ordered pairs",
+        "edges of the radius graph",
+        "channels (lmax 2)",
+        "lmax (4 channels)",
+        "atoms",
+        "threads",
+        "",
+    ]
+    ours = next(iter(kept[0].axes[3].lines))
+    assert list(ours.get_xdata()) == [2, 4]
+    plot(Run(run.circumstances, []), written / "empty.png")
+    assert not kept[1].axes[0].lines
 
 
 def test_a_missing_peer_is_said(

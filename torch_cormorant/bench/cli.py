@@ -88,6 +88,7 @@ def _parser() -> Parser:
         metavar="FOLDER",
         help="structures of the networks (dhfr.npz, ...); default: random clusters",
     )
+    add("--systems", nargs="+", default=[], metavar="NAME", help="only these of them")
     add("--no-memory", action="store_true", help="no fresh processes for memory")
     add(
         "--inputs",
@@ -147,6 +148,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         memory=not (options.no_memory or options.quick),
         compiled=options.compiled,
         structures=options.structures,
+        systems=tuple(options.systems),
         inputs=options.inputs,
     )
 

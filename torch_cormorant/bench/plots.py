@@ -2,54 +2,79 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullFormatter, NullLocator
 
 from torch_cormorant.bench.results import Row, Run
+from torch_cormorant.bench.settings import SECTIONS
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9772b", "#777777"
 
 
 def plot(run: Run, path: Path) -> None:
-    """Ratios to the peers, training steps and radius graphs, side by side.
+    """Everything that was measured, a panel for each question.
+
+    Ratios to the peers; time against pairs, edges, channels, degree and threads; atoms
+    per second of whole networks. Panels without a figure are left out.
 
     Args:
         run: The figures.
         path: PNG file to write.
     """
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    fewest = min((row.threads for row in run.rows), default=1)
+    first = [row for row in run.rows if row.threads == fewest]
+    chosen = {name: [row for row in first if row.section == name] for name in SECTIONS}
+    steps = [row for row in run.rows if row.section == "step"]
+    panels: list[tuple[Callable[[Axes, list[Row]], None], list[Row]]] = [
+        (_ratios, [row for row in first if row.ratio is not None and _is_peer(row)]),
+        (_steps, steps),
+        (_large, chosen["large"]),
+        (_channels, chosen["scaling"]),
+        (_degrees, chosen["scaling"]),
+        (_networks, chosen["network"]),
+        (_threads, run.rows if len(first) < len(run.rows) else []),
+    ]
+    drawn = [(draw, rows) for draw, rows in panels if rows]
+    columns = max(1, min(4, len(drawn)))
+    lines = max(1, -(-len(drawn) // columns))
+    figure = Figure(figsize=(4.4 * columns, 4.4 * lines), layout="constrained")
     FigureCanvasAgg(figure)
-    ratios, steps, large = figure.subplots(1, 3)
-    _ratios(ratios, run.rows)
-    _steps(steps, [row for row in run.rows if row.section == "step"])
-    _large(large, [row for row in run.rows if row.section == "large"])
+    axes = figure.subplots(lines, columns, squeeze=False).flat
+    for draw, rows in drawn:
+        draw(next(axes), rows)
+    for rest in axes:
+        rest.set_axis_off()
     facts = run.circumstances
     figure.suptitle(f"{facts['cpu']}, torch {facts['torch']}", fontsize=9, color=_GREY)
     figure.savefig(path, dpi=150)
 
 
-def _ratios(axes: Axes, rows: list[Row]) -> None:
-    peers = [row for row in rows if row.ratio is not None and _is_peer(row)]
+def _ratios(axes: Axes, peers: list[Row]) -> None:
     places = range(len(peers))
     axes.barh(places, [row.ratio or 0.0 for row in peers], color=_BLUE)
     for place, row in zip(places, peers, strict=True):
         if row.goal is not None:
             axes.plot([row.goal] * 2, [place - 0.4, place + 0.4], color=_ORANGE)
-    names = [
-        f"{row.formulation}\n{row.graph}, {row.measured}, {row.threads} thr."
-        for row in peers
-    ]
+    names = [f"{row.formulation} ({row.section}, {row.graph})" for row in peers]
     axes.set_yticks(places, names, fontsize=6)
+    axes.set_title("forward + backward, or energy + forces", fontsize=8)
     axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.axvline(1.0, color=_GREY, lw=0.8)
     axes.set_xlabel("time over ours (line: goal)")
 
 
 def _is_peer(row: Row) -> bool:
-    return "ormorant" not in row.formulation
+    if "ormorant" in row.formulation or row.section == "scaling":
+        return False
+    return row.measured != "forward"
 
 
 def _steps(axes: Axes, rows: list[Row]) -> None:
@@ -83,6 +108,65 @@ def _large(axes: Axes, rows: list[Row]) -> None:
     _finish(axes, "edges of the radius graph", "time [s]")
 
 
+def _channels(axes: Axes, rows: list[Row]) -> None:
+    """At the degree that most rows have."""
+    usual = Counter(row.lmax for row in rows).most_common(1)[0][0]
+    _grow(axes, [row for row in rows if row.lmax == usual], lambda row: row.channels)
+    _finish(axes, f"channels (lmax {usual})", "forward + backward [ms]")
+    _whole(axes)
+
+
+def _degrees(axes: Axes, rows: list[Row]) -> None:
+    """At the number of channels that varies least."""
+    degrees = {row.channels: set[int | None]() for row in rows}
+    for row in rows:
+        degrees[row.channels].add(row.lmax)
+    usual = max(degrees, key=lambda channels: len(degrees[channels]))
+    mine = [row for row in rows if row.channels == usual]
+    _grow(axes, mine, lambda row: row.lmax)
+    _finish(axes, f"lmax ({usual} channels)", "forward + backward [ms]")
+    _whole(axes)
+
+
+def _grow(axes: Axes, rows: list[Row], x: Callable[[Row], int | None]) -> None:
+    for name in dict.fromkeys(row.formulation for row in rows):
+        mine = [row for row in rows if row.formulation == name and row.spent_ms]
+        points = sorted((x(row) or 0, row.spent_ms or 0.0) for row in mine)
+        axes.plot(*zip(*points, strict=True), "o-", label=name)
+
+
+def _whole(axes: Axes) -> None:
+    """Ticks at the numbers that were measured."""
+    measured = [np.asarray(line.get_xdata(), dtype=int) for line in axes.lines]
+    values = np.unique(np.concatenate([np.empty(0, dtype=int), *measured])).tolist()
+    axes.set_xticks(values, [str(value) for value in values])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _networks(axes: Axes, rows: list[Row]) -> None:
+    for name in dict.fromkeys(row.formulation for row in rows):
+        mine = [row for row in rows if row.formulation == name and row.atoms_per_s]
+        points = sorted((row.atoms or 0, row.atoms_per_s or 0.0) for row in mine)
+        if points:
+            axes.plot(*zip(*points, strict=True), "o-", label=name)
+    _finish(axes, "atoms", "energy + forces [atoms/s]")
+
+
+def _threads(axes: Axes, rows: list[Row]) -> None:
+    """Wall time of what was measured with every number of threads."""
+    cases: dict[tuple[str, str, str], dict[int, float]] = {}
+    for row in rows:
+        if row.wall_ms and row.section in {"aggregation", "layer", "step"}:
+            key = (row.graph, row.measured, row.formulation)
+            cases.setdefault(key, {})[row.threads] = row.wall_ms
+    for (graph, measured, name), times in cases.items():
+        if len(times) > 1 and "ormorant" in name and measured != "forward":
+            points = sorted(times.items())
+            axes.plot(*zip(*points, strict=True), "o-", label=f"{name}, {graph}")
+    _finish(axes, "threads", "wall time [ms]")
+    _whole(axes)
+
+
 def _finish(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -90,4 +174,4 @@ def _finish(axes: Axes, x: str, y: str) -> None:
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=7)

@@ -21,6 +21,7 @@ class Settings:
         compiled: Also e3nn under ``torch.compile``, which takes minutes.
         structures: Folder with structures (``dhfr.npz``, ...) for the networks, or
             None: random clusters.
+        systems: Which of them; default: four of 22 to 2,489 atoms.
         inputs: ``speed_inputs.npz`` with the clusters of the training steps, or None:
             clusters are generated.
     """
@@ -32,6 +33,7 @@ class Settings:
     memory: bool = True
     compiled: bool = False
     structures: Path | None = None
+    systems: tuple[str, ...] = ()
     inputs: Path | None = None
 
     @property
@@ -71,6 +73,8 @@ class Settings:
         """Structures of the section ``network``."""
         if self.structures is None:
             return ("12 atoms",) if self.quick else ("100 atoms", "1000 atoms")
+        if self.systems:
+            return self.systems
         if self.quick:
             return ("alanine_dipeptide",)
         return ("alanine_dipeptide", "chignolin", "water_192_pbc", "dhfr")
