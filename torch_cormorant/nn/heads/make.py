@@ -69,8 +69,9 @@ def make_head(
     """Make the head that a name, a mapping or a list of them describes.
 
     Args:
-        spec: One of :data:`~torch_cormorant.nn.HEADS`; a mapping such as ``{"kind": "so3", "degree": 2}``;
-            or a list of those, whose results are joined.
+        spec: One of :data:`~torch_cormorant.nn.HEADS`; a mapping with options, such as
+            ``{"kind": "so3", "degree": 2}``; or a list of those, whose results are
+            joined.
         sizes: Sizes of the levels.
         num_targets: Number of outputs; with a list, of each head.
         **defaults: ``hidden``, ``middle``, ``act``: options of all heads that have
