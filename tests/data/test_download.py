@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -216,3 +219,31 @@ def test_a_folder_that_cannot_be_written_is_named(
     (tmp_path / "taken").touch()
     with pytest.raises(DataError, match="cannot be written"):
         fetch_file(remote(server), tmp_path / "taken")
+
+
+def test_a_server_without_a_trusted_certificate_is_refused(
+    server: Server, tmp_path: Path
+) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate that nobody trusts")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    command += ["-keyout", str(key), "-out", str(certificate), "-subj", "/CN=127.0.0.1"]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = f"https://127.0.0.1:{server.server_port}/file.bin"
+    with pytest.raises(DataError, match=r"(?i)certificate"):
+        fetch_file(RemoteFile("file.bin", url, sha256=DIGEST), tmp_path / "new")
+    assert not server.ranges
+    assert not (tmp_path / "new" / "file.bin").exists()
+
+
+def test_two_processes_do_not_write_one_file(server: Server, tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    with (tmp_path / ".file.bin.part").open("ab") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="another process is downloading this file"):
+            fetch_file(remote(server, sha256=DIGEST), tmp_path)
+    assert fetch_file(remote(server, sha256=DIGEST), tmp_path).read_bytes() == CONTENT

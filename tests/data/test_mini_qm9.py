@@ -110,3 +110,16 @@ def test_asking_for_the_target_of_many_is_an_error() -> None:
     assert MiniQM9("mu").target.unit == "Debye"
     with pytest.raises(ConfigError, match="holds 7 properties"):
         _ = MiniQM9().target
+
+
+def test_several_targets_come_in_the_order_asked_for() -> None:
+    dataset = MiniQM9(["r2", "gap"])
+    assert [target.name for target in dataset.targets] == ["r2", "gap"]
+    assert torch.equal(dataset.values[:, 1:], MiniQM9("gap").values)
+    with pytest.raises(ConfigError, match="names a property twice"):
+        MiniQM9(["mu", "dipole"])
+
+
+def test_energies_of_qm9_are_answered_with_the_nearest() -> None:
+    with pytest.raises(DataError, match="the nearest is 'energy_atom', without"):
+        MiniQM9("U0")

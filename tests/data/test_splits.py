@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from torch_cormorant.data import split_indices
+from torch_cormorant.data import load_split, save_split, split_indices
 from torch_cormorant.errors import ConfigError
 
 
@@ -60,3 +62,28 @@ def test_split_depends_on_the_seed_only() -> None:
 def test_impossible_sizes_are_refused(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         split_indices(100, **arguments)
+
+
+def test_a_split_is_written_and_read_back(tmp_path: Path) -> None:
+    split = split_indices(310, seed=7)
+    save_split(split, tmp_path / "split.npz")
+    again = load_split(tmp_path / "split.npz", 310)
+    assert (again.digest, again.seed) == (split.digest, 7)
+    with pytest.raises(ConfigError, match=r"row \d+ is not in 0 .. 99; the split"):
+        load_split(tmp_path / "split.npz", 100)
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ([0, 1, 3], "split: row 3 comes 2 times"),
+        ([0, 0], "split: row 0 comes 2 times"),
+        ([-1], "train: row -1 is not in 0 .. 5"),
+        ([], "train: expected a list of row numbers|array 'train'"),
+    ],
+)
+def test_own_splits_are_checked(tmp_path: Path, train: list[int], message: str) -> None:
+    path = tmp_path / "own.npz"
+    np.savez(path, train=np.array(train, dtype=int), valid=[2], test=[3, 4])
+    with pytest.raises(ConfigError, match=message):
+        load_split(path, 6)

@@ -31,7 +31,13 @@ from torch_cormorant.data.registry import (
     fetch_dataset,
     verify_dataset,
 )
-from torch_cormorant.data.splits import PUBLISHED_SIZES, Split, split_indices
+from torch_cormorant.data.splits import (
+    PUBLISHED_SIZES,
+    Split,
+    load_split,
+    save_split,
+    split_indices,
+)
 from torch_cormorant.data.targets import MINI_TARGETS, QM9_TARGETS, Target, find_target
 from torch_cormorant.data.units import (
     HARTREE_TO_EV,
@@ -71,8 +77,10 @@ __all__ = [
     "fetch_dataset",
     "find_target",
     "frame_parts",
+    "load_split",
     "mean_absolute_error",
     "reference_energies",
+    "save_split",
     "split_indices",
     "unit_factor",
     "verify_dataset",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from torch_cormorant.data.arrays import check_molecules, check_values, read_npz
 from torch_cormorant.data.dataset import MoleculeDataset
-from torch_cormorant.data.targets import MINI_TARGETS, find_target
+from torch_cormorant.data.targets import MINI_TARGETS, chosen_targets
 
 __all__ = ["MiniQM9"]
 
@@ -27,18 +28,19 @@ class MiniQM9(MoleculeDataset):
     run, not a benchmark.
 
     Args:
-        target: One of ``energy_atom`` (energy minus atom references, eV), ``energy``
-            (total, eV), ``homo``, ``lumo``, ``gap`` (eV), ``mu`` (norm of the dipole,
-            Debye), ``r2`` (about the centre of nuclear charge, bohr^2); default all of
-            them, in this order.
+        target: One or several of ``energy_atom`` (energy minus atom references, eV),
+            ``energy`` (total, eV), ``homo``, ``lumo``, ``gap`` (eV), ``mu`` (norm of
+            the dipole, Debye), ``r2`` (about the centre of nuclear charge, bohr^2);
+            default all of them, in this order.
 
     Shapes:
         Per molecule of N atoms: z ``[N]`` int64, pos ``[N, 3]`` float64 in Angstrom,
-        y ``[1, 1]`` (``[1, 7]`` with all targets) float64, dipole ``[1, 3]`` (x, y, z
+        y ``[1, T]`` float64 for T targets (7 in all), dipole ``[1, 3]`` (x, y, z
         in Debye) float64.
 
     Raises:
         DataError: Unknown target.
+        ConfigError: A target comes twice, or the list is empty.
 
     Example:
         >>> dataset = MiniQM9("mu")
@@ -47,10 +49,8 @@ class MiniQM9(MoleculeDataset):
         (1.8, 'Debye')
     """
 
-    def __init__(self, target: str | None = None) -> None:
-        targets = list(MINI_TARGETS.values())
-        if target is not None:
-            targets = [find_target(target, MINI_TARGETS, "MiniQM9")]
+    def __init__(self, target: str | Sequence[str] | None = None) -> None:
+        targets = chosen_targets(target, MINI_TARGETS, "MiniQM9")
         stored = ("energy_atom", "energy", "homo", "lumo", "dipole", "r2")
         texts = ("smiles", "level_of_theory")
         file = read_npz(_PATH, ("z", "pos", "offset", *stored, *texts))

@@ -19,7 +19,7 @@ from torch_cormorant.data.dataset import MoleculeDataset
 from torch_cormorant.data.download import Progress
 from torch_cormorant.data.qm9_files import read_qm9_root
 from torch_cormorant.data.references import atom_reference_sums
-from torch_cormorant.data.targets import QM9_TARGETS, Target, find_target
+from torch_cormorant.data.targets import QM9_TARGETS, Target, chosen_targets
 from torch_cormorant.errors import ConfigError
 
 __all__ = ["QM9", "QM9Arrays"]
@@ -94,7 +94,7 @@ class QM9(MoleculeDataset):
                 "root, npz: give one of them, the folder of the raw files or the file "
                 "of arrays"
             )
-        targets = chosen_targets(target)
+        targets = chosen_targets(target, QM9_TARGETS)
         if npz is not None:
             file = read_npz(npz, _NAMES)
         else:
@@ -147,19 +147,6 @@ class QM9Arrays(QM9):
         super().__init__(
             npz=path, target=target, subtract_references=subtract_references
         )
-
-
-def chosen_targets(target: str | Sequence[str] | None) -> list[Target]:
-    """The properties behind one name, several names or ``None`` (all)."""
-    if target is None:
-        return list(QM9_TARGETS.values())
-    names = [target] if isinstance(target, str) else list(target)
-    if not names:
-        raise ConfigError("target: an empty list; name at least one property")
-    found = [find_target(name, QM9_TARGETS) for name in names]
-    if len(set(found)) < len(found):
-        raise ConfigError(f"target: {names} names a property twice")
-    return found
 
 
 def _property(

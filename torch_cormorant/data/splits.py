@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from torch_cormorant.data.arrays import read_npz
+from torch_cormorant.data.files import write_atomically
 from torch_cormorant.errors import ConfigError
 
-__all__ = ["PUBLISHED_SIZES", "Split", "split_indices"]
+__all__ = ["PUBLISHED_SIZES", "Split", "load_split", "save_split", "split_indices"]
 
 #: Training, validation and test molecules of the paper, of 130,831 in all.
 PUBLISHED_SIZES: tuple[int, int, int] = (100_000, 17_748, 13_083)
@@ -31,6 +36,31 @@ class Split:
     valid: NDArray[np.int64]
     test: NDArray[np.int64]
     seed: int
+
+    def check(self, count: int) -> None:
+        """Make sure that the parts are of a set of ``count`` rows and do not overlap.
+
+        Raises:
+            ConfigError: A part is empty, or a row is out of range or in two parts; it
+                is named.
+        """
+        seen: NDArray[np.int64] = np.zeros(count, dtype=np.int64)
+        for name, part in zip(("train", "valid", "test"), self.parts, strict=True):
+            if part.ndim != 1 or part.dtype.kind not in "iu" or len(part) == 0:
+                raise ConfigError(
+                    f"{name}: expected a list of row numbers, found {part.dtype} of "
+                    f"shape {part.shape}"
+                )
+            bad = part[(part < 0) | (part >= count)]
+            if len(bad):
+                raise ConfigError(
+                    f"{name}: row {bad[0]} is not in 0 .. {count - 1}; the split is of "
+                    "another data set"
+                )
+            np.add.at(seen, part, 1)
+        if (seen > 1).any():
+            row = int(np.argmax(seen > 1))
+            raise ConfigError(f"split: row {row} comes {seen[row]} times")
 
     @property
     def digest(self) -> str:
@@ -105,3 +135,51 @@ def split_indices(
         test=order[count - test :],
         seed=seed,
     )
+
+
+def save_split(split: Split, path: str | os.PathLike[str]) -> None:
+    """Write a split to an ``.npz`` file, to be published beside results.
+
+    Args:
+        split: The split.
+        path: The file.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    parts = {"train": split.train, "valid": split.valid, "test": split.test}
+
+    def write(stream: BinaryIO) -> None:
+        np.savez_compressed(stream, seed=np.array([split.seed]), **parts)  # type: ignore[arg-type]
+
+    write_atomically(Path(path), write)
+
+
+def load_split(path: str | os.PathLike[str], count: int) -> Split:
+    """Read a split of a set of ``count`` rows: one that was saved, or your own.
+
+    Args:
+        path: An ``.npz`` file with the row numbers ``train``, ``valid`` and ``test``,
+            and ``seed`` if there was one.
+        count: Number of rows of the data set.
+
+    Returns:
+        The split, checked.
+
+    Raises:
+        DataError: The file is missing, damaged or lacks an array.
+        ConfigError: The rows do not fit the data set.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "split.npz"
+        >>> save_split(split_indices(310), path)
+        >>> load_split(path, 310).digest == split_indices(310).digest
+        True
+    """
+    file = read_npz(path, ["train", "valid", "test"], ["seed"])
+    train, valid, test = (file.integers(name) for name in ("train", "valid", "test"))
+    seed = int(file.integers("seed")[0]) if "seed" in file.arrays else 0
+    split = Split(train, valid, test, seed)
+    split.check(count)
+    return split

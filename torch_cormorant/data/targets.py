@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch_cormorant.data.units import HARTREE_TO_EV, KCAL_PER_MOL_TO_EV
-from torch_cormorant.errors import DataError
+from torch_cormorant.errors import ConfigError, DataError
 
-__all__ = ["MINI_TARGETS", "QM9_TARGETS", "Target", "find_target"]
+__all__ = ["MINI_TARGETS", "QM9_TARGETS", "Target", "chosen_targets", "find_target"]
 
 
 @dataclass(frozen=True)
@@ -191,3 +191,33 @@ def find_target(name: str, targets: Mapping[str, Target], where: str = "QM9") ->
         f"target: {where} has no property {name!r}{hint} "
         f"(there are {', '.join(targets)})"
     )
+
+
+def chosen_targets(
+    target: str | Sequence[str] | None,
+    targets: Mapping[str, Target],
+    where: str = "QM9",
+) -> list[Target]:
+    """The properties behind one name, several names or ``None`` (all).
+
+    Args:
+        target: What was asked for.
+        targets: The table.
+        where: What the error message calls the data set.
+
+    Returns:
+        The properties in the order asked for.
+
+    Raises:
+        DataError: There is no such name.
+        ConfigError: There is none, or one comes twice.
+    """
+    if target is None:
+        return list(targets.values())
+    names = [target] if isinstance(target, str) else list(target)
+    if not names:
+        raise ConfigError("target: an empty list; name at least one property")
+    found = [find_target(name, targets, where) for name in names]
+    if len(set(found)) < len(found):
+        raise ConfigError(f"target: {names} names a property twice")
+    return found
