@@ -70,6 +70,10 @@ class BlowUpError(CormorantError, RuntimeError):
     """A simulation left every sensible range of forces, energies or temperatures."""
 
 
+class ExportError(CormorantError, RuntimeError):
+    """An exported graph differs from the model, or cannot be read."""
+
+
 class InterfaceError(CormorantError, RuntimeError):
     """A program that a potential works in is not set up as the potential needs it."""
 
