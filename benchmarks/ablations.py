@@ -88,6 +88,19 @@ ROWS = {
         "heads by target: sum, mean, sum",
         {"head": ["extensive", "mean", "extensive"]},
     ),
+    "heads-attention": Row(
+        "heads by target: sum, attention, sum",
+        {"head": ["extensive", "attention", "extensive"]},
+    ),
+    "heads-published": Row(
+        "heads by target: sum, published, sum",
+        {"head": ["extensive", "published", "extensive"]},
+    ),
+    "best": Row(
+        "together: SiLU, small start, heads sum, published, sum",
+        {"activation": "silu", "head": ["extensive", "published", "extensive"]},
+        small_start=0.1,
+    ),
     "linear-input": Row("linear input layer", {"input": "linear"}),
     "calibrated": Row("calibrated start", calibrate=True),
     "small-start": Row("last weights a tenth at the start", small_start=0.1),
