@@ -18,8 +18,9 @@ with respect to x, g and sh are wanted, ``need_grads`` whether those with respec
 each without the gradient of the replaced argument, and for ``dgrads`` the sum of the
 three forward calls. Nothing here records gradients: that is the caller's business.
 
-The first call for a plan sorts its edges and waits for the device; :func:`prepare`
-does that ahead of time. Triton is imported by the first call of any function.
+The first call for a plan sorts its rows, without waiting for the device (gradients
+of graphs beyond a gigabyte of buffers excepted), and keeps them on ``plan.packed``.
+Triton is imported by the first call of any function.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from torch_cormorant.errors import BackendError
 from torch_cormorant.ops.paths import PathTable
 from torch_cormorant.ops.plan import GraphPlan
 
-__all__ = ["backward", "double_backward", "forward", "is_available", "prepare"]
+__all__ = ["backward", "double_backward", "forward", "is_available"]
 
 Need = tuple[bool, bool, bool]
 
@@ -47,17 +48,6 @@ def is_available() -> bool:
         True
     """
     return find_spec("triton") is not None
-
-
-def prepare(plan: GraphPlan) -> None:
-    """Sort a plan's edges for the kernels now instead of at the first call.
-
-    Args:
-        plan: The plan; the result is kept on it.
-    """
-    from torch_cormorant.ops.triton.layout import rows_of
-
-    rows_of(plan)
 
 
 def forward(

@@ -20,7 +20,6 @@ def gather_kernel(
     BUFFER: Any,
     POINTER: Any,
     INDEX: Any,
-    OWNER: Any,
     OUT: Any,
     rows: Any,
     copies: Any,
@@ -28,7 +27,6 @@ def gather_kernel(
     WIDTH: tl.constexpr,
     W: tl.constexpr,
     R: tl.constexpr,
-    MAPPED: tl.constexpr,
     ADD: tl.constexpr,
 ) -> None:
     """Sum buffer[u, index[k]] over an owner's entries k and the copies u."""
@@ -42,10 +40,7 @@ def gather_kernel(
     last = tl.load(POINTER + row + 1, mask=within, other=0)
     count = (last - first).to(tl.int32)
     total = tl.zeros([W * R], OUT.dtype.element_ty)
-    place = row
-    if MAPPED:
-        place = tl.load(OWNER + row, mask=within, other=0)
-    out = OUT + place * WIDTH + column
+    out = OUT + row * WIDTH + column
     if ADD:
         total = tl.load(out, mask=live & (count > 0), other=0.0)
     for k in range(tl.max(count, axis=0)):
@@ -66,7 +61,6 @@ def gather_sum(
     members: Members,
     out: Tensor,
     copies: int = 1,
-    owner: Tensor | None = None,
     *,
     add: bool = False,
 ) -> None:
@@ -77,7 +71,6 @@ def gather_sum(
         members: The entries of every owner, slots of the first copy.
         out: Real, its rows as wide as those of the buffer.
         copies: How many copies of every slot there are.
-        owner: Row of out of each owner; the owners' own number by default.
         add: Add to out instead of replacing it.
     """
     rows = members.pointer.numel() - 1
@@ -92,7 +85,6 @@ def gather_sum(
             buffer,
             members.pointer,
             members.index,
-            members.index if owner is None else owner,
             out,
             rows,
             copies,
@@ -100,7 +92,6 @@ def gather_sum(
             WIDTH=width,
             W=lanes,
             R=receivers,
-            MAPPED=owner is not None,
             ADD=add,
             num_warps=4,
             enable_fp_fusion=True,

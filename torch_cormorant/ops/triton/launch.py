@@ -129,12 +129,12 @@ class _Call:
             sums=sums,
             dtype=arrays["y"].dtype,
         )
-        self.rows: Rows = rows_of(plan)
         pairs = plan.pairs
         # The same rule as the portable path: as many rows as pairs means pairs.
         self.on_pairs = (
             pairs is not None and arrays["g"].shape[0] == pairs.edge.shape[0]
         )
+        self.rows: Rows
         self.components = (table.used_lmax2 + 1) ** 2
         self.harmonics = (table.lmax1 + 1) ** 2
 
@@ -156,7 +156,7 @@ class _Call:
         rows = self.rows
         tensors |= {
             "SRC": rows.source,
-            "GROW": rows.pair if self.on_pairs and rows.pair is not None else rows.edge,
+            "GROW": rows.pair if self.on_pairs else rows.edge,
             "YROW": rows.edge,
             "START": rows.start,
             "COUNT": rows.count,
@@ -197,9 +197,7 @@ class _Call:
         if self.rows.further is not None:
             for out in outs:
                 flat = numbers(out)
-                gather_sum(
-                    flat, self.rows.further, flat, owner=self.rows.parted, add=True
-                )
+                gather_sum(flat, self.rows.further, flat, add=True)
         return [out[:length] for out in outs]
 
 
@@ -215,21 +213,16 @@ def run(
 ) -> tuple[list[Tensor], Gradients]:
     """Sums and gradients of the scalar that the terms describe."""
     call = _Call(arrays, plan, table, terms, need, sums=sums)
+    finish = _Gradients(call) if any(need) else None
+    call.rows = rows_of(plan, plan.num_edges if finish is None else finish.slots)
     outs = call.outputs() if sums else []
     tensors = {f"O{l}": numbers(out) for l, out in enumerate(outs)}
-    if any(need):
+    if finish is not None:
         tensors |= {f"D{l}": numbers(grad) for l, grad in enumerate(grads)}
-    finish = _Gradients(call) if any(need) else None
-    groups = (
-        call.rows.groups(finish.slots)
-        if finish is not None
-        else call.rows.groups(max(1, plan.num_edges))
-    )
-    for number, group in enumerate(groups):
-        if group.rows == 0:
-            continue
+    for number, group in enumerate(call.rows.groups):
         buffers = finish.buffers(group) if finish is not None else {}
-        call.launch(group, tensors | buffers)
+        if group.rows:
+            call.launch(group, tensors | buffers)
         if finish is not None:
             finish.collect(group, buffers, add=number > 0)
     results = finish.results if finish is not None else (None, None, None)

@@ -1,6 +1,7 @@
 """Receivers, their edges and what they share, as the kernels read them.
 
-Everything here follows from the plan, is worked out once and is kept on it.
+Everything here follows from the plan's rows sorted by receiver. It is worked out on
+the device, without waiting for it, once per plan.
 """
 
 from __future__ import annotations
@@ -44,66 +45,44 @@ class Members:
 
 @dataclass
 class Rows:
-    """Edges in the order of their receivers, and the rows that the kernels work on.
+    """The rows that the kernels work on: edges of one receiver, longest rows first.
 
-    A slot is an edge in this order, without padding. A row is a receiver, or a part
-    of one with many edges; receivers without edges are rows of length zero.
+    A slot is an edge in the order of receivers. A row is a receiver, or a part of one
+    with many edges; receivers without edges have a row of length zero.
 
     Attributes:
         source: ``[E]`` node that each slot reads.
         edge: ``[E]`` edge of each slot.
-        pair: ``[E]`` undirected pair of each slot, or None.
+        pair: ``[E]`` undirected pair of each slot; empty where there are none.
         start: ``[rows]`` first slot.
         count: ``[rows]`` int32 number of slots.
         node: ``[rows]`` receiver.
         target: ``[rows]`` where the sum goes: the receiver, or, for the further rows
             of one receiver, a place behind all receivers.
-        extra: Number of those further rows.
-        parted: Receivers with several rows, or None.
-        further: The further rows of those receivers, or None.
+        extra: Number of those places.
+        further: Those places by receiver, or None.
+        groups: The rows, cut so that a group's edges fit a buffer.
     """
 
     source: Tensor
     edge: Tensor
-    pair: Tensor | None
+    pair: Tensor
     start: Tensor
     count: Tensor
     node: Tensor
     target: Tensor
     extra: int
-    parted: Tensor | None
     further: Members | None
-    kept: dict[tuple[object, ...], object] = field(default_factory=dict)
-
-    def keep(self, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
-        """What was made under a key before, or make it."""
-        if key not in self.kept:
-            self.kept[key] = make()
-        value: Kept = self.kept[key]  # type: ignore[assignment]
-        return value
-
-    def groups(self, slots: int) -> tuple[Group, ...]:
-        """Cut the rows into groups of at most about that many slots."""
-        edges = self.source.numel()
-        if edges <= slots:
-            return (Group(0, self.start.numel(), 0, edges),)
-        return self.keep(("groups", slots), lambda: self._cut(slots))
-
-    def _cut(self, slots: int) -> tuple[Group, ...]:
-        groups, first, base, held = [], 0, 0, 0
-        counts = self.count.tolist()
-        for row, count in enumerate(counts):
-            if held and held + count > slots:
-                groups.append(Group(first, row - first, base, held))
-                first, base, held = row, base + held, 0
-            held += count
-        groups.append(Group(first, len(counts) - first, base, held))
-        return tuple(groups)
+    groups: tuple[Group, ...]
+    kept: dict[tuple[object, ...], Members] = field(default_factory=dict)
 
     def members(self, kind: str, group: Group, owners: int) -> Members:
         """Slots of a group by source node, edge or pair, in a fixed order."""
-        key = (kind, group.base, group.slots, owners)
-        return self.keep(key, lambda: self._members(kind, group, owners))
+        return _keep(
+            self.kept,
+            (kind, group.base, owners),
+            lambda: self._members(kind, group, owners),
+        )
 
     def _members(self, kind: str, group: Group, owners: int) -> Members:
         owner: Tensor = getattr(self, kind)[group.base : group.base + group.slots]
@@ -112,70 +91,107 @@ class Rows:
         return Members(torch.searchsorted(owner[index], bounds), index)
 
 
-def rows_of(plan: GraphPlan) -> Rows:
-    """The rows of a plan, made at the first call (which waits for the device)."""
-    rows = plan.__dict__.get(_ATTRIBUTE)
-    if not isinstance(rows, Rows):
-        rows = _build(plan)
-        # The plan is frozen; what is kept here follows from it and changes nothing.
-        plan.__dict__[_ATTRIBUTE] = rows
-    return rows
+def _keep(
+    kept: dict[tuple[object, ...], Kept],
+    key: tuple[object, ...],
+    make: Callable[[], Kept],
+) -> Kept:
+    if key not in kept:
+        kept[key] = make()
+    return kept[key]
 
 
-def _build(plan: GraphPlan) -> Rows:
-    device = plan.order.device
-    receivers = plan.order.numel()
+def rows_of(plan: GraphPlan, slots: int) -> Rows:
+    """The rows of a plan in groups of about that many slots, made at the first call.
+
+    They are kept on the plan's own tensor: operators receive that tensor and build
+    plan objects around it anew.
+    """
+    slots = max(plan.num_edges, 1) if plan.num_edges <= slots else slots
+    kept = plan.packed.__dict__.setdefault(_ATTRIBUTE, {})
+    found: Rows = _keep(kept, (slots, SPLIT), lambda: _build(plan, slots))
+    return found
+
+
+def _build(plan: GraphPlan, slots: int) -> Rows:
     with torch.no_grad():
-        widths = torch.tensor(
-            [(chunk.width, chunk.last - chunk.first) for chunk in plan.chunks],
-            dtype=torch.long,
-            device=device,
-        ).reshape(-1, 2)
-        owner = torch.repeat_interleave(
-            torch.arange(receivers, device=device),
-            widths[:, 0].repeat_interleave(widths[:, 1]),
+        degree = plan.rowptr.diff()
+        parted = bool(plan.chunks) and plan.chunks[0].width > SPLIT
+        number, extra = torch.ones_like(degree), 0
+        if parted:
+            number = ((degree + SPLIT - 1) // SPLIT).clamp(min=1)
+            # No more than this, and known without asking the device.
+            extra = plan.num_edges // SPLIT
+        start, count, node, target = _parts(plan, degree, number, extra)
+        further = None
+        if parted:
+            rest = number - 1
+            pointer = torch.cat([rest.new_zeros(1), rest.cumsum(0)])
+            places = torch.arange(extra, device=rest.device) + plan.num_targets
+            further = Members(pointer, places)
+        order, groups = _grouped(plan, start, count, slots)
+        return Rows(
+            source=plan.csr_source,
+            edge=plan.csr_edge,
+            pair=plan.csr_row,
+            start=start[order],
+            count=count[order].to(torch.int32),
+            node=node[order],
+            target=target[order],
+            extra=extra,
+            further=further,
+            groups=groups,
         )
-        slots = [plan.slot_source, plan.slot_edge]
-        slots += [] if plan.pairs is None else [plan.pairs.of_slot]
-        if plan.slot_weight is not None:
-            real = plan.slot_weight.nonzero().squeeze(1)
-            owner = owner[real]
-            slots = [slot[real] for slot in slots]
-        silent = torch.ones(plan.num_targets, dtype=torch.bool, device=device)
-        silent[plan.order] = False
-        node = torch.cat([plan.order, silent.nonzero().squeeze(1)])
-        degree = torch.bincount(owner, minlength=node.numel())
-        start = degree.cumsum(0) - degree
-        pair = slots[2].contiguous() if len(slots) == 3 else None
-        parts = _parted(node, degree, start, plan.num_targets)
-        return Rows(slots[0].contiguous(), slots[1].contiguous(), pair, *parts)
 
 
-def _parted(
-    node: Tensor, degree: Tensor, start: Tensor, targets: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, int, Tensor | None, Members | None]:
-    """Give receivers with more than SPLIT edges several rows."""
-    number = ((degree + SPLIT - 1) // SPLIT).clamp(min=1)
-    if not bool((number > 1).any()):
-        return start, degree.to(torch.int32), node, node, 0, None, None
-    before = number.cumsum(0) - number
-    owner = torch.repeat_interleave(torch.arange(node.numel()).to(node), number)
-    part = torch.arange(owner.numel(), device=node.device) - before[owner]
-    count = (degree[owner] - part * SPLIT).clamp(max=SPLIT)
-    spare = (part > 0).cumsum(0) - 1
-    target = torch.where(part > 0, targets + spare, node[owner])
-    several = (number > 1).nonzero().squeeze(1)
-    lengths = number[several] - 1
-    pointer = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-    extra = int(pointer[-1])
-    further = Members(pointer, targets + torch.arange(extra, device=node.device))
-    first = start[owner] + part * SPLIT
+def _parts(
+    plan: GraphPlan, degree: Tensor, number: Tensor, extra: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Start, count, receiver and target of every row, receiver after receiver."""
+    targets = plan.num_targets
+    row = torch.arange(targets + extra, device=degree.device)
+    if not extra:
+        return plan.rowptr[:-1], degree, row, row
+    last = number.cumsum(0)
+    node = torch.searchsorted(last, row, right=True)
+    # Rows that no receiver needs: length zero, a place of their own.
+    spare = node == targets
+    node = node.clamp(max=targets - 1)
+    part = row - (last - number)[node]
+    start = plan.rowptr[node] + part * SPLIT
+    count = (degree[node] - part * SPLIT).clamp(min=0, max=SPLIT)
+    further = (part > 0) | spare
+    place = targets + further.cumsum(0) - 1
+    start = torch.where(spare, plan.num_edges, start)
     return (
-        first,
-        count.to(torch.int32),
-        node[owner],
-        target,
-        extra,
-        node[several],
-        further,
+        start,
+        torch.where(spare, 0, count),
+        node,
+        torch.where(further, place, node),
     )
+
+
+def _grouped(
+    plan: GraphPlan, start: Tensor, count: Tensor, slots: int
+) -> tuple[Tensor, tuple[Group, ...]]:
+    """Order of the rows, longest first in every group, and the groups."""
+    if plan.num_edges <= slots:
+        whole = Group(0, start.numel(), 0, plan.num_edges)
+        return torch.argsort(count, descending=True, stable=True), (whole,)
+    bounds = [0]
+    for first, last in zip(
+        plan.rowptr.tolist(), plan.rowptr[1:].tolist(), strict=False
+    ):
+        if last - bounds[-1] > slots and first > bounds[-1]:
+            bounds.append(first)
+    edges = torch.tensor(bounds[1:], device=start.device)
+    group = torch.searchsorted(edges, start, right=True)
+    order = torch.argsort(group * (SPLIT + 1) - count.clamp(max=SPLIT), stable=True)
+    sizes = torch.bincount(group, minlength=len(bounds)).tolist()
+    groups, first = [], 0
+    for base, end, rows in zip(
+        bounds, [*bounds[1:], plan.num_edges], sizes, strict=True
+    ):
+        groups.append(Group(first, rows, base, end - base))
+        first += rows
+    return order, tuple(groups)

@@ -110,7 +110,7 @@ class _Writer:
             "count = tl.load(COUNT + row, mask=within, other=0)",
             "start = tl.load(START + row, mask=within, other=0)",
             "most = tl.max(count, axis=0)",
-            "dtype = Y_y.dtype.element_ty",
+            f"dtype = Y_{self.spec.names(2)[0]}.dtype.element_ty",
         )
         if self.numbers == 2:
             self.add("offset = (column * 2)[:, None] + tl.arange(0, 2)[None, :]")
