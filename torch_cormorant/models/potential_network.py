@@ -28,6 +28,8 @@ DEFAULTS: dict[str, Any] = {
     "hidden": 64,
     "paths": "even",
     "radial": "bessel",
+    # half of Cormorant's: fast oscillations bring wiggles where there are no data
+    "num_basis": 8,
     "envelope": True,
     "soft_radius": 3.0,
     "soft_width": 0.5,
@@ -53,7 +55,7 @@ class CormorantPotential(Cormorant):
         repulsion: ``"zbl"``: add :class:`~torch_cormorant.nn.ZBL`; None (default).
         energy_unit: Unit of energies, ``"eV"`` (default) or ``"kcal/mol"``.
         **kwargs: As :class:`~torch_cormorant.Cormorant`. Defaults here: 16 channels,
-            3 levels, lmax 2, cutoff 5 A, masks that start at 3 A.
+            3 levels, lmax 2, cutoff 5 A, 8 radial functions, masks that start at 3 A.
 
     Raises:
         ConfigError: An option would break what the class promises, or is unknown.
