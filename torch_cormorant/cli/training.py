@@ -111,7 +111,7 @@ def train_once(
     report.activations = activations.rows
     report.remarks = [*activations.dead, *_spikes(guards)]
     record = {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command_line(),
         "config": as_plain(config),
         "settings": {**chosen, "epochs": config.training.epochs},
         "data": {
@@ -133,6 +133,12 @@ def train_once(
     if trainer.is_global_zero:
         finish(job, folder, report, record)
     return record, report
+
+
+def command_line() -> str:
+    """The command that this process was started with."""
+    name = Path(sys.argv[0]).name
+    return shlex.join(["cormorant" if "__main__" in name else name, *sys.argv[1:]])
 
 
 def settings(job: Job) -> dict[str, object]:

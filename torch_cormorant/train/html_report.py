@@ -37,7 +37,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem;
 table { border-collapse: collapse; margin: 0.5rem 0; }
 td, th { padding: 0.15rem 0.8rem 0.15rem 0; text-align: left; vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
-pre { background: #f5f5f5; padding: 0.7rem; overflow-x: auto; }
+pre { background: #f5f5f5; padding: 0.7rem; white-space: pre-wrap; }
 img { max-width: 100%; height: auto; } .warn { color: #a33; }
 """
 
@@ -141,9 +141,12 @@ def _picture(figure: Figure, text: str) -> str:
     return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{data}">\n'
 
 
-def _figure(columns: int, width: float = 4.2, height: float = 3.4) -> list[Axes]:
+def _figure(
+    columns: int, width: float = 4.6, height: float = 3.4, *, sharey: bool = False
+) -> list[Axes]:
     figure = Figure(figsize=(width * columns, height), layout="constrained")
-    axes: list[Axes] = list(figure.subplots(1, columns, squeeze=False)[0])
+    grid = figure.subplots(1, columns, squeeze=False, sharey=sharey)
+    axes: list[Axes] = list(grid[0])
     for one in axes:
         one.grid(color="#e4e4e4", linewidth=0.6)
         one.set_axisbelow(True)
@@ -186,7 +189,7 @@ def _parity(truth: Tensor, ours: Tensor, target: Target) -> Figure:
     axes[0].set_xlabel(f"{target.name}, computed [{target.unit}]")
     axes[0].set_ylabel(f"{target.name}, predicted [{target.unit}]")
     wrong = (ours - truth) * target.shown_factor
-    axes[1].hist(wrong.numpy(), bins=40, color=_BLUE)
+    axes[1].hist(wrong.numpy(), bins=min(40, max(8, len(wrong) // 4)), color=_BLUE)
     axes[1].axvline(0, color=_GREY, linewidth=1)
     axes[1].set_xlabel(f"predicted - computed [{target.shown_unit}]")
     axes[1].set_ylabel("molecules")
@@ -257,7 +260,7 @@ def _forces(report: RunReport) -> Figure:
 
 
 def _activations(rows: Sequence[Any]) -> Figure:
-    axes = _figure(len(rows[0]), 3.0, 2.8)
+    axes = _figure(len(rows[0]), 3.0, 2.8, sharey=True)
     epochs = range(1, len(rows) + 1)
     for level, one in enumerate(axes):
         for l in range(len(rows[0][level])):

@@ -1,0 +1,310 @@
+"""The commands as a user types them, with tiny networks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from torch_cormorant import CormorantQM9, load_model
+from torch_cormorant.cli import main
+from torch_cormorant.data import ExtXYZDataset, MiniEthanol, MiniQM9, write_extxyz
+
+CONFIG = """data: {source: mini_qm9, target: gap, train: 12, valid: 6, test: 10}
+model:
+  options: {num_levels: 2, lmax: 1, channels: 4, hidden: 8, middle: 4}
+training: {epochs: 2, batch_size: 6, ema: 0.9}
+"""
+FRAMES = """data: {source: mini_ethanol, train: 6, valid: 3, test: 4}
+model:
+  network: potential
+  options: {num_levels: 1, lmax: 1, channels: 4, hidden: 8}
+training: {epochs: 1, batch_size: 3, guard: rollback}
+"""
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def cormorant(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Command:
+    """Return a function that runs a command line and returns what it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path, code: int = 0) -> str:
+        try:
+            found = main([str(argument) for argument in arguments])
+        except SystemExit as leave:
+            found = int(leave.code or 0)
+        captured = capsys.readouterr()
+        assert found == code, captured.err
+        if code:
+            assert captured.err.count("\n") == 1, captured.err
+            assert "Traceback" not in captured.err
+            return captured.err
+        return captured.out
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def gap(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run on a property."""
+    folder = tmp_path_factory.mktemp("gap")
+    (folder / "gap.yaml").write_text(CONFIG)
+    arguments = ["train", str(folder / "gap.yaml"), "--out", str(folder / "run")]
+    assert main(arguments) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def ethanol(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run on frames."""
+    folder = tmp_path_factory.mktemp("ethanol")
+    (folder / "ethanol.yaml").write_text(FRAMES)
+    arguments = ["train", str(folder / "ethanol.yaml"), "--out", str(folder / "run")]
+    assert main(arguments) == 0
+    return folder / "run"
+
+
+def test_a_run_leaves_model_report_and_record(gap: Path) -> None:
+    names = {file.name for file in gap.iterdir()}
+    assert names == {
+        "best.ckpt",
+        "last.ckpt",
+        "model.safetensors",
+        "report.html",
+        "results.json",
+        "settings.json",
+    }
+    results = json.loads((gap / "results.json").read_text())
+    assert [row["epoch"] for row in results["epochs"]] == [1, 2]
+    assert results["data"]["sizes"] == [12, 6, 10]
+    model = load_model(gap / "model.safetensors")
+    assert model.info.targets == ("gap",)
+    assert model.info.units == ("eV",)
+    assert model.info.training["seed"] == 0
+    # The file predicts what the run has tested.
+    data = MiniQM9("gap")
+    from torch_cormorant.data import split_indices
+
+    test = data[split_indices(310, 12, 6, 10).test]
+    errors = [
+        (model.predict(one.z, one.pos.float()) - one.y).abs().item() for one in test
+    ]
+    expected = results["test"]["gap"]["ours"]
+    assert np.mean(errors) == pytest.approx(expected, rel=1e-5)
+
+
+def test_resume_overwrite_and_other_settings(
+    cormorant: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "a.yaml").write_text(f"{CONFIG}output: {{report: false}}\n")
+    short = ("train", "a.yaml", "--override", "training.epochs=1")
+    assert "epoch   1/1" in cormorant(*short)
+    assert "already holds a run" in cormorant(*short, code=2)
+    text = cormorant("train", "a.yaml", "--resume")
+    assert "started for 1 epochs, goes on to 2" in text
+    assert "epoch   2/2" in text
+    other = ("train", "a.yaml", "--override", "training.lr=0.1", "--resume")
+    assert "cannot be resumed with lr = 0.1" in cormorant(*other, code=2)
+    assert (tmp_path / "runs/a/model.safetensors").exists(), "runs/<config>"
+
+
+def test_wrong_keys_are_answered_before_anything_runs(
+    cormorant: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "a.yaml").write_text(CONFIG + "  epoch: 3\n")
+    error = cormorant("train", "a.yaml", code=2)
+    assert "a.yaml, line" in error
+    (tmp_path / "b.yaml").write_text(CONFIG)
+    error = cormorant("train", "b.yaml", "--override", "data.target=gab", code=2)
+    assert "did you mean 'gap'?" in error
+    error = cormorant("train", "--resume", code=2)
+    assert "which file?" in error
+    assert "fine" in cormorant("train", "b.yaml", "--check")
+    assert "batch_size: 25" in cormorant("train", "--keys")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_several_targets_and_an_ensemble(cormorant: Command, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(CONFIG)
+    text = cormorant(
+        "train",
+        "a.yaml",
+        "--override",
+        "data.target=[mu, energy_atom]",
+        "training.seeds=[1, 2]",
+        "training.epochs=1",
+        "training.balanced=true",
+        "output.report=false",
+        "output.tensorboard=true",
+    )
+    assert "2 seeds: MAE" in text
+    summary = json.loads((tmp_path / "runs/a/ensemble.json").read_text())
+    assert summary["seeds"] == [1, 2]
+    assert (tmp_path / "runs/a/calibration.png").exists()
+    logs = list((tmp_path / "runs/a/seed-1/tensorboard").iterdir())
+    assert any(file.name.startswith("events") for file in logs)
+    model = load_model(tmp_path / "runs/a/seed-1/model.safetensors")
+    assert model.info.targets == ("mu", "energy_atom")
+    # The zero of a dipole stays, an energy has a composition subtracted.
+    units = model.info.normalisation
+    assert units.mean[0] == 0
+    assert units.atom_values[6][0] == 0 != units.atom_values[6][1]
+
+
+def test_info_tells_everything(cormorant: Command, gap: Path) -> None:
+    text = cormorant("info", gap / "model.safetensors")
+    for part in (
+        "gap [eV]",
+        "elements:    1, 6, 7, 8, 9",
+        "parameters per part",
+        "soft radii",
+        "paths of the sum: 0x0>0",
+        "normalisation",
+        '"MiniQM9 (not QM9)"',
+    ):
+        assert part in text, part
+
+
+def test_predictions_for_sdf_smiles_and_frames(
+    cormorant: Command, tmp_path: Path, gap: Path
+) -> None:
+    chem = pytest.importorskip("rdkit.Chem", reason="needs rdkit")
+    from rdkit.Chem import AllChem
+
+    model = gap / "model.safetensors"
+    (tmp_path / "a.csv").write_text("name,SMILES\nx,CCO\ny,c1ccccc1\n")
+    cormorant("predict", model, "a.csv", "-o", "out.csv")
+    rows = list(csv.reader((tmp_path / "out.csv").read_text().splitlines()))
+    assert rows[0] == ["name", "gap [eV]"]
+    assert [row[0] for row in rows[1:]] == ["CCO", "c1ccccc1"]
+    molecule = chem.AddHs(chem.MolFromSmiles("CCO"))
+    AllChem.EmbedMolecule(molecule, randomSeed=1)
+    AllChem.MMFFOptimizeMolecule(molecule, maxIters=2000)
+    with chem.SDWriter(str(tmp_path / "b.sdf")) as writer:
+        writer.write(molecule)
+    cormorant("predict", model, "b.sdf", "-o", "sdf.csv")
+    same = list(csv.reader((tmp_path / "sdf.csv").read_text().splitlines()))
+    # Coordinates in an sdf file have four digits.
+    assert float(same[1][1]) == pytest.approx(float(rows[1][1]), rel=1e-3)
+    cormorant("predict", model, "a.csv", "-o", "out.extxyz")
+    first = (tmp_path / "out.extxyz").read_text().splitlines()[1]
+    assert f"gap={rows[1][1]}" in first
+
+
+def test_a_potential_predicts_and_is_evaluated(
+    cormorant: Command, tmp_path: Path, ethanol: Path
+) -> None:
+    model, data = ethanol / "model.safetensors", MiniEthanol()
+    write_extxyz(tmp_path / "in.extxyz", [data[k] for k in range(5)])
+    text = cormorant("evaluate", model, "in.extxyz")
+    assert "5 structures" in text
+    assert "force components" in text
+    cormorant("predict", model, "in.extxyz", "-o", "out.extxyz", "--batch-size", "2")
+    found = ExtXYZDataset(tmp_path / "out.extxyz")
+    network = load_model(model)
+    energy, forces = network.energy_and_forces(data[3].z, data[3].pos)
+    torch.testing.assert_close(found[3].energy, energy, rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(found[3].forces, forces.double(), rtol=1e-4, atol=1e-4)
+
+
+def test_unfit_input_names_the_structure(
+    cormorant: Command, tmp_path: Path, gap: Path, ethanol: Path
+) -> None:
+    model = gap / "model.safetensors"
+    (tmp_path / "a.xyz").write_text("1\n\nH 0 0 0\n1\n\nXe 0 0 0\n")
+    assert "structure 1:" in cormorant("predict", model, "a.xyz", "-o", "o.csv", code=2)
+    assert "unknown format" in cormorant(
+        "predict", model, "a.pdf", "-o", "o.csv", code=2
+    )
+    assert "written are" in cormorant("predict", model, "a.xyz", "-o", "o.md", code=2)
+    assert "cannot be read" in cormorant("info", "none.safetensors", code=2)
+    assert "only potentials" in cormorant("evaluate", model, "a.xyz", code=2)
+    (tmp_path / "bad.csv").write_text("smiles\nC(C\n")
+    error = cormorant("predict", model, "bad.csv", "-o", "o.csv", code=2)
+    assert "line 2: 'C(C' is no SMILES" in error
+    (tmp_path / "bad.sdf").write_text("nothing\n")
+    cormorant("predict", model, "bad.sdf", "-o", "o.csv", code=2)
+    shutil.copy(ethanol / "model.safetensors", tmp_path / "cut.safetensors")
+    with (tmp_path / "cut.safetensors").open("r+b") as stream:
+        stream.truncate(3000)
+    assert "cut.safetensors" in cormorant("info", "cut.safetensors", code=2)
+    assert not (tmp_path / "o.csv").exists()
+
+
+def test_weights_of_the_original_there_and_back(
+    cormorant: Command, tmp_path: Path
+) -> None:
+    model = CormorantQM9(num_levels=1, lmax=1, channels=4)
+    np.savez(tmp_path / "weights.npz", **model.to_original())
+    # The settings that are not published travel beside the weights.
+    extra = {"num_cg_levels": 1, "maxl": [1], "max_sh": [1], "num_channels": [4, 4]}
+    named = {f"cfg_{name}": np.array(value) for name, value in extra.items()}
+    np.savez(tmp_path / "weights.npz", **model.to_original(), **named)
+    cormorant("convert", "weights.npz", "a.safetensors", "--target", "U0")
+    cormorant("convert", "a.safetensors", "back.npz")
+    back = np.load(tmp_path / "back.npz")
+    for name, array in model.to_original().items():
+        np.testing.assert_array_equal(back[name], array)
+    assert "expected .npz" in cormorant("convert", "a.txt", "b.npz", code=2)
+
+
+def test_datasets_backends_and_bench(cormorant: Command) -> None:
+    assert "mini_qm9" in cormorant("datasets")
+    assert "molecules:       310" in cormorant("datasets", "mini_qm9")
+    assert "did you mean 'mini_qm9'" in cormorant("datasets", "mini_qm8", code=2)
+    assert "which? give --path" in cormorant("datasets", "qm9", code=2)
+    assert "--fetch downloads it" in cormorant(
+        "datasets", "qm9", "--path", "none", code=2
+    )
+    assert "torch" in cormorant("backends")
+    assert "bench" in cormorant("bench", "--help")
+
+
+def test_help_teaches(cormorant: Command) -> None:
+    text = cormorant("--help")
+    for name in ("train", "evaluate", "predict", "info", "convert", "datasets"):
+        assert name in text
+        assert "usage: cormorant" in cormorant(name, "--help")
+    assert "invalid choice" in cormorant("trian", code=2)
+
+
+def test_the_report_opens_in_a_browser(tmp_path: Path, ethanol: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    page = ethanol / "report.html"
+    assert "http" not in page.read_text().split("<h2>Record")[0], "self-contained"
+    done = subprocess.run(
+        [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={tmp_path}/profile",
+            "--window-size=1000,2500",
+            f"--screenshot={tmp_path}/page.png",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    from matplotlib.image import imread
+
+    image = imread(tmp_path / "page.png")
+    assert image.shape[:2] == (2500, 1000)
+    dark = (image[..., :3].mean(axis=-1) < 0.9).mean()
+    assert dark > 0.02, "an empty page"
