@@ -1,0 +1,217 @@
+"""Check, time and profile the kernels on a GPU.
+
+``python -m torch_cormorant.ops.triton.check`` compares every result with the portable
+path in double precision, compares two runs bit by bit, then times the kernels and the
+portable path on the same GPU and prints one table. Without a GPU it says so and stops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from torch_cormorant.errors import BackendError
+from torch_cormorant.ops import portable
+from torch_cormorant.ops import triton as kernels
+from torch_cormorant.ops.paths import PathTable
+from torch_cormorant.ops.plan import GraphPlan, build_plan
+
+ALL = (True, True, True)
+Inputs = tuple[Tensor, Tensor, Tensor, GraphPlan, PathTable]
+
+
+def inputs(
+    lmax: int,
+    channels: int,
+    nodes: int,
+    degree: int,
+    dtype: torch.dtype,
+    device: str | torch.device = "cuda",
+) -> Inputs:
+    """Random features on a random graph of uneven degrees around ``degree``."""
+    generator = torch.Generator().manual_seed(0)
+    wanted = torch.poisson(torch.full((nodes,), float(degree)), generator=generator)
+    target = torch.repeat_interleave(torch.arange(nodes), wanted.long())
+    source = torch.randint(nodes, target.shape, generator=generator)
+    index = torch.stack([source, target]).to(device)
+    plan = build_plan(index, nodes, nodes)
+    table = PathTable(lmax, lmax, lmax)
+
+    def random(rows: int, components: int) -> Tensor:
+        made = torch.randn(
+            rows, components, channels, dtype=torch.complex128, generator=generator
+        )
+        return made.to(device=device, dtype=dtype)
+
+    edges, size = index.shape[1], (lmax + 1) ** 2
+    sh = torch.randn(edges, size, dtype=torch.float64, generator=generator)
+    real = torch.float32 if dtype == torch.complex64 else torch.float64
+    x, g = random(nodes, size), random(edges, lmax + 1)
+    return x, g, sh.to(device=device, dtype=real), plan, table
+
+
+def double_portable(
+    data: Inputs, grads: Sequence[Tensor], cotangents: Sequence[Tensor]
+) -> list[Tensor]:
+    """The double backward out of portable forward and backward calls."""
+    x, g, sh, plan, table = data
+    totals = [torch.zeros_like(t) for t in (x, g, sh, *grads)]
+    for k, cotangent in enumerate(cotangents):
+        given = [x, g, sh]
+        given[k] = cotangent
+        parts = portable.backward(given[0], given[1], given[2], plan, table, ALL, grads)
+        for q, part in enumerate(parts):
+            if q != k and part is not None:
+                totals[q] += part
+        sums = portable.forward(given[0], given[1], given[2], plan, table)
+        for q, part in enumerate(sums):
+            totals[3 + q] += part
+    return totals
+
+
+def errors(lmax: int, channels: int, device: str = "cuda") -> dict[str, float]:
+    """Largest relative error of every result, in double precision.
+
+    Args:
+        lmax: Largest degree everywhere.
+        channels: Number of complex channels.
+        device: Where to compute.
+
+    Returns:
+        Errors by name; ``"repeat"`` is 0 if a second run has the same bits.
+    """
+    data = inputs(lmax, channels, 40, 7, torch.complex128, device)
+    expected = portable.forward(*data)
+    grads = [torch.randn_like(t) for t in expected]
+    cotangents = [torch.randn_like(t) for t in data[:3]]
+
+    def run() -> dict[str, Tensor]:
+        found = {f"sum {l}": t for l, t in enumerate(kernels.forward(*data))}
+        first = kernels.backward(*data, ALL, grads)
+        second = kernels.double_backward(*data, ALL, True, grads, cotangents)
+        names = ("dx", "dg", "dsh")
+        found |= {k: t for k, t in zip(names, first, strict=True) if t is not None}
+        both = [*second[:3], *(second[3] or [])]
+        found |= {f"second {k}": t for k, t in enumerate(both) if t is not None}
+        return found
+
+    reference = [
+        *expected,
+        *portable.backward(*data, ALL, grads),
+        *double_portable(data, grads, cotangents),
+    ]
+    once, again = run(), run()
+    result = {}
+    for (name, found), right in zip(once.items(), reference, strict=True):
+        if right is not None and right.numel():
+            result[name] = float((found - right).abs().max() / right.abs().max())
+    same = all(torch.equal(once[name], again[name]) for name in once)
+    return result | {"repeat": 0.0 if same else float("inf")}
+
+
+def milliseconds(run: Callable[[], object], repeats: int = 20) -> float:
+    """Median time on the device."""
+    for _ in range(3):
+        run()
+    times = []
+    for _ in range(repeats):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(float(begin.elapsed_time(end)))
+    return statistics.median(times)
+
+
+def timings(lmax: int, channels: int, nodes: int, degree: int) -> list[str]:
+    """Lines of the table of times: kernels, portable path, ratio, edges per second."""
+    data = inputs(lmax, channels, nodes, degree, torch.complex64)
+    grads = [torch.randn_like(t) for t in kernels.forward(*data)]
+    cotangents = [torch.randn_like(t) for t in data[:3]]
+    pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "forward": (lambda: kernels.forward(*data), lambda: portable.forward(*data)),
+        "backward": (
+            lambda: kernels.backward(*data, ALL, grads),
+            lambda: portable.backward(*data, ALL, grads),
+        ),
+        "double": (
+            lambda: kernels.double_backward(*data, ALL, True, grads, cotangents),
+            lambda: double_portable(data, grads, cotangents),
+        ),
+    }
+    edges, lines = data[2].shape[0], []
+    for name, (ours, theirs) in pairs.items():
+        a, b = milliseconds(ours), milliseconds(theirs)
+        lines.append(
+            f"{lmax:4d} {channels:8d} {edges:9d}  {name:8s} {a:9.3f} {b:9.3f} "
+            f"{b / a:6.1f} {edges / a / 1e6:8.3f}"
+        )
+    return lines
+
+
+def profile(lmax: int, channels: int, nodes: int, degree: int) -> str:
+    """Time per kernel of one forward, backward and double backward."""
+    data = inputs(lmax, channels, nodes, degree, torch.complex64)
+    grads = [torch.randn_like(t) for t in kernels.forward(*data)]
+    cotangents = [torch.randn_like(t) for t in data[:3]]
+    kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    kernels.backward(*data, ALL, grads)
+    kernels.double_backward(*data, ALL, True, grads, cotangents)
+    with torch.profiler.profile(activities=kinds) as seen:
+        kernels.forward(*data)
+        kernels.backward(*data, ALL, grads)
+        kernels.double_backward(*data, ALL, True, grads, cotangents)
+        torch.cuda.synchronize()
+    table: str = seen.key_averages().table(sort_by="cuda_time_total", row_limit=12)
+    return table
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lmax", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--channels", type=int, nargs="+", default=[16, 64])
+    parser.add_argument("--nodes", type=int, nargs="+", default=[450, 10_000])
+    parser.add_argument("--degree", type=int, default=16)
+    parser.add_argument("--tolerance", type=float, default=1e-12)
+    parser.add_argument("--profile", action="store_true")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run everything; 1 if a result is wrong, 2 if there is no GPU."""
+    options = _arguments(argv)
+    if not torch.cuda.is_available():
+        print("no CUDA device here: nothing was checked or timed")  # noqa: T201
+        return 2
+    if not kernels.is_available():
+        message = "the Triton kernels need the package triton: pip install triton"
+        raise BackendError(message)
+    import triton
+
+    name = torch.cuda.get_device_name()
+    print(f"{name}, torch {torch.__version__}, triton {triton.__version__}")  # noqa: T201
+    wrong = 0
+    for lmax in options.lmax:
+        for channels in options.channels:
+            found = errors(lmax, channels)
+            largest = max(found, key=lambda key: found[key])
+            wrong += found[largest] > options.tolerance
+            print(f"lmax {lmax}, channels {channels}: {largest} {found[largest]:.1e}")  # noqa: T201
+    print("lmax channels     edges  what        ours/ms portab/ms  ratio Gedges/s")  # noqa: T201
+    for lmax in options.lmax:
+        for channels in options.channels:
+            for nodes in options.nodes:
+                for line in timings(lmax, channels, nodes, options.degree):
+                    print(line, flush=True)  # noqa: T201
+    if options.profile:
+        print(profile(max(options.lmax), options.channels[0], 10_000, options.degree))  # noqa: T201
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
