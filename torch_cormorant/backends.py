@@ -78,6 +78,7 @@ BACKENDS = (
     Backend(CG_PRODUCTS, "portable", "used where nothing faster works"),
     Backend(CG_PRODUCTS, "cpu_kernel", "used on CPUs", CPU_KERNEL),
     Backend(CG_PRODUCTS, "triton", "used on CUDA devices", "triton"),
+    Backend(CG_PRODUCTS, "cuequivariance", "used by name", "cuequivariance_torch"),
     Backend(NEIGHBOUR_SEARCH, "brute_force", "used for small molecules"),
     Backend(NEIGHBOUR_SEARCH, "cells", "used for large systems"),
     Backend(NEIGHBOUR_SEARCH, "torch_cluster", "used by name", "torch_cluster"),
@@ -174,6 +175,8 @@ def _command(state: Extension) -> str:
         return remedy
     if state.name == "triton":
         return "pip install triton"
+    if state.name == "cuequivariance_torch":
+        return "pip install cuequivariance cuequivariance-torch"
     if (Path(__file__).parents[1] / "Makefile").is_file():
         return "make extensions"
     again = "" if state.version is None else " --force-reinstall --no-cache-dir"

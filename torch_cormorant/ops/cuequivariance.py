@@ -141,7 +141,8 @@ def _compute(
     return outs
 
 
-def _require() -> None:
+def require() -> None:
+    """Raise an error that says what to install, if it is not there."""
     if not is_available():
         msg = (
             'backend "cuequivariance" needs the packages cuequivariance and '
@@ -155,7 +156,7 @@ def forward(
     x: Tensor, g: Tensor, sh: Tensor, plan: GraphPlan, table: PathTable
 ) -> list[Tensor]:
     """The sums, as :func:`torch_cormorant.ops.portable.forward`."""
-    _require()
+    require()
     with torch.no_grad():
         return _compute(x, g, sh, plan, table)
 
@@ -170,7 +171,7 @@ def backward(
     grads: Sequence[Tensor],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """The gradients, as :func:`torch_cormorant.ops.portable.backward`."""
-    _require()
+    require()
     with torch.enable_grad():
         inputs = [
             t.detach().requires_grad_(wanted)
