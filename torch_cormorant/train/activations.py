@@ -88,12 +88,13 @@ class ActivationLog(Callback):
     def _judge(
         self, trainer: Trainer, level: int, degrees: list[float], first: float
     ) -> None:
-        found = [f"level {level}"] if degrees[0] < DEAD * first else []
-        found += [
+        found = [
             f"level {level}, degree {l}"
             for l, size in enumerate(degrees)
             if l and size < DEAD * degrees[0]
         ]
+        if degrees[0] < DEAD * first:
+            found = [f"level {level}"]
         for name in found:
             if name not in self.dead:
                 self.dead.append(name)

@@ -1,0 +1,196 @@
+"""Training on energies, forces and stresses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Batch
+
+from torch_cormorant import Cormorant
+from torch_cormorant.data import FrameArrays, FrameDataset, MiniEthanol
+from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
+from torch_cormorant.models import Normalisation
+from torch_cormorant.train import (
+    PotentialRegression,
+    frame_errors,
+    join_outputs,
+    potential_normalisation,
+)
+
+UNITS = Normalisation((0.0,), (0.5,), {1: (-13.6,), 6: (-1000.0,), 8: (-2000.0,)})
+
+
+def network() -> Cormorant:
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"channels": 3, "num_levels": 1, "lmax": 1}
+    return Cormorant.potential((1, 6, 8), cutoff=4.0, **options).double()
+
+
+def module(**changed: Any) -> PotentialRegression:
+    made = PotentialRegression(network(), UNITS, **changed)
+    made.log = lambda *_, **__: None  # type: ignore[method-assign]
+    return made
+
+
+def crystal() -> FrameDataset:
+    rng = np.random.default_rng(0)
+    stress = rng.standard_normal((2, 3, 3))
+    return FrameDataset(
+        FrameArrays(
+            z=np.array([8, 1, 8, 1, 1]),
+            pos=np.array([[0.0, 0, 0], [0, 0, 1], [0, 0, 0], [1.0, 0, 0], [0, 1, 0]]),
+            offset=np.array([0, 2, 5]),
+            energy=np.array([-2010.0, -2030.0]),
+            forces=rng.standard_normal((5, 3)),
+            stress=stress + stress.transpose(0, 2, 1),
+            cell=np.stack([4 * np.eye(3), 5 * np.eye(3)]),
+            pbc=np.ones((2, 3), dtype=bool),
+        ),
+        name="crystal",
+        energy_unit="eV",
+    )
+
+
+@pytest.fixture
+def batch() -> Batch:
+    data = MiniEthanol()
+    return Batch.from_data_list([data[k] for k in (3, 40)])
+
+
+def test_loss_is_the_sum_that_is_documented(batch: Batch) -> None:
+    made = module(energy_weight=2.0, force_weight=3.0)
+    loss = made.training_step(batch, 0)
+    energy, forces = made.model.energy_and_forces(  # type: ignore[operator]
+        batch.z, batch.pos, batch.batch
+    )
+    expected = 2 * ((energy - batch.energy) / (0.5 * 9)).square().mean()
+    expected = expected + 3 * ((forces - batch.forces) / 0.5).square().mean()
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    wrong = (energy - batch.energy).abs().mean()
+    assert made.train_mae.compute().item() == pytest.approx(wrong.item(), rel=1e-12)
+    loss.backward()
+    assert all(p.grad is not None for p in made.model.parameters())
+
+
+def test_stresses_of_cells_are_learned() -> None:
+    data = crystal()
+    batch = Batch.from_data_list([data[0], data[1]])
+    made = module(energy_weight=0.0, force_weight=0.0, stress_weight=1.0)
+    loss = made.training_step(batch, 0)
+    out = made.model.evaluate(  # type: ignore[operator]
+        batch.z, batch.pos, batch.batch, batch.cell, batch.pbc, stress=True
+    )
+    per_atom = torch.tensor([64 / 2, 125 / 3], dtype=torch.float64).view(-1, 1, 1) / 0.5
+    expected = ((out.stress - batch.stress) * per_atom).square().mean()
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+
+
+def test_energies_alone_are_the_loss_of_the_paper(batch: Batch) -> None:
+    made = module(force_weight=0.0, per_atom=False)
+    output = made(batch)
+    assert output.forces is None
+    loss = made.training_step(batch, 0)
+    expected = ((output.energy - batch.energy) / 0.5).square().mean()
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+
+
+def test_normalisation_is_that_of_training_frames() -> None:
+    data = MiniEthanol()[:50]
+    units = potential_normalisation(data)
+    forces = torch.cat([frame.forces for frame in data])
+    assert units.std[0] == pytest.approx(forces.square().mean().sqrt().item())
+    z = data[0].z
+    rest = data.energies - units.reference(z)[0, 0]
+    assert abs(rest.mean().item()) < 1e-9
+    assert units.mean == (0.0,), "a sum over atoms needs it"
+    alone = potential_normalisation(data, forces=False)
+    assert alone.std[0] == pytest.approx(rest.std(correction=0).item(), rel=1e-9)
+
+
+def test_a_step_lowers_the_loss(batch: Batch) -> None:
+    units = potential_normalisation(MiniEthanol()[:50])
+    made = PotentialRegression(network(), units, ema_decay=0.5)
+    made.log = lambda *_, **__: None  # type: ignore[method-assign]
+    optimizer = torch.optim.Adam(made.model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(30):
+        loss = made.training_step(batch, 0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        made.average(0.5)
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    # Outside training the averaged weights answer.
+    made.eval()
+    assert made.network is made.averaged
+    made.train()
+    assert made.network is made.model
+
+
+def test_average_is_the_exponential_one() -> None:
+    made = module(ema_decay=0.9)
+    averaged: Any = made.averaged
+    before = [p.clone() for p in averaged.parameters()]
+    with torch.no_grad():
+        for p in made.model.parameters():
+            p.add_(1.0)
+    made.average(0.9)
+    for old, new in zip(before, averaged.parameters(), strict=True):
+        torch.testing.assert_close(new, old + 0.1)
+        assert not new.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"energy_weight": -1.0}, "expected at least 0"),
+        ({"energy_weight": 0.0, "force_weight": 0.0}, "nothing to learn"),
+        ({"force_weight": float("nan")}, "expected at least 0"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+    ],
+)
+def test_weights_out_of_range(changed: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        module(**changed)
+
+
+def test_missing_labels_and_other_shapes(batch: Batch) -> None:
+    del batch.forces
+    with pytest.raises(ConfigError, match="forces: the data set has none"):
+        module().training_step(batch, 0)
+    batch.energy = batch.energy[:1]
+    with pytest.raises(ShapeError, match=r"energy: shape \(1,\), expected \(2,\)"):
+        module(force_weight=0.0).training_step(batch, 0)
+
+
+def test_a_loss_that_is_not_finite_stops(batch: Batch) -> None:
+    batch.energy[0] = float("inf")
+    with pytest.raises(NonFiniteError, match="became inf in epoch 1, batch 3"):
+        module().training_step(batch, 2)
+
+
+def test_errors_beside_baselines() -> None:
+    data = MiniEthanol()
+    train, test = data[:60], data[60:100]
+    made = module()
+    made.eval()
+    batches = [
+        Batch.from_data_list([test[k] for k in range(s, s + 20)]) for s in (0, 20)
+    ]
+    output = join_outputs([made.predict_step(batch) for batch in batches])
+    found = frame_errors(train, test, output, "ethanol")
+    assert output.forces is not None
+    forces = torch.cat([frame.forces for frame in test])
+    expected = (output.forces - forces).abs().mean().item()
+    assert found.values["force_mae"] == pytest.approx(expected)
+    assert found.values["force_zero_mae"] == pytest.approx(forces.abs().mean().item())
+    text = found.table("ours", "ethanol", factor=1000.0, unit="meV")
+    assert "50,000 original MD17 energies" in text
+    # 0.027 kcal/mol.
+    assert "1.171" in text
+    with pytest.raises(ConfigError, match="there are none"):
+        join_outputs([])
