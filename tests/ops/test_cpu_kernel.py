@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +28,7 @@ from torch_cormorant.ops import (
 
 Agree = Callable[..., None]
 RTOL = {torch.float64: 1e-13, torch.float32: 5e-6}
+SETUP = Path(__file__).parents[2] / "setup.py"
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 
 kernel = pytest.mark.skipif(
@@ -279,10 +282,10 @@ def test_degrees_beyond_the_kernel_take_the_portable_way() -> None:
 @pytest.mark.parametrize("content", [None, b"no library"])
 def test_a_missing_or_broken_library_is_no_problem(
     content: bytes | None,
-    tmp_path: os.PathLike[str],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    file = tmp_path / "_cpu_kernel.so"  # type: ignore[operator]
+    file = tmp_path / "_cpu_kernel.so"
     if content is not None:
         file.write_bytes(content)
     monkeypatch.setattr(cpu_kernel, "FILE", file)
@@ -297,6 +300,26 @@ def test_a_missing_or_broken_library_is_no_problem(
     finally:
         monkeypatch.undo()
         cpu_kernel._load.cache_clear()
+
+
+@pytest.mark.skipif(not SETUP.is_file(), reason="not in a copy of the repository")
+@pytest.mark.parametrize("variable", ["CXX", cpu_kernel.SWITCH])
+def test_building_without_a_compiler_is_told_and_succeeds(
+    variable: str, tmp_path: Path
+) -> None:
+    (tmp_path / "torch_cormorant" / "ops").mkdir(parents=True)
+    shutil.copy(SETUP, tmp_path)
+    value = shutil.which("false") if variable == "CXX" else "0"
+    done = subprocess.run(
+        [sys.executable, "setup.py", "kernel"],
+        cwd=tmp_path,
+        env={**os.environ, variable: str(value)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "built without the CPU kernel" in done.stderr
+    assert not list(tmp_path.rglob("*.so"))
 
 
 @kernel

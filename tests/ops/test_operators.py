@@ -52,6 +52,15 @@ def calls(dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
     return {
         "neighbour_sum": (*whole, 3, key, "auto"),
         "neighbour_sum_backward": (*whole, key, "auto", need, grads),
+        "neighbour_sum_double_backward": (
+            *whole,
+            key,
+            "auto",
+            [True] * 4,
+            grads,
+            [draw(*part.shape, dtype=part.dtype) for part in (x, g, sh)],
+            [True, False, True],
+        ),
         "edge_dots": (x, x, *ends, "auto"),
         "edge_dots_backward": (x, x, *ends, u, [True, True], "auto"),
         "node_product": (x, x, folded.key, "auto"),
@@ -65,6 +74,38 @@ def test_opcheck(name: str, dtype: torch.dtype) -> None:
     arguments = calls(dtype)[name]
     with use_backend("portable"):
         torch.library.opcheck(getattr(ops, name), arguments)
+
+
+@pytest.mark.parametrize("given", [(0,), (1, 2), (0, 1, 2)])
+def test_the_fused_double_backward_is_the_composed_one(given: tuple[int, ...]) -> None:
+    """Values and their derivatives, which are third derivatives of the sum."""
+    arguments = calls(torch.complex128)["neighbour_sum_backward"]
+    x, g, sh, packed, header, key, _, _, grads = arguments
+    us = [draw(*part.shape, dtype=part.dtype) for part in (x, g, sh)]
+    there = [k in given for k in range(3)]
+    leaves = [x, g, sh, *grads, *us]
+    found = []
+    with use_backend("portable"):
+        fused = ops.neighbour_sum_double_backward(
+            x, g, sh, packed, header, key, "portable", [True] * 4, grads, us, there
+        )
+        first = ops.neighbour_sum_backward(
+            x, g, sh, packed, header, key, "portable", [True] * 3, grads
+        )
+        chosen = [(first[k], us[k]) for k in given]
+        composed = torch.autograd.grad(
+            [part for part, _ in chosen],
+            leaves[:-3],
+            [u for _, u in chosen],
+            create_graph=True,
+            materialize_grads=True,
+        )
+        for parts in (fused, composed):
+            loss = sum(part.abs().square().sum() for part in parts)
+            third = torch.autograd.grad(loss, leaves, materialize_grads=True)
+            found.append([part.detach() for part in (*parts, *third)])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-11)
 
 
 def cloud(nodes: int, dtype: torch.dtype = torch.float64) -> EdgeGeometry:
@@ -97,6 +138,7 @@ def test_a_layer_is_one_graph_for_all_sizes() -> None:
     assert counter.frame_count <= 3
 
 
+@pytest.mark.slow
 def test_a_model_is_one_graph_for_all_sizes() -> None:
     model = Cormorant(
         species=[1, 8], channels=2, num_levels=1, lmax=1, hidden=4, middle=2

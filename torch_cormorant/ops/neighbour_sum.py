@@ -15,13 +15,13 @@ per receiver. No ``[edges, paths]`` tensor exists. The operation is trilinear in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from torch_cormorant.ops.dispatch import chosen, implementation
+from torch_cormorant.ops.dispatch import chosen, has_double_backward, implementation
 from torch_cormorant.ops.paths import PathTable, table_of
 from torch_cormorant.ops.plan import GraphPlan, unpack_plan
 from torch_cormorant.ops.portable import Need, shapes
@@ -193,35 +193,184 @@ def _keep_gradient(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> N
 
 
 def _gradient_backward(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
-    """Gradient of the gradient, in the same two operators.
+    """Gradient of the gradient: the fused operator on a GPU, or the two others."""
+    x, g, sh, packed, header, *grads = ctx.saved_tensors
+    need = [*ctx.needs_input_grad[:3], any(ctx.needs_input_grad[8])]
+    given = [
+        None if part is None or not there else plain(part)
+        for part, there in zip(cotangents, ctx.need, strict=True)
+    ]
+    inputs, plan, key = (x, g, sh), (packed, header), ctx.key
+    if x.is_cuda and has_double_backward(ctx.backend):
+        there = [part is not None for part in given]
+        full = [x.new_empty(0) if part is None else part for part in given]
+        parts = _double(*inputs, *plan, key, ctx.backend, need, grads, full, there)
+        found = [part if w else None for part, w in zip(parts, need[:3], strict=False)]
+        dgrads = parts[3:] if need[3] else [None] * len(grads)
+    else:
+        found, dgrads = _composed(
+            inputs,
+            grads,
+            given,
+            need,
+            lambda *a: _gradient(*a[:3], *plan, key, ctx.backend, a[3], grads),
+            lambda *a: _sum(*a, *plan, grads[0].shape[0], key, ctx.backend),
+        )
+    return (*found, None, None, None, None, None, list(dgrads))
+
+
+def _composed(
+    inputs: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    cotangents: Sequence[Tensor | None],
+    need: Sequence[bool],
+    gradient: Callable[..., Sequence[Tensor | None]],
+    forward: Callable[..., Sequence[Tensor]],
+) -> tuple[list[Tensor | None], list[Tensor | None]]:
+    """The gradient of the gradient from gradients and sums.
 
     With Q(x, g, sh, d) = <d, sum(x, g, sh)>, multilinear over the reals, and
     cotangents (ux, ug, us) of the three gradients, the scalar to differentiate is
     Q(ux, g, sh, d) + Q(x, ug, sh, d) + Q(x, g, us, d).
     """
-    x, g, sh, packed, header, *grads = ctx.saved_tensors
-    want, want_grads = ctx.needs_input_grad[:3], any(ctx.needs_input_grad[8])
     totals: list[Tensor | None] = [None, None, None]
     dgrads: list[Tensor | None] = [None] * len(grads)
     for k, cotangent in enumerate(cotangents):
-        if cotangent is None or not ctx.need[k]:
+        if cotangent is None:
             continue
-        given = [x, g, sh]
-        given[k] = plain(cotangent)
-        need = [want[q] and q != k for q in range(3)]
-        if any(need):
-            parts = _gradient(*given, packed, header, ctx.key, ctx.backend, need, grads)
+        given = list(inputs)
+        given[k] = cotangent
+        wanted = [need[q] and q != k for q in range(3)]
+        if any(wanted):
+            parts = gradient(*given, wanted)
             for q in range(3):
-                if need[q]:
+                if wanted[q]:
                     totals[q] = plus(totals[q], parts[q])
-        if want_grads:
-            size = grads[0].shape[0]
-            sums = _sum(*given, packed, header, size, ctx.key, ctx.backend)
+        if need[3]:
+            sums = forward(*given)
             dgrads = [plus(a, b) for a, b in zip(dgrads, sums, strict=True)]
-    return (*totals, None, None, None, None, None, dgrads)
+    return totals, dgrads
+
+
+@torch.library.custom_op(
+    "torch_cormorant::neighbour_sum_double_backward",
+    mutates_args=(),
+    schema=(
+        "(Tensor x, Tensor g, Tensor sh, Tensor packed, Tensor header, int[] key, "
+        "str backend, bool[] need, Tensor[] grads, Tensor[] cotangents, "
+        "bool[] given) -> Tensor[]"
+    ),
+)
+def _double(
+    x: Tensor,
+    g: Tensor,
+    sh: Tensor,
+    packed: Tensor,
+    header: Tensor,
+    key: Sequence[int],
+    backend: str,
+    need: Sequence[bool],
+    grads: Sequence[Tensor],
+    cotangents: Sequence[Tensor],
+    given: Sequence[bool],
+) -> list[Tensor]:
+    """Gradients of the gradient with respect to x, g, sh and every one of grads."""
+    table, plan = table_of(key), unpack_plan(packed, header)
+    made = implementation(backend, x, table)
+    inputs, full = (plain(x), plain(g), plain(sh)), [plain(grad) for grad in grads]
+    us = [
+        plain(u) if there else None for u, there in zip(cotangents, given, strict=True)
+    ]
+    if hasattr(made, "double_backward"):
+        wanted: Need = (need[0], need[1], need[2])
+        *found, dgrads = made.double_backward(
+            *inputs, plan, table, wanted, need[3], full, us
+        )
+    else:
+        found, dgrads = _composed(
+            inputs,
+            full,
+            us,
+            need,
+            lambda x, g, y, w: made.backward(x, g, y, plan, table, (*w,), full),
+            lambda x, g, y: made.forward(x, g, y, plan, table),
+        )
+    parts = [*found, *(dgrads if need[3] and dgrads else [None] * len(full))]
+    likes = [*inputs, *full]
+    return [
+        (torch.zeros_like(like) if wanted else like.new_empty(0))
+        if part is None
+        else part
+        for part, like, wanted in zip(parts, likes, _wanted(need, full), strict=True)
+    ]
+
+
+def _wanted(need: Sequence[bool], grads: Sequence[Tensor]) -> list[bool]:
+    return [*need[:3], *[need[3]] * len(grads)]
+
+
+@_double.register_fake
+def _(
+    x: Tensor,
+    g: Tensor,
+    sh: Tensor,
+    packed: Tensor,  # noqa: ARG001
+    header: Tensor,  # noqa: ARG001
+    key: Sequence[int],  # noqa: ARG001
+    backend: str,  # noqa: ARG001
+    need: Sequence[bool],
+    grads: Sequence[Tensor],
+    cotangents: Sequence[Tensor],  # noqa: ARG001
+    given: Sequence[bool],  # noqa: ARG001
+) -> list[Tensor]:
+    likes = (x, g, sh, *grads)
+    return [
+        like.new_empty(like.shape if wanted else (0,))
+        for like, wanted in zip(likes, _wanted(need, grads), strict=True)
+    ]
+
+
+def _keep_double(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:  # noqa: ARG001
+    ctx.save_for_backward(*inputs[:5], *inputs[8], *inputs[9])
+    ctx.key, ctx.backend, ctx.need = inputs[5:8]
+    ctx.degrees, ctx.given = len(inputs[8]), inputs[10]
+    ctx.set_materialize_grads(False)
+
+
+def _double_backward(ctx: Any, weights: list[Tensor | None]) -> tuple[Any, ...]:
+    """Third derivatives: those of the composed form, which is differentiable."""
+    x, g, sh, packed, header, *rest = ctx.saved_tensors
+    grads, us = rest[: ctx.degrees], rest[ctx.degrees :]
+    plan, key = (packed, header), ctx.key
+    leaves = [x, g, sh, *grads, *us]
+    more = torch.is_grad_enabled()
+    with torch.enable_grad():
+        found, dgrads = _composed(
+            (x, g, sh),
+            grads,
+            [u if there else None for u, there in zip(us, ctx.given, strict=True)],
+            ctx.need,
+            lambda *a: _gradient(*a[:3], *plan, key, ctx.backend, a[3], grads),
+            lambda *a: _sum(*a, *plan, grads[0].shape[0], key, ctx.backend),
+        )
+        outs = zip([*found, *dgrads], weights, strict=True)
+        used = [(out, w) for out, w in outs if out is not None and w is not None]
+        asked = [leaf for leaf in leaves if leaf.requires_grad]
+        results = torch.autograd.grad(
+            [out for out, _ in used if out.requires_grad],
+            asked,
+            [plain(w) for out, w in used if out.requires_grad],
+            create_graph=more,
+            allow_unused=True,
+        )
+    of = iter(results)
+    parts = [next(of) if leaf.requires_grad else None for leaf in leaves]
+    last = 3 + ctx.degrees
+    return (*parts[:3], *[None] * 5, parts[3:last], parts[last:], None)
 
 
 torch.library.register_autograd(_sum, _sum_backward, setup_context=_keep_sum)
 torch.library.register_autograd(
     _gradient, _gradient_backward, setup_context=_keep_gradient
 )
+torch.library.register_autograd(_double, _double_backward, setup_context=_keep_double)
