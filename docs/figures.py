@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
+from peer_curves import peer_curves
 from torch_geometric.data import Batch
 
 from torch_cormorant import Cormorant, CormorantQM9
@@ -253,6 +254,7 @@ def activations() -> Figure:
 
 FIGURES: tuple[Callable[[], Figure], ...] = (
     learning_curves,
+    peer_curves,
     edge_convention,
     harmonics,
     cg_blocks,

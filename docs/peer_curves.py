@@ -52,10 +52,11 @@ def records() -> list[dict[str, Any]]:
     return sorted(runs, key=_key)
 
 
-def _key(run: dict[str, Any]) -> tuple[int, int, int]:
+def _key(run: dict[str, Any]) -> tuple[int, int, float, int]:
     return (
         ORDER.index(run["target"]),
         run["train_size"],
+        run["budget_cpu_seconds"],
         list(STYLES).index(run["model"]),
     )
 
@@ -68,12 +69,12 @@ def unit(run: dict[str, Any]) -> str:
 def table(runs: Sequence[dict[str, Any]]) -> str:
     """Errors as a Markdown table, the smallest of a target and size in bold."""
     head = (
-        "target | training molecules | network | weights | steps | epochs | "
+        "target | training molecules | CPU s | network | weights | steps | epochs | "
         "test MAE | composition | mean | unit"
     )
     lines = [f"| {head} |", "|" + " --- |" * (head.count("|") + 1)]
     for run in runs:
-        group = [other for other in runs if _key(other)[:2] == _key(run)[:2]]
+        group = [other for other in runs if _key(other)[:3] == _key(run)[:3]]
         errors = [other["test_mae"] for other in group if other["test_mae"] is not None]
         error = "diverged" if run["test_mae"] is None else f"{run['test_mae']:.3g}"
         if len(group) > 1 and run["test_mae"] == min(errors, default=None):
@@ -81,6 +82,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
         cells = [
             run["target"],
             f"{run['train_size']:,}",
+            f"{run['budget_cpu_seconds']:g}",
             STYLES[run["model"]][2],
             f"{run['parameters']:,}",
             f"{run['steps']:,}",
@@ -157,15 +159,10 @@ def _against_molecules(axis: Axes, runs: Sequence[dict[str, Any]]) -> None:
             errors = [run["test_mae"] for run in mine]
             axis.plot(sizes, errors, color=colour, marker=marker, label=label)
     sizes = sorted({run["train_size"] for run in runs})
-    composition = [
-        next(run for run in runs if run["train_size"] == size)["baselines"][
-            "composition"
-        ]
-        for size in sizes
-    ]
-    axis.plot(
-        sizes, composition, "--", color="#444444", marker="_", label="composition"
-    )
+    baseline = {run["train_size"]: run["baselines"]["composition"] for run in runs}
+    ends = [sizes[0] / 1.5, *sizes, sizes[-1] * 1.5]
+    levels = [baseline[size] for size in (sizes[0], *sizes, sizes[-1])]
+    axis.plot(ends, levels, "--", color="#444444", label="composition")
     axis.set_xscale("log")
     axis.set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5)
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
@@ -182,7 +179,7 @@ def _against_time(axis: Axes, runs: Sequence[dict[str, Any]]) -> None:
             errors = [look["valid_mae"] for look in run["valid"]]
             axis.plot(seconds, errors, color=colour, marker=marker, label=label)
     axis.set_xlim(left=0)
-    axis.set_xlabel(f"CPU seconds of training ({smallest:,} molecules)")
+    axis.set_xlabel(f"CPU seconds, {smallest:,} molecules")
 
 
 def _finish(axis: Axes, unit_name: str) -> None:

@@ -207,7 +207,7 @@ def test_a_run_is_recorded_once_and_drawn(
     lines = {line.get_label(): line for line in figure.axes[1].lines}
     assert list(lines["SchNet (PyG)"].get_xdata()) == [10, 15]
     assert "**" not in drawn.table(drawn.records())
-    assert "| mu | 15 | SchNet (PyG) | 10 | 6 |" in drawn.table(drawn.records())
+    assert "| mu | 15 | 3 | SchNet (PyG) | 10 | 6 |" in drawn.table(drawn.records())
 
 
 def test_a_missing_file_is_one_line(

@@ -52,7 +52,7 @@ BUSY = 0.7
 Column = tuple[str, int, Callable[[Row], str]]
 
 _COLUMNS: tuple[Column, ...] = (
-    ("graph", 11, lambda row: row.graph),
+    ("graph", 17, lambda row: row.graph),
     ("measured", 18, lambda row: row.measured),
     ("formulation", 27, lambda row: row.formulation),
     ("threads", 7, lambda row: str(row.threads)),
