@@ -1,0 +1,177 @@
+"""How well a potential conserves energy: several runs of one molecule at once.
+
+    python examples/md_gates.py --ps 100
+    python examples/md_gates.py --runs nve:300:0.5 nve:300:0.25 langevin:1000:0.5
+
+Every run is ensemble:temperature in K:time step in fs. All runs are one batch, so five
+cost little more than one. results.json in --out is written again and again, so the
+script may be stopped at any time; it ends by itself if a run blows up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from ase import units
+from ase.io import read
+from torch import Tensor
+
+from torch_cormorant import load_model
+from torch_cormorant.errors import BlowUpError, ConfigError, CormorantError
+from torch_cormorant.interfaces.dynamics import linear_drift
+from torch_cormorant.interfaces.engine import Engine
+
+MODELS = Path(__file__).parent / "models"
+RUNS = ("nve:300:0.5", "nve:300:0.25", "nve:1000:0.5", "nve:1000:0.25")
+RUNS += ("langevin:300:0.5", "langevin:1000:0.5")
+MAX_FORCE = 200.0  # eV/Angstrom
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, default=MODELS / "ethanol.safetensors")
+    parser.add_argument("--start", type=Path, default=MODELS / "ethanol.xyz")
+    parser.add_argument("--runs", nargs="+", default=list(RUNS))
+    parser.add_argument("--ps", type=float, default=1.0, help="of the largest step")
+    parser.add_argument("--friction", type=float, default=0.01, help="1/fs; Langevin")
+    parser.add_argument("--every", type=int, default=10, help="steps between samples")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/md_gates"))
+    return parser.parse_args(argv)
+
+
+class Batch:
+    """Copies of a molecule, each with a temperature, a time step and a friction."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        atoms = read(args.start)
+        self.size, self.count = len(atoms), len(args.runs)
+        self.engine = Engine(load_model(args.model), dtype=torch.float64, skin=1.0)
+        self.random = torch.Generator().manual_seed(args.seed)
+        shape = (self.count, 1, 1)
+        kinds = [split(run) for run in args.runs]
+        self.kT = units.kB * torch.tensor([t for _, t, _ in kinds]).double().view(shape)
+        fs = torch.tensor([step for *_, step in kinds], dtype=torch.float64)
+        self.step = units.fs * fs.view(shape)
+        rates = [args.friction if kind == "langevin" else 0.0 for kind, *_ in kinds]
+        friction = torch.tensor(rates).double().view(shape) / units.fs
+        self.damping = torch.exp(-friction * self.step)
+        self.mass = torch.from_numpy(atoms.get_masses()).view(1, -1, 1)
+        self.z = torch.from_numpy(atoms.numbers).long().repeat(self.count)
+        self.batch = torch.arange(self.count).repeat_interleave(self.size)
+        self.pos = torch.from_numpy(atoms.positions).repeat(self.count, 1, 1)
+        speed = self.noise() * (self.kT / self.mass).sqrt()
+        self.speed = speed - (self.mass * speed).sum(1, keepdim=True) / self.mass.sum()
+        self.done = 0
+        self.energy, self.forces = self.compute()
+
+    def noise(self) -> Tensor:
+        """The same random numbers for every copy, so that time steps compare."""
+        drawn = torch.randn(1, self.size, 3, generator=self.random, dtype=torch.float64)
+        return drawn.expand(self.count, -1, -1)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Energies and forces of all copies."""
+        flat = self.pos.reshape(-1, 3)
+        out = self.engine(self.z, flat, self.batch, num_graphs=self.count)
+        forces = out.forces.view_as(self.pos)
+        size = forces.norm(dim=2)
+        if not bool((size < MAX_FORCE).all()):
+            run, atom = (~(size < MAX_FORCE)).nonzero()[0].tolist()
+            msg = (
+                f"run {run} blew up at step {self.done}, atom {atom}: the force is "
+                f"{float(size[run, atom]):.3g} eV/Angstrom"
+            )
+            raise BlowUpError(msg)
+        return out.energy, forces
+
+    def advance(self) -> None:
+        """One step of the BAOAB scheme, which without friction is velocity Verlet."""
+        half = self.step / 2
+        self.speed = self.speed + half * self.forces / self.mass
+        self.pos = self.pos + half * self.speed
+        kick = ((1 - self.damping**2) * self.kT / self.mass).sqrt()
+        self.speed = self.damping * self.speed + kick * self.noise()
+        self.pos = self.pos + half * self.speed
+        self.done += 1
+        self.energy, self.forces = self.compute()
+        self.speed = self.speed + half * self.forces / self.mass
+
+    def kinetic(self) -> Tensor:
+        """Kinetic energies in eV."""
+        return (self.mass * self.speed.square()).sum((1, 2)) / 2
+
+
+def split(run: str) -> tuple[str, float, float]:
+    """Ensemble, temperature and time step."""
+    try:
+        kind, temperature, step = run.split(":")
+        found = (kind, float(temperature), float(step))
+    except ValueError:
+        kind, found = "", ("", 0.0, 0.0)
+    if kind not in ("nve", "langevin") or min(found[1:]) <= 0:
+        msg = f"--runs: {run!r} is not like nve:300:0.5 (K, fs)"
+        raise ConfigError(msg)
+    return found
+
+
+def report(batch: Batch, runs: list[str], rows: list[Tensor], cpu: float) -> list[dict]:
+    """Numbers of every run so far."""
+    table = torch.stack(rows)  # samples, (time, total, kinetic), runs
+    found = []
+    for k, run in enumerate(runs):
+        times, total, kinetic = table[:, :, k].t()
+        drift = linear_drift(times.tolist(), total.tolist(), batch.size)
+        freedom = 3 * batch.size - (3 if run.startswith("nve") else 0)
+        mean = float(2 * kinetic.mean() / freedom / units.kB)
+        found.append({"run": run, "ps": float(times[-1]), "mean_K": mean, **drift})
+    found.append({"steps": batch.done, "cpu_ms_per_step": 1000 * cpu / batch.done})
+    return found
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run, and write the results every hundred samples."""
+    torch.set_num_threads(1)
+    for text in args.runs:
+        split(text)
+    args.out.mkdir(parents=True, exist_ok=True)
+    batch, rows = Batch(args), []
+    longest = float(batch.step.max()) / units.fs
+    steps, begin = round(1000 * args.ps / longest), time.process_time()
+    per_step = batch.step.flatten() / units.fs / 1000
+    for number in range(1, steps + 1):
+        batch.advance()
+        if number % args.every == 0:
+            kinetic = batch.kinetic()
+            rows.append(torch.stack([number * per_step, batch.energy + kinetic, kinetic]))
+        if len(rows) >= 3 and (number % (100 * args.every) == 0 or number == steps):
+            found = report(batch, args.runs, rows, time.process_time() - begin)
+            (args.out / "results.json").write_text(json.dumps(found, indent=2) + "\n")
+    for line in found[:-1]:
+        print(
+            f"{line['run']:>18} {line['ps']:8.3f} ps  {line['mean_K']:6.0f} K  drift "
+            f"{line['drift']:9.1e} +- {line['error']:.0e} eV/atom/ps  fluctuation "
+            f"{line['fluctuation']:.2e} eV/atom"
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; a mistake or a blown-up run ends in one line."""
+    try:
+        run(parse(argv))
+    except (CormorantError, OSError) as error:
+        print(f"md_gates.py: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
