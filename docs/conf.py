@@ -39,7 +39,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(collections|pathlib|types|os|fractions|matplotlib)\..*"),
     ("py:class", r"(nn|np)\..*|Module|NDArray|Tensor"),
     # Types inside of signatures that are no part of the public face.
-    ("py:class", r"(.*\.)?(Block|Chunk|HeadSpec|MoleculeBatch|NpzFile|Pairs|Progress|Radial)"),
+    ("py:class", r"(.*\.)?(Block|Chunk|HeadSpec|MoleculeBatch|NpzFile)"),
+    ("py:class", r"(.*\.)?(Pairs|Progress|Radial)"),
 ]
 
 html_theme = "furo"
