@@ -23,6 +23,7 @@ from lightning.pytorch import Trainer, seed_everything
 
 from torch_cormorant import Cormorant, train
 from torch_cormorant.data import (
+    MD17,
     FrameDataset,
     MiniEthanol,
     Split,
@@ -132,11 +133,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def load(args: argparse.Namespace) -> FrameDataset:
     """The frames, with energies in kcal/mol (MD17) or eV (embedded)."""
-    if args.npz is None:
-        return MiniEthanol()
-    from torch_cormorant.data import MD17
-
-    return MD17(npz=args.npz)
+    return MiniEthanol() if args.npz is None else MD17(npz=args.npz)
 
 
 def make_model(args: argparse.Namespace, species: tuple[int, ...]) -> Cormorant:
