@@ -100,7 +100,7 @@ def test_a_contraction_is_its_formula() -> None:
     atoms = atoms_of()
     zero, two = contraction(atoms)
     assert zero.shape == (5, 1, 2)
-    weights = contraction.mlp(atoms.values)
+    weights = 0.1 * contraction.mlp(atoms.values)
     torch.testing.assert_close(zero[:, 0], weights[:, :2])
     columns = torch.cat([x[:, 4:9].flatten(2) for x in atoms.levels], dim=-1)
     expected = torch.einsum("nmk,nkt->nmt", columns, weights[:, 2:].view(5, 14, 2))

@@ -12,8 +12,13 @@ from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.readout import num_scalars
 from torch_cormorant.ops.segment import scatter_sum
 
-START = 0.1
-"""Factor on the last weights of a new head: first predictions are near zero."""
+SCALE = 0.1
+"""Factor on the result of every MLP of an unpublished head.
+
+Labels have variance one and a molecule has 5 to 30 atoms, so an atom adds about that
+much. First predictions are near zero, and the first steps of Adam, which move every
+weight by the learning rate, do not throw them far off: AMSGrad would remember it.
+"""
 
 
 class LevelSizes(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.nn.heads.base import START, HeadInput, LevelSizes
+from torch_cormorant.nn.heads.base import SCALE, HeadInput, LevelSizes
 from torch_cormorant.nn.readout import two_layers
 
 
@@ -17,7 +17,7 @@ class Contraction(nn.Module):
 
     .. math::
         u_i^{l} = \frac{1}{\sqrt{K_l}} \sum_{k=1}^{K_l} a_k^{l}(s_i) \, F_{i,k}^{l},
-        \qquad a(s_i) = \mathrm{MLP}(s_i)
+        \qquad a(s_i) = \tfrac{1}{10} \mathrm{MLP}(s_i)
 
     where k runs over the channels and planes of all levels that have degree l. For
     l = 0 the MLP gives the number itself. Weights are invariant, so the sums turn as
@@ -58,9 +58,6 @@ class Contraction(nn.Module):
                 raise ConfigError(msg)
         outputs = copies * sum(self.counts)
         self.mlp = two_layers(sizes.scalars, hidden, outputs, act)
-        with torch.no_grad():
-            self.last.weight.mul_(START)
-            self.last.bias.mul_(START)
 
     @property
     def last(self) -> nn.Linear:
@@ -74,7 +71,7 @@ class Contraction(nn.Module):
     def forward(self, atoms: HeadInput) -> list[Tensor]:
         """Shapes as above."""
         sizes = [self.copies * count for count in self.counts]
-        weights = self.mlp(atoms.values).split(sizes, dim=-1)
+        weights = (SCALE * self.mlp(atoms.values)).split(sizes, dim=-1)
         results = []
         for l, count, weight in zip(self.degrees, self.counts, weights, strict=True):
             split = weight.unflatten(-1, (count, self.copies)) / count**0.5

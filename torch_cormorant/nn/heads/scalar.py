@@ -2,10 +2,9 @@ r"""Heads for numbers: sums, means and attention over atoms."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from torch_cormorant.nn.heads.base import START, Head, HeadInput
+from torch_cormorant.nn.heads.base import SCALE, Head, HeadInput
 from torch_cormorant.nn.readout import two_layers
 
 
@@ -76,7 +75,7 @@ class LinearHead(Head):
 class ExtensiveHead(Head):
     r"""Sum of atomic contributions: additive over far fragments.
 
-    .. math:: y = \sum_i \mathrm{MLP}(s_i)
+    .. math:: y = \sum_i \tfrac{1}{10} \mathrm{MLP}(s_i)
 
     For energies and everything that doubles with two copies of the molecule.
 
@@ -96,11 +95,10 @@ class ExtensiveHead(Head):
         super().__init__()
         self.shape = (num_targets,)
         self.mlp = two_layers(inputs, hidden, num_targets, act)
-        self.rescale(START)
 
     def contributions(self, values: Tensor) -> Tensor:
         """Contribution of every atom, ``[N, I]`` to ``[N, num_targets]``."""
-        result: Tensor = self.mlp(values)
+        result: Tensor = SCALE * self.mlp(values)
         return result
 
     def forward(self, atoms: HeadInput) -> Tensor:
@@ -115,7 +113,7 @@ class ExtensiveHead(Head):
 class MeanHead(Head):
     r"""Mean of atomic values: intensive, two copies of a molecule give the same.
 
-    .. math:: y = \frac1N \sum_i \mathrm{MLP}(s_i)
+    .. math:: y = \frac1N \sum_i \tfrac{1}{10} \mathrm{MLP}(s_i)
 
     Zero for a molecule without atoms.
 
@@ -134,11 +132,10 @@ class MeanHead(Head):
         super().__init__()
         self.shape = (num_targets,)
         self.mlp = two_layers(inputs, hidden, num_targets, act)
-        self.rescale(START)
 
     def forward(self, atoms: HeadInput) -> Tensor:
         """``[B, num_targets]``."""
-        return atoms.mean(self.mlp(atoms.values))
+        return atoms.mean(SCALE * self.mlp(atoms.values))
 
     def last_layers(self) -> list[nn.Linear]:
         """The last layer of the MLP."""
@@ -149,8 +146,8 @@ class AttentionHead(Head):
     r"""Weighted mean of atomic values, the weights learned: intensive.
 
     .. math::
-        y = \sum_i w_i v_i, \qquad
-        w_i = \frac{e^{a_i}}{\sum_j e^{a_j}}, \quad (v_i, a_i) = \mathrm{MLP}(s_i)
+        y = \sum_i w_i v_i, \qquad w_i = \frac{e^{a_i}}{\sum_j e^{a_j}}, \qquad
+        (v_i, a_i) = \tfrac{1}{10} \mathrm{MLP}(s_i)
 
     For orbital energies and gaps, which few atoms decide. Each target has weights of
     its own; sums run over the atoms of one molecule. Zero for one without atoms.
@@ -171,13 +168,10 @@ class AttentionHead(Head):
         self.shape = (num_targets,)
         self.value = two_layers(inputs, hidden, num_targets, act)
         self.score = two_layers(inputs, hidden, num_targets, act)
-        self.rescale(START)
-        with torch.no_grad():
-            _last(self.score).weight.mul_(START)
 
     def weights(self, atoms: HeadInput) -> Tensor:
         """Share of every atom ``[N, num_targets]``; shares of a molecule sum to one."""
-        score: Tensor = self.score(atoms.values)
+        score: Tensor = SCALE * self.score(atoms.values)
         # The largest score of a molecule is a constant that drops out of the weights.
         index = atoms.batch.unsqueeze(-1).expand_as(score)
         start = score.new_zeros(atoms.num_graphs, score.shape[1])
@@ -189,7 +183,7 @@ class AttentionHead(Head):
 
     def forward(self, atoms: HeadInput) -> Tensor:
         """``[B, num_targets]``."""
-        return atoms.sum(self.weights(atoms) * self.value(atoms.values))
+        return atoms.sum(self.weights(atoms) * (SCALE * self.value(atoms.values)))
 
     def last_layers(self) -> list[nn.Linear]:
         """The last layer of the values."""

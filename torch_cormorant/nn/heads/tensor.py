@@ -14,6 +14,9 @@ from torch_cormorant.nn.heads.cartesian import (
 from torch_cormorant.nn.heads.contraction import Contraction
 from torch_cormorant.so3.layout import check_degree
 
+EXTENT = 5.0
+"""Unit of distances in the spatial extent, in Angstrom."""
+
 
 class SO3Head(Head):
     r"""An SO3-vector of any degree for each molecule or for each atom.
@@ -149,10 +152,11 @@ class SpatialExtentHead(Head):
     r"""Electronic spatial extent: charges times squared distance to the centre.
 
     .. math::
-        \langle R^2 \rangle = \sum_i \big( n_i |r_i - c|^2 + e_i \big), \qquad
+        \langle R^2 \rangle = \sum_i \big( n_i |r_i - c|^2 / r_0^2 + e_i \big), \qquad
         c = \frac{\sum_i Z_i r_i}{\sum_i Z_i}
 
-    with :math:`n_i` electrons at atom i and their own extent :math:`e_i`. The centre of
+    with a number :math:`n_i` for the electrons at atom i, their own extent :math:`e_i`
+    and :math:`r_0` = 5 Angstrom, which brings both to one size. The centre of
     nuclear charge is the origin that quantum chemistry programs take.
 
     Args:
@@ -183,7 +187,7 @@ class SpatialExtentHead(Head):
         electrons, own = self.contraction(atoms)
         pos = atoms.positions(self.kind)
         centred = _centred(atoms, pos, atoms.numbers(self.kind).to(pos.dtype))
-        square = centred.square().sum(-1, keepdim=True).to(own)
+        square = (centred / EXTENT).square().sum(-1, keepdim=True).to(own)
         return atoms.sum(electrons.squeeze(1) * square + own.squeeze(1))
 
     def last_layers(self) -> list[nn.Linear]:
