@@ -55,14 +55,17 @@ $(VENV)/.torch: scripts/install_torch.sh
 	@touch $@
 
 $(VENV)/.train: $(VENV)/.torch $(BUILD_INPUTS)
+	@echo "installing .[train] with pip; this takes a few minutes and prints nothing"
 	$(PIP) install --quiet --editable ".[train]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.train
+	@echo "installing .[dev] with pip; this takes a few minutes and prints nothing"
 	$(PIP) install --quiet --editable ".[dev]"
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.train
+	@echo "installing .[docs] with pip; this takes a few minutes and prints nothing"
 	$(PIP) install --quiet --editable ".[docs]"
 	@touch $@
 

@@ -263,6 +263,10 @@ def test_weights_of_the_original_there_and_back(
 def test_datasets_backends_and_bench(cormorant: Command) -> None:
     assert "mini_qm9" in cormorant("datasets")
     assert "molecules:       310" in cormorant("datasets", "mini_qm9")
+    assert "right" in cormorant("datasets", "mini_qm9", "--verify")
+    assert "no digests are known" in cormorant(
+        "datasets", "extxyz", "--path", ".", "--verify", code=2
+    )
     assert "did you mean 'mini_qm9'" in cormorant("datasets", "mini_qm8", code=2)
     assert "which? give --path" in cormorant("datasets", "qm9", code=2)
     assert "--fetch downloads it" in cormorant(

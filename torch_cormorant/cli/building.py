@@ -20,6 +20,7 @@ from torch_cormorant.data import (
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import Cormorant, CormorantMD17, CormorantQM9
 from torch_cormorant.models.potential_network import CormorantPotential
+from torch_cormorant.models.recipe import RECIPE, recipe
 from torch_cormorant.models.targets import head_for_target, reference_for_head
 from torch_cormorant.train import (
     FrameDataModule,
@@ -30,16 +31,6 @@ from torch_cormorant.train import (
 )
 
 __all__ = ["Job", "build", "load_data"]
-
-RECIPE: dict[str, Any] = {
-    "channels": 16,
-    "lmax": 3,
-    "num_levels": 4,
-    "cutoff": 5.0,
-    "paths": "even",
-    "norm": "norm",
-    "radial": "bessel",
-}
 
 
 def load_data(data: DataConfig) -> MoleculeDataset | FrameDataset:
@@ -231,7 +222,7 @@ class Job:
             return CormorantPotential(**options)
         if self.frames:
             options.setdefault("head", "extensive")
-        return Cormorant(**{**(RECIPE if kind == "recipe" else {}), **options})
+        return recipe(**options) if kind == "recipe" else Cormorant(**options)
 
 
 def _reference(head: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from torch_cormorant.errors import ConfigError, WeightsError
@@ -189,13 +190,25 @@ def datasets(args: argparse.Namespace) -> None:
         raise ConfigError(unknown_word("data set", args.source, SOURCES))
     if not args.source.startswith("mini") and not args.path:
         raise ConfigError(f"{args.source}: which? give --path")
-    if args.path and not args.fetch:
-        from pathlib import Path
-
-        if not Path(args.path).exists():
-            raise ConfigError(f"{args.path}: not there; --fetch downloads it")
+    if args.path and not args.fetch and not Path(args.path).exists():
+        raise ConfigError(f"{args.path}: not there; --fetch downloads it")
+    if args.verify:
+        _verify(args)
     data = DataConfig(source=args.source, path=args.path, molecule=args.molecule)
     print(load_data(data).describe())
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from torch_cormorant.data import DATASETS, verify_dataset
+
+    name = args.source.replace("_", "-")
+    if name not in DATASETS:
+        raise ConfigError(
+            f"--verify: no digests are known for {name!r}; there are "
+            f"{', '.join(sorted(DATASETS))}"
+        )
+    for check in verify_dataset(name, Path(args.path) if args.path else None):
+        print(f"{check.path}: {check.size:,} bytes, {check.digest}, {check.verdict}")
 
 
 def bench(args: argparse.Namespace) -> None:

@@ -213,6 +213,9 @@ def _add_others(commands: argparse._SubParsersAction[Parser]) -> None:
     data.add_argument("source", nargs="?", help="name of a set")
     data.add_argument("--path", default="", help="file or folder")
     data.add_argument("--molecule", default="", help="of MD17")
+    data.add_argument(
+        "--verify", action="store_true", help="compute and compare digests"
+    )
     data.add_argument("--fetch", action="store_true", help="download what is missing")
     bench = _add(
         commands,

@@ -12,6 +12,10 @@ from torch_cormorant.errors import ConfigError, DataError
 __all__ = ["MINI_TARGETS", "QM9_TARGETS", "Target", "chosen_targets", "find_target"]
 
 
+TOO_LARGE = 1e5
+"""Numbers from here on are not printed in the unit of display."""
+
+
 @dataclass(frozen=True)
 class Target:
     """One property of a data set.
@@ -52,7 +56,17 @@ class Target:
             object.__setattr__(self, "shown_unit", self.unit)
 
     def shown(self, value: float) -> str:
-        """Format a value that is given in ``unit``, with the unit of display."""
+        """Format a value that is given in ``unit``, with the unit of display.
+
+        Values too large for it, such as errors of total energies at the start of a
+        training, keep ``unit``.
+
+        Example:
+            >>> [find_target("gap", QM9_TARGETS).shown(v) for v in (0.061, 4321.5)]
+            ['61 meV', '4322 eV']
+        """
+        if abs(value * self.shown_factor) >= TOO_LARGE:
+            return f"{value:.4g} {self.unit}"
         return f"{value * self.shown_factor:.4g} {self.shown_unit}"
 
 
