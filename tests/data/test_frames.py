@@ -218,6 +218,17 @@ def test_what_is_wrong_is_named(
     assert "f.npz" in str(caught.value)
 
 
+def test_atoms_at_the_same_place_are_named(tmp_path: Path, same: Arrays) -> None:
+    same["pos"][1, :, 0] = 0.5  # planar molecules share a coordinate
+    same["pos"][2, 1, :2] = same["pos"][2, 2, :2]
+    assert len(Frames(write(tmp_path, same))) == 4
+    same["pos"][3] = same["pos"][1]  # another frame may look the same
+    assert len(Frames(write(tmp_path, same))) == 4
+    same["pos"][2, 1] = same["pos"][2, 2]
+    with pytest.raises(DataError, match="frame 2: 'pos': atoms 1 and 2 lie at the"):
+        Frames(write(tmp_path, same))
+
+
 def test_a_periodic_frame_needs_a_cell(tmp_path: Path, same: Arrays) -> None:
     del same["cell"]
     same["pbc"] = np.array([True, False, False])

@@ -115,6 +115,7 @@ def check_frames(
             )
         _check_finite(frames, field, values, where, name)
     _check_elements(frames, where, name)
+    _check_apart(frames, where, name)
     _check_cells(frames, where, name)
 
 
@@ -156,6 +157,27 @@ def _check_elements(
             f"{where}: {name(frame)}: 'z': atom {atom} has atomic number "
             f"{frames.z[bad[0]]}, expected 1 to {LARGEST_ELEMENT}"
         )
+
+
+def _check_apart(frames: FrameArrays, where: str, name: Callable[[int], str]) -> None:
+    """No two atoms of a frame lie at the very same place."""
+    frame = np.repeat(np.arange(len(frames)), np.diff(frames.offset))
+    # Few atoms share even one coordinate, so that one is looked at first.
+    atoms = np.arange(len(frame))
+    for axes in ([0], [0, 1, 2]):
+        keys = [*(frames.pos[atoms, axis] for axis in axes), frame[atoms]]
+        order = np.lexsort(keys)
+        same = np.all([np.diff(key[order]) == 0 for key in keys], axis=0)
+        first, second = atoms[order[:-1][same]], atoms[order[1:][same]]
+        atoms = np.union1d(first, second)
+        if len(atoms) == 0:
+            return
+    k, one = _frame_of(frames, int(first[0]))
+    _, other = _frame_of(frames, int(second[0]))
+    raise DataError(
+        f"{where}: {name(k)}: 'pos': atoms {one} and {other} lie at the same place, "
+        f"{frames.pos[first[0]].tolist()}"
+    )
 
 
 def _check_cells(frames: FrameArrays, where: str, name: Callable[[int], str]) -> None:
