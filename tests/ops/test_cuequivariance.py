@@ -8,7 +8,13 @@ import sys
 import pytest
 import torch
 
-from torch_cormorant.ops import PathTable, build_plan, cuequivariance, portable
+from torch_cormorant.ops import (
+    PathTable,
+    build_plan,
+    cuequivariance,
+    neighbour_sum,
+    portable,
+)
 
 ALL = (True, True, True)
 needs_package = pytest.mark.skipif(
@@ -44,6 +50,23 @@ def test_every_result_agrees(
     some = cuequivariance.backward(*args, (False, True, False), grads)
     assert some[0] is None
     assert some[2] is None
+
+
+@needs_package
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_it_is_a_backend_by_name() -> None:
+    plan = build_plan(torch.tensor([[0, 1], [1, 0]]), 2, 2)
+    x = torch.randn(2, 4, 2, dtype=torch.complex128, requires_grad=True)
+    g = torch.randn(2, 2, 2, dtype=torch.complex128)
+    sh = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
+    grads = []
+    for backend in ("cuequivariance", "portable"):
+        outs = neighbour_sum(x, g, sh, plan, PathTable(1, 1, 1), backend)
+        total = sum(t.abs().square().sum() for t in outs)
+        first = torch.autograd.grad(total, (x, sh), create_graph=True)
+        second = torch.autograd.grad(first[1].square().sum(), (x, sh))
+        grads.append((*first, *second))
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-11, atol=1e-11)
 
 
 @needs_package

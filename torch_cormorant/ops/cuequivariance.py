@@ -36,8 +36,12 @@ def is_available() -> bool:
 
 
 @cache
-def _polynomial(table: PathTable, is_complex: bool, channels: int) -> Any:
-    """The sum of one edge as a segmented polynomial of g, Y and x."""
+def _polynomial(table: PathTable, is_complex: bool, channels: int, result: int) -> Any:
+    """One edge's share of one operand, a polynomial of the other three.
+
+    The operands are g (0), Y (1), x (2) and the sums (3). As a form that is linear in
+    each of them, the same coefficients give the sums and all three gradients.
+    """
     import cuequivariance as cue
 
     parts = 2 if is_complex else 1
@@ -68,6 +72,7 @@ def _polynomial(table: PathTable, is_complex: bool, channels: int) -> Any:
                         row * parts + to,
                         c=sign * float(values[a, b, m]),
                     )
+    product = product.move_operand_last(result)
     return cue.SegmentedPolynomial(
         product.operands[:-1],
         [product.operands[-1]],
@@ -80,6 +85,7 @@ def _module(
     table: PathTable,
     is_complex: bool,
     channels: int,
+    result: int,
     device: torch.device,
     dtype: torch.dtype,
 ) -> Any:
@@ -88,7 +94,7 @@ def _module(
     fast = device.type == "cuda" and bool(
         importlib.util.find_spec("cuequivariance_ops_torch")
     )
-    polynomial = _polynomial(table, is_complex, channels)
+    polynomial = _polynomial(table, is_complex, channels, result)
     with warnings.catch_warnings():
         # Notices about parts of the package that this module does not use.
         warnings.simplefilter("ignore")
@@ -99,46 +105,63 @@ def _module(
 
 
 def _planes(x: Tensor) -> Tensor:
-    """``[rows, M, C]`` as real ``[rows, M * P * C]``, re and im one after the other."""
+    """``[rows, ..., C]`` as real ``[rows, ... * P * C]``, re before im."""
     real = torch.view_as_real(x).transpose(-1, -2) if x.is_complex() else x
     return real.flatten(1)
 
 
-def _compute(
-    x: Tensor, g: Tensor, sh: Tensor, plan: GraphPlan, table: PathTable
-) -> list[Tensor]:
-    channels, is_complex = x.shape[-1], x.is_complex()
-    sizes = shapes(plan.num_targets, table, channels)
-    if plan.num_edges == 0:
-        # Zeros that depend on the inputs, for their gradients.
-        zero = (x.sum() + g.sum()) * sh.sum() * 0
-        return [zero.to(x.dtype).expand(size).contiguous() for size in sizes]
-    x = x[:, : (table.used_lmax2 + 1) ** 2]
-    g, sh = g[:, : table.lmax1 + 1], sh[:, : (table.lmax1 + 1) ** 2]
-    on_pairs = plan.pairs is not None and g.shape[0] == plan.pairs.edge.shape[0]
-    target = torch.repeat_interleave(
-        torch.arange(plan.num_targets, device=x.device), plan.rowptr.diff()
-    )
-    rows = {
-        0: plan.csr_row if on_pairs else plan.csr_edge,
-        1: plan.csr_edge,
-        2: plan.csr_source,
-    }
-    module = _module(table, is_complex, channels, x.device, sh.dtype)
-    like = sh.new_empty(plan.num_targets, 1)
-    (flat,) = module([_planes(g), sh, _planes(x)], rows, {0: like}, {0: target})
-    parts = 2 if is_complex else 1
-    outs, first = [], 0
-    for size in sizes:
-        width = size[1] * size[2] * channels * parts
-        piece = flat[:, first : first + width]
-        first += width
-        if is_complex:
-            piece = piece.reshape(*size[:3], 2, channels).transpose(-1, -2)
-            outs.append(torch.view_as_complex(piece.contiguous()))
-        else:
-            outs.append(piece.reshape(size))
-    return outs
+def _numbers(flat: Tensor, like: Tensor, shape: Sequence[int]) -> Tensor:
+    """What :func:`_planes` flattened, in the type of like."""
+    if not like.is_complex():
+        return flat.reshape(*shape)
+    re, im = flat.reshape(*shape[:-1], 2, shape[-1]).unbind(-2)
+    return torch.complex(re, im)
+
+
+class _Sum:
+    """The operands of one graph, as the polynomials read them."""
+
+    def __init__(
+        self, x: Tensor, g: Tensor, sh: Tensor, plan: GraphPlan, table: PathTable
+    ) -> None:
+        self.table, self.like = table, x
+        self.edges = plan.num_edges
+        on_pairs = plan.pairs is not None and g.shape[0] == plan.pairs.edge.shape[0]
+        target = torch.repeat_interleave(
+            torch.arange(plan.num_targets, device=x.device),
+            plan.rowptr.diff(),
+            output_size=plan.num_edges,
+        )
+        self.rows = [
+            plan.csr_row if on_pairs else plan.csr_edge,
+            plan.csr_edge,
+            plan.csr_source,
+            target,
+        ]
+        self.lengths = [g.shape[0], sh.shape[0], x.shape[0], plan.num_targets]
+        self.operands = [
+            _planes(g[:, : table.lmax1 + 1]),
+            sh[:, : (table.lmax1 + 1) ** 2],
+            _planes(x[:, : (table.used_lmax2 + 1) ** 2]),
+        ]
+
+    def compute(self, result: int) -> Tensor:
+        """One operand out of the other three, summed over the edges."""
+        channels, sh = self.like.shape[-1], self.operands[1]
+        key = (self.table, self.like.is_complex(), channels, result)
+        if self.edges == 0:
+            size = _polynomial(*key).outputs[0].size
+            return sh.new_zeros(self.lengths[result], size)
+        others = [k for k in range(4) if k != result]
+        module = _module(*key, sh.device, sh.dtype)
+        (flat,) = module(
+            [self.operands[k].contiguous() for k in others],
+            {place: self.rows[k] for place, k in enumerate(others)},
+            {0: sh.new_empty(self.lengths[result], 1)},
+            {0: self.rows[result]},
+        )
+        found: Tensor = flat
+        return found
 
 
 def require() -> None:
@@ -157,8 +180,13 @@ def forward(
 ) -> list[Tensor]:
     """The sums, as :func:`torch_cormorant.ops.portable.forward`."""
     require()
-    with torch.no_grad():
-        return _compute(x, g, sh, plan, table)
+    flat = _Sum(x, g, sh, plan, table).compute(3)
+    outs, first = [], 0
+    for shape in shapes(plan.num_targets, table, x.shape[-1]):
+        width = shape[1] * shape[2] * shape[3] * (2 if x.is_complex() else 1)
+        outs.append(_numbers(flat[:, first : first + width], x, shape))
+        first += width
+    return outs
 
 
 def backward(
@@ -172,16 +200,21 @@ def backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """The gradients, as :func:`torch_cormorant.ops.portable.backward`."""
     require()
-    with torch.enable_grad():
-        inputs = [
-            t.detach().requires_grad_(wanted)
-            for t, wanted in zip((x, g, sh), need, strict=True)
-        ]
-        outs = _compute(inputs[0], inputs[1], inputs[2], plan, table)
-        wanted_inputs = [t for t, wanted in zip(inputs, need, strict=True) if wanted]
-        if not wanted_inputs:
-            return None, None, None
-        found = torch.autograd.grad(outs, wanted_inputs, list(grads))
-    rest = iter(found)
-    parts = [next(rest) if wanted else None for wanted in need]
-    return parts[0], parts[1], parts[2]
+    case = _Sum(x, g, sh, plan, table)
+    case.operands.append(torch.cat([_planes(grad) for grad in grads], dim=1))
+    found: list[Tensor | None] = []
+    for operand, tensor, wanted in zip((2, 0, 1), (x, g, sh), need, strict=True):
+        if not wanted:
+            found.append(None)
+            continue
+        flat = case.compute(operand)
+        if operand == 1:
+            part = flat
+        else:
+            rows, channels = tensor.shape[0], tensor.shape[2]
+            size = flat.shape[1] // channels // (2 if x.is_complex() else 1)
+            part = _numbers(flat, x, (rows, size, channels))
+        total = torch.zeros_like(tensor)
+        total[:, : part.shape[1]] = part
+        found.append(total)
+    return found[0], found[1], found[2]

@@ -36,8 +36,6 @@ from torch_cormorant.ops.plan import GraphPlan
 
 __all__ = ["backward", "double_backward", "forward", "is_available"]
 
-Need = tuple[bool, bool, bool]
-
 
 def is_available() -> bool:
     """Whether triton is installed; says nothing about a GPU.
@@ -84,7 +82,7 @@ def backward(
     sh: Tensor,
     plan: GraphPlan,
     table: PathTable,
-    need: Need,
+    need: tuple[bool, bool, bool],
     grads: Sequence[Tensor],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of the sums with respect to x, g and sh, without atomics.
@@ -105,7 +103,7 @@ def backward(
         The gradients, None where not wanted. The same bits in every run.
 
     Raises:
-        BackendError: As :func:`forward`.
+        BackendError: Without triton, or on tensors that are not on a CUDA device.
     """
     _require()
     from torch_cormorant.ops.triton import launch
@@ -119,7 +117,7 @@ def double_backward(
     sh: Tensor,
     plan: GraphPlan,
     table: PathTable,
-    need: Need,
+    need: tuple[bool, bool, bool],
     need_grads: bool,
     grads: Sequence[Tensor],
     cotangents: Sequence[Tensor | None],
@@ -146,7 +144,7 @@ def double_backward(
         or where all cotangents are None.
 
     Raises:
-        BackendError: As :func:`forward`.
+        BackendError: Without triton, or on tensors that are not on a CUDA device.
     """
     _require()
     from torch_cormorant.ops.triton import launch
