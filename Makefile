@@ -34,7 +34,8 @@ PIP := $(PY) -m pip --disable-pip-version-check
 # One thread for each process: threads of torch that wait for a busy core cost more.
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS)
 EXTENSIONS := build/extensions
-BUILD_INPUTS := pyproject.toml setup.py torch_cormorant/cg/exact.py
+BUILD_INPUTS := pyproject.toml setup.py torch_cormorant/cg/exact.py \
+	$(wildcard torch_cormorant/csrc/*)
 
 .DELETE_ON_ERROR:
 .PHONY: help qm9 test test-extensions extensions \
