@@ -24,7 +24,7 @@ weight by the learning rate, do not throw them far off: AMSGrad would remember i
 class LevelSizes(NamedTuple):
     """Sizes of the levels that a head reads.
 
-    Attributes:
+    Args:
         channels: Channels of every level.
         lmax: Largest degree of every level.
         planes: 2 for complex levels, 1 for real ones.
@@ -48,7 +48,7 @@ class LevelSizes(NamedTuple):
 class HeadInput(NamedTuple):
     """What a head predicts from.
 
-    Attributes:
+    Args:
         values: Invariants of all levels ``[N, I]``.
         levels: Outputs of all levels, each ``[N, M_s, P, C]``.
         batch: Molecule of each atom ``[N]``.
