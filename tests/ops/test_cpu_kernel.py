@@ -302,6 +302,22 @@ def test_a_missing_or_broken_library_is_no_problem(
         cpu_kernel._load.cache_clear()
 
 
+@kernel
+def test_the_default_device_does_not_matter(agree: Agree) -> None:
+    index, nodes = graph(3, 5)
+    table = PathTable(2, 1, 1)
+    x = draw(nodes, 4, 2, dtype=torch.float64)
+    g = draw(5, 3, 2, dtype=torch.float64)
+    sh = draw(5, 9, dtype=torch.float64)
+    found = []
+    for device in ("meta", "cpu"):
+        cpu_kernel._arrays.cache_clear()
+        with torch.device(device):
+            plan = build_plan(index, nodes, nodes)
+            found.append(neighbour_sum(x, g, sh, plan, table, "cpu_kernel"))
+    agree(*found, 0.0)
+
+
 @pytest.mark.skipif(not SETUP.is_file(), reason="not in a copy of the repository")
 @pytest.mark.parametrize("variable", ["CXX", cpu_kernel.SWITCH])
 def test_building_without_a_compiler_is_told_and_succeeds(

@@ -187,7 +187,8 @@ def _compressed(
 
 @cache
 def _arrays(table: PathTable, dtype: torch.dtype) -> _Arrays:
-    with torch.inference_mode(False):
+    # whatever the user's default device is: the kernels read these arrays
+    with torch.inference_mode(False), torch.device("cpu"):
         return _Arrays(table, dtype)
 
 

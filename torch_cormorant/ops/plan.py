@@ -149,7 +149,8 @@ def build_plan(
     numbers += [part.numel() for part in parts]
     for chunk in chunks:
         numbers += (chunk.first, chunk.last, chunk.slot, chunk.width)
-    return unpack_plan(torch.cat(parts), torch.tensor(numbers, dtype=torch.long), pairs)
+    header = torch.tensor(numbers, dtype=torch.long, device="cpu")
+    return unpack_plan(torch.cat(parts), header, pairs)
 
 
 def unpack_plan(
@@ -263,7 +264,7 @@ def _cut(degrees: Tensor, chunk_slots: int) -> tuple[tuple[Chunk, ...], Tensor]:
         widths.append((width, last - first))
         slot += width * (last - first)
         first = last
-    table = torch.tensor(widths, dtype=torch.long).reshape(-1, 2)
+    table = torch.tensor(widths, dtype=torch.long, device="cpu").reshape(-1, 2)
     return tuple(chunks), table[:, 0].repeat_interleave(table[:, 1]).to(degrees.device)
 
 
