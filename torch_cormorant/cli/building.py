@@ -61,7 +61,7 @@ def load_data(data: DataConfig) -> MoleculeDataset | FrameDataset:
 
 
 def _mini(target: str | list[str]) -> MoleculeDataset:
-    return MiniQM9(target)  # type: ignore[arg-type]
+    return MiniQM9(target)
 
 
 def _md17(data: DataConfig, place: dict[str, Any]) -> FrameDataset:

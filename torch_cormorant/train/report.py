@@ -17,6 +17,8 @@ from torch_cormorant.train.record import results_table
 
 __all__ = ["PAPER_NOTE", "Comparison", "compare"]
 
+TOO_LARGE = 1e6
+"""With an error from here on, a table keeps the unit of the data."""
 PAPER_NOTE = "Cormorant, paper's Table 1 (100,000 training molecules)"
 
 
@@ -53,10 +55,12 @@ class Comparison:
         ]
         if self.paper is not None:
             rows.append((PAPER_NOTE, self.paper))
-        factor = self.target.shown_factor
+        factor, unit = self.target.shown_factor, self.target.shown_unit
+        if max(error for _, error in rows) * factor >= TOO_LARGE:
+            factor, unit = 1.0, self.target.unit
         return results_table(
             self.title,
-            self.target.shown_unit,
+            unit,
             [(row, error * factor) for row, error in rows],
         )
 

@@ -1,0 +1,96 @@
+"""Files of structures: any bytes are read or refused with their place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from torch_cormorant.cli.structures import read_structures
+from torch_cormorant.data import MiniEthanol, write_extxyz
+from torch_cormorant.errors import CormorantError
+
+pytest.importorskip("rdkit", reason="needs rdkit")
+SDF = """water
+  by hand
+
+  3  2  0  0  0  0            999 V2000
+    0.0000    0.0000    0.1000 O   0  0
+    0.0000    0.7600   -0.4700 H   0  0
+    0.0000   -0.7600   -0.4700 H   0  0
+  1  2  1  0
+  1  3  1  0
+M  END
+$$$$
+"""
+CSV = "name,smiles\na,O\nb,CC\n"
+
+
+def test_sdf_and_smiles(tmp_path: Path) -> None:
+    (tmp_path / "a.sdf").write_text(SDF + SDF)
+    found = read_structures(tmp_path / "a.sdf")
+    assert list(found.names) == ["water", "water"]
+    assert found.frames[1].z.tolist() == [8, 1, 1]
+    expected = torch.tensor([0.0, 0.76, -0.47], dtype=torch.float64)
+    assert torch.equal(found.frames[1].pos[1], expected)
+    (tmp_path / "a.csv").write_text(CSV)
+    first, again = (read_structures(tmp_path / "a.csv") for _ in range(2))
+    assert first.frames[0].z.tolist() == [8, 1, 1]
+    assert torch.equal(first.frames[1].pos, again.frames[1].pos), "the same each time"
+
+
+def test_extxyz_keeps_order(tmp_path: Path) -> None:
+    data = MiniEthanol()
+    write_extxyz(tmp_path / "a.extxyz", [data[5], data[2]])
+    found = read_structures(tmp_path / "a.extxyz")
+    assert torch.equal(found.frames[1].pos, data[2].pos)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.sdf", "", "entry 1 is not understood"),
+        ("a.sdf", SDF.replace("  3  2", "  9  2"), "entry 1 is not understood"),
+        ("a.sdf", SDF + SDF.replace(" O  ", " Qq "), "entry 2"),
+        ("a.csv", "", "no column 'smiles'"),
+        ("a.csv", "x\n1\n", "no column 'smiles'"),
+        ("a.csv", "smiles\nCC\nC(\n", r"line 3: 'C\(' is no SMILES"),
+        ("a.mol", "", "unknown format"),
+    ],
+)
+def test_mistakes_name_the_entry(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(CormorantError, match=message):
+        read_structures(tmp_path / name)
+
+
+@settings(max_examples=60)
+@given(
+    kind=st.sampled_from([("a.sdf", SDF), ("a.csv", CSV)]),
+    place=st.integers(0, 400),
+    cut=st.integers(0, 30),
+    put=st.binary(max_size=6),
+)
+def test_any_bytes_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory,
+    kind: tuple[str, str],
+    place: int,
+    cut: int,
+    put: bytes,
+) -> None:
+    name, text = kind
+    path = tmp_path_factory.getbasetemp() / name
+    raw = text.encode()
+    path.write_bytes(raw[:place] + put + raw[place + cut :])
+    try:
+        found = read_structures(path)
+    except CormorantError:
+        return
+    for frame in found.frames:
+        assert frame.pos.shape == (len(frame.z), 3)
+        assert bool(frame.pos.isfinite().all())
