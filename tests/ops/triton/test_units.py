@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import gc
 import subprocess
 import sys
+import weakref
 from collections import Counter
 
 import pytest
@@ -133,6 +135,15 @@ def test_rows_are_kept_on_the_plan() -> None:
     assert rows.node.tolist() == [1, 0, 2]
     assert rows.count.tolist() == [2, 1, 0]
     assert rows_of(plan, 1) is not rows
+
+
+def test_rows_go_with_their_plan() -> None:
+    plan = build_plan(torch.tensor([[0, 1, 2], [1, 1, 0]]), 3, 3)
+    rows_of(plan, 100)
+    packed = weakref.ref(plan.packed)
+    del plan
+    gc.collect()
+    assert packed() is None
 
 
 def test_everything_imports_without_triton() -> None:

@@ -193,12 +193,12 @@ class _Call:
 
     def fold(self, outs: list[Tensor]) -> list[Tensor]:
         """Add the further rows of parted receivers to their first one."""
-        length = self.plan.num_targets
-        if self.rows.further is not None:
-            for out in outs:
-                flat = numbers(out)
-                gather_sum(flat, self.rows.further, flat, add=True)
-        return [out[:length] for out in outs]
+        if self.rows.further is None:
+            return outs
+        for out in outs:
+            flat = numbers(out)
+            gather_sum(flat, self.rows.further, flat, add=True)
+        return [out[: self.plan.num_targets] for out in outs]
 
 
 def run(

@@ -130,10 +130,12 @@ def _build(plan: GraphPlan, slots: int) -> Rows:
             places = torch.arange(extra, device=rest.device) + plan.num_targets
             further = Members(pointer, places)
         order, groups = _grouped(plan, start, count, slots)
+        # These are views of the tensor that keeps the rows. As plain data they do not
+        # hold on to it, else neither would ever be freed.
         return Rows(
-            source=plan.csr_source,
-            edge=plan.csr_edge,
-            pair=plan.csr_row,
+            source=plan.csr_source.data,
+            edge=plan.csr_edge.data,
+            pair=plan.csr_row.data,
             start=start[order],
             count=count[order].to(torch.int32),
             node=node[order],
