@@ -70,7 +70,7 @@ def test_a_first_run_and_its_resume(
     fail: Callable[[str], str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    command = f"{SMALL} --out out --target gap"
+    command = f"{SMALL} --out out --target gap --model published"
     assert example.main(f"{command} --epochs 1".split()) == 0
     text = capsys.readouterr().out
     for part in (
@@ -204,12 +204,12 @@ def test_the_recipe_takes_the_head_that_fits_the_target(
     settings = json.loads((tmp_path / "out/settings.json").read_text())
     assert (settings["head"], settings["reference"]) == ("dipole_norm", "none")
     for target, head, reference in [
-        ("homo", "attention", "mean"),
+        ("homo", "published", "composition"),
         ("energy_atom", "extensive", "composition"),
     ]:
         args = example.parse(["--model", "recipe", "--target", target])
         example.choose_head(args)
         assert (args.head, args.reference) == (head, reference)
-    args = example.parse(["--target", "mu"])
+    args = example.parse(["--target", "mu", "--model", "published"])
     example.choose_head(args)
     assert (args.head, args.reference) == ("published", "mean")

@@ -17,7 +17,7 @@ def test_every_property_has_a_head() -> None:
 
 def test_heads_of_properties() -> None:
     assert head_for_target("mu") == "dipole_norm"
-    assert head_for_target("e_homo") == "attention"
+    assert head_for_target("e_homo") == "published"
     assert head_for_target("u298") == "extensive"
     assert head_for_target("R2") == "spatial_extent"
     assert head_for_target("alpha") == "extensive"

@@ -14,10 +14,12 @@ from torch_cormorant.models.potential_vibrations import (
     vibrational_frequencies,
 )
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
+from torch_cormorant.models.recipe import RECIPE, recipe
 from torch_cormorant.models.targets import head_for_target, reference_for_head
 
 __all__ = [
     "CONVENTION",
+    "RECIPE",
     "Cormorant",
     "CormorantMD17",
     "CormorantPotential",
@@ -29,6 +31,7 @@ __all__ = [
     "head_for_target",
     "hessian",
     "load_model",
+    "recipe",
     "reference_for_head",
     "save_model",
     "vibrational_frequencies",
