@@ -289,6 +289,7 @@ def test_a_missing_or_broken_library_is_no_problem(
     if content is not None:
         file.write_bytes(content)
     monkeypatch.setattr(cpu_kernel, "FILE", file)
+    monkeypatch.delenv(cpu_kernel.SWITCH, raising=False)
     cpu_kernel._load.cache_clear()
     try:
         expected = "not built" if content is None else "broken"
