@@ -1,0 +1,243 @@
+"""Energy and forces of a large molecule within a memory budget.
+
+    python examples/large_molecule.py protein.pdb --memory 4GiB
+    python examples/large_molecule.py water.npz --device cuda
+    python examples/large_molecule.py --scaling 1000 10000 100000 --memory 8GiB
+
+Reads PDB, XYZ, extxyz and npz (z, pos, cell, pbc). Receivers are taken in chunks, so
+nothing is cut off: the forces are those of the whole system. Prints atoms/s, edges/s and
+peak memory; --scaling draws time and memory of boxes of growing size. Without --model
+the network has the default size and random weights: right for timing, not for physics.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers
+from ase.io import read
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from torch_cormorant import Cormorant, load_model
+from torch_cormorant.errors import ConfigError, CormorantError, DataError
+from torch_cormorant.interfaces.chunked import evaluate_in_chunks
+
+SPECIES = (1, 6, 7, 8, 9, 11, 12, 14, 15, 16, 17, 20, 30)
+UNITS = {"": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9}
+DENSITY = 0.1  # atoms per cubic Angstrom, as in water
+
+
+@dataclass
+class System:
+    """A structure as tensors."""
+
+    name: str
+    z: Tensor
+    pos: Tensor
+    cell: Tensor | None
+    pbc: Tensor | None
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--model", type=Path, help="model file; default: random weights")
+    parser.add_argument("--memory", type=size, help="such as 8GiB; default: no limit")
+    parser.add_argument("--scaling", type=int, nargs="+", default=[], help="atoms")
+    parser.add_argument("--cutoff", type=float, default=5.0, help="of random weights")
+    parser.add_argument("--levels", type=int, default=3)
+    parser.add_argument("--channels", type=int, default=16)
+    parser.add_argument("--lmax", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("runs/large"))
+    args = parser.parse_args(argv)
+    if not args.files and not args.scaling:
+        parser.error("give a structure file, or --scaling with numbers of atoms")
+    return args
+
+
+def size(text: str) -> int:
+    """Bytes from a text such as 8GiB."""
+    found = re.fullmatch(r"([0-9.]+)\s*([kmg]i?b)?", text.strip().lower())
+    if found is None:
+        msg = f"{text!r} is not a size such as 8GiB or 500MB"
+        raise argparse.ArgumentTypeError(msg)
+    return int(float(found[1]) * UNITS[found[2] or ""])
+
+
+def read_system(path: Path) -> System:
+    """A structure file of any of the formats."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    if path.suffix == ".npz":
+        return _from_npz(path)
+    try:
+        atoms = read(path, index=0)
+    except Exception as error:
+        raise DataError(f"{path}: not read as a structure ({error})") from error
+    pbc = torch.from_numpy(np.array(atoms.pbc))
+    # PDB files often hold a cell of one Angstrom that means nothing
+    real = bool(pbc.any()) and abs(np.linalg.det(atoms.cell.array)) > len(atoms)
+    return System(
+        path.name,
+        torch.from_numpy(atoms.numbers).long(),
+        torch.from_numpy(atoms.positions),
+        torch.from_numpy(atoms.cell.array) if real else None,
+        pbc if real else None,
+    )
+
+
+def _from_npz(path: Path) -> System:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        z = torch.from_numpy(arrays["z"].astype(np.int64))
+        pos = torch.from_numpy(arrays["pos"].astype(np.float64)).reshape(-1, 3)
+        pos = pos[: z.shape[0]]
+        pbc = torch.from_numpy(np.array(arrays.get("pbc", np.zeros(3)), dtype=bool))
+        cell = torch.from_numpy(np.array(arrays.get("cell", np.zeros((3, 3)))))
+    except (KeyError, ValueError, OSError) as error:
+        msg = f"{path}: needs z [N] and pos [N, 3], and cell, pbc if periodic ({error})"
+        raise DataError(msg) from error
+    if not bool(pbc.any()):
+        return System(path.name, z, pos, None, None)
+    return System(path.name, z, pos, cell.double().reshape(-1, 3, 3)[0], pbc)
+
+
+def random_box(atoms: int) -> System:
+    """Water-like elements and density on a disturbed lattice in a periodic box."""
+    random = np.random.default_rng(0)
+    side = int(np.ceil(atoms ** (1 / 3)))
+    spacing = DENSITY ** (-1 / 3)
+    grid = np.stack(np.meshgrid(*[np.arange(side)] * 3), axis=-1).reshape(-1, 3)
+    pos = spacing * (grid[:atoms] + 0.1 * random.normal(size=(atoms, 3)))
+    z = np.where(np.arange(atoms) % 3 == 0, atomic_numbers["O"], atomic_numbers["H"])
+    height = spacing * np.ceil(atoms / side**2)
+    cell = np.diag([spacing * side, height, spacing * side])
+    return System(
+        f"{atoms} atoms",
+        torch.from_numpy(z),
+        torch.from_numpy(pos),
+        torch.from_numpy(cell),
+        torch.ones(3, dtype=torch.bool),
+    )
+
+
+def peak_memory(device: str) -> int:
+    """Largest memory so far, in bytes: of the process, or of the GPU's tensors."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def measure(model: Cormorant, system: System, args: argparse.Namespace) -> dict:
+    """Evaluate once, print and return the numbers."""
+    tensors = (system.z, system.pos, system.cell, system.pbc)
+    z, pos, cell, pbc = (None if t is None else t.to(args.device) for t in tensors)
+    before = peak_memory(args.device)
+    begin, cpu = time.perf_counter(), time.process_time()
+    out = evaluate_in_chunks(model, z, pos, cell, pbc, memory=args.memory)
+    force = float(out.forces.norm(dim=1).max())  # waits for the device
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    row = {
+        "name": system.name,
+        "atoms": z.shape[0],
+        "edges": out.num_edges,
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "peak_bytes": peak_memory(args.device),
+        "peak_bytes_before": before,
+        "chunk_edges": out.plan.chunk_edges,
+        "keep_edges": out.plan.keep_edges,
+        "energy": float(out.energy),
+        "largest_force": force,
+    }
+    # a busy machine makes the clock on the wall useless
+    used = cpu if args.device == "cpu" else seconds
+    print(
+        f"{system.name}: {row['atoms']:,} atoms, {row['edges']:,} edges, {used:.1f} s"
+        f"{' CPU' if args.device == 'cpu' else ''}, {row['atoms'] / used:,.0f} atoms/s, "
+        f"{row['edges'] / used:,.0f} edges/s, peak memory "
+        f"{row['peak_bytes'] / 2**30:.2f} GiB (before: {before / 2**30:.2f}), energy "
+        f"{row['energy']:.6g}, largest force {force:.3g}",
+        flush=True,
+    )
+    return row
+
+
+def plot(path: Path, rows: list[dict], device: str) -> None:
+    """Time and memory over atoms, with slopes of least squares."""
+    atoms = np.array([row["atoms"] for row in rows], float)
+    name = "cpu_seconds" if device == "cpu" else "seconds"
+    used = np.array([row[name] for row in rows])
+    memory = np.array([row["peak_bytes"] for row in rows]) / 2**30
+    slope = np.polyfit(np.log(atoms), np.log(used), 1)[0]
+    figure = Figure(figsize=(7.6, 3.6), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    left.loglog(atoms, used, "o-", color="#1f5fa8")
+    left.set_title(f"energy and forces, exponent {slope:.2f}", fontsize=10)
+    left.set_ylabel("CPU seconds" if device == "cpu" else "seconds")
+    right.loglog(atoms, memory, "o-", color="#d9772b")
+    right.set_ylabel("peak memory of the process [GiB]")
+    for axes in (left, right):
+        axes.set_xlabel("atoms")
+        axes.grid(which="both", color="#e4e4e4", linewidth=0.6)
+    figure.savefig(path)
+    print(f"time grows with atoms to the power {slope:.2f}; {path}")
+
+
+def run(args: argparse.Namespace) -> None:
+    """All structures, then the scaling."""
+    torch.set_num_threads(args.threads)
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: this PyTorch sees no CUDA device")
+    if args.model is None:
+        torch.manual_seed(0)
+        model = Cormorant.potential(
+            SPECIES,
+            channels=args.channels,
+            num_levels=args.levels,
+            lmax=args.lmax,
+            cutoff=args.cutoff,
+        )
+    else:
+        model = load_model(args.model)
+    model = model.to(args.device).eval()
+    args.out.mkdir(parents=True, exist_ok=True)
+    rows = [measure(model, read_system(path), args) for path in args.files]
+    boxes = [measure(model, random_box(n), args) for n in sorted(args.scaling)]
+    text = json.dumps(rows + boxes, indent=2)
+    (args.out / "large.json").write_text(text + "\n")
+    if len(boxes) > 1:
+        plot(args.out / "scaling.png", boxes, args.device)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; a mistake ends in one line."""
+    try:
+        run(parse(argv))
+    except (CormorantError, OSError) as error:
+        print(f"large_molecule.py: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""The examples of potentials as a user starts them, with few steps."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from ase import Atoms
+from ase.io import read, write
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _needs() -> None:
+    pytest.importorskip("ase")
+    pytest.importorskip("safetensors")
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{name}_example", EXAMPLES / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    import sys
+
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "langevin"])
+def test_dynamics_write_a_trajectory_and_a_drift_plot(
+    ensemble: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = load("md.py")
+    out = tmp_path / "out"
+    arguments = f"--ensemble {ensemble} --ps 0.03 --every 10 --out {out}"
+    assert example.main(arguments.split()) == 0
+    assert ensemble.upper() in capsys.readouterr().out
+    expected = {"trajectory.extxyz", "energies.csv", "drift.png", "results.json"}
+    assert names(out) == expected
+    assert len(read(out / "trajectory.extxyz", ":")) == 7
+    results = json.loads((out / "results.json").read_text())
+    assert results["steps"] == 60
+    if ensemble == "nve":
+        assert results["total_energy"]["fluctuation"] < 1e-4
+
+
+def test_a_run_that_blows_up_ends_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = load("md.py")
+    start, out = tmp_path / "start.xyz", tmp_path / "out"
+    atoms = read(EXAMPLES / "models" / "ethanol.xyz")
+    atoms.positions[1] = atoms.positions[0] + (0.02, 0.0, 0.0)
+    write(start, atoms)
+    assert example.main(f"--start {start} --ps 0.1 --out {out}".split()) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("md.py: error: the run blew up at step")
+    assert (out / "last_good.xyz").exists()
+
+
+def test_several_runs_at_once_and_bad_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = load("md_gates.py")
+    runs = "nve:300:0.5 nve:300:0.25 langevin:600:0.5"
+    arguments = f"--ps 0.02 --every 5 --out {tmp_path} --runs {runs}"
+    assert example.main(arguments.split()) == 0
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert [row["run"] for row in found[:-1]] == runs.split()
+    assert found[0]["ps"] == pytest.approx(0.02)
+    assert found[1]["ps"] == pytest.approx(0.01)
+    assert found[0]["fluctuation"] < 1e-4
+    assert example.main("--runs nvt:300:1".split()) == 2
+    assert "is not like nve:300:0.5" in capsys.readouterr().err
+
+
+def test_a_molecule_relaxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example = load("relax.py")
+    arguments = f"--rattle 0.02 --fmax 0.05 --out {tmp_path}"
+    assert example.main(arguments.split()) == 0
+    assert capsys.readouterr().out.startswith("relaxed after")
+    assert names(tmp_path) == {"relaxed.xyz", "relax.extxyz", "relax.png"}
+
+
+def test_vibrations_of_ethanol(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = load("vibrations.py")
+    assert example.main(f"--ps 0.02 --out {tmp_path}".split()) == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    modes = [float(word) for word in line.split(":")[1].split()]
+    assert len(modes) == 21
+    assert modes[0] > 50, "a minimum"
+    assert 3000 < modes[-1] < 4200, "the O-H bond"
+    assert {"vibrations.png", "vibrations.csv"} <= names(tmp_path)
+
+
+def test_a_spectrum_has_its_peak_where_the_oscillation_is() -> None:
+    example = load("vibrations.py")
+    import numpy as np
+
+    time = np.arange(4000) * 0.5
+    wave = 1500 / 1e13 * 299_792_458.0  # cycles per fs
+    speeds = np.cos(2 * np.pi * wave * time)[:, None, None] * np.ones((1, 2, 3))
+    found, power = example.spectrum(speeds, np.ones(2), 0.5)
+    assert found[power.argmax()] == pytest.approx(1500, abs=20)
+
+
+@pytest.mark.parametrize("suffix", ["pdb", "xyz", "extxyz", "npz"])
+def test_large_molecules_of_every_format(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = load("large_molecule.py")
+    import numpy as np
+
+    path = tmp_path / f"water.{suffix}"
+    atoms = Atoms("OHH" * 4, np.random.default_rng(0).uniform(0, 9, (12, 3)))
+    if suffix == "npz":
+        np.savez(path, z=atoms.numbers, pos=atoms.positions)
+    else:
+        kind = "proteindatabank" if suffix == "pdb" else suffix
+        write(path, atoms, format=kind)
+    small = "--channels 2 --levels 1 --lmax 1 --memory 200MiB"
+    assert example.main([str(path), *small.split(), "--out", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "12 atoms" in text
+    assert "atoms/s" in text
+    assert torch.isfinite(torch.tensor(float(text.split("largest force ")[1])))
+
+
+def test_the_scaling_is_drawn_and_mistakes_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = load("large_molecule.py")
+    small = f"--channels 2 --levels 1 --lmax 1 --out {tmp_path}".split()
+    assert example.main(["--scaling", "50", "100", *small]) == 0
+    assert (tmp_path / "scaling.png").exists()
+    assert "to the power" in capsys.readouterr().out
+    for bad, text in (
+        ([str(tmp_path / "none.pdb")], "no such file"),
+        (["--scaling", "500", "--memory", "1MiB"], "MiB, the budget is 1 MiB"),
+    ):
+        assert example.main([*bad, *small]) == 2
+        assert text in capsys.readouterr().err

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from ase import Atoms
+from structures import liquid
+
+from torch_cormorant.errors import ConfigError, MemoryBudgetError, SpeciesError
+from torch_cormorant.interfaces.chunked import (
+    MemoryPlan,
+    evaluate_in_chunks,
+    plan_memory,
+)
+from torch_cormorant.models import Cormorant
+
+
+def make(**options: object) -> Cormorant:
+    torch.manual_seed(1)
+    model = Cormorant.potential(
+        [1, 8], **{"channels": 3, "num_levels": 3, "lmax": [2, 1, 1], **options}
+    )
+    return model.set_units({1: -1.0, 8: -3.0}, 0.5).double().eval()
+
+
+def tensors(atoms: Atoms) -> tuple[torch.Tensor, ...]:
+    return (
+        torch.tensor(atoms.numbers),
+        torch.tensor(atoms.positions),
+        torch.tensor(atoms.cell.array),
+        torch.tensor(atoms.pbc),
+    )
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["edges kept", "edges again"])
+@pytest.mark.parametrize("size", [1, 150, 10**6])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"repulsion": "zbl", "gate": True},
+        {"input": "mpnn", "norm": None, "paths": "all", "complex": False},
+    ],
+    ids=["zbl", "mpnn"],
+)
+def test_chunks_are_exact(keep: bool, size: int, options: dict[str, object]) -> None:
+    model = make(cutoff=2.8, **options)
+    z, pos, cell, pbc = tensors(liquid(17, spread=1.7))
+    whole = model.evaluate(z, pos, cell=cell, pbc=pbc, stress=True)
+    plan = MemoryPlan(keep_edges=keep, chunk_edges=size, resident=0, working=0)
+    found = evaluate_in_chunks(model, z, pos, cell, pbc, plan=plan)
+    close = {"rtol": 1e-12, "atol": 1e-12}
+    torch.testing.assert_close(found.energy, whole.energy[0], **close)
+    torch.testing.assert_close(found.energies, whole.energies, **close)
+    torch.testing.assert_close(found.forces, whole.forces, **close)
+    stress = found.virial / torch.linalg.det(cell).abs()
+    torch.testing.assert_close(stress, whole.stress[0], **close)
+
+
+def test_single_precision_and_lone_atoms() -> None:
+    model = make().float()
+    z, far = torch.tensor([8, 1, 1]), torch.tensor([[0.0, 0, 0], [0, 0, 1], [50, 0, 0]])
+    whole = model.evaluate(z, far)
+    found = evaluate_in_chunks(model, z, far)
+    torch.testing.assert_close(found.forces, whole.forces)
+    assert found.num_edges == 2
+    none = evaluate_in_chunks(model, z[:0], far[:0])
+    assert none.energy == 0
+    assert none.forces.shape == (0, 3)
+
+
+def test_less_memory_means_smaller_chunks_and_then_an_error() -> None:
+    model = make(channels=8)
+    plenty = plan_memory(model, 10_000, 400_000)
+    assert plenty.keep_edges
+    tight = plan_memory(model, 10_000, 400_000, plenty.resident // 2)
+    assert not tight.keep_edges
+    assert tight.resident + tight.working <= plenty.resident // 2
+    with pytest.raises(MemoryBudgetError, match="need at least .* MiB, the budget is"):
+        plan_memory(model, 10_000, 400_000, 10 * 2**20)
+
+
+def test_memory_does_not_grow_with_edges_where_they_are_computed_again() -> None:
+    model = make(channels=16)
+    few, many = (
+        plan_memory(model, 10_000, edges, 200 * 2**20 + edges * 200)
+        for edges in (200_000, 400_000)
+    )
+    assert not few.keep_edges
+    assert not many.keep_edges
+    assert (many.resident - few.resident) / 200_000 < 160, "bytes per edge"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cutoff": None, "radial": "power_trig"}, "cutoff"),
+        ({"head": "intensive"}, "sum of atomic contributions"),
+        ({"input": "mpnn", "num_mpnn_layers": 2}, "one input layer"),
+    ],
+)
+def test_models_that_cannot_be_cut_are_named(
+    options: dict[str, object], message: str
+) -> None:
+    small = {"species": [1, 8], "channels": 2, "num_levels": 1, "lmax": 1}
+    model = Cormorant(**{"head": "extensive", **small, **options})
+    with pytest.raises(ConfigError, match=message):
+        evaluate_in_chunks(model, torch.tensor([1]), torch.zeros(1, 3))
+    with pytest.raises(SpeciesError, match="atomic number 6"):
+        evaluate_in_chunks(make(), torch.tensor([6]), torch.zeros(1, 3))

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.calculators.calculator import Calculator, all_changes
+from ase.io import read
+from ase.md.verlet import VelocityVerlet
+
+from torch_cormorant.errors import BlowUpError, ConfigError, NonFiniteError
+from torch_cormorant.interfaces.dynamics import BlowUpGuard, linear_drift
+
+
+class Exploding(Calculator):
+    """A spring that lets go of atom 1 at a given call."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, call: int, force: float) -> None:
+        super().__init__()
+        self.calls, self.call, self.force = 0, call, force
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: tuple[str, ...] = ("energy",),
+        system_changes: tuple[str, ...] = tuple(all_changes),
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.calls += 1
+        if self.calls > self.call and np.isinf(self.force):
+            msg = "the force on atom 1 is not finite"
+            raise NonFiniteError(msg)
+        forces = -0.1 * self.atoms.positions
+        if self.calls > self.call:
+            forces[1, 0] += self.force
+        self.results = {"energy": 0.0, "forces": forces}
+
+
+@pytest.mark.parametrize(
+    ("force", "text"),
+    [
+        (1e6, r"step 6, atom 1 \(O\): the force is 1e\+06 eV/Angstrom"),
+        (np.nan, r"step 6, atom 1 \(O\): the force is inf"),
+        (np.inf, r"step 5, atom \d .*not finite"),
+        (30.0, r"atom 1 \(O\): the temperature is .* K"),
+    ],
+)
+def test_a_run_that_blows_up_says_where_and_keeps_the_last_good_frame(
+    force: float, text: str, tmp_path: Path
+) -> None:
+    atoms = Atoms("CO", [(0.0, 0, 0), (1.2, 0, 0)])
+    atoms.calc = Exploding(6, force)
+    path = tmp_path / "kept" / "last_good.xyz"
+    guard = BlowUpGuard(atoms, path, max_force=100, max_temperature=2000)
+    with (
+        VelocityVerlet(atoms, units.fs) as run,
+        pytest.raises(BlowUpError, match=text) as caught,
+    ):
+        guard.run(run, 200)
+    assert str(path) in str(caught.value)
+    good = read(path)
+    assert np.isfinite(good.positions).all()
+    assert np.abs(good.positions - [(0, 0, 0), (1.2, 0, 0)]).max() < 1
+
+
+def test_limits_must_be_positive(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="max_force"):
+        BlowUpGuard(Atoms("H"), tmp_path / "x.xyz", max_force=0)
+
+
+def test_drift_and_fluctuation_of_a_known_line() -> None:
+    times = np.linspace(0, 10, 2001)
+    wave = 0.02 * np.sin(2 * np.pi * 50 * times)
+    found = linear_drift(times, -400 + 0.3 * times + wave, num_atoms=10)
+    assert found["drift"] == pytest.approx(0.03, rel=1e-3)
+    assert found["fluctuation"] == pytest.approx(0.002 / 2**0.5, rel=1e-2)
+    assert 0 < found["error"] < 1e-4
+    with pytest.raises(ConfigError, match="three values"):
+        linear_drift([0, 1], [1, 2], 1)
