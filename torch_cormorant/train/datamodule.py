@@ -190,7 +190,7 @@ def _statistics(train: MoleculeDataset, references: Sequence[str]) -> Normalisat
             *atoms, mean = fit.weights[:, 0].tolist()
             rest = column - fit.predict(counts)
         # Without a reference the zero stays where it is.
-        std = float(rest.std() if kind == "mean" else _deviation(rest))
+        std = _deviation(rest)
         if len(rest) < 2 or not std > 0:
             raise ConfigError(
                 f"train: the {len(rest)} training values of {target.name!r} do "
