@@ -5,7 +5,7 @@
     python examples/large_molecule.py --scaling 1000 10000 100000 --memory 8GiB
 
 Reads PDB, XYZ, extxyz and npz (z, pos, cell, pbc). Receivers are taken in chunks, so
-nothing is cut off: the forces are those of the whole system. Prints atoms/s, edges/s and
+nothing is cut off: forces are those of the whole system. Prints atoms/s, edges/s and
 peak memory; --scaling draws time and memory of boxes of growing size. Without --model
 the network has the default size and random weights: right for timing, not for physics.
 """
@@ -56,7 +56,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("files", nargs="*", type=Path)
-    parser.add_argument("--model", type=Path, help="model file; default: random weights")
+    parser.add_argument("--model", type=Path, help="default: random weights")
     parser.add_argument("--memory", type=size, help="such as 8GiB; default: no limit")
     parser.add_argument("--scaling", type=int, nargs="+", default=[], help="atoms")
     parser.add_argument("--cutoff", type=float, default=5.0, help="of random weights")
@@ -172,7 +172,8 @@ def measure(model: Cormorant, system: System, args: argparse.Namespace) -> dict:
     used = cpu if args.device == "cpu" else seconds
     print(
         f"{system.name}: {row['atoms']:,} atoms, {row['edges']:,} edges, {used:.1f} s"
-        f"{' CPU' if args.device == 'cpu' else ''}, {row['atoms'] / used:,.0f} atoms/s, "
+        f"{' CPU' if args.device == 'cpu' else ''}, "
+        f"{row['atoms'] / used:,.0f} atoms/s, "
         f"{row['edges'] / used:,.0f} edges/s, peak memory "
         f"{row['peak_bytes'] / 2**30:.2f} GiB (before: {before / 2**30:.2f}), energy "
         f"{row['energy']:.6g}, largest force {force:.3g}",

@@ -151,7 +151,8 @@ def run(args: argparse.Namespace) -> None:
         batch.advance()
         if number % args.every == 0:
             kinetic = batch.kinetic()
-            rows.append(torch.stack([number * per_step, batch.energy + kinetic, kinetic]))
+            sample = [number * per_step, batch.energy + kinetic, kinetic]
+            rows.append(torch.stack(sample))
         if len(rows) >= 3 and (number % (100 * args.every) == 0 or number == steps):
             found = report(batch, args.runs, rows, time.process_time() - begin)
             (args.out / "results.json").write_text(json.dumps(found, indent=2) + "\n")

@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from torch_cormorant.errors import CormorantError
 from torch_cormorant.interfaces.ase import CormorantCalculator
 
+COLORS = {1: "#bbbbbb", 6: "#333333", 8: "#cc3333"}
 MODELS = Path(__file__).parent / "models"
 
 
@@ -60,11 +61,12 @@ def plot(
     for atoms, alpha in ((first, 0.3), (last, 1.0)):
         flat = (atoms.positions - last.positions.mean(0)) @ axes.T
         length = atoms.get_all_distances()
-        for i, j in zip(*np.nonzero(np.triu((length > 0) & (length < 1.7))), strict=True):
+        near = np.triu((length > 0) & (length < 1.7))
+        for i, j in zip(*np.nonzero(near), strict=True):
             if atoms.numbers[i] == atoms.numbers[j] == 1:
                 continue
             right.plot(*flat[[i, j]].T, color="#777777", alpha=alpha, zorder=1)
-        colors = [{1: "#bbbbbb", 6: "#333333", 8: "#cc3333"}.get(z) for z in atoms.numbers]
+        colors = [COLORS.get(z, "#3366cc") for z in atoms.numbers]
         sizes = 40 + 18 * atoms.numbers
         right.scatter(*flat.T, s=sizes, color=colors, alpha=alpha, zorder=2)
     right.set_aspect("equal")

@@ -99,9 +99,7 @@ def run(args: argparse.Namespace) -> None:
     figure = Figure(figsize=(7.2, 3.8), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.plot(
-        wave[shown], power[shown], color="#1f5fa8", linewidth=1, label="dynamics"
-    )
+    axes.plot(wave[shown], power[shown], color="#1f5fa8", linewidth=1, label="dynamics")
     axes.vlines(modes, -0.12, -0.02, color="#d9772b", label="normal modes")
     axes.set_xlabel("wavenumber [1/cm]")
     axes.set_ylabel("power of the velocities")

@@ -73,11 +73,11 @@ def test_several_runs_at_once_and_bad_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     example = load("md_gates.py")
-    runs = "nve:300:0.5 nve:300:0.25 langevin:600:0.5"
-    arguments = f"--ps 0.02 --every 5 --out {tmp_path} --runs {runs}"
-    assert example.main(arguments.split()) == 0
+    runs = ["nve:300:0.5", "nve:300:0.25", "langevin:600:0.5"]
+    arguments = f"--ps 0.02 --every 5 --out {tmp_path} --runs"
+    assert example.main([*arguments.split(), *runs]) == 0
     found = json.loads((tmp_path / "results.json").read_text())
-    assert [row["run"] for row in found[:-1]] == runs.split()
+    assert [row["run"] for row in found[:-1]] == runs
     assert found[0]["ps"] == pytest.approx(0.02)
     assert found[1]["ps"] == pytest.approx(0.01)
     assert found[0]["fluctuation"] < 1e-4

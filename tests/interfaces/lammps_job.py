@@ -27,7 +27,9 @@ def start(lmp: object, levels: int, units: str = "metal") -> LammpsPotential:
     atoms.set_cell([[4.2, 0, 0], [0.4, 4.2, 0], [-0.3, 0.2, 4.4]])
     low = "\n".join(
         f"create_atoms {1 + int(z == 8)} single {x} {y} {w}"
-        for z, (x, y, w) in zip(atoms.numbers, atoms.get_positions(wrap=True))
+        for z, (x, y, w) in zip(
+            atoms.numbers, atoms.get_positions(wrap=True), strict=True
+        )
     )
     lmp.commands_string(
         f"""

@@ -133,7 +133,7 @@ def test_a_changed_cell_needs_a_new_list(
         lambda: box.set_cell(box.cell.array * 0.9),
         lambda: box.set_pbc((True, True, False)),
         lambda: box.set_atomic_numbers(box.numbers[::-1]),
-        lambda: box.pop(),
+        box.pop,
     ):
         change()
         expected = fresh.get_property("energy", box)

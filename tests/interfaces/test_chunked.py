@@ -74,7 +74,7 @@ def test_less_memory_means_smaller_chunks_and_then_an_error() -> None:
     tight = plan_memory(model, 10_000, 400_000, plenty.resident // 2)
     assert not tight.keep_edges
     assert tight.resident + tight.working <= plenty.resident // 2
-    with pytest.raises(MemoryBudgetError, match="need at least .* MiB, the budget is"):
+    with pytest.raises(MemoryBudgetError, match=r"need at least .* MiB, the budget is"):
         plan_memory(model, 10_000, 400_000, 10 * 2**20)
 
 

@@ -7,11 +7,11 @@ from ase import Atoms, units
 
 torch_sim = pytest.importorskip("torch_sim")
 
-from torch_sim.models.interface import validate_model_outputs
+from torch_sim.models.interface import validate_model_outputs  # noqa: E402
 
-from torch_cormorant import Cormorant
-from torch_cormorant.interfaces.ase import CormorantCalculator
-from torch_cormorant.interfaces.torch_sim import CormorantSimModel
+from torch_cormorant import Cormorant  # noqa: E402
+from torch_cormorant.interfaces.ase import CormorantCalculator  # noqa: E402
+from torch_cormorant.interfaces.torch_sim import CormorantSimModel  # noqa: E402
 
 CPU = torch.device("cpu")
 

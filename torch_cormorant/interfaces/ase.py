@@ -98,7 +98,7 @@ class CormorantCalculator(Calculator):  # type: ignore[misc]
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Compute what ASE asks for; see :class:`ase.calculators.calculator.Calculator`.
+        """Compute what ASE asks for.
 
         Args:
             atoms: The structure.

@@ -298,9 +298,7 @@ class _Chunk:
         )
         itself = own - self.first
         self.vec = torch.cat([vec, vec.new_zeros(count, 3)]).requires_grad_()
-        index = torch.stack(
-            [torch.cat([place, itself]), torch.cat([local, itself])]
-        )
+        index = torch.stack([torch.cat([place, itself]), torch.cat([local, itself])])
         self.geometry = EdgeGeometry(
             index,
             self.vec.to(edges.dtype),
@@ -378,9 +376,7 @@ class _Sweep:
         for bounds in self.edges.chunks:
             yield _Chunk(self.edges, bounds)
 
-    def _read(
-        self, s: int, chunk: _Chunk
-    ) -> tuple[list[Tensor], Tensor | None]:
+    def _read(self, s: int, chunk: _Chunk) -> tuple[list[Tensor], Tensor | None]:
         """Features that level s reads in a chunk, and its kept edge scalars."""
         if self.keep:
             state = self.states[s - 1] if s else None

@@ -1,4 +1,4 @@
-"""Molecular dynamics that stops when it blows up, and the numbers that tell its quality.
+"""Molecular dynamics that stops when it blows up, and numbers of its quality.
 
 Works with every ASE integrator and calculator.
 """

@@ -1,10 +1,10 @@
 r"""Energy and forces of a molecule as one graph of tensor operations.
 
-The graph of neighbours is searched, sorted and cut into chunks by ordinary Python, which
-depends on the positions, so no exporter can follow it. For a molecule it need not be
-searched at all: with an envelope, pairs beyond the cutoff add exactly nothing, so the
-graph of all pairs gives the same energy in every geometry. That graph is fixed, and with
-it the energy and its gradient are one sequence of operations without Python.
+Neighbours are searched, sorted and cut into chunks by ordinary Python that reads the
+positions, so no exporter can follow it. For a molecule they need not be searched at
+all: with an envelope, pairs beyond the cutoff add exactly nothing, so the graph of all
+pairs gives the same energy in every geometry. That graph is fixed, and with it energy
+and gradient are one sequence of operations without Python.
 """
 
 from __future__ import annotations

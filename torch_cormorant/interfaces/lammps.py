@@ -256,9 +256,7 @@ class LammpsPotential:
         return atoms.detach(), forces, virial
 
 
-def _reachable(
-    index: Tensor, count: int, own: int, hops: int
-) -> tuple[Tensor, Tensor]:
+def _reachable(index: Tensor, count: int, own: int, hops: int) -> tuple[Tensor, Tensor]:
     """Only atoms within some hops of the first ``own`` ones, which stay first.
 
     Returns:
