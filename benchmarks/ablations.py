@@ -273,17 +273,17 @@ def table(folder: Path) -> str:
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     records.sort(key=lambda r: list(ROWS).index(r["row"]))
     heads = [f"{t} / {u}" for t, u in zip(TARGETS, records[0]["units"], strict=True)]
-    head = ["change", *heads, "first loss", "largest later", "CPU s"]
+    head = ["change", *heads, "first loss", "largest later"]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     for r in records:
         best = [
             f"{v:.3g} ({e:.3g})" for v, e in zip(r["mae"], r["mae_ema"], strict=True)
         ]
         rest = [f"{r['first_loss']:.2g}", f"{r['largest_loss']:.2g}"]
-        cells = [r["title"], *best, *rest, f"{r['cpu_seconds']:.0f}"]
+        cells = [r["title"], *best, *rest]
         lines.append(f"| {' | '.join(cells)} |")
     base = [f"{v:.3g}" for v in records[0]["composition"]]
-    lines.append(f"| composition alone | {' | '.join(base)} |  |  |  |")
+    lines.append(f"| composition alone | {' | '.join(base)} |  |  |")
     return "\n".join(lines) + "\n"
 
 
