@@ -6,6 +6,7 @@ it finds within a slightly larger radius; the rule of the package decides about 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,8 @@ def _vesin(pos: Any, cell: Any, pbc: Any, radius: float) -> Found:
 
 
 def _matscipy(pos: Any, cell: Any, pbc: Any, radius: float) -> Found:
-    neighbours = load_extension("matscipy.neighbours")
+    load_extension("matscipy")  # with a helpful error where it is missing
+    neighbours = importlib.import_module("matscipy.neighbours")
     first, second, shift = neighbours.neighbour_list(
         "ijS", positions=pos, cell=cell, pbc=pbc, cutoff=radius
     )
