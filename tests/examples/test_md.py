@@ -81,7 +81,7 @@ def test_several_runs_at_once_and_bad_names(
     assert found[0]["ps"] == pytest.approx(0.02)
     assert found[1]["ps"] == pytest.approx(0.01)
     assert found[0]["fluctuation"] < 1e-4
-    assert example.main("--runs nvt:300:1".split()) == 2
+    assert example.main(["--runs", "nvt:300:1"]) == 2
     assert "is not like nve:300:0.5" in capsys.readouterr().err
 
 

@@ -16,9 +16,10 @@ from torch_cormorant.models import Cormorant
 
 def make(**options: object) -> Cormorant:
     torch.manual_seed(1)
-    model = Cormorant.potential(
-        [1, 8], **{"channels": 3, "num_levels": 3, "lmax": [2, 1, 1], **options}
-    )
+    given = {"channels": 3, "num_levels": 3, "lmax": [2, 1, 1], **options}
+    if "input" in given:
+        return Cormorant([1, 8], head="extensive", **given).double().eval()
+    model = Cormorant.potential([1, 8], **given)
     return model.set_units({1: -1.0, 8: -3.0}, 0.5).double().eval()
 
 

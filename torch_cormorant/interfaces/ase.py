@@ -25,7 +25,7 @@ from torch_cormorant.models import Cormorant, load_model
 __all__ = ["CormorantCalculator"]
 
 
-class CormorantCalculator(Calculator):  # type: ignore[misc]
+class CormorantCalculator(Calculator):
     """Energies, forces and stresses of ASE's ``Atoms`` from a Cormorant potential.
 
     Args:

@@ -386,9 +386,9 @@ class _Sweep:
         return every, None
 
     def _input(self, chunk: _Chunk) -> Tensor:
-        h = self.model.input(
-            self.features.index_select(0, chunk.nodes), chunk.geometry
-        )[: chunk.last - chunk.first]
+        features = self.features.index_select(0, chunk.nodes)
+        h: Tensor = self.model.input(features, chunk.geometry)
+        h = h[: chunk.last - chunk.first]
         x = h.view(h.shape[0], self.model.channels[0], self.model.planes)
         return x.transpose(1, 2).unsqueeze(1)
 

@@ -71,8 +71,9 @@ class Engine:
         dtype: torch.dtype | None = None,
         skin: float = 0.5,
     ) -> None:
-        if not isinstance(model, Cormorant):
-            msg = f"model must be a Cormorant network, got {type(model).__name__}"
+        given: object = model  # users pass anything
+        if not isinstance(given, Cormorant):
+            msg = f"model must be a Cormorant network, got {type(given).__name__}"
             raise ConfigError(msg)
         if model.num_targets != 1:
             msg = f"model has {model.num_targets} targets, a potential has one: energy"
@@ -85,7 +86,7 @@ class Engine:
         self.device = torch.device(device)
         self.model = copy.deepcopy(model).to(device=self.device, dtype=dtype).eval()
         for parameter in self.model.parameters():
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad_(False)
         self.dtype = self.model.dtype
         self.cutoff = self.model.cutoff
         self.edges = None if self.cutoff is None else NeighbourCache(self.cutoff, skin)
@@ -148,9 +149,9 @@ class Engine:
         Raises:
             ConfigError: A periodic cell and a model without a cutoff.
         """
-        z, pos, batch, cell, pbc = (
-            None if t is None else t.to(self.device)
-            for t in (z.long(), pos.detach(), batch, cell, pbc)
+        z, pos = z.long().to(self.device), pos.detach().to(self.device)
+        batch, cell, pbc = (
+            None if t is None else t.to(self.device) for t in (batch, cell, pbc)
         )
         index, shift = self._search(pos, batch, cell, pbc, reuse=reuse)
         out = self.model.evaluate(
