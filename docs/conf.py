@@ -36,10 +36,11 @@ nitpicky = True
 nitpick_ignore_regex = [
     # Other projects; their pages are not fetched, so that a build needs no network.
     ("py:.*", r"(torch|torch_geometric|numpy|lightning|torchmetrics|typing)\..*"),
-    ("py:.*", r"(collections|pathlib|types|os|fractions|matplotlib)\..*"),
-    ("py:class", r"(nn|np)\..*|Module|NDArray|Tensor"),
+    ("py:.*", r"(ase|collections|fractions|matplotlib|os|pathlib|torch_sim|types)\..*"),
+    ("py:class", r"(nn|np)\..*|Atoms|Module|NDArray|Path|Tensor"),
+    ("py:exc", "PropertyNotImplementedError"),
     # Types inside of signatures that are no part of the public face.
-    ("py:class", r"(.*\.)?(Block|Chunk|HeadSpec|MoleculeBatch|NpzFile)"),
+    ("py:class", r"(.*\.)?(Block|Chunk|FrameBatch|HeadSpec|MoleculeBatch|NpzFile)"),
     ("py:class", r"(.*\.)?(Pairs|Progress|Radial)"),
 ]
 

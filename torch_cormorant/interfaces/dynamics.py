@@ -73,7 +73,7 @@ class BlowUpGuard:
         Raises:
             BlowUpError: A position or force is not finite, a force or the temperature
                 is too large, or the potential refuses a frame. The message names the
-                step and the atom; the last good frame is in :attr:`path`.
+                step and the atom; the last good frame is in ``path``.
         """
         for _ in range(steps):
             try:

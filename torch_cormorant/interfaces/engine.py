@@ -93,7 +93,7 @@ class Engine:
 
     @property
     def hops(self) -> int:
-        """Neighbours of neighbours: how many cutoffs far an atom's energy looks."""
+        """How many cutoffs far the energy of an atom looks."""
         inputs = getattr(self.model.input, "filters", ())
         return self.model.num_levels + len(inputs)
 

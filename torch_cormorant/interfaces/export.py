@@ -69,7 +69,7 @@ def export_potential(
         energy_unit: Unit of the model's energies. Default: what its file says.
 
     Returns:
-        The exported program: from positions ``[num_structures, N, 3]`` in Angstrom to
+        The exported program, from positions ``[num_structures, N, 3]`` in Angstrom to
         energies ``[num_structures]`` in eV and forces ``[num_structures, N, 3]``.
 
     Raises:

@@ -81,7 +81,7 @@ class PathTable:
 
     @property
     def key(self) -> list[int]:
-        """The table in numbers, as operators take it; see :func:`table_of`."""
+        """The table in numbers, as operators take it; see ``table_of``."""
         flags = (int(self.parity == "even"), int(self.folded))
         return [self.lmax1, self.lmax2, self.lmax, *flags]
 

@@ -307,7 +307,7 @@ class DiatomicScan:
 
     @property
     def is_repulsive(self) -> bool:
-        """Atoms closer than 70 % of a bond length always push apart: no hole."""
+        """Whether atoms closer than 70 % of a bond length always push apart."""
         near = self.length < 0.7 * self.bond
         return bool((self.force[near] > 0).all())
 

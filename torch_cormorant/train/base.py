@@ -128,7 +128,7 @@ class Regression(LightningModule):
 
     @property
     def network(self) -> nn.Module:
-        """The weights in use: those being trained, or their average outside it."""
+        """The weights in use; outside of training their average, if there is one."""
         if self.averaged is None or self.training:
             return self.model
         return self.averaged

@@ -139,7 +139,8 @@ def frame_errors(
         train: Training frames.
         test: Test frames.
         output: Predictions for them, in their unit.
-        molecule: Name in :data:`MD17_PUBLISHED`, where the frames are MD17's.
+        molecule: Name in :data:`~torch_cormorant.train.MD17_PUBLISHED`, where the
+            frames are MD17's.
 
     Returns:
         The errors.

@@ -164,7 +164,7 @@ class PotentialRegression(Regression):
             output: What was predicted for them.
 
         Returns:
-            Scalars by name: ``energy``, ``forces``, ``stress``.
+            Scalars named ``energy``, ``forces``, ``stress``.
         """
         weights = weights_of(batch)
         scale = self.normalisation.std[0]
