@@ -94,7 +94,7 @@ def test_memory_does_not_grow_with_edges_where_they_are_computed_again() -> None
     ("options", "message"),
     [
         ({"cutoff": None, "radial": "power_trig"}, "cutoff"),
-        ({"head": "intensive"}, "sum of atomic contributions"),
+        ({"head": "mean"}, "sum of atomic contributions"),
         ({"input": "mpnn", "num_mpnn_layers": 2}, "one input layer"),
     ],
 )
