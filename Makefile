@@ -11,6 +11,7 @@
 #   QM9_ARGS     arguments of examples/qm9.py
 #   TEST_ARGS    arguments of pytest
 #   WORKERS      processes that run the tests, one thread each
+#   WHEEL_TESTS  which of them run against the built wheel
 #   BENCH_ARGS   arguments of python -m torch_cormorant.bench
 #   WHEEL_CACHE  where the compiled extensions are kept
 
@@ -22,6 +23,9 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 QM9_ARGS ?=
 TEST_ARGS ?=
 WORKERS ?= 2
+WHEEL_TESTS ?= -m "not slow" tests/cg tests/conv tests/data tests/models \
+	tests/ops/test_cpu_kernel.py tests/test_backends.py tests/test_package.py \
+	tests/test_readme.py
 BENCH_ARGS ?=
 WHEEL_CACHE ?= $(HOME)/.cache/torch-cormorant/wheels
 
@@ -95,9 +99,10 @@ docs: $(VENV)/.docs
 	OMP_NUM_THREADS=1 $(PY) -m sphinx -W --keep-going -b html docs docs/_build/html
 	OMP_NUM_THREADS=1 $(PY) -m sphinx -W --keep-going -b doctest docs docs/_build/doctest
 
-# The tests against the built wheel, in a folder that does not hold the source.
+# Tests of what a wheel brings (tables, data, kernel, names) against the built wheel, in
+# a folder that does not hold the source.
 wheel-test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 bash scripts/wheel_test.sh $(PY) -n $(WORKERS) $(TEST_ARGS)
+	OMP_NUM_THREADS=1 bash scripts/wheel_test.sh $(PY) -n $(WORKERS) $(WHEEL_TESTS)
 
 bench: $(VENV)/.dev
 	$(PY) -m torch_cormorant.bench $(BENCH_ARGS)
