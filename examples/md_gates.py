@@ -126,10 +126,14 @@ def split(run: str) -> tuple[str, float, float]:
 def report(batch: Batch, runs: list[str], rows: list[Tensor], cpu: float) -> list[dict]:
     """Numbers of every run so far."""
     table = torch.stack(rows)  # samples, (time, total, kinetic), runs
+    common = table[-1, 0].min()  # fluctuations grow with time: compare equal ones
     found = []
     for k, run in enumerate(runs):
         times, total, kinetic = table[:, :, k].t()
         drift = linear_drift(times.tolist(), total.tolist(), batch.size)
+        early = times <= common + 1e-9
+        part = linear_drift(times[early].tolist(), total[early].tolist(), batch.size)
+        drift["fluctuation"] = part["fluctuation"]
         freedom = 3 * batch.size - (3 if run.startswith("nve") else 0)
         mean = float(2 * kinetic.mean() / freedom / units.kB)
         found.append({"run": run, "ps": float(times[-1]), "mean_K": mean, **drift})

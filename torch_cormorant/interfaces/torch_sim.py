@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch_sim.models.interface import ModelInterface
-from torch_sim.state import SimState
 
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.models import Cormorant
+
+with warnings.catch_warnings():
+    # torch-sim scripts its neighbour lists, which newer releases of torch report
+    warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
+    from torch_sim.models.interface import ModelInterface
+    from torch_sim.state import SimState
 
 __all__ = ["CormorantSimModel"]
 
