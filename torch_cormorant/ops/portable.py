@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torch_cormorant.ops.paths import PathTable
 from torch_cormorant.ops.plan import Chunk, GraphPlan
+from torch_cormorant.ops.precision import exact
 from torch_cormorant.ops.tensors import accumulate, real_view
 
 Need = tuple[bool, bool, bool]
@@ -75,6 +76,7 @@ def _nodes(chunk: Chunk, plan: GraphPlan) -> slice | Tensor:
     return plan.order[chunk.first : chunk.last]
 
 
+@exact
 def forward(
     x: Tensor, g: Tensor, sh: Tensor, plan: GraphPlan, table: PathTable
 ) -> list[Tensor]:
@@ -113,6 +115,7 @@ def _chunk_forward(data: _ChunkData, table: PathTable, outs: list[Tensor]) -> No
             reals[l][:, :, position] = rows[:, row : row + 2 * l + 1]
 
 
+@exact
 def backward(
     x: Tensor,
     g: Tensor,

@@ -17,6 +17,7 @@ from torch_cormorant.ops import cpu_kernel
 from torch_cormorant.ops.dispatch import chosen, use_kernel
 from torch_cormorant.ops.paths import PathTable, table_of
 from torch_cormorant.ops.portable import shapes
+from torch_cormorant.ops.precision import exact
 from torch_cormorant.ops.tensors import plain, plus, real_view
 
 CHUNK_NODES = 128
@@ -160,6 +161,7 @@ def _spans(x: Tensor) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
+@exact
 def _product(x: Tensor, y: Tensor, table: PathTable, reals: Sequence[Tensor]) -> None:
     """Fill the real views of the outputs of a few nodes."""
     for block in table.blocks:
@@ -171,6 +173,7 @@ def _product(x: Tensor, y: Tensor, table: PathTable, reals: Sequence[Tensor]) ->
             reals[l][:, :, position] = rows[:, row : row + 2 * l + 1]
 
 
+@exact
 def _spread(
     x: Tensor,
     y: Tensor,
