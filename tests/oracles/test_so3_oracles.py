@@ -114,6 +114,8 @@ def test_harmonics_against_scipy() -> None:
                 assert np.abs(found[:, l * l + l - m] - value.imag).max() < 1e-13
 
 
+# e3nn scripts its harmonics, or not, as other packages that use it choose.
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_harmonics_against_e3nn() -> None:
     o3 = pytest.importorskip("e3nn.o3")
     vec = probes()
