@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -17,11 +19,7 @@ from torch_cormorant import CormorantQM9, load_model
 from torch_cormorant.cli import main
 from torch_cormorant.data import ExtXYZDataset, MiniEthanol, MiniQM9, write_extxyz
 
-CONFIG = """data: {source: mini_qm9, target: gap, train: 12, valid: 6, test: 10}
-model:
-  options: {num_levels: 2, lmax: 1, channels: 4, hidden: 8, middle: 4}
-training: {epochs: 2, batch_size: 6, ema: 0.9}
-"""
+CONFIG = (Path(__file__).parent / "gap.yaml").read_text()
 FRAMES = """data: {source: mini_ethanol, train: 6, valid: 3, test: 4}
 model:
   network: potential
@@ -29,41 +27,6 @@ model:
 training: {epochs: 1, batch_size: 3, guard: rollback}
 """
 Command = Callable[..., str]
-
-
-@pytest.fixture
-def cormorant(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> Command:
-    """Return a function that runs a command line and returns what it prints."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str | Path, code: int = 0) -> str:
-        try:
-            found = main([str(argument) for argument in arguments])
-        except SystemExit as leave:
-            found = int(leave.code or 0)
-        captured = capsys.readouterr()
-        assert found == code, captured.err
-        if code:
-            assert captured.err.count("\n") == 1, captured.err
-            assert "Traceback" not in captured.err
-            return captured.err
-        return captured.out
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def gap(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run on a property."""
-    folder = tmp_path_factory.mktemp("gap")
-    (folder / "gap.yaml").write_text(CONFIG)
-    arguments = ["train", str(folder / "gap.yaml"), "--out", str(folder / "run")]
-    assert main(arguments) == 0
-    return folder / "run"
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +99,30 @@ def test_wrong_keys_are_answered_before_anything_runs(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_folder_that_cannot_be_and_a_full_disk(
+    cormorant: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.yaml").write_text(f"{CONFIG}output: {{report: false}}\n")
+    error = cormorant("train", "a.yaml", "--out", "a.yaml/run", code=2)
+    assert "a.yaml/run: cannot be written (Not a directory)" in error
+    calls, fsync = [], os.fsync
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 6:  # after the first epoch
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        error = cormorant("train", "a.yaml", code=2)
+    assert "runs/a: writing failed (No space left on device)" in error
+    assert not list((tmp_path / "runs/a").glob("*.safetensors"))
+    assert not [f for f in (tmp_path / "runs/a").iterdir() if "tmp" in f.name]
+    assert "in runs/a" in cormorant("train", "a.yaml", "--resume")
+    assert load_model(tmp_path / "runs/a/model.safetensors").info.targets == ("gap",)
+
+
 def test_several_targets_and_an_ensemble(cormorant: Command, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(CONFIG)
     text = cormorant(
@@ -154,7 +141,9 @@ def test_several_targets_and_an_ensemble(cormorant: Command, tmp_path: Path) -> 
     assert summary["seeds"] == [1, 2]
     assert (tmp_path / "runs/a/calibration.png").exists()
     logs = list((tmp_path / "runs/a/seed-1/tensorboard").iterdir())
-    assert any(file.name.startswith("events") for file in logs)
+    events = b"".join(f.read_bytes() for f in logs if f.name.startswith("events"))
+    assert b"train_loss" in events
+    assert b"valid_mae" in events
     model = load_model(tmp_path / "runs/a/seed-1/model.safetensors")
     assert model.info.targets == ("mu", "energy_atom")
     # The zero of a dipole stays, an energy has a composition subtracted.
@@ -230,7 +219,6 @@ def test_unfit_input_names_the_structure(
     )
     assert "written are" in cormorant("predict", model, "a.xyz", "-o", "o.md", code=2)
     assert "cannot be read" in cormorant("info", "none.safetensors", code=2)
-    assert "only potentials" in cormorant("evaluate", model, "a.xyz", code=2)
     (tmp_path / "bad.csv").write_text("smiles\nC(C\n")
     error = cormorant("predict", model, "bad.csv", "-o", "o.csv", code=2)
     assert "line 2: 'C(C' is no SMILES" in error
@@ -278,6 +266,9 @@ def test_datasets_backends_and_bench(cormorant: Command) -> None:
 
 def test_help_teaches(cormorant: Command) -> None:
     text = cormorant("--help")
+    listed = text.split("COMMAND\n")[1].split("\n\n")[0].splitlines()
+    assert len(listed) == 8, "one whole line for each command"
+    assert not any(line.rstrip().endswith((",", ":")) for line in listed)
     for name in ("train", "evaluate", "predict", "info", "convert", "datasets"):
         assert name in text
         assert "usage: cormorant" in cormorant(name, "--help")

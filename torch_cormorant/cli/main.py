@@ -14,6 +14,19 @@ from torch_cormorant.version import __version__
 
 __all__ = ["main"]
 
+_EVALUATE = """Errors on labelled structures, beside simple baselines.
+
+Of a potential: energies and forces, from extxyz, npz of frames, or mini_ethanol. Of
+properties: from npz of QM9 arrays, the folder of QM9's raw files, mini_qm9, or extxyz
+that holds each property by its name.
+
+    cormorant evaluate model.safetensors mini_qm9        # its own test molecules
+    cormorant evaluate model.safetensors qm9.npz --part all
+    cormorant evaluate model.safetensors new.extxyz --unit gap=Hartree mu=Debye
+
+If the structures are those that the model was trained on, only the test part of that
+training is taken, unless --part says otherwise.
+"""
 _DESCRIPTION = """Cormorant: covariant molecular networks.
 
     cormorant train gap.yaml                         train as a configuration says
@@ -23,8 +36,9 @@ _DESCRIPTION = """Cormorant: covariant molecular networks.
     cormorant info model.safetensors                 what is in a model file
 
 Every command explains itself: cormorant train --help"""
-_TRAIN = """Train as a YAML configuration says, and write model.safetensors,
-report.html, results.json and checkpoints.
+_TRAIN = """Train as a YAML configuration says.
+
+Written are model.safetensors, report.html, results.json and checkpoints.
 
     cormorant train examples/configs/mini_gap.yaml
     cormorant train qm9.yaml --override data.target=homo training.lr=1e-3
@@ -120,7 +134,7 @@ def _add_train(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from torch_cormorant.errors import ConfigError
+    from torch_cormorant.errors import ConfigError, DataError
     from torch_cormorant.train.requirements import require_extra
 
     require_extra((*_NEEDED, "lightning", "torchmetrics", "matplotlib"))
@@ -141,34 +155,55 @@ def _train(args: argparse.Namespace) -> None:
 
     default = config.output.folder or Path("runs") / args.config.stem
     out = args.out or Path(default)
-    run_training(config, Options(out, args.resume, args.overwrite))
+    try:
+        run_training(config, Options(out, args.resume, args.overwrite))
+    except OSError as error:
+        # A failed write knows no name: the temporary file is gone again.
+        raise DataError(
+            f"{out}: writing failed ({error.strerror or error}); what was written "
+            "before is whole: make room and go on with --resume"
+        ) from error
 
 
 _NEEDED = ("yaml", "safetensors")
 
 
 def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
-    from torch_cormorant.cli import inspection, prediction
+    from torch_cormorant.cli import evaluation, inspection, prediction
 
     formats = "extxyz, xyz, npz, sdf, or csv with a column of SMILES"
     evaluate = _add(
         commands,
         "evaluate",
-        prediction.evaluate,
-        "Errors of a model on labelled structures (extxyz, or npz of frames).",
+        evaluation.evaluate,
+        _EVALUATE,
     )
     predict = _add(
         commands,
         "predict",
         prediction.predict,
-        f"Predict for structures: {formats}.\n\nSMILES get geometries from RDKit "
-        "(ETKDG and MMFF): good enough for a look, not the geometries of the training.",
+        f"Predict for structures of many formats.\n\nThese are {formats}.\n\n"
+        "SMILES get geometries from RDKit (ETKDG and MMFF): good enough for a look, "
+        "not\nthe geometries of the training.",
     )
-    for command in (evaluate, predict):
+    labelled = "extxyz, npz, folder of QM9, mini_qm9 or mini_ethanol"
+    for command, inputs in ((evaluate, labelled), (predict, formats)):
         command.add_argument("model", type=Path, help="model.safetensors")
-        command.add_argument("input", type=Path, help=formats)
+        command.add_argument("input", type=Path, help=inputs)
         command.add_argument("--batch-size", type=_positive, default=64)
         command.add_argument("--device", default="cpu", help="cpu or cuda")
+    evaluate.add_argument(
+        "--part",
+        choices=("train", "valid", "test", "all"),
+        help="of the data the model was trained on; default test",
+    )
+    evaluate.add_argument(
+        "--unit",
+        nargs="+",
+        default=[],
+        metavar="NAME=UNIT",
+        help="units of an extxyz file; default those of the model",
+    )
     predict.add_argument(
         "-o", "--output", type=Path, required=True, help=".extxyz or .csv"
     )
@@ -179,8 +214,8 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         commands,
         "info",
         inspection.info,
-        "What is in a model file: architecture, parameters per module, paths,\n"
-        "cutoffs, units, training record.",
+        "What is in a model file.\n\n"
+        "Architecture, parameters per part, paths, cutoffs, units, training record.",
     )
     info.add_argument("model", type=Path, help="model.safetensors")
     convert = _add(
@@ -221,7 +256,7 @@ def _add_others(commands: argparse._SubParsersAction[Parser]) -> None:
         commands,
         "bench",
         inspection.bench,
-        "Speed and memory beside other packages; arguments go to "
+        "Speed and memory beside other packages.\n\nArguments go to "
         "python -m torch_cormorant.bench.",
     )
     bench.add_argument("arguments", nargs=argparse.REMAINDER)

@@ -1,4 +1,4 @@
-"""``cormorant evaluate`` and ``cormorant predict``."""
+"""``cormorant predict``, and predictions batch by batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch_cormorant.errors import ConfigError, CormorantError, DataError
 from torch_cormorant.models import Cormorant, load_model
 from torch_cormorant.models.potential import PotentialOutput
 
-__all__ = ["evaluate", "predict"]
+__all__ = ["is_potential", "potential_outputs", "predict", "property_values"]
 
 
 def predict(args: argparse.Namespace) -> None:
@@ -37,7 +37,7 @@ def predict(args: argparse.Namespace) -> None:
         raise ConfigError(f"{args.output}: written are .extxyz and .csv")
     model = load_model(args.model, args.device)
     found = read_structures(args.input)
-    if _is_potential(model):
+    if is_potential(model):
         forces = not args.no_forces and suffix == ".extxyz"
         outputs = potential_outputs(model, found.frames, args.batch_size, forces=forces)
         values = torch.cat([output.energy for output in outputs])[:, None]
@@ -51,46 +51,8 @@ def predict(args: argparse.Namespace) -> None:
     print(f"{what} of {len(found.names):,} structures in {args.output}")
 
 
-def evaluate(args: argparse.Namespace) -> None:
-    """Print the errors on labelled structures.
-
-    Args:
-        args: ``model``, ``input``, ``batch_size`` and ``device``.
-
-    Raises:
-        CormorantError: A file or a structure does not fit.
-    """
-    from torch_cormorant.data import ExtXYZDataset, Frames
-    from torch_cormorant.train import energy_target, frame_errors, join_outputs
-
-    model = load_model(args.model, args.device)
-    if not _is_potential(model):
-        raise ConfigError(
-            f"{args.model}: predicts {', '.join(model.info.targets)}; labelled "
-            "structures hold energies and forces, so only potentials are evaluated"
-        )
-    unit = model.info.units[0] or "eV"
-    suffix = args.input.suffix.lower()
-    if suffix == ".npz":
-        data: Any = Frames(args.input, unit=unit)
-    elif suffix in (".extxyz", ".xyz"):
-        data = ExtXYZDataset(args.input, unit=unit).in_memory()
-    else:
-        raise DataError(f"{args.input}: labels are read from .npz and .extxyz")
-    forces = "forces" in data.fields
-    frames = [data[k] for k in range(len(data))]
-    outputs = potential_outputs(model, frames, args.batch_size, forces=forces)
-    target = energy_target(unit)
-    errors = frame_errors(data, data, join_outputs(outputs))
-    title = f"{data.title}: {len(data):,} structures"
-    print(
-        errors.table(
-            args.model.name, title, factor=target.shown_factor, unit=target.shown_unit
-        ).replace("mean of the training frames", "mean of these structures")
-    )
-
-
-def _is_potential(model: Cormorant) -> bool:
+def is_potential(model: Cormorant) -> bool:
+    """Whether the only output of a model is an energy, so that it has forces."""
     return model.info.targets == ("energy",) and model.num_targets == 1
 
 

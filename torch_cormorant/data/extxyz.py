@@ -150,6 +150,14 @@ class ExtXYZDataset(Dataset):
             fields |= _cell_fields(arrays)
         return Data(**fields)
 
+    def info(self, idx: int) -> dict[str, str]:
+        """What the second line of a frame says, as text, by its number in the file.
+
+        Raises:
+            DataError: The frame is damaged.
+        """
+        return dict(self._parsed(idx).info)
+
     def _arrays(self, idx: int) -> FrameArrays:
         frame = self._parsed(idx)
         try:

@@ -1,0 +1,145 @@
+"""Errors of trained networks on labelled structures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from torch_cormorant import Cormorant, load_model, save_model
+from torch_cormorant.data import MiniEthanol, MiniQM9, split_indices, write_extxyz
+
+Command = Callable[..., str]
+SHARED = Path("../shared/data/qm9/qm9_labelled.npz").resolve()
+
+
+def row(text: str, name: str) -> list[float]:
+    """Return the numbers behind a name, one for each table."""
+    found = [line for line in text.splitlines() if line.startswith(f"  {name}")]
+    return [float(line.split()[-1]) for line in found]
+
+
+def written(path: Path, count: int, factor: float, *names: str) -> list[Data]:
+    """Write molecules with properties, the first one times a factor."""
+    data = MiniQM9(names)[:count]
+    scales = [factor] + [1.0] * (len(names) - 1)
+    rows = [
+        {n: v * s for n, v, s in zip(names, one.y[0].tolist(), scales, strict=True)}
+        for one in data
+    ]
+    write_extxyz(path, [Data(z=one.z, pos=one.pos) for one in data], info=rows)
+    return list(data)
+
+
+def untrained(path: Path, targets: list[str], units: list[str]) -> Cormorant:
+    """Write and return a network with given outputs."""
+    torch.manual_seed(1)
+    model = Cormorant(num_levels=1, lmax=1, channels=4, num_targets=len(targets))
+    save_model(path, model, targets=targets, units=units)
+    return load_model(path)
+
+
+def test_own_data_are_divided_as_in_the_training(cormorant: Command, gap: Path) -> None:
+    file, data = gap / "model.safetensors", MiniQM9("gap")
+    split, model = split_indices(310, 12, 6, 10), load_model(file)
+    errors = torch.cat(
+        [(model.predict(one.z, one.pos) - one.y).abs().flatten() for one in data]
+    )
+    text = cormorant("evaluate", file, "mini_qm9")
+    assert "gap of 10 molecules" in text
+    expected = errors[torch.tensor(split.test)].mean().item()
+    assert row(text, "model.safe") == pytest.approx([expected * 1000], rel=2e-3)
+    mean = data[torch.tensor(split.train)].values.mean()
+    of_mean = (data[torch.tensor(split.test)].values - mean).abs().mean().item()
+    assert row(text, "mean of the training") == pytest.approx([of_mean * 1e3], rel=1e-3)
+    text = cormorant("evaluate", file, "mini_qm9", "--part", "all")
+    assert "gap of 310 molecules" in text
+    assert "among them" in text
+    assert row(text, "model.safe") == pytest.approx(
+        [1e3 * errors.mean().item()], rel=2e-3
+    )
+
+
+def test_properties_of_an_extxyz_file(cormorant: Command, tmp_path: Path) -> None:
+    hartree = 27.211386245988
+    data = written(tmp_path / "a.extxyz", 20, 1 / hartree, "gap", "mu")
+    model = untrained(tmp_path / "a.safetensors", ["gap", "mu"], ["eV", "Debye"])
+    units = ("--unit", "gap=Hartree", "mu=Debye")
+    text = cormorant("evaluate", "a.safetensors", "a.extxyz", *units)
+    errors = torch.cat(
+        [(model.predict(one.z, one.pos) - one.y).abs() for one in data]
+    ).mean(dim=0)
+    expected = [errors[0].item() * 1e3, errors[1].item()]
+    assert row(text, "a.safetensors") == pytest.approx(expected, rel=2e-3)
+    assert "MAE [meV]" in text
+    assert "MAE [Debye]" in text
+    assert len(row(text, "least squares")) == len(row(text, "mean of these")) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["b.extxyz"], "frame 0: property 'gap' is missing, there is mu"),
+        (["c.extxyz"], "frame 0: 'gap' is '1 2', expected one number"),
+        (["mini_ethanol"], "mini_ethanol: holds no property 'gap'"),
+        (["frames.npz"], "frames.npz: holds no property 'gap'"),
+        (["a.extxyz", "--part", "test"], "not what"),
+        (["a.extxyz", "--unit", "mu=Debye"], "the model predicts gap"),
+        (["a.extxyz", "--unit", "gap"], "expected NAME=UNIT"),
+        (["a.extxyz", "--unit", "gap=Debye"], "measure different things"),
+        (["mini_qm9", "--unit", "gap=eV"], "only extxyz files need it"),
+        (["a.txt"], "labels are read from"),
+        (["none.npz"], "none.npz: no such file"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    cormorant: Command, tmp_path: Path, gap: Path, arguments: list[str], problem: str
+) -> None:
+    written(tmp_path / "a.extxyz", 2, 1.0, "gap")
+    written(tmp_path / "b.extxyz", 2, 1.0, "mu")
+    (tmp_path / "c.extxyz").write_text('1\ngap="1 2"\nH 0 0 0\n')
+    np.savez(tmp_path / "frames.npz", z=np.array([1]), R=np.zeros((1, 1, 3)))
+    file = gap / "model.safetensors"
+    assert problem in cormorant("evaluate", file, *arguments, code=2)
+
+
+def test_a_missing_property_or_unit_of_a_set(
+    cormorant: Command, tmp_path: Path
+) -> None:
+    untrained(tmp_path / "alpha.safetensors", ["alpha"], ["bohr^3"])
+    error = cormorant("evaluate", "alpha.safetensors", "mini_qm9", code=2)
+    assert "no property 'alpha'" in error
+    untrained(tmp_path / "bare.safetensors", ["gap"], [""])
+    error = cormorant("evaluate", "bare.safetensors", "mini_qm9", code=2)
+    assert "tells none for 'gap'" in error
+
+
+def test_a_potential_on_the_embedded_frames(cormorant: Command, tmp_path: Path) -> None:
+    model = untrained(tmp_path / "e.safetensors", ["energy"], ["eV"])
+    data = MiniEthanol()[:3]
+    write_extxyz(tmp_path / "a.extxyz", [data[k] for k in range(3)])
+    text = cormorant("evaluate", "e.safetensors", "a.extxyz")
+    forces = [model.energy_and_forces(one.z, one.pos)[1] - one.forces for one in data]
+    expected = torch.cat(forces).abs().mean().item() * 1000
+    assert row(text, "e.safetensors ")[1] == pytest.approx(expected, rel=2e-3)
+
+
+def test_arrays_of_qm9(cormorant: Command, tmp_path: Path) -> None:
+    if not SHARED.exists():
+        pytest.skip("no QM9 arrays beside the repository")
+    whole = np.load(SHARED)
+    end = whole["offset"][30]
+    keys = ("y_names", "y_units")
+    part = {name: whole[name] for name in keys}
+    part |= {name: whole[name][:30] for name in ("index", "y", "smiles")}
+    part |= {"offset": whole["offset"][:31]}
+    part |= {name: whole[name][:end] for name in ("z", "pos")}
+    np.savez(tmp_path / "qm9.npz", **part)
+    untrained(tmp_path / "m.safetensors", ["gap", "U0"], ["eV", "eV"])
+    text = cormorant("evaluate", "m.safetensors", "qm9.npz")
+    assert "QM9: U0 of 30 molecules" in text
+    assert len(row(text, "Cormorant, paper's Table 1")) == 2
