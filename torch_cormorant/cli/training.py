@@ -254,7 +254,7 @@ def test(job: Job, log: train.EpochLog, outputs: Any) -> RunReport:
         if len(targets) == 1:
             valid = loaders.valid
             baseline = train.compare(loaders.train, valid, valid.values).composition
-        names = [str(molecule.smiles) for molecule in part]
+        names = [str(m.smiles) or f"molecule {int(m.idx)}" for m in part]
     network: Any = job.module.network
     return RunReport(
         title=f"{job.data.title}: {', '.join(job.targets)}, "
