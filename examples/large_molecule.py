@@ -110,13 +110,24 @@ def _from_npz(path: Path) -> System:
         z = torch.from_numpy(arrays["z"].astype(np.int64))
         pos = torch.from_numpy(arrays["pos"].astype(np.float64)).reshape(-1, 3)
         pos = pos[: z.shape[0]]
-        pbc = torch.from_numpy(np.array(arrays.get("pbc", np.zeros(3)), dtype=bool))
         cell = torch.from_numpy(np.array(arrays.get("cell", np.zeros((3, 3)))))
+        # a cell without pbc repeats, as in all frames of this package
+        periodic = np.full(3, bool(cell.any()))
+        pbc = torch.from_numpy(np.array(arrays.get("pbc", periodic), dtype=bool))
     except (KeyError, ValueError, OSError) as error:
         msg = f"{path}: needs z [N] and pos [N, 3], and cell, pbc if periodic ({error})"
         raise DataError(msg) from error
+    if len(arrays.get("offset", ())) > 2:
+        count = len(arrays["offset"]) - 1
+        msg = (
+            f"{path}: holds {count} structures; write one of them to a file of its own"
+        )
+        raise DataError(msg)
+    if arrays["pos"].ndim == 3 and len(arrays["pos"]) > 1:
+        print(f"{path.name}: frame 0 of {len(arrays['pos'])}")
     if not bool(pbc.any()):
         return System(path.name, z, pos, None, None)
+    pbc = pbc.reshape(-1, 3)[0]
     return System(path.name, z, pos, cell.double().reshape(-1, 3, 3)[0], pbc)
 
 

@@ -34,6 +34,14 @@ MODELS = Path(__file__).parent / "models"
 WAVENUMBER = 1e13 / 299_792_458.0  # 1/cm of one cycle per fs
 
 
+def positive(text: str) -> float:
+    """A number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -41,9 +49,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--model", type=Path, default=MODELS / "ethanol.safetensors")
     parser.add_argument("--start", type=Path, default=MODELS / "ethanol.xyz")
-    parser.add_argument("--ps", type=float, default=2.0, help="length; default 2")
-    parser.add_argument("--timestep", type=float, default=0.5, help="fs")
-    parser.add_argument("--temperature", type=float, default=300.0, help="K")
+    parser.add_argument("--ps", type=positive, default=2.0, help="length; default 2")
+    parser.add_argument("--timestep", type=positive, default=0.5, help="fs")
+    parser.add_argument("--temperature", type=positive, default=300.0, help="K")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/vibrations"))
     return parser.parse_args(argv)

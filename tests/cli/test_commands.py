@@ -218,6 +218,10 @@ def test_unfit_input_names_the_structure(
         "predict", model, "a.pdf", "-o", "o.csv", code=2
     )
     assert "written are" in cormorant("predict", model, "a.xyz", "-o", "o.md", code=2)
+    write_extxyz(tmp_path / "c.extxyz", [MiniEthanol()[0]])
+    for name in ("c.extxyz", tmp_path / "c.extxyz"):
+        error = cormorant("predict", model, "c.extxyz", "-o", name, code=2)
+        assert "would replace what is read" in error
     assert "cannot be read" in cormorant("info", "none.safetensors", code=2)
     (tmp_path / "bad.csv").write_text("smiles\nC(C\n")
     error = cormorant("predict", model, "bad.csv", "-o", "o.csv", code=2)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
@@ -108,8 +109,6 @@ def test_vibrations_of_ethanol(
 
 def test_a_spectrum_has_its_peak_where_the_oscillation_is() -> None:
     example = load("vibrations.py")
-    import numpy as np
-
     time = np.arange(4000) * 0.5
     wave = 1500 / 1e13 * 299_792_458.0  # cycles per fs
     speeds = np.cos(2 * np.pi * wave * time)[:, None, None] * np.ones((1, 2, 3))
@@ -122,8 +121,6 @@ def test_large_molecules_of_every_format(
     suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     example = load("large_molecule.py")
-    import numpy as np
-
     path = tmp_path / f"water.{suffix}"
     atoms = Atoms("OHH" * 4, np.random.default_rng(0).uniform(0, 9, (12, 3)))
     if suffix == "npz":
@@ -153,3 +150,25 @@ def test_the_scaling_is_drawn_and_mistakes_are_named(
     ):
         assert example.main([*bad, *small]) == 2
         assert text in capsys.readouterr().err
+
+
+def test_arrays_of_a_large_molecule_are_not_misread(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = load("large_molecule.py")
+    atoms = Atoms("OHH" * 4, np.random.default_rng(0).uniform(0, 9, (12, 3)))
+    base = {"z": atoms.numbers, "pos": atoms.positions}
+    cell = np.eye(3) * 9
+    np.savez(tmp_path / "cell.npz", **base, cell=cell)
+    system = example.read_system(tmp_path / "cell.npz")
+    assert system.pbc is not None
+    assert system.pbc.all(), "a cell without pbc repeats"
+    np.savez(tmp_path / "open.npz", **base, cell=cell, pbc=np.zeros(3))
+    assert example.read_system(tmp_path / "open.npz").cell is None
+    pos = np.stack([atoms.positions] * 2)
+    np.savez(tmp_path / "run.npz", z=atoms.numbers, pos=pos)
+    assert len(example.read_system(tmp_path / "run.npz").pos) == 12
+    assert "run.npz: frame 0 of 2" in capsys.readouterr().out
+    np.savez(tmp_path / "many.npz", **base, offset=[0, 6, 12])
+    assert example.main([str(tmp_path / "many.npz")]) == 2
+    assert "holds 2 structures" in capsys.readouterr().err

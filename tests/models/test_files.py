@@ -208,3 +208,10 @@ def test_an_untrained_network_has_no_units() -> None:
     info = small(num_targets=2).info
     assert info == ModelInfo.untrained(2)
     assert info.units == ("", "")
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    for device in ("gpu", *([] if torch.cuda.is_available() else ["cuda"])):
+        with pytest.raises(ConfigError, match=f"device.*{device}"):
+            load_model(path, device)

@@ -35,6 +35,8 @@ def predict(args: argparse.Namespace) -> None:
     suffix = args.output.suffix.lower()
     if suffix not in (".extxyz", ".csv"):
         raise ConfigError(f"{args.output}: written are .extxyz and .csv")
+    if args.output.resolve() in {Path(args.input).resolve(), args.model.resolve()}:
+        raise ConfigError(f"{args.output}: the output would replace what is read")
     model = load_model(args.model, args.device)
     found = read_structures(args.input)
     if is_potential(model):

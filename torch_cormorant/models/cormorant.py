@@ -453,7 +453,9 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
             batch: Molecule of each atom.
 
         Returns:
-            ``[N, num_targets]``; their sums over molecules are the prediction.
+            ``[N, num_targets]``; their sums over molecules are what the model returns,
+            before the normalisation in ``model.info``: of a potential with units take
+            ``model.evaluate(...).energies``.
 
         Raises:
             ConfigError: If the head is not ``"extensive"``.

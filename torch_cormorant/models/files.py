@@ -167,14 +167,26 @@ def load_model(
         ModelFileError: The file is missing, damaged, of another format or convention,
             or its weights do not fit its configuration.
         BackendError: The package safetensors is missing.
+        ConfigError: There is no such device.
     """
+    place = _device(device)
     path = Path(path)
     try:
         raw = path.read_bytes()
     except OSError as error:
         reason = error.strerror or repr(error)
         raise ModelFileError(f"{path}: cannot be read ({reason})") from None
-    return model_from_bytes(raw, str(path)).to(device)
+    return model_from_bytes(raw, str(path)).to(place)
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        place = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ConfigError(f"device must be cpu or cuda, got {device!r}") from None
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r}: this PyTorch sees no CUDA device")
+    return place
 
 
 def model_from_bytes(raw: bytes, name: str = "model file") -> Cormorant:
