@@ -95,6 +95,12 @@ def test_wrong_keys_are_answered_before_anything_runs(
     error = cormorant("train", "--resume", code=2)
     assert "which file?" in error
     assert "fine" in cormorant("train", "b.yaml", "--check")
+    for change, answer in (
+        ("data.target=gab", "did you mean 'gap'?"),
+        ("data.source=extxyz", "data.path: it is empty: no such file"),
+    ):
+        words = ("train", "b.yaml", "--check", "--override", change)
+        assert answer in cormorant(*words, code=2)
     assert "batch_size: 25" in cormorant("train", "--keys")
     assert not (tmp_path / "runs").exists()
 

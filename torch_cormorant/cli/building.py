@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from torch_cormorant.cli.schema import DataConfig, RunConfig
 from torch_cormorant.data import (
+    MINI_TARGETS,
     QM9,
+    QM9_TARGETS,
     FrameDataset,
     MiniEthanol,
     MiniQM9,
     MoleculeDataset,
     Split,
+    find_target,
     split_indices,
 )
-from torch_cormorant.errors import ConfigError
+from torch_cormorant.errors import ConfigError, DataError
 from torch_cormorant.models import Cormorant, CormorantMD17, CormorantQM9
 from torch_cormorant.models.potential_network import CormorantPotential
 from torch_cormorant.models.recipe import RECIPE, recipe
@@ -30,7 +34,26 @@ from torch_cormorant.train import (
     potential_normalisation,
 )
 
-__all__ = ["Job", "build", "load_data"]
+__all__ = ["Job", "build", "check_data", "load_data"]
+
+_PROPERTIES = {"mini_qm9": (MINI_TARGETS, "MiniQM9"), "qm9": (QM9_TARGETS, "QM9")}
+
+
+def check_data(data: DataConfig) -> None:
+    """What can be said of the data of a configuration without reading them.
+
+    Args:
+        data: Its section.
+
+    Raises:
+        DataError: There is no such property, or no such file.
+    """
+    names = [data.target] if isinstance(data.target, str) else data.target
+    for name in filter(None, names):
+        if data.source in _PROPERTIES:
+            find_target(name, *_PROPERTIES[data.source])
+    if data.source in {"extxyz", "frames"} and not Path(data.path).is_file():
+        raise DataError(f"data.path: {data.path or 'it is empty'}: no such file")
 
 
 def load_data(data: DataConfig) -> MoleculeDataset | FrameDataset:

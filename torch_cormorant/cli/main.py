@@ -148,6 +148,9 @@ def _train(args: argparse.Namespace) -> None:
     if args.resume and args.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other")
     config = load_config(args.config, args.override)
+    from torch_cormorant.cli.building import check_data
+
+    check_data(config.data)
     if args.check:
         print(f"{args.config}: fine")
         return
