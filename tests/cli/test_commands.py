@@ -96,10 +96,13 @@ def test_wrong_keys_are_answered_before_anything_runs(
     assert "which file?" in error
     assert "fine" in cormorant("train", "b.yaml", "--check")
     for change, answer in (
-        ("data.target=gab", "did you mean 'gap'?"),
-        ("data.source=extxyz", "data.path: it is empty: no such file"),
+        (["data.target=gab"], "did you mean 'gap'?"),
+        (
+            ["data.source=extxyz", "data.target=", "data.path=no.extxyz"],
+            "data.path: no.extxyz: no such file",
+        ),
     ):
-        words = ("train", "b.yaml", "--check", "--override", change)
+        words = ("train", "b.yaml", "--check", "--override", *change)
         assert answer in cormorant(*words, code=2)
     assert "batch_size: 25" in cormorant("train", "--keys")
     assert not (tmp_path / "runs").exists()

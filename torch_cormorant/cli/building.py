@@ -53,7 +53,7 @@ def check_data(data: DataConfig) -> None:
         if data.source in _PROPERTIES:
             find_target(name, *_PROPERTIES[data.source])
     if data.source in {"extxyz", "frames"} and not Path(data.path).is_file():
-        raise DataError(f"data.path: {data.path or 'it is empty'}: no such file")
+        raise DataError(f"data.path: {data.path}: no such file")
 
 
 def load_data(data: DataConfig) -> MoleculeDataset | FrameDataset:
