@@ -96,14 +96,14 @@ def test_wrong_keys_are_answered_before_anything_runs(
     assert "which file?" in error
     assert "fine" in cormorant("train", "b.yaml", "--check")
     for change, answer in (
-        (["data.target=gab"], "did you mean 'gap'?"),
+        (CONFIG.replace("gap", "gab"), "did you mean 'gap'?"),
         (
-            ["data.source=extxyz", "data.target=", "data.path=no.extxyz"],
+            "data: {source: extxyz, path: no.extxyz}\n",
             "data.path: no.extxyz: no such file",
         ),
     ):
-        words = ("train", "b.yaml", "--check", "--override", *change)
-        assert answer in cormorant(*words, code=2)
+        (tmp_path / "c.yaml").write_text(change)
+        assert answer in cormorant("train", "c.yaml", "--check", code=2)
     assert "batch_size: 25" in cormorant("train", "--keys")
     assert not (tmp_path / "runs").exists()
 
