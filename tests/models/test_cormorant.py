@@ -365,8 +365,6 @@ def test_weights_of_half_precision_are_named(
         model.forward_edges(z, index, torch.eye(3)[:2])
 
 
-# --------------------------------------------------------------------------- faults
-
 Z, POS = torch.tensor([8, 1, 1]), torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
 ZERO = torch.zeros(3, dtype=torch.long)
 
