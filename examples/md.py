@@ -157,6 +157,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     atoms.calc = CormorantCalculator.from_file(
         args.model, device=args.device, dtype=DTYPES[args.dtype], skin=args.skin
     )
+    atoms.get_forces()  # a structure that does not fit is refused here
     rng = np.random.default_rng(args.seed)
     dynamics = make_dynamics(atoms, args, rng)
     log = Log(atoms, dynamics, args.out)

@@ -14,6 +14,10 @@ class CormorantError(Exception):
     """Base class of every error that this package raises on purpose."""
 
 
+class CormorantWarning(UserWarning):
+    """Something can be computed, but is hardly what was meant."""
+
+
 class ShapeError(CormorantError, ValueError):
     """A tensor has the wrong number of dimensions or the wrong size."""
 

@@ -70,6 +70,21 @@ def test_a_run_that_blows_up_ends_in_one_line(
     assert (out / "last_good.xyz").exists()
 
 
+def test_an_unknown_element_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = load("md.py")
+    atoms = read(EXAMPLES / "models" / "ethanol.xyz")
+    atoms.symbols[2] = "S"
+    write(tmp_path / "start.xyz", atoms)
+    out = tmp_path / "out"
+    assert example.main(f"--start {tmp_path}/start.xyz --out {out}".split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("md.py: error: atoms: atom 2 has atomic number 16")
+    assert "blew up" not in error
+    assert names(out) == set()
+
+
 def test_several_runs_at_once_and_bad_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

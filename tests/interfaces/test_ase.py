@@ -11,7 +11,9 @@ from ase.md.verlet import VelocityVerlet
 from torch_cormorant import CormorantQM9, save_model
 from torch_cormorant.errors import (
     CellError,
+    CoincidentAtomsError,
     ConfigError,
+    CormorantWarning,
     NonFiniteError,
     ShapeError,
     SpeciesError,
@@ -194,11 +196,14 @@ def test_mistakes_name_the_structure_and_the_atom(
     sulfur.numbers[1] = 16
     broken.positions[2, 1] = np.nan
     flat.cell[2] = 0
+    twice = water.copy()
+    twice.positions[2] = twice.positions[0]
     for bad, error, text in (
         (sulfur, SpeciesError, r"structure 1: atom 1 has atomic number 16"),
         (broken, NonFiniteError, r"structure 1: the position of atom 2"),
         (flat, CellError, r"cell of graph 1"),
         (Atoms(), ShapeError, r"structure 1: there are no atoms"),
+        (twice, CoincidentAtomsError, r"structure 1: nodes [02] and [02] "),
     ):
         with pytest.raises(error, match=text):
             calculator.calculate_many([water, bad])
@@ -216,3 +221,24 @@ def test_all_pairs_and_a_cell_do_not_go_together(molecules: list[Atoms]) -> None
     assert calculator.get_property("forces", molecules[0]).shape == (3, 3)
     with pytest.raises(ConfigError, match="make it with cutoff="):
         calculator.get_property("energy", molecules[2])
+
+
+def test_positions_in_nm_are_warned_of_once(
+    calculator: CormorantCalculator, molecules: list[Atoms]
+) -> None:
+    small = molecules[0].copy()
+    small.positions *= 0.1
+    with pytest.warns(CormorantWarning, match="structure 1: .* in nm") as seen:
+        calculator.calculate_many([molecules[0], small])
+    assert len(seen) == 1
+    small.positions *= 0.9
+    calculator.get_property("energy", small)
+
+
+def test_a_calculator_says_what_it_computes(potential: Cormorant) -> None:
+    calculator = CormorantCalculator(potential, energy_unit="eV", dtype=torch.float32)
+    text = repr(calculator)
+    assert text == str(calculator)
+    name = type(potential).__name__
+    assert text.startswith(f"CormorantCalculator({name}, elements H, O, cutoff ")
+    assert text.endswith("Angstrom, float32 on cpu)")

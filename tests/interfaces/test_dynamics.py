@@ -66,6 +66,18 @@ def test_a_run_that_blows_up_says_where_and_keeps_the_last_good_frame(
     assert np.abs(good.positions - [(0, 0, 0), (1.2, 0, 0)]).max() < 1
 
 
+def test_a_structure_that_is_refused_is_no_explosion(tmp_path: Path) -> None:
+    atoms = Atoms("CO", [(0.0, 0, 0), (1.2, 0, 0)])
+    atoms.calc = Exploding(0, np.inf)
+    guard = BlowUpGuard(atoms, tmp_path / "last.xyz")
+    with (
+        VelocityVerlet(atoms, units.fs) as run,
+        pytest.raises(NonFiniteError, match=r"^the force on atom 1"),
+    ):
+        guard.run(run, 5)
+    assert not (tmp_path / "last.xyz").exists()
+
+
 def test_limits_must_be_positive(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="max_force"):
         BlowUpGuard(Atoms("H"), tmp_path / "x.xyz", max_force=0)

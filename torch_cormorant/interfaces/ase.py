@@ -14,11 +14,18 @@ from ase.calculators.calculator import (
     PropertyNotImplementedError,
     all_changes,
 )
+from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 from typing_extensions import Self
 
-from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
+from torch_cormorant.errors import (
+    CoincidentAtomsError,
+    ConfigError,
+    NonFiniteError,
+    ShapeError,
+)
+from torch_cormorant.graph.spacing import warn_if_not_angstrom
 from torch_cormorant.interfaces.engine import Engine, EngineOutput
 from torch_cormorant.models import Cormorant, load_model
 
@@ -77,6 +84,20 @@ class CormorantCalculator(Calculator):
         super().__init__()
         self.engine = Engine(
             model, energy_unit=energy_unit, device=device, dtype=dtype, skin=skin
+        )
+        self._warned = False
+
+    def __repr__(self) -> str:
+        """What is computed, and how."""
+        engine = self.engine
+        cutoff = "all pairs" if engine.cutoff is None else f"{engine.cutoff:g} Angstrom"
+        species = ", ".join(
+            chemical_symbols[z] for z in sorted(engine.model.features.known)
+        )
+        return (
+            f"{type(self).__name__}({type(engine.model).__name__}, elements {species}, "
+            f"cutoff {cutoff}, {str(engine.dtype).removeprefix('torch.')} on "
+            f"{engine.device})"
         )
 
     @classmethod
@@ -151,10 +172,24 @@ class CormorantCalculator(Calculator):
             for atoms, name in zip(structures, names, strict=True):
                 _check_stress(atoms, name)
         tensors = self._tensors(structures, names)
-        out = self.engine(
-            *tensors, num_graphs=len(structures), stress=stress, reuse=False
-        )
+        try:
+            out = self.engine(
+                *tensors, num_graphs=len(structures), stress=stress, reuse=False
+            )
+        except (CoincidentAtomsError, NonFiniteError):
+            # Atoms of the joined batch are counted on; the user counts anew in each.
+            self._find_bad(structures, names)
+            raise
         return _split(out, [len(atoms) for atoms in structures])
+
+    def _find_bad(self, structures: Sequence[Atoms], names: Sequence[str]) -> None:
+        """Raise the error of the first structure that has one, by its own numbers."""
+        for atoms, name in zip(structures, names, strict=True):
+            try:
+                self.engine(*self._tensors([atoms], [name]), num_graphs=1, reuse=False)
+            except (CoincidentAtomsError, NonFiniteError) as error:
+                msg = f"{name}: {error}"
+                raise type(error)(msg) from error
 
     def _tensors(
         self, structures: Sequence[Atoms], names: Sequence[str]
@@ -163,6 +198,9 @@ class CormorantCalculator(Calculator):
         for atoms, name in zip(structures, names, strict=True):
             _check_atoms(atoms, name)
             self.engine.check_species(atoms.numbers, name)
+            if not self._warned:
+                points = torch.from_numpy(atoms.positions)
+                self._warned = warn_if_not_angstrom(points, name)
         z = torch.from_numpy(np.concatenate([a.numbers for a in structures])).long()
         pos = torch.from_numpy(np.concatenate([a.positions for a in structures]))
         batch = None

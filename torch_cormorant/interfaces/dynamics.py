@@ -74,7 +74,12 @@ class BlowUpGuard:
             BlowUpError: A position or force is not finite, a force or the temperature
                 is too large, or the potential refuses a frame. The message names the
                 step and the atom; the last good frame is in ``path``.
+            CormorantError: The potential refuses the frame that the run starts from.
         """
+        if dynamics.nsteps == 0:
+            # Nothing has moved: an element that the model does not know, or a cell
+            # that it cannot use, is no explosion.
+            self.atoms.get_forces()
         for _ in range(steps):
             try:
                 dynamics.run(1)

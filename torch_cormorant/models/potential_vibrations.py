@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,12 @@ import torch
 from torch import Tensor
 
 from torch_cormorant.data.units import unit_factor
-from torch_cormorant.errors import ConfigError, ShapeError, SpeciesError
+from torch_cormorant.errors import (
+    ConfigError,
+    CormorantWarning,
+    ShapeError,
+    SpeciesError,
+)
 from torch_cormorant.models.potential import Structures, run
 from torch_cormorant.models.potential_masses import ATOMIC_MASSES
 
@@ -24,6 +30,8 @@ _DALTON = 1.66053906660e-27  # kilogram
 _LIGHT = 299_792_458.0  # metre / second
 WAVENUMBER = math.sqrt(_EV / _DALTON) * 1e10 / (2 * math.pi * 100 * _LIGHT)
 """Wavenumber in 1/cm of one eV / (Angstrom^2 u), the root of which is a frequency."""
+LARGEST_FORCE = 0.05
+"""Force in eV/Angstrom above which a structure is taken for unrelaxed."""
 RIGID = 1e-4
 """Rigid motions whose share is below this are rotations about a linear axis."""
 
@@ -114,7 +122,8 @@ def vibrational_frequencies(
             (eV, kcal/mol, Hartree, ...).
         z: Atomic numbers ``[N]``.
         pos: Positions ``[N, 3]`` in Angstrom, at a minimum of the energy (forces below
-            1e-3 eV/Angstrom); elsewhere the numbers mean little.
+            1e-3 eV/Angstrom); elsewhere the numbers mean little, and a force above
+            0.05 eV/Angstrom is warned of.
         masses: Masses ``[N]`` in u. Default: standard atomic weights.
 
     Returns:
@@ -136,6 +145,7 @@ def vibrational_frequencies(
     """
     factor = _energy_factor(model)
     weights = _masses(z, pos, masses)
+    _warn_of_forces(model, z, pos, factor)
     second = hessian(model, z, pos).double() * factor
     root = weights.sqrt().repeat_interleave(3)
     weighted = (second + second.T) / 2 / (root.unsqueeze(0) * root.unsqueeze(1))
@@ -144,6 +154,21 @@ def vibrational_frequencies(
     frequencies = values.sign() * values.abs().sqrt() * WAVENUMBER
     modes = (inner @ vectors).T / root
     return Vibrations(frequencies, modes.view(-1, pos.shape[0], 3))
+
+
+def _warn_of_forces(model: Cormorant, z: Tensor, pos: Tensor, factor: float) -> None:
+    forces = model.evaluate(z, pos.detach()).forces
+    if forces is None or not forces.numel():
+        return
+    size = forces.detach().double().norm(dim=1) * factor
+    atom = int(size.argmax())
+    if float(size[atom]) > LARGEST_FORCE:
+        text = (
+            f"pos: the force on atom {atom} is {float(size[atom]):.3g} eV/Angstrom, so "
+            "this is no minimum of the energy and the wavenumbers mean little; relax "
+            "the structure first, as examples/relax.py does"
+        )
+        warnings.warn(text, CormorantWarning, stacklevel=3)
 
 
 def _energy_factor(model: Cormorant) -> float:
