@@ -1,0 +1,192 @@
+"""The potentials that are compared, all trained by the package's own loss and loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from force_data import CUTOFF, Task
+from torch import Tensor, nn
+
+from torch_cormorant import Cormorant
+from torch_cormorant.bench.peers import MACEPeer, ViSNetPeer
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.graph import neighbour_list
+from torch_cormorant.models import ModelInfo, Normalisation
+from torch_cormorant.models.potential import PotentialOutput
+
+
+class PeerPotential(nn.Module):
+    """Another network behind our contract, so that one training code serves all.
+
+    Args:
+        net: Called as ``net(z, pos, batch, num_graphs)``, periodic ones with
+            ``cell, pbc`` too, for ``[num_graphs, 1]``.
+        periodic: Whether it is.
+    """
+
+    def __init__(self, net: nn.Module, *, periodic: bool) -> None:
+        super().__init__()
+        self.net, self.periodic = net, periodic
+        self.info = ModelInfo(("energy",), ("eV",), Normalisation.none())
+
+    def evaluate(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch: Tensor,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+        *,
+        forces: bool = True,
+        stress: bool = False,
+        num_graphs: int = 1,
+    ) -> PotentialOutput:
+        """As ``Cormorant.evaluate``: references in float64, forces by autograd."""
+        if stress or (cell is not None and not self.periodic):
+            raise ConfigError("stress, cell: not offered by this peer")
+        train = self.training and torch.is_grad_enabled()
+        extra = (cell, pbc) if self.periodic else ()
+        units = self.info.normalisation
+        with torch.enable_grad():
+            place = pos.detach().to(torch.float32).requires_grad_()
+            rest = self.net(z, place, batch, num_graphs, *extra)
+            energy = units.restore(rest.double(), z, batch)[:, 0]
+            slope = None
+            if forces:
+                (slope,) = torch.autograd.grad(energy.sum(), place, create_graph=train)
+        force = None if slope is None else -slope.double()
+        if not train:
+            energy = energy.detach()
+        return PotentialOutput(energy, None, force, None)
+
+
+class PeriodicMACE(MACEPeer):
+    """MACE on the edges of our periodic neighbour list."""
+
+    def forward(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch: Tensor,
+        num_graphs: int,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+    ) -> Tensor:
+        """One number per structure ``[num_graphs, 1]``."""
+        edge_index, shift = neighbour_list(pos.detach(), self.cutoff, batch, cell, pbc)
+        cells = pos.new_zeros(num_graphs, 3, 3)
+        if cell is not None:
+            cells = cell.to(pos).expand(num_graphs, 3, 3)
+        unit = shift.to(pos)
+        edge_cells = cells[batch[edge_index[1]]]
+        counts = torch.bincount(batch, minlength=num_graphs)
+        kinds = nn.functional.one_hot(self.kinds[z], self.num_kinds)
+        out = self.net(
+            {
+                "positions": pos,
+                "node_attrs": kinds.to(pos),
+                "edge_index": edge_index,
+                "shifts": torch.einsum("ei,eij->ej", unit, edge_cells),
+                "unit_shifts": unit,
+                "cell": cells.reshape(-1, 3),
+                "batch": batch,
+                "ptr": nn.functional.pad(counts.cumsum(0), (1, 0)),
+            },
+            compute_force=False,
+        )
+        atoms = out["node_energy"].view(-1, 1)
+        return pos.new_zeros(num_graphs, 1).index_add(0, batch, atoms)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A network and how it is trained.
+
+    Attributes:
+        make: Builds the network for a task; keywords change its sizes.
+        lr: Largest learning rate.
+        note: The network in words.
+        source: Where the settings come from.
+        periodic: Whether it knows cells.
+        ours: Whether its weights make a model file.
+        sizes: Keywords of ``make``.
+        training: Keywords of ``PotentialRegression`` that differ from the defaults.
+        batch_factor: Batch size over that of the task.
+        packages: What else decides the result.
+    """
+
+    make: Callable[..., Any]
+    lr: float
+    note: str
+    source: str
+    periodic: bool = True
+    ours: bool = False
+    sizes: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    batch_factor: float = 1.0
+    packages: tuple[str, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """What a record keeps."""
+        names = ("lr", "note", "source", "sizes", "training", "batch_factor")
+        return {name: getattr(self, name) for name in names}
+
+
+def cormorant(task: Task, **sizes: Any) -> nn.Module:
+    """``Cormorant.potential`` for the elements of the task."""
+    return Cormorant.potential(task.train.species, **sizes)
+
+
+def visnet(task: Task, **sizes: Any) -> nn.Module:
+    """PyG's ViSNet."""
+    del task
+    return PeerPotential(ViSNetPeer(CUTOFF, **sizes), periodic=False)
+
+
+def mace(task: Task, **sizes: Any) -> nn.Module:
+    """MACE, its sums divided by the mean number of neighbours of the task."""
+    net = PeriodicMACE(task.train.species, CUTOFF, **sizes)
+    neighbours = task.mean_neighbours()
+    for block in net.net.interactions:
+        block.avg_num_neighbors = neighbours
+    return PeerPotential(net, periodic=True)
+
+
+FAMILIES: dict[str, Family] = {
+    "cormorant": Family(
+        cormorant,
+        lr=1e-2,
+        note="Cormorant.potential, 2 levels, 16 channels, lmax 2, cutoff 5 A",
+        source="the defaults of examples/md17.py",
+        ours=True,
+        sizes={"num_levels": 2},
+    ),
+    "visnet": Family(
+        visnet,
+        lr=1e-3,
+        note="PyG's ViSNet, 4 layers, 64 channels, lmax 1, cutoff 5 A",
+        source="smaller than its defaults of 6 layers and 128 channels",
+        periodic=False,
+        sizes={"num_layers": 4, "hidden_channels": 64},
+        packages=("torch-geometric",),
+    ),
+    "mace": Family(
+        mace,
+        lr=1e-2,
+        note="MACE, 2 layers, 64x0e+64x1o, correlation 3, cutoff 5 A, not compiled",
+        source="the learning rate of its paper for molecules",
+        sizes={"channels": 64, "lmax": 1},
+        packages=("mace-torch", "e3nn"),
+    ),
+}
+
+
+def build(family: Family, task: Task, seed: int) -> Any:
+    """A freshly initialised network, the same for the same seed."""
+    if task.periodic and not family.periodic:
+        raise ConfigError(f"{task.name}: {family.note}: knows no periodic cells")
+    torch.manual_seed(seed)
+    return family.make(task, **family.sizes)
