@@ -98,6 +98,24 @@ class ModelFileError(CormorantError, ValueError):
     """A model file is missing, damaged, foreign, or of another version."""
 
 
+_OTHERS = {
+    "cutoff": "r rc rcut r_cut r_max rmax radius max_radius cutoff_radius cutoff_upper "
+    "radial_cutoff",
+    "lmax": "l l_max max_l maxl ell_max max_ell max_degree",
+    "lmax_sh": "max_sh sh_lmax lmax_edge lmax_attr",
+    "channels": "hidden_channels num_channels num_features n_features hidden_irreps "
+    "n_atom_basis embedding_size hidden_dim",
+    "num_levels": "num_layers n_layers num_interactions n_interactions num_blocks "
+    "num_cg_levels num_conv_layers levels",
+    "num_basis": "num_rbf n_rbf num_radial num_bessel num_gaussians num_radial_basis",
+    "species": "atomic_numbers elements z_table num_elements",
+    "num_targets": "out_channels num_outputs out_dim num_tasks",
+    "num_mpnn_layers": "num_mpnn_levels",
+}
+OTHER_NAMES = {other: ours for ours, text in _OTHERS.items() for other in text.split()}
+"""What other libraries call our arguments."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The nearest of some names as a question, for the end of a message.
 
@@ -111,8 +129,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     Example:
         >>> nearest("chanels", ["channels", "lmax"])
         "; did you mean 'channels'?"
+        >>> nearest("r_max", ["lmax", "cutoff"])
+        "; did you mean 'cutoff'?"
     """
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    known = list(known)
+    ours = OTHER_NAMES.get(name.lower(), "")
+    if ours in known:
+        return f"; did you mean {ours!r}?"
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

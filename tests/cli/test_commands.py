@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import torch
 from torch_cormorant import CormorantQM9, load_model
 from torch_cormorant.cli import main
 from torch_cormorant.data import ExtXYZDataset, MiniEthanol, MiniQM9, write_extxyz
+from torch_cormorant.errors import CormorantWarning
 
 CONFIG = (Path(__file__).parent / "gap.yaml").read_text()
 FRAMES = """data: {source: mini_ethanol, train: 6, valid: 3, test: 4}
@@ -215,6 +217,42 @@ def test_a_potential_predicts_and_is_evaluated(
     energy, forces = network.energy_and_forces(data[3].z, data[3].pos)
     torch.testing.assert_close(found[3].energy, energy, rtol=1e-6, atol=1e-4)
     torch.testing.assert_close(found[3].forces, forces.double(), rtol=1e-4, atol=1e-4)
+    again = ("predict", model, "in.extxyz", "-o", "out.extxyz")
+    assert "out.extxyz: is there already" in cormorant(*again, code=2)
+    assert "forces" not in cormorant(*again, "--overwrite")
+    text = cormorant("predict", model, "in.extxyz", "-o", "out.csv")
+    assert "a table holds no forces; for them write .extxyz" in text
+
+
+def test_positions_in_nm_are_warned_of(
+    tmp_path: Path, ethanol: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = MiniEthanol()
+    for name, factor in (("nm", 0.1), ("angstrom", 1.0)):
+        frames = [data[k].clone() for k in range(3)]
+        for frame in frames:
+            frame.pos *= factor
+        write_extxyz(tmp_path / f"{name}.extxyz", frames)
+    monkeypatch.chdir(tmp_path)
+    # In a process of its own, as a user sees it.
+    base = (sys.executable, "-m", "torch_cormorant")
+    done = {
+        name: subprocess.run(
+            [*base, command, f"{ethanol}/model.safetensors", f"{name}.extxyz", *rest],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stderr
+        for name, command, rest in (
+            ("nm", "predict", ["-o", "out.csv"]),
+            ("angstrom", "evaluate", []),
+        )
+    }
+    assert done["angstrom"] == ""
+    assert done["nm"].startswith("cormorant predict: warning: nm.extxyz: frame 0: most")
+    assert done["nm"].count("\n") == 1
+    with pytest.warns(CormorantWarning, match="in nm"):
+        main(["evaluate", f"{ethanol}/model.safetensors", "nm.extxyz"])
 
 
 def test_unfit_input_names_the_structure(
@@ -269,6 +307,10 @@ def test_datasets_backends_and_bench(cormorant: Command) -> None:
         "datasets", "extxyz", "--path", ".", "--verify", code=2
     )
     assert "did you mean 'mini_qm9'" in cormorant("datasets", "mini_qm8", code=2)
+    assert "molecules:       310" in cormorant("datasets", "mini-qm9", "--verify")
+    assert "only MD17 has several" in cormorant(
+        "datasets", "mini_qm9", "--molecule", "ethanol", code=2
+    )
     assert "which? give --path" in cormorant("datasets", "qm9", code=2)
     assert "--fetch downloads it" in cormorant(
         "datasets", "qm9", "--path", "none", code=2

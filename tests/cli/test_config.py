@@ -117,6 +117,14 @@ def test_missing_and_huge_files(tmp_path: Path) -> None:
         load_config(written(tmp_path, "#" * 1_000_001))
 
 
+def test_every_spelling_of_a_source_is_one(tmp_path: Path) -> None:
+    for spelling in ("mini_qm9", "mini-qm9", "Mini-QM9"):
+        text = f"data: {{source: {spelling}, target: gap}}\n"
+        assert load_config(written(tmp_path, text)).data.source == "mini_qm9"
+    found = load_config(written(tmp_path, "data: {source: rmd17, path: x}\n"))
+    assert found.data.source == "md17"
+
+
 def test_the_printed_keys_are_a_configuration(tmp_path: Path) -> None:
     text = schema_text().replace("target: ''", "target: gap")
     config = load_config(written(tmp_path, text))

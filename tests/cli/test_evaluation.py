@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,10 +13,28 @@ import torch
 from torch_geometric.data import Data
 
 from torch_cormorant import Cormorant, load_model, save_model
-from torch_cormorant.data import MiniEthanol, MiniQM9, split_indices, write_extxyz
+from torch_cormorant.data import (
+    QM9,
+    MiniEthanol,
+    MiniQM9,
+    split_indices,
+    unit_factor,
+    write_extxyz,
+)
 
 Command = Callable[..., str]
 SHARED = Path("../shared/data/qm9/qm9_labelled.npz").resolve()
+
+
+def load_writer() -> ModuleType:
+    """Return the module that writes QM9's raw files for the tests of the readers."""
+    path = Path(__file__).parents[1] / "data" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("qm9_writer", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def row(text: str, name: str) -> list[float]:
@@ -143,3 +163,40 @@ def test_arrays_of_qm9(cormorant: Command, tmp_path: Path) -> None:
     text = cormorant("evaluate", "m.safetensors", "qm9.npz")
     assert "QM9: U0 of 30 molecules" in text
     assert len(row(text, "Cormorant, paper's Table 1")) == 2
+
+
+@pytest.mark.parametrize("revised", [True, False])
+def test_frames_of_md17(cormorant: Command, tmp_path: Path, revised: bool) -> None:
+    model = untrained(tmp_path / "e.safetensors", ["energy"], ["eV"])
+    data, kcal = MiniEthanol()[:4], unit_factor("eV", "kcal/mol")
+    frames = [data[k] for k in range(4)]
+    arrays = {
+        "nuclear_charges": frames[0].z.numpy(),
+        "coords": np.stack([one.pos.numpy() for one in frames]),
+        "energies": kcal * np.array([one.energy.item() for one in frames]),
+        "forces": kcal * np.stack([one.forces.numpy() for one in frames]),
+    }
+    if not revised:
+        arrays = dict(zip(("z", "R", "E", "F"), arrays.values(), strict=True))
+    np.savez(tmp_path / "rmd17_ethanol.npz", **arrays)
+    text = cormorant("evaluate", "e.safetensors", "rmd17_ethanol.npz")
+    errors = [model.energy_and_forces(one.z, one.pos)[1] - one.forces for one in frames]
+    expected = torch.cat(errors).abs().mean().item() * 1000
+    assert row(text, "e.safetensors ")[1] == pytest.approx(expected, rel=2e-3)
+    cormorant("predict", "e.safetensors", "rmd17_ethanol.npz", "-o", "out.csv")
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 5
+    described = ("datasets", "md17", "--path", "rmd17_ethanol.npz", "--molecule")
+    assert "MD17 ethanol" in cormorant(*described, "ethanol")
+    assert "not of 'uracil'" in cormorant(*described, "uracil", code=2)
+
+
+def test_the_raw_folder_of_qm9(cormorant: Command, tmp_path: Path) -> None:
+    writer = load_writer()
+    root = writer.write_pyg(tmp_path / "qm9")
+    model = untrained(tmp_path / "m.safetensors", ["gap"], ["eV"])
+    data = QM9(root, target="gap", download=False)
+    text = cormorant("evaluate", "m.safetensors", "qm9")
+    assert f"gap of {len(data)} molecules" in text
+    errors = [(model.predict(one.z, one.pos) - one.y).abs().item() for one in data]
+    expected = 1000 * float(np.mean(errors))
+    assert row(text, "m.safetensors") == pytest.approx([expected], rel=2e-3)

@@ -377,3 +377,22 @@ def test_nothing_is_unpickled(tmp_path: Path, name: str, format: str | None) -> 
     with pytest.raises((DataError, ConfigError)):
         ExtXYZDataset(tmp_path / name, format=format)
     assert not trace.exists()
+
+
+def test_exponents_of_fortran_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "fortran.extxyz"
+    path.write_text(
+        '2\nLattice="1.0D+01 0 0 0 1.0d1 0 0 0 .1D02" energy=-1.5D-03 '
+        "Properties=species:S:1:pos:R:3:forces:R:3\n"
+        "H 0 0 0 1.0D-03 0 0\nH -7.4D-01 0 1.d0 -1D-3 0 0\n"
+    )
+    frame = ExtXYZDataset(path)[0]
+    assert frame.energy.tolist() == [-1.5e-3]
+    assert frame.forces[:, 0].tolist() == [1e-3, -1e-3]
+    assert frame.pos[1].tolist() == [-0.74, 0.0, 1.0]
+    assert torch.equal(frame.cell[0], 10 * torch.eye(3, dtype=torch.float64))
+    for word in ("1.0D", "D3", "1.0D-3D", "1_0D2"):
+        path.write_text(f"1\n\nH 0 {word} 0\n")
+        found = rf"fortran.extxyz: frame 0: 'pos': atom 0: '{word}' is no number"
+        with pytest.raises(DataError, match=found):
+            ExtXYZDataset(path, energy=None, forces=None)[0]

@@ -103,6 +103,24 @@ def test_units_and_references_are_exact_in_float64(
         MD17(npz=path, reference="median")
 
 
+def test_a_molecule_that_is_not_that_of_the_file_is_refused(
+    tmp_path: Path, arrays: Arrays
+) -> None:
+    named, other = tmp_path / "rmd17_uracil.npz", tmp_path / "mine.npz"
+    for path in (save(named, arrays), save(other, arrays)):
+        with pytest.raises(
+            ConfigError, match=r"of 'uracil', not of 'asp|holds H2O, but 'asp"
+        ):
+            MD17(npz=path, molecule="aspirin")
+    assert MD17(npz=named).molecule == "uracil"
+    with pytest.raises(ConfigError, match="holds H2O, but 'ethanol' is C2H6O"):
+        MD17(npz=other, molecule="ethanol")
+    ethanol = dict(arrays, nuclear_charges=np.array([6, 6, 8] + 6 * [1]))
+    ethanol["coords"] = np.random.default_rng(0).normal(size=(6, 9, 3))
+    ethanol["forces"] = np.zeros((6, 9, 3))
+    assert MD17(npz=save(other, ethanol), molecule="ethanol").molecule == "ethanol"
+
+
 def test_names_of_molecules_are_those_of_pyg(tmp_path: Path, arrays: Arrays) -> None:
     save(tmp_path / "rmd17_salicylic.npz", arrays)
     for name in ("salicylic acid", "revised salicylic acid", "Salicylic"):

@@ -30,7 +30,7 @@ def test_every_set_says_what_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "loaded"), [("mini-qm9", MiniQM9), ("mini-ethanol", MiniEthanol)]
+    ("name", "loaded"), [("mini_qm9", MiniQM9), ("mini-ethanol", MiniEthanol)]
 )
 def test_embedded_sets_are_those_of_the_table(name: str, loaded: type) -> None:
     (check,) = verify_dataset(name)
@@ -40,7 +40,9 @@ def test_embedded_sets_are_those_of_the_table(name: str, loaded: type) -> None:
 
 
 def test_names_are_found_or_the_nearest_is_suggested() -> None:
-    assert dataset_info("Mini_QM9").name == "mini-qm9"
+    for spelling in ("Mini_QM9", "mini-qm9", "mini_qm9"):
+        assert dataset_info(spelling).name == "mini_qm9"
+    assert not [name for name in DATASETS if "-" in name], "one spelling is shown"
     with pytest.raises(ConfigError, match="no 'rmd71'; did you mean 'rmd17'"):
         dataset_info("rmd71")
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from torch_cormorant.cli.schema import DataConfig, RunConfig
+from torch_cormorant.cli.structures import warn_of_units
 from torch_cormorant.data import (
     MINI_TARGETS,
     QM9,
@@ -80,6 +81,7 @@ def load_data(data: DataConfig) -> MoleculeDataset | FrameDataset:
         "extxyz": lambda: _extxyz(data),
     }
     found: MoleculeDataset | FrameDataset = readers[data.source]()
+    warn_of_units(found, data.path)
     return found
 
 
@@ -91,7 +93,7 @@ def _md17(data: DataConfig, place: dict[str, Any]) -> FrameDataset:
     from torch_cormorant.data import MD17
 
     options = dict(place)
-    if data.molecule and "root" in place:
+    if data.molecule:
         options["molecule"] = data.molecule
     if data.unit:
         options["unit"] = data.unit

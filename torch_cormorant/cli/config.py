@@ -14,7 +14,13 @@ from typing import Any
 
 import yaml
 
-from torch_cormorant.cli.schema import CHOICES, LIMITS, SECTIONS, RunConfig
+from torch_cormorant.cli.schema import (
+    CHOICES,
+    LIMITS,
+    SECTIONS,
+    RunConfig,
+    source_name,
+)
 from torch_cormorant.conv import CormorantConv
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import Cormorant
@@ -157,6 +163,8 @@ def _fill(section: Any, name: str, values: dict[Any, Any], place: _Place) -> Non
         except (TypeError, ValueError):
             expected = _type_name(hints[key])
             raise place.fail(full, f"expected {expected}, found {value!r}") from None
+        if full == "data.source":
+            found = source_name(found)
         _check_value(full, found, place)
         setattr(section, key, found)
 

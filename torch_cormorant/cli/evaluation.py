@@ -16,12 +16,13 @@ from torch_cormorant.cli.prediction import (
     potential_outputs,
     property_values,
 )
+from torch_cormorant.cli.schema import source_name
+from torch_cormorant.cli.structures import read_npz_frames, warn_of_units
 from torch_cormorant.data import (
     QM9,
     QM9_TARGETS,
     ExtXYZDataset,
     FrameDataset,
-    Frames,
     MiniEthanol,
     MiniQM9,
     MoleculeDataset,
@@ -56,6 +57,7 @@ def evaluate(args: argparse.Namespace) -> None:
     """
     model = load_model(args.model, args.device)
     data = read_labels(args.input, model, _units(args.unit, model))
+    warn_of_units(data, args.input)
     split = trained_split(model, data)
     part = args.part or ("all" if split is None else "test")
     if args.part not in (None, "all") and split is None:
@@ -79,7 +81,8 @@ def read_labels(path: Path, model: Cormorant, units: Mapping[str, str]) -> Label
     """Labelled structures for a model.
 
     Args:
-        path: A file, the folder of QM9, or the name of an embedded set.
+        path: A file, the folder of QM9, or the name of an embedded set. Frames may be
+            those of MD17 or revised MD17 (kcal/mol).
         model: Tells what is looked for.
         units: Of the labels of an extxyz file, by name.
 
@@ -91,10 +94,10 @@ def read_labels(path: Path, model: Cormorant, units: Mapping[str, str]) -> Label
         ConfigError: A unit does not fit, or stands where the file tells it itself.
     """
     suffix, targets = path.suffix.lower(), list(model.info.targets)
-    embedded = str(path) in _EMBEDDED and not path.exists()
+    embedded = not path.exists() and source_name(str(path)) in _EMBEDDED
     if units and suffix not in (".extxyz", ".xyz"):
         raise ConfigError(f"--unit: {path} tells its units; only extxyz files need it")
-    if embedded and str(path) == "mini_qm9":
+    if embedded and source_name(str(path)) == "mini_qm9":
         return MiniQM9(targets)
     if path.is_dir():
         return QM9(path, target=targets, download=False)
@@ -122,7 +125,7 @@ def _frames(
     if embedded:
         return MiniEthanol(unit)
     if path.suffix.lower() == ".npz":
-        return Frames(path, unit=unit)
+        return read_npz_frames(path, unit)
     return ExtXYZDataset(path, unit=unit, units=units).in_memory()
 
 

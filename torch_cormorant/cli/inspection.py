@@ -170,7 +170,7 @@ def datasets(args: argparse.Namespace) -> None:
         args: ``source``, ``path``, ``molecule`` and ``fetch``.
     """
     from torch_cormorant.cli.building import load_data
-    from torch_cormorant.cli.schema import SOURCES, DataConfig
+    from torch_cormorant.cli.schema import SOURCES, DataConfig, source_name
 
     known = {
         "mini_qm9": "310 small molecules of this project, embedded",
@@ -184,24 +184,29 @@ def datasets(args: argparse.Namespace) -> None:
         for name, text in known.items():
             print(f"{name:<14} {text}")
         return
-    if args.source not in SOURCES:
+    source = source_name(args.source)
+    if source not in SOURCES:
         from torch_cormorant.cli.config import unknown_word
 
         raise ConfigError(unknown_word("data set", args.source, SOURCES))
-    if not args.source.startswith("mini") and not args.path:
+    if not source.startswith("mini") and not args.path:
         raise ConfigError(f"{args.source}: which? give --path")
+    if args.molecule and source != "md17":
+        raise ConfigError(
+            f"--molecule {args.molecule}: only MD17 has several molecules"
+        )
     if args.path and not args.fetch and not Path(args.path).exists():
         raise ConfigError(f"{args.path}: not there; --fetch downloads it")
     if args.verify:
         _verify(args)
-    data = DataConfig(source=args.source, path=args.path, molecule=args.molecule)
+    data = DataConfig(source=source, path=args.path, molecule=args.molecule)
     print(load_data(data).describe())
 
 
 def _verify(args: argparse.Namespace) -> None:
     from torch_cormorant.data import DATASETS, verify_dataset
 
-    name = args.source.replace("_", "-")
+    name = args.source.lower().replace("-", "_")
     if name not in DATASETS:
         raise ConfigError(
             f"--verify: no digests are known for {name!r}; there are "

@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from torch_cormorant.errors import CormorantError
+from torch_cormorant.errors import CormorantError, CormorantWarning
 from torch_cormorant.version import __version__
 
 __all__ = ["main"]
 
 _EVALUATE = """Errors on labelled structures, beside simple baselines.
 
-Of a potential: energies and forces, from extxyz, npz of frames, or mini_ethanol. Of
-properties: from npz of QM9 arrays, the folder of QM9's raw files, mini_qm9, or extxyz
-that holds each property by its name.
+Of a potential: energies and forces, from extxyz, npz of frames or of (revised) MD17,
+or mini_ethanol. Of properties: from npz of QM9 arrays, the folder of QM9's raw files,
+mini_qm9, or extxyz that holds each property by its name.
 
     cormorant evaluate model.safetensors mini_qm9        # its own test molecules
     cormorant evaluate model.safetensors qm9.npz --part all
@@ -66,7 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = args.run
+    usual = warnings.formatwarning
+
+    def shown(message: Warning | str, *place: Any, **rest: Any) -> str:
+        # Of ours, the line of code that warns tells a user nothing.
+        if isinstance(message, CormorantWarning):
+            return f"cormorant {args.command}: warning: {message}\n"
+        return usual(message, *place, **rest)
+
     try:
+        warnings.formatwarning = shown
         run(args)
         sys.stdout.flush()
     except BrokenPipeError:  # as with `| head`
@@ -79,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"; go on with --out {stop} --resume" if stop.args else ""
         print(f"cormorant {args.command}: stopped{where}", file=sys.stderr)
         return 130
+    finally:
+        warnings.formatwarning = usual
     return 0
 
 
@@ -209,6 +221,9 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     predict.add_argument(
         "-o", "--output", type=Path, required=True, help=".extxyz or .csv"
+    )
+    predict.add_argument(
+        "--overwrite", action="store_true", help="replace an output that is there"
     )
     predict.add_argument(
         "--no-forces", action="store_true", help="energies alone, where forces exist"

@@ -24,8 +24,8 @@ def predict(args: argparse.Namespace) -> None:
     """Predict for the structures of a file.
 
     Args:
-        args: ``model``, ``input``, ``output``, ``batch_size``, ``device`` and
-            ``no_forces``.
+        args: ``model``, ``input``, ``output``, ``overwrite``, ``batch_size``,
+            ``device`` and ``no_forces``.
 
     Raises:
         CormorantError: A file or a structure does not fit.
@@ -37,6 +37,11 @@ def predict(args: argparse.Namespace) -> None:
         raise ConfigError(f"{args.output}: written are .extxyz and .csv")
     if args.output.resolve() in {Path(args.input).resolve(), args.model.resolve()}:
         raise ConfigError(f"{args.output}: the output would replace what is read")
+    if args.output.exists() and not args.overwrite:
+        raise ConfigError(
+            f"{args.output}: is there already; replace it with --overwrite, or name "
+            "another file"
+        )
     model = load_model(args.model, args.device)
     found = read_structures(args.input)
     if is_potential(model):
@@ -51,6 +56,8 @@ def predict(args: argparse.Namespace) -> None:
         write_frames(args.output, model, found.frames, values, outputs)
     what = ", ".join(model.info.targets)
     print(f"{what} of {len(found.names):,} structures in {args.output}")
+    if is_potential(model) and suffix == ".csv" and not args.no_forces:
+        print("a table holds no forces; for them write .extxyz")
 
 
 def is_potential(model: Cormorant) -> bool:

@@ -8,7 +8,20 @@ from typing import Any
 __all__ = ["SECTIONS", "RunConfig"]
 
 SOURCES = ("mini_qm9", "mini_ethanol", "qm9", "md17", "frames", "extxyz")
+OTHER_SOURCES = {"rmd17": "md17", "qm9_xyz": "qm9"}
+"""Names of the table of data sets for what one of the sources reads."""
 NETWORKS = ("published", "recipe", "potential", "custom")
+
+
+def source_name(text: str) -> str:
+    """A source by any of its spellings: hyphens for underscores, large letters.
+
+    Example:
+        >>> source_name("Mini-QM9"), source_name("rmd17")
+        ('mini_qm9', 'md17')
+    """
+    plain = text.lower().replace("-", "_")
+    return OTHER_SOURCES.get(plain, plain)
 
 
 def doc(default: Any, text: str) -> Any:
@@ -25,7 +38,7 @@ class DataConfig:
     source: str = doc("mini_qm9", f"one of {', '.join(SOURCES)}")
     path: str = doc("", "file, or folder of raw files (qm9, md17)")
     target: str | list[str] = doc("", "property, or a list of them (property sets)")
-    molecule: str = doc("", "molecule of MD17, for the published error")
+    molecule: str = doc("", "molecule of MD17, where the file does not tell it")
     part: str = doc("", "part of a divided file of frames")
     energy: str = doc("energy", "name of the energy in an extxyz file")
     forces: str = doc("forces", "name of the forces in an extxyz file")

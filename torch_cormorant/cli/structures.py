@@ -13,11 +13,17 @@ from typing import Any
 import torch
 from torch_geometric.data import Data
 
-from torch_cormorant.data import ExtXYZDataset, Frames
+from torch_cormorant.data import MD17, ExtXYZDataset, FrameDataset, Frames
+from torch_cormorant.data.arrays import npz_names
 from torch_cormorant.errors import BackendError, DataError
+from torch_cormorant.graph.spacing import warn_if_not_angstrom
 
-__all__ = ["Structures", "read_structures"]
+__all__ = ["Structures", "read_npz_frames", "read_structures", "warn_of_units"]
 
+# Names that the files of revised and original MD17 have, and frames of ours have not.
+_MD17_NAMES = {"nuclear_charges", "R"}
+LOOKED_AT = 20
+"""Frames whose distances are looked at."""
 SIZE_LIMIT = 2**30
 """Bytes of an sdf or csv file that are read."""
 
@@ -63,7 +69,35 @@ def read_structures(path: Path) -> Structures:
     found = reader(path)
     if not found.frames:
         raise DataError(f"{path}: holds no structure")
+    warn_of_units(found.frames, path)
     return found
+
+
+def warn_of_units(frames: Any, path: Path | str) -> None:
+    """Warn once if the first frames of a file look as if they were in nm.
+
+    Args:
+        frames: With ``pos``.
+        path: Where they come from.
+    """
+    for number in range(min(len(frames), LOOKED_AT)):
+        if warn_if_not_angstrom(frames[number].pos, f"{path}: frame {number}"):
+            return
+
+
+def read_npz_frames(path: Path, unit: str | None = None) -> FrameDataset:
+    """Frames of plain arrays, or of MD17 (kcal/mol) by the names of its arrays.
+
+    Args:
+        path: The ``.npz`` file.
+        unit: Unit of the energies; default that of the file.
+
+    Raises:
+        DataError: The file is missing, damaged or not understood.
+    """
+    if _MD17_NAMES & set(npz_names(path)):
+        return MD17(npz=path, unit=unit or "kcal/mol")
+    return Frames(path, unit=unit)
 
 
 def _numbered(frames: Sequence[Data]) -> Structures:
@@ -76,7 +110,7 @@ def _extxyz(path: Path) -> Structures:
 
 
 def _npz(path: Path) -> Structures:
-    data: Any = Frames(path)
+    data: Any = read_npz_frames(path)
     return _numbered([data[k] for k in range(len(data))])
 
 

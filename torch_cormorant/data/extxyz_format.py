@@ -7,6 +7,7 @@ columns. A plain XYZ file is one without pairs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -24,6 +25,8 @@ _SYMBOL_NAMES = {"species", "symbol", "symbols", "element"}
 _NUMBER_NAMES = {"z", "numbers", "atomic_numbers"}
 _POSITION_NAMES = {"pos", "positions"}
 _TRUE, _FALSE = {"t", "true", "1"}, {"f", "false", "0"}
+# Fortran writes double precision as 1.0D-03.
+_FORTRAN = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))[dD]([+-]?\d+)")
 _CLOSING = {'"': '"', "'": "'", "{": "}", "[": "]"}
 
 
@@ -172,19 +175,30 @@ def _element(atom: int, word: str) -> int:
     return number
 
 
+def _number(word: str) -> float:
+    """One number, also one that Fortran wrote.
+
+    Raises:
+        ValueError: The word is none.
+    """
+    found = _FORTRAN.fullmatch(word)
+    return float(f"{found[1]}e{found[2]}" if found else word)
+
+
 def _table(name: str, words: list[list[str]]) -> Floats:
     try:
         return np.array(words, dtype=np.float64)
     except ValueError:
+        values = np.empty((len(words), len(words[0])))
         for atom, row in enumerate(words):
-            for word in row:
+            for column, word in enumerate(row):
                 try:
-                    float(word)
+                    values[atom, column] = _number(word)
                 except ValueError:
                     raise ValueError(
                         f"{name!r}: atom {atom}: {word!r} is no number"
                     ) from None
-        raise
+        return values
 
 
 def numbers_of(text: str, name: str) -> Floats:
@@ -195,7 +209,7 @@ def numbers_of(text: str, name: str) -> Floats:
     """
     words = text.translate(str.maketrans("[]{}(),", "       ")).split()
     try:
-        return np.array([float(word) for word in words])
+        return np.array([_number(word) for word in words])
     except ValueError:
         raise ValueError(f"{name!r}: {text[:60]!r} holds no numbers") from None
 

@@ -36,6 +36,18 @@ MD17_MOLECULES: dict[str, tuple[str, str]] = {
     "toluene": ("rmd17_toluene.npz", "md17_toluene.npz"),
     "uracil": ("rmd17_uracil.npz", "md17_uracil.npz"),
 }
+_FORMULAS = {
+    "aspirin": "C9H8O4",
+    "azobenzene": "C12H10N2",
+    "benzene": "C6H6",
+    "ethanol": "C2H6O",
+    "malonaldehyde": "C3H4O2",
+    "naphthalene": "C10H8",
+    "paracetamol": "C8H9NO2",
+    "salicylic acid": "C7H6O3",
+    "toluene": "C7H8",
+    "uracil": "C4H4N2O2",
+}
 #: Where they come from. Length and digest of the revised set's archive (figshare
 #: article 12672038, version 3) are pinned; nobody publishes any for the original set.
 MD17_FILES: dict[str, RemoteFile] = {
@@ -73,7 +85,8 @@ class MD17(FrameDataset):
             lie in ``root`` itself, too. What is missing is downloaded (the revised
             set as one archive of 1 GB).
         npz: In place of ``root``: the file.
-        molecule: Name as in PyG, ``revised`` before it or not; default ethanol.
+        molecule: Name as in PyG, ``revised`` before it or not; default ethanol, or
+            what the name of the file says.
         revised: Which of the two sets, default revised.
         unit: Unit of the energies, forces are per Angstrom; default kcal/mol.
         reference: What to subtract from the energies: ``"mean"`` (of all frames), one
@@ -89,8 +102,8 @@ class MD17(FrameDataset):
 
     Raises:
         DataError: The file is missing, damaged or not understood.
-        ConfigError: Unknown molecule, unit or reference, or not exactly one of
-            ``root`` and ``npz``.
+        ConfigError: Unknown molecule, unit or reference, another molecule than that of
+            the file, or not exactly one of ``root`` and ``npz``.
 
     Example:
         >>> MD17(npz="no_such_file.npz")
@@ -103,7 +116,7 @@ class MD17(FrameDataset):
         self,
         root: str | os.PathLike[str] | None = None,
         npz: str | os.PathLike[str] | None = None,
-        molecule: str = "ethanol",
+        molecule: str | None = None,
         revised: bool = True,
         *,
         unit: str = "kcal/mol",
@@ -114,9 +127,10 @@ class MD17(FrameDataset):
         if (root is None) == (npz is None):
             raise ConfigError("root, npz: give one of them, the folder or the file")
         if npz is not None:
-            path, molecule = Path(npz), _molecule_of(Path(npz), molecule)
+            path, given = Path(npz), molecule
+            molecule = _molecule_of(path, given)
         else:
-            molecule = _known_molecule(molecule)
+            given, molecule = None, _known_molecule(molecule or "ethanol")
             folder = Path(str(root)).expanduser()
             path = _find(folder, molecule, revised)
             if download:
@@ -129,6 +143,8 @@ class MD17(FrameDataset):
         splits = [name for name in held if _SPLIT.fullmatch(name)]
         file = read_npz(path, names, ("energy_unit", *splits))
         frames = _frames(file, *names)
+        if given is not None:
+            _check_formula(file, names[0], molecule)
         factor = unit_factor(_file_unit(file), unit)
         shift = _shift(frames, factor, reference, unit)
         if frames.energy is not None and frames.forces is not None:
@@ -197,12 +213,36 @@ def _known_molecule(name: str) -> str:
     )
 
 
-def _molecule_of(path: Path, default: str) -> str:
-    """The molecule that a file of the sets is of, by its name."""
+def _molecule_of(path: Path, given: str | None) -> str:
+    """The molecule that a file of the sets is of, by its name.
+
+    Raises:
+        ConfigError: The name says another one than is given.
+    """
+    asked = None if given is None else _known_molecule(given)
     for molecule, names in MD17_MOLECULES.items():
         if path.name in names:
+            if asked not in (None, molecule):
+                raise ConfigError(
+                    f"molecule: {path} is the file of {molecule!r}, not of {asked!r}; "
+                    "leave the molecule out or give its file"
+                )
             return molecule
-    return default
+    return asked or "ethanol"
+
+
+def _check_formula(file: NpzFile, name: str, molecule: str) -> None:
+    numbers = file.integers(name)
+    found = "".join(
+        f"{symbol}{count if count > 1 else ''}"
+        for symbol, z in (("C", 6), ("H", 1), ("N", 7), ("O", 8))
+        if (count := int((numbers == z).sum()))
+    )
+    if found != _FORMULAS[molecule] or not np.isin(numbers, (1, 6, 7, 8)).all():
+        raise ConfigError(
+            f"molecule: {file.path} holds {found or 'other elements'}, but "
+            f"{molecule!r} is {_FORMULAS[molecule]}"
+        )
 
 
 def _find(root: Path, molecule: str, revised: bool) -> Path:

@@ -31,7 +31,7 @@ class DatasetInfo:
     """What is known of a data set.
 
     Args:
-        name: Name on the command line.
+        name: Its name, as in a configuration; hyphens for underscores are understood.
         title: What it is.
         size: How much.
         level_of_theory: How its values were computed.
@@ -105,7 +105,7 @@ DATASETS: dict[str, DatasetInfo] = {
     info.name: info
     for info in (
         DatasetInfo(
-            name="mini-qm9",
+            name="mini_qm9",
             title="small molecules computed by this project; not QM9 entries",
             size="310 molecules of H, C, N, O, F with 2 to 16 atoms, 7 properties",
             level_of_theory="B3LYP/6-31G(2df,p)//GFN2-xTB",
@@ -121,7 +121,7 @@ DATASETS: dict[str, DatasetInfo] = {
             },
         ),
         DatasetInfo(
-            name="mini-ethanol",
+            name="mini_ethanol",
             title="ethanol with energies and forces, by this project; not MD17",
             size="2,000 frames of 9 atoms",
             level_of_theory="GFN2-xTB, Langevin 500 K, frames 10 fs apart",
@@ -146,7 +146,7 @@ DATASETS: dict[str, DatasetInfo] = {
             **_QM9,
         ),
         DatasetInfo(
-            name="qm9-xyz",
+            name="qm9_xyz",
             title="QM9's own archive (all decimals)",
             licence="CC0",
             how='QM9(root, target=..., source="xyz")',
@@ -207,10 +207,10 @@ def dataset_info(name: str) -> DatasetInfo:
         >>> dataset_info("rmd17").level_of_theory
         'PBE/def2-SVP'
     """
-    found = DATASETS.get(name.lower().replace("_", "-"))
+    found = DATASETS.get(name.lower().replace("-", "_"))
     if found is not None:
         return found
-    near = difflib.get_close_matches(name.lower(), DATASETS, n=1)
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), DATASETS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ConfigError(
         f"dataset: there is no {name!r}{hint} (there are {', '.join(DATASETS)})"
@@ -241,7 +241,7 @@ def fetch_dataset(
     info = dataset_info(name)
     fetchers: dict[str, Callable[[], list[Path]]] = {
         "qm9": lambda: fetch_qm9(root, "pyg", progress),
-        "qm9-xyz": lambda: fetch_qm9(root, "xyz", progress),
+        "qm9_xyz": lambda: fetch_qm9(root, "xyz", progress),
         "rmd17": lambda: [fetch_md17(root, molecule, True, progress)],
         "md17": lambda: [fetch_md17(root, molecule, False, progress)],
     }
@@ -265,7 +265,7 @@ def verify_dataset(name: str, root: Path | None = None) -> list[FileCheck]:
         DataError: None of its files is there, or one cannot be read.
     """
     info = dataset_info(name)
-    folder = root if root is not None and not name.startswith("mini") else _HERE
+    folder = root if root is not None and not info.name.startswith("mini") else _HERE
     found = []
     for file, expected in info.files.items():
         path = folder / file

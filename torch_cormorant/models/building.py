@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -73,10 +74,22 @@ def has_envelope(conv: Mapping[str, Any]) -> bool:
 
 
 def per_level(value: int | Sequence[int], count: int, name: str) -> list[int]:
-    """One number for each level."""
+    """One whole number for each level.
+
+    Raises:
+        ConfigError: It is none, or there are too few or too many.
+    """
     if isinstance(value, int):
         return [value] * count
-    given = [int(v) for v in value]
+    entries: object = value  # users pass fractions and words too
+    if isinstance(entries, Iterable):
+        entries = list(entries)
+    if not isinstance(entries, list) or any(
+        not isinstance(entry, Integral) for entry in entries
+    ):
+        msg = f"{name} must be a whole number, or {count} of them, got {value!r}"
+        raise ConfigError(msg)
+    given = [int(v) for v in entries]
     if len(given) != count:
         msg = f"{name} must be one number or {count}, got {len(given)}"
         raise ConfigError(msg)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral
 
 import torch
 from torch import Tensor
 
 from torch_cormorant.errors import (
+    ArgumentError,
     ConfigError,
     DeviceError,
     DtypeError,
@@ -20,6 +22,23 @@ SHORT = 0.5
 """Shorter than any bond, in Angstrom."""
 RESOLUTION = 0.01
 """Coarsest spacing of coordinates that is accepted, in Angstrom."""
+
+
+def refuse_arguments(names: Iterable[str]) -> None:
+    """Refuse what a call of a network does not take; a cell has its own methods."""
+    name = min(names)
+    hint = "it takes z, pos, batch, num_graphs and return_levels"
+    if name in {"cell", "pbc", "edge_shift"}:
+        hint = (
+            "periodic structures are for model.energy_and_forces(z, pos, batch, cell, "
+            "pbc) and model.evaluate(...)"
+        )
+    elif name in {"edge_index", "edge_vec"}:
+        hint = (
+            "for your own edges there is model.forward_edges(z, edge_index, edge_vec)"
+        )
+    msg = f"calling a model: no argument {name!r}; {hint}"
+    raise ArgumentError(msg)
 
 
 def check_molecules(z: Tensor, pos: Tensor, batch: Tensor | None) -> None:

@@ -31,6 +31,7 @@ from torch_cormorant.models.checks import (
     check_output,
     check_weights,
     count_graphs,
+    refuse_arguments,
 )
 from torch_cormorant.models.config import plain_config
 from torch_cormorant.models.info import ModelInfo, Predicting
@@ -253,6 +254,7 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         *,
         num_graphs: int | None = None,
         return_levels: bool = False,
+        **others: Any,
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Predict from atomic numbers and positions.
 
@@ -264,11 +266,14 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
                 A number that no atom has is a molecule without atoms: its row is what
                 the head makes of an empty sum.
             return_levels: Also return the output of every level.
+            **others: Refused; for cells there is :meth:`energy_and_forces`.
 
         Returns:
             ``[num_graphs, *head.shape]``, and with ``return_levels`` a list of tensors
             ``[N, M_s, P, C]``, the input not included.
         """
+        if others:
+            refuse_arguments(others)
         if pos is None:
             msg = (
                 f"the model needs z and pos, got one {type(z).__name__}; call "

@@ -137,7 +137,8 @@ def vibrational_frequencies(
     Example:
         >>> import torch
         >>> from torch_cormorant import Cormorant
-        >>> model = Cormorant.potential([1, 8], channels=4, num_levels=1)
+        >>> options = {"channels": 4, "num_levels": 1, "energy_unit": "kcal/mol"}
+        >>> model = Cormorant.potential([1, 8], **options)
         >>> z = torch.tensor([8, 1, 1])
         >>> pos = torch.tensor([[0.0, 0, 0], [0, 0, 0.96], [0, 0.93, -0.24]])
         >>> vibrational_frequencies(model, z, pos).frequencies.shape[0]

@@ -7,6 +7,7 @@ channel n is (re, im) side by side. Values at r = 0 (self edges) are zero.
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -154,10 +155,11 @@ def make_radial(
 
 def _check_basis(num_basis: int, cutoff: float, paired: bool) -> int:
     planes = 2 if paired else 1
-    if num_basis < 1 or num_basis % planes:
+    given: object = num_basis  # users pass fractions too
+    if not isinstance(given, Integral) or num_basis < 1 or num_basis % planes:
         msg = (
-            "num_basis must be positive (and even in a complex network), got "
-            f"{num_basis}"
+            "num_basis must be positive and whole (and even in a complex network), "
+            f"got {num_basis!r}"
         )
         raise ConfigError(msg)
     check_cutoff(cutoff)
