@@ -56,6 +56,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float64")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--skin", type=positive, default=1.0, help="Angstrom")
+    parser.add_argument(
+        "--traced", action="store_true", help="trace a small molecule once: faster"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/md"))
     args = parser.parse_args(argv)
@@ -155,7 +158,11 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         (args.out / name).unlink(missing_ok=True)
     atoms = read(args.start)
     atoms.calc = CormorantCalculator.from_file(
-        args.model, device=args.device, dtype=DTYPES[args.dtype], skin=args.skin
+        args.model,
+        device=args.device,
+        dtype=DTYPES[args.dtype],
+        skin=args.skin,
+        traced=args.traced,
     )
     atoms.get_forces()  # a structure that does not fit is refused here
     rng = np.random.default_rng(args.seed)

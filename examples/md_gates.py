@@ -3,9 +3,9 @@
     python examples/md_gates.py --ps 100
     python examples/md_gates.py --runs nve:300:0.5 nve:300:0.25 langevin:1000:0.5
 
-Every run is ensemble:temperature in K:time step in fs. All runs are one batch, so five
-cost little more than one. results.json in --out is written again and again, so the
-script may be stopped at any time; it ends by itself if a run blows up.
+Every run is ensemble:temperature in K:time step in fs. All runs are one batch, traced
+once, so five cost little more than one. results.json in --out is written again and
+again, so the script may be stopped at any time; it ends by itself if a run blows up.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch_cormorant import load_model
 from torch_cormorant.errors import BlowUpError, ConfigError, CormorantError
 from torch_cormorant.interfaces.dynamics import linear_drift
 from torch_cormorant.interfaces.engine import Engine
+from torch_cormorant.interfaces.traced import TracedPotential
 
 MODELS = Path(__file__).parent / "models"
 RUNS = ("nve:300:0.5", "nve:300:0.25", "nve:1000:0.5", "nve:1000:0.25")
@@ -54,7 +55,6 @@ class Batch:
     def __init__(self, args: argparse.Namespace) -> None:
         atoms = read(args.start)
         self.size, self.count = len(atoms), len(args.runs)
-        self.engine = Engine(load_model(args.model), dtype=torch.float64, skin=1.0)
         self.random = torch.Generator().manual_seed(args.seed)
         shape = (self.count, 1, 1)
         kinds = [split(run) for run in args.runs]
@@ -65,9 +65,10 @@ class Batch:
         friction = torch.tensor(rates).double().view(shape) / units.fs
         self.damping = torch.exp(-friction * self.step)
         self.mass = torch.from_numpy(atoms.get_masses()).view(1, -1, 1)
-        self.z = torch.from_numpy(atoms.numbers).long().repeat(self.count)
-        self.batch = torch.arange(self.count).repeat_interleave(self.size)
-        self.pos = torch.from_numpy(atoms.positions).repeat(self.count, 1, 1)
+        z, pos = torch.from_numpy(atoms.numbers), torch.from_numpy(atoms.positions)
+        engine = Engine(load_model(args.model), dtype=torch.float64)
+        self.potential = TracedPotential(engine, z.long(), pos, self.count)
+        self.pos = pos.repeat(self.count, 1, 1)
         speed = self.noise() * (self.kT / self.mass).sqrt()
         self.speed = speed - (self.mass * speed).sum(1, keepdim=True) / self.mass.sum()
         self.done = 0
@@ -80,8 +81,7 @@ class Batch:
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Energies and forces of all copies."""
-        flat = self.pos.reshape(-1, 3)
-        out = self.engine(self.z, flat, self.batch, num_graphs=self.count)
+        out = self.potential(self.pos)
         forces = out.forces.view_as(self.pos)
         size = forces.norm(dim=2)
         if not bool((size < MAX_FORCE).all()):

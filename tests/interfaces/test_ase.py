@@ -242,3 +242,21 @@ def test_a_calculator_says_what_it_computes(potential: Cormorant) -> None:
     name = type(potential).__name__
     assert text.startswith(f"CormorantCalculator({name}, elements H, O, cutoff ")
     assert text.endswith("Angstrom, float32 on cpu)")
+
+
+def test_a_traced_molecule_gives_the_same(
+    potential: Cormorant, calculator: CormorantCalculator, molecules: list[Atoms]
+) -> None:
+    fast = CormorantCalculator(potential, energy_unit="eV", traced=True)
+    free = next(atoms for atoms in molecules if not atoms.pbc.any())
+    for atoms in (free, free[:2], free):  # another molecule is traced anew
+        expected = atoms.copy()
+        atoms.calc, expected.calc = fast, calculator
+        np.testing.assert_allclose(
+            atoms.get_forces(), expected.get_forces(), atol=1e-12
+        )
+        assert set(fast.results) == NAMES - {"stress"}
+    box = next(atoms for atoms in molecules if atoms.pbc.all())
+    box.calc = fast
+    with pytest.raises(ConfigError, match="traced=True is for molecules"):
+        box.get_forces()

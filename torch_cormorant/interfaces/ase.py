@@ -27,6 +27,7 @@ from torch_cormorant.errors import (
 )
 from torch_cormorant.graph.spacing import warn_if_not_angstrom
 from torch_cormorant.interfaces.engine import Engine, EngineOutput
+from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import Cormorant, load_model
 
 __all__ = ["CormorantCalculator"]
@@ -44,6 +45,10 @@ class CormorantCalculator(Calculator):
             Positions stay in float64 until edges are formed.
         skin: Skin of the neighbour list in Angstrom. Default 0.5. Results do not
             depend on it.
+        traced: Trace energies and forces of a molecule once, which makes runs of small
+            molecules more than twice as fast (see
+            :class:`~torch_cormorant.interfaces.traced.TracedPotential`); tracing takes
+            some seconds. Not for periodic structures. Default False.
 
     Attributes:
         engine: What computes, with its neighbour list (``engine.edges.searches``).
@@ -80,11 +85,14 @@ class CormorantCalculator(Calculator):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         skin: float = 0.5,
+        traced: bool = False,
     ) -> None:
         super().__init__()
         self.engine = Engine(
             model, energy_unit=energy_unit, device=device, dtype=dtype, skin=skin
         )
+        self.traced = traced
+        self._trace: TracedPotential | None = None
         self._warned = False
 
     def __repr__(self) -> str:
@@ -137,8 +145,23 @@ class CormorantCalculator(Calculator):
         if wants_stress:
             _check_stress(self.atoms, "atoms")
         tensors = self._tensors([self.atoms], ["atoms"])
-        out = self.engine(*tensors, num_graphs=1, stress=wants_stress)
+        if self.traced and not wants_stress:
+            out = self._traced(*tensors)
+        else:
+            out = self.engine(*tensors, num_graphs=1, stress=wants_stress)
         self.results = _split(out, [len(self.atoms)])[0]
+
+    def _traced(self, z: Tensor, pos: Tensor, *more: Tensor | None) -> EngineOutput:
+        """Results of a molecule; another one is traced anew."""
+        if any(part is not None for part in more):
+            msg = (
+                f"traced=True is for molecules, pbc is {self.atoms.pbc.tolist()}; use "
+                "traced=False for periodic structures"
+            )
+            raise ConfigError(msg)
+        if self._trace is None or not torch.equal(self._trace.z.cpu(), z):
+            self._trace = TracedPotential(self.engine, z, pos)
+        return self._trace(pos)
 
     def calculate_many(
         self, structures: Sequence[Atoms], *, stress: bool = False
