@@ -91,9 +91,9 @@ def test_kernels_hold_all_units_and_stay_small(table: PathTable) -> None:
     groups = kernels(made)
     units = [unit for group in groups for unit in group]
     assert units == [*sum_units(made), *gradient_units(made)]
-    for group in groups:
-        held = sum(unit.entries for unit in group)
-        assert held <= KERNEL_ENTRIES or len(group) == 1
+    together = sum(unit.entries for unit in units) <= KERNEL_ENTRIES
+    assert len(groups) == (1 if together else len(units))
+    assert together == (max(table.lmax1, table.lmax2) <= 3)
     assert {type(unit) for unit in units} == {SumUnit, GradientUnit}
 
 

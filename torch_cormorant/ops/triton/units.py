@@ -19,8 +19,10 @@ DOUBLE_REGISTERS = 96
 """The same in the double backward, whose loop holds twice as many operands."""
 LANES = 32
 """Lanes of a program: one warp."""
-KERNEL_ENTRIES = 640
-"""Entries of T that one kernel may hold together: bounds the time to compile it."""
+KERNEL_ENTRIES = 600
+"""Entries of T that the units of one launch may hold together: all up to degree 3.
+Beyond, every unit is a kernel of its own, since the time to compile a kernel grows
+faster than its size, and the registers of all units are those of the largest."""
 
 Term = tuple[str, str, str]
 PLAIN: tuple[Term, ...] = (("x", "g", "y"),)
@@ -158,17 +160,12 @@ def gradient_units(spec: Spec) -> tuple[GradientUnit, ...]:
 
 @cache
 def kernels(spec: Spec) -> tuple[tuple[Unit, ...], ...]:
-    """The units of every kernel, few kernels with bounded size."""
+    """The units of every kernel: one kernel, or one for each unit if there are many."""
     units: list[Unit] = []
     if spec.sums:
         units += sum_units(spec)
     if any(spec.need):
         units += gradient_units(spec)
-    groups: list[list[Unit]] = []
-    for unit in units:
-        held = sum(member.entries for member in groups[-1]) if groups else 0
-        if groups and held + unit.entries <= KERNEL_ENTRIES:
-            groups[-1].append(unit)
-        else:
-            groups.append([unit])
-    return tuple(map(tuple, groups))
+    if sum(unit.entries for unit in units) <= KERNEL_ENTRIES:
+        return (tuple(units),)
+    return tuple((unit,) for unit in units)
