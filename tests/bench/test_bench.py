@@ -65,7 +65,7 @@ def test_the_aggregation_is_compared_with_its_peers(
 def test_all_formulations_agree(rows: list[dict[str, Any]]) -> None:
     compared = [row for row in rows if row["error"] is not None]
     sections = {row["section"] for row in compared}
-    assert sections == {"aggregation", "layer", "step", "large"}
+    assert sections == {"aggregation", "layer", "harmonics", "step", "large"}
     for row in compared:
         assert row["error"] < FLOAT32_ERROR, row
 

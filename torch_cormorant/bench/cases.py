@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from torch_cormorant.bench import aggregation, large, layer, network, scaling, training
+from torch_cormorant.bench import (
+    aggregation,
+    harmonics,
+    large,
+    layer,
+    network,
+    scaling,
+    training,
+)
 from torch_cormorant.bench.measure import Step
 from torch_cormorant.bench.results import Row
 from torch_cormorant.bench.settings import Settings
@@ -13,6 +21,7 @@ from torch_cormorant.errors import ConfigError
 RUNS: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "aggregation": aggregation.run,
     "layer": layer.run,
+    "harmonics": harmonics.run,
     "step": training.run,
     "network": network.run,
     "scaling": scaling.run,

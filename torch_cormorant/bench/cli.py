@@ -80,7 +80,7 @@ def _parser() -> Parser:
     add(
         "--compiled",
         action="store_true",
-        help="also e3nn under torch.compile: minutes more",
+        help="also e3nn and ours under torch.compile: many minutes more",
     )
     add(
         "--structures",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -25,6 +25,8 @@ from torch_cormorant.ops import EdgeGeometry
 GOAL = 25.0
 """Aggregation of e3nn over our whole layer, one thread."""
 OURS, STACK, PEER = "CormorantConv", "CormorantConv in a stack", "e3nn"
+COMPILED = f"{STACK}, compiled"
+CASES = {OURS: "standalone", STACK: "stack", COMPILED: "compiled", PEER: "e3nn"}
 
 
 class Layer:
@@ -56,8 +58,16 @@ class Layer:
 
         Gradients of features, edge scalars and weights, as for training on energies.
         """
+        self._in_stack(self.conv.levels)
+
+    def compiled(self) -> Step:
+        """The same under ``torch.compile``; compiled at the first call."""
+        levels = torch.compile(self.conv.levels, dynamic=False)
+        return lambda: self._in_stack(levels)
+
+    def _in_stack(self, levels: Callable[..., tuple[Tensor, Tensor]]) -> None:
         x, pairs = self._fresh(_complex(self.x), self.pairs)
-        out, _ = self.conv.levels(x, x, self.geometry, pairs)
+        out, _ = levels(x, x, self.geometry, pairs)
         torch.autograd.grad(
             out.sum(), (x, pairs, *self.conv.parameters()), allow_unused=True
         )
@@ -105,11 +115,13 @@ def layer_error(
 
 
 def step_of(case: str, settings: Settings) -> Step:
-    """``"20000/standalone"``, ``"20000/stack"`` or ``"20000/e3nn"``."""
+    """``"20000/standalone"``, ``.../stack``, ``.../compiled`` or ``.../e3nn``."""
     name, kind = case.split("/")
     if kind == "e3nn":
         return aggregation.step_of(case, settings)
     layer = Layer(graphs.make(name), settings)
+    if kind == "compiled":
+        return layer.compiled()
     return layer.in_stack if kind == "stack" else layer.standalone
 
 
@@ -124,8 +136,18 @@ def _run_graph(graph: Graph, settings: Settings) -> Iterator[Row]:
     ours_error = layer.error()
     steps: dict[str, Step] = {OURS: layer.standalone, STACK: layer.in_stack}
     errors = {OURS: ours_error, STACK: ours_error}
+    missing = {}
+    if settings.compiled:
+        step = layer.compiled()
+        try:
+            step()
+            steps[COMPILED], errors[COMPILED] = step, ours_error
+        except Exception as error:  # noqa: BLE001 - whatever a compiler raises
+            missing[COMPILED] = aggregation.not_compiled(error)
     peer = aggregation.formulation("e3nn", graph, settings)
-    if not isinstance(peer, str):
+    if isinstance(peer, str):
+        missing[PEER] = peer
+    else:
         steps[PEER], errors[PEER] = _peer(peer, graph, settings)
     times = interleaved(steps, settings.repeat)
     base = Row(
@@ -136,20 +158,18 @@ def _run_graph(graph: Graph, settings: Settings) -> Iterator[Row]:
         threads=torch.get_num_threads(),
         edges=graph.num_edges,
     )
-    cases = {OURS: "standalone", STACK: "stack", PEER: "e3nn"}
-    for name, case in cases.items():
-        if name not in times:
-            yield replace(base, formulation=name, note=str(peer))
-            continue
-        memory, note = memory_of(f"layer/{graph.name}/{case}", settings)
+    for name, why in missing.items():
+        yield replace(base, formulation=name, note=why)
+    for name, timing in times.items():
+        memory, note = memory_of(f"layer/{graph.name}/{CASES[name]}", settings)
         aimed = name == PEER and base.threads == 1 and not settings.quick
         yield replace(
             base,
             formulation="e3nn, aggregation only" if name == PEER else name,
-            cpu_ms=times[name].cpu_ms,
-            wall_ms=times[name].wall_ms,
+            cpu_ms=timing.cpu_ms,
+            wall_ms=timing.wall_ms,
             error=errors[name],
-            ratio=times[name].over(times[OURS]),
+            ratio=timing.over(times[OURS]),
             goal=GOAL if aimed else None,
             memory_mb=memory,
             note=note,

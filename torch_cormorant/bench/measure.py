@@ -122,8 +122,8 @@ def memory_of(case: str, settings: Settings) -> tuple[float | None, str]:
     Returns:
         MB, or None and the reason.
     """
-    if not settings.memory:
-        return None, ""
+    if not settings.memory or case.endswith("compiled"):
+        return None, ""  # a fresh process would measure the compiler
     if not memory_is_measurable():
         return None, "memory not measured (Linux only)"
     command = [sys.executable, "-m", "torch_cormorant.bench", "--memory-of", case]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.bench import graphs
-from torch_cormorant.bench.aggregation import BACKENDS
+from torch_cormorant.bench.aggregation import BACKENDS, not_compiled
 from torch_cormorant.bench.formulations import SHOWN, problem_with
 from torch_cormorant.bench.measure import Step, interleaved, memory_of
 from torch_cormorant.bench.peers import (
@@ -33,10 +33,11 @@ from torch_cormorant.bench.settings import Settings
 from torch_cormorant.errors import ConfigError, DataError
 from torch_cormorant.graph import radius_graph
 from torch_cormorant.models import Cormorant
+from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.dispatch import use_backend
 
 MEASURED = "energy + forces"
-OURS = "Cormorant"
+OURS, COMPILED = "Cormorant", "compiled"
 NET_FORCE = 1e-3
 """Largest sum of all forces over the largest force that is taken for a rounding."""
 
@@ -55,6 +56,7 @@ class Structure:
         return tuple(self.z.unique().tolist())
 
 
+Core = Callable[..., tuple[Tensor, list[Tensor]]]
 Sizes = Callable[[tuple[int, ...], float], nn.Module]
 """A constructor that is given the elements and the cutoff."""
 
@@ -96,11 +98,22 @@ class Potential:
         net: The network.
         given: The structure.
         backend: Of our operations.
+        compiled: Our network under ``torch.compile``.
     """
 
-    def __init__(self, net: nn.Module, given: Structure, backend: str = "auto") -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        given: Structure,
+        backend: str = "auto",
+        *,
+        compiled: bool = False,
+    ) -> None:
         self.net, self.given, self.backend = net.eval(), given, backend
         self.batch = torch.zeros_like(given.z)
+        self.core: Core | None = None
+        if compiled and isinstance(net, Cormorant):
+            self.core = torch.compile(net.forward_features, dynamic=False)
         for weight in net.parameters():
             weight.requires_grad_(False)
 
@@ -108,11 +121,21 @@ class Potential:
         """Forces ``[N, 3]``."""
         pos = self.given.pos.detach().requires_grad_()
         with use_backend(self.backend):
-            if isinstance(self.net, Cormorant):
+            if self.core is not None and isinstance(self.net, Cormorant):
+                energy = self._compiled(self.net, self.core, pos)
+            elif isinstance(self.net, Cormorant):
                 energy = self.net(self.given.z, pos, self.batch, num_graphs=1)
             else:
                 energy = self.net(self.given.z, pos, self.batch, 1)
             return -torch.autograd.grad(energy.sum(), pos)[0]
+
+    def _compiled(self, net: Cormorant, core: Core, pos: Tensor) -> Tensor:
+        """Search and geometry as ever; one graph from there to the energy."""
+        z = self.given.z
+        index = net.make_edges(pos, None)
+        vec = pos[index[1]] - pos[index[0]]
+        geometry = EdgeGeometry(index, vec, len(z), harmonics=net.harmonics)
+        return core(net.features(z, net.dtype), geometry, self.batch, 1)[0]
 
     def problem(self) -> str:
         """What is wrong with the forces, or nothing."""
@@ -128,16 +151,10 @@ def potential(kind: str, given: Structure, settings: Settings) -> Potential | st
     """A network by the name of its row, or why it cannot be run."""
     torch.manual_seed(0)
     if kind in PEERS:
-        try:
-            with warnings.catch_warnings():
-                # Notices about the peers' own use of torch.
-                warnings.simplefilter("ignore")
-                return Potential(PEERS[kind](given.species, settings.cutoff), given)
-        except PeerMissingError as error:
-            return f"not run: {error}"
-        except Exception as error:  # noqa: BLE001 - whatever a foreign package raises
-            return f"not run: {type(error).__name__}: {str(error).splitlines()[0]}"
-    wrong = problem_with(kind)
+        return _peer(kind, given, settings)
+    if kind == COMPILED and not settings.compiled:
+        return "not asked for: --compiled"
+    wrong = "" if kind == COMPILED else problem_with(kind)
     if wrong:
         return wrong
     net = Cormorant(
@@ -150,7 +167,21 @@ def potential(kind: str, given: Structure, settings: Settings) -> Potential | st
         activation="silu",
         head="extensive",
     )
+    if kind == COMPILED:
+        return Potential(net, given, compiled=True)
     return Potential(net, given, kind)
+
+
+def _peer(kind: str, given: Structure, settings: Settings) -> Potential | str:
+    try:
+        with warnings.catch_warnings():
+            # Notices about the peers' own use of torch.
+            warnings.simplefilter("ignore")
+            return Potential(PEERS[kind](given.species, settings.cutoff), given)
+    except PeerMissingError as error:
+        return f"not run: {error}"
+    except Exception as error:  # noqa: BLE001 - whatever a foreign package raises
+        return f"not run: {type(error).__name__}: {str(error).splitlines()[0]}"
 
 
 def step_of(case: str, settings: Settings) -> Step:
@@ -169,10 +200,18 @@ def run(settings: Settings) -> Iterator[Row]:
 
 
 def _run_structure(given: Structure, settings: Settings) -> Iterator[Row]:
-    kinds = itertools.chain(BACKENDS, PEERS)
+    kinds = itertools.chain(BACKENDS, [COMPILED], PEERS)
     found = {kind: potential(kind, given, settings) for kind in kinds}
-    steps = {kind: step for kind, step in found.items() if isinstance(step, Potential)}
-    problems = {kind: step.problem() for kind, step in steps.items()}
+    problems: dict[str, str] = {}
+    for kind, made in found.items():
+        if isinstance(made, Potential):
+            try:
+                problems[kind] = made.problem()
+            except Exception as error:
+                if kind != COMPILED:
+                    raise
+                found[kind] = not_compiled(error)
+    steps = {kind: made for kind, made in found.items() if isinstance(made, Potential)}
     times = interleaved(steps, settings.repeat)
     ours = next(iter(times.values()))
     base = Row(
@@ -184,10 +223,10 @@ def _run_structure(given: Structure, settings: Settings) -> Iterator[Row]:
         edges=radius_graph(given.pos, settings.cutoff).shape[1],
         atoms=len(given.z),
     )
-    for kind, step in found.items():
+    for kind, made in found.items():
         row = replace(base, formulation=_shown(kind))
-        if isinstance(step, str):
-            yield replace(row, note=step)
+        if isinstance(made, str):
+            yield replace(row, note=made)
             continue
         memory, note = memory_of(f"network/{given.name}/{kind}", settings)
         yield replace(
@@ -195,11 +234,13 @@ def _run_structure(given: Structure, settings: Settings) -> Iterator[Row]:
             cpu_ms=times[kind].cpu_ms,
             wall_ms=times[kind].wall_ms,
             ratio=times[kind].over(ours),
-            parameters=sum(weight.numel() for weight in step.net.parameters()),
+            parameters=sum(weight.numel() for weight in made.net.parameters()),
             memory_mb=memory,
             note="; ".join(filter(None, (problems[kind], note))),
         )
 
 
 def _shown(kind: str) -> str:
+    if kind == COMPILED:
+        return f"{OURS}, compiled"
     return f"{OURS}{SHOWN[kind]}" if kind in BACKENDS else kind

@@ -9,6 +9,7 @@ from torch_cormorant.bench.results import Row, Run
 _TITLES = {
     "aggregation": "Neighbour sum alone",
     "layer": "Whole layer",
+    "harmonics": "Spherical harmonics, alone and within a layer",
     "step": "Training step of CormorantQM9, all pairs",
     "network": "Energies and forces of whole networks of equal size",
     "scaling": "Neighbour sum, growth with channels and degree",

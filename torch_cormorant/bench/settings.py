@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-SECTIONS = ("aggregation", "layer", "step", "network", "scaling", "large")
+SECTIONS = (
+    "aggregation",
+    "layer",
+    "harmonics",
+    "step",
+    "network",
+    "scaling",
+    "large",
+)
 
 
 @dataclass(frozen=True)
@@ -18,7 +26,7 @@ class Settings:
         repeat: Timed repeats after one warm-up.
         quick: Tiny inputs that take seconds; the figures mean nothing.
         memory: Measure memory in fresh processes (Linux).
-        compiled: Also e3nn under ``torch.compile``, which takes minutes.
+        compiled: Also e3nn and ours under ``torch.compile``, which takes minutes.
         structures: Folder with structures (``dhfr.npz``, ...) for the networks, or
             None: random clusters.
         systems: Which of them; default: four of 22 to 2,489 atoms.
