@@ -57,6 +57,8 @@ before = set(sys.modules)
 with warnings.catch_warnings():
     warnings.simplefilter("error")
     import torch_cormorant
+    for name in torch_cormorant.__all__:
+        getattr(torch_cormorant, name)
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
@@ -80,6 +82,39 @@ def test_import_stays_light(added_modules: list[str], heavy: str) -> None:
 def test_import_gives_no_warning(added_modules: list[str]) -> None:
     # The fixture turns warnings into errors before the import.
     assert "torch_cormorant" in added_modules
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys, torch_cormorant.cli\n"
+        "try: torch_cormorant.cli.main(sys.argv[1:])\n"
+        "except SystemExit as leave: code = leave.code\n"
+        "print('torch' in sys.modules, 'numpy' in sys.modules, code)"
+    )
+    for arguments, expected in (
+        (["--help"], "False False 0"),
+        (["predict", "--help"], "False False 0"),
+        (["--version"], "False False 0"),
+        (["trian"], "False False 2"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.splitlines()[-1] == expected
+
+
+def test_parts_are_there_without_an_import_of_their_own() -> None:
+    code = (
+        "import torch_cormorant as t\n"
+        "print(t.ops.EdgeGeometry is t.EdgeGeometry, hasattr(t, 'no'), 'nn' in dir(t))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True False True\n"
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -110,6 +111,16 @@ def _parser() -> Parser:
     return parser
 
 
+def _late(place: str) -> Callable[[argparse.Namespace], None]:
+    """A command that is imported when it runs: PyTorch and PyG take seconds."""
+    module, name = place.split(".")
+
+    def run(args: argparse.Namespace) -> None:
+        getattr(import_module(f"torch_cormorant.cli.{module}"), name)(args)
+
+    return run
+
+
 def _add(
     commands: argparse._SubParsersAction[Parser],
     name: str,
@@ -184,19 +195,17 @@ _NEEDED = ("yaml", "safetensors")
 
 
 def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
-    from torch_cormorant.cli import evaluation, inspection, prediction
-
     formats = "extxyz, xyz, npz, sdf, or csv with a column of SMILES"
     evaluate = _add(
         commands,
         "evaluate",
-        evaluation.evaluate,
+        _late("evaluation.evaluate"),
         _EVALUATE,
     )
     predict = _add(
         commands,
         "predict",
-        prediction.predict,
+        _late("prediction.predict"),
         f"Predict for structures of many formats.\n\nThese are {formats}.\n\n"
         "SMILES get geometries from RDKit (ETKDG and MMFF): good enough for a look, "
         "not\nthe geometries of the training.",
@@ -231,7 +240,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
     info = _add(
         commands,
         "info",
-        inspection.info,
+        _late("inspection.info"),
         "What is in a model file.\n\n"
         "Architecture, parameters per part, paths, cutoffs, units, training record.",
     )
@@ -239,7 +248,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
     convert = _add(
         commands,
         "convert",
-        inspection.convert,
+        _late("inspection.convert"),
         "Weights of the original code to a model file, or back.\n\n"
         "    cormorant convert weights.npz model.safetensors --kind qm9\n"
         "    cormorant convert model.safetensors weights.npz",
@@ -252,12 +261,10 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _add_others(commands: argparse._SubParsersAction[Parser]) -> None:
-    from torch_cormorant.cli import inspection
-
     data = _add(
         commands,
         "datasets",
-        inspection.datasets,
+        _late("inspection.datasets"),
         "Fetch, verify and describe data sets.\n\n"
         "    cormorant datasets                      the sets there are\n"
         "    cormorant datasets mini_qm9             describe one\n"
@@ -273,7 +280,7 @@ def _add_others(commands: argparse._SubParsersAction[Parser]) -> None:
     bench = _add(
         commands,
         "bench",
-        inspection.bench,
+        _late("inspection.bench"),
         "Speed and memory beside other packages.\n\nArguments go to "
         "python -m torch_cormorant.bench.",
     )
@@ -281,7 +288,7 @@ def _add_others(commands: argparse._SubParsersAction[Parser]) -> None:
     _add(
         commands,
         "backends",
-        inspection.backends,
+        _late("inspection.backends"),
         "Which accelerated parts are in use, and how to enable the others.",
     )
 
