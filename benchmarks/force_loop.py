@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from force_data import Task
-from force_families import Family
+from force_families import Family, batch_size
 from torch import Tensor, nn
 from torch_geometric.loader import DataLoader
 
@@ -113,7 +113,7 @@ def train(
     Raises:
         DivergedError: The loss is not finite.
     """
-    size = max(1, round(task.batch * family.batch_factor))
+    size = batch_size(family, task)
     rehearse(module, task, size)
     optimiser: Any = module.configure_optimizers()["optimizer"]
     outcome, kept = Outcome(), dict[str, Tensor]()

@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 from force_data import TASKS, Task
-from force_families import FAMILIES, Family, build
+from force_families import FAMILIES, Family, batch_size, build
 from force_loop import (
     CLIP,
     EMA,
@@ -174,7 +174,7 @@ def one(args: argparse.Namespace, name: str, task: Task, path: Path) -> None:
     except DivergedError as failure:
         outcome = Outcome()
         print(f"{path.stem}: {failure}", flush=True)
-    batch = max(1, round(task.batch * family.batch_factor))
+    batch = batch_size(family, task)
     record = {
         "kind": "potential trained on energies and forces at equal CPU time",
         "model": name,
