@@ -194,6 +194,25 @@ def test_a_missing_peer_is_said(
     assert len(missing) == 10
 
 
+def test_what_does_not_compile_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> Any:
+        def call(*_: object, **__: object) -> None:
+            raise RuntimeError("no compiler here\nand more")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    arguments = ["--quick", "--repeat", "1", "--only", "aggregation,layer,network"]
+    assert main([*arguments, "--compiled"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    said = [line for line in lines if "not compiled: RuntimeError" in line]
+    # Two graphs, two ways of e3nn and one layer of ours; one network.
+    assert len(said) == 7
+    assert all(line.endswith("no compiler here") for line in said)
+
+
 def test_missing_matplotlib_is_said_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,6 +14,8 @@ from torch import Tensor, nn
 from torch_cormorant.bench import network, peers
 from torch_cormorant.bench.settings import Settings
 from torch_cormorant.errors import DataError
+from torch_cormorant.graph import neighbour_list
+from torch_cormorant.models import Cormorant
 from torch_cormorant.so3 import random_rotation
 
 QUICK = Settings(quick=True)
@@ -91,6 +96,53 @@ def test_a_mean_is_the_sum_over_the_number_of_atoms(
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_cell_repeats_what_is_in_it(
+    make: Make, molecules: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    peer = make().eval()
+    if not isinstance(peer, peers.InCell):
+        pytest.skip("takes no periodic cells")
+    z, pos, _ = molecules
+    z, pos, batch = z[:5], pos[:5], torch.zeros(5, dtype=torch.long)
+    cell = torch.tensor([[6.0, 0, 0], [1, 7, 0], [0, -1, 6.5]])
+    moved = pos.clone()
+    moved[2] += cell[0] - 2 * cell[1]
+    with torch.no_grad():
+        alone = peer(z, pos, batch, 1)
+        peer.cell = cell
+        repeated, again = peer(z, pos, batch, 1), peer(z, moved, batch, 1)
+    scale = float(repeated.abs().max())
+    torch.testing.assert_close(again, repeated, atol=1e-4 * scale, rtol=0)
+    assert float((repeated - alone).abs()) > 1e-3 * scale
+
+
+def test_a_periodic_structure_is_measured_with_its_cell(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pos = 5 * torch.rand(2, 6, 3, generator=generator)
+    np.savez(
+        tmp_path / "salt.npz",
+        z=np.array([1, 8, 1, 6, 7, 1, 8, 8]),
+        pos=torch.cat([pos, pos[:, :2] + 9], dim=1)[0].numpy(),
+        offset=np.array([0, 6, 8]),
+        cell=np.stack([6 * np.eye(3), 9 * np.eye(3)]),
+    )
+    settings = Settings(quick=True, structures=tmp_path, systems=("salt",))
+    given = network.structure("salt", settings)
+    assert len(given.z) == 6
+    assert given.cell is not None
+    made = network.potential("portable", given, settings)
+    assert isinstance(made, network.Potential)
+    assert isinstance(made.net, Cormorant)
+    expected = made.net.energy_and_forces(given.z, given.pos, cell=given.cell)[1]
+    torch.testing.assert_close(made(), expected, rtol=1e-5, atol=1e-6)
+    rows = {row.formulation: row for row in network.run(settings)}
+    assert "no periodic cells" in rows["ViSNet"].note
+    assert rows["SchNet"].cpu_ms is not None
+    edges = neighbour_list(given.pos, 5.0, None, given.cell)[0]
+    assert rows["SchNet"].edges == edges.shape[1]
+
+
 def test_visnet_gets_its_own_graph_back() -> None:
     from torch_geometric.nn.models import visnet
 
@@ -126,6 +178,25 @@ def test_forces_are_those_of_the_model() -> None:
     _, forces = made.net.energy_and_forces(given.z, given.pos)
     torch.testing.assert_close(made(), forces.float(), rtol=1e-4, atol=1e-5)
     assert not made.problem()
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+@pytest.mark.parametrize("periodic", [False, True])
+def test_the_compiled_network_gives_the_same_forces(
+    periodic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_ = torch.compile
+    # Without a C++ compiler: the same graph, run by PyTorch.
+    monkeypatch.setattr(torch, "compile", lambda f, **_: compile_(f, backend="eager"))
+    given = network.structure("12 atoms", QUICK)
+    if periodic:
+        given = replace(given, cell=7 * torch.eye(3))
+    settings = Settings(quick=True, compiled=True)
+    made = network.potential("compiled", given, settings)
+    assert isinstance(made, network.Potential)
+    assert made.core is not None
+    eager = network.Potential(made.net, given)
+    torch.testing.assert_close(made(), eager(), rtol=1e-4, atol=1e-5)
 
 
 def test_forces_that_do_not_cancel_are_noticed() -> None:

@@ -1,8 +1,8 @@
 """Energies and forces of whole networks beside their peers, at equal size.
 
 All networks have about 300,000 parameters, a cutoff of 5 Angstrom and the edges of our
-own :func:`~torch_cormorant.radius_graph`; cells are ignored. Weights are random, so
-results are not compared, only that forces are finite and sum to zero.
+own search, periodic where the structure is. Weights are random, so results are not
+compared, only that forces are finite and sum to zero.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch_cormorant.bench.aggregation import BACKENDS, not_compiled
 from torch_cormorant.bench.formulations import SHOWN, problem_with
 from torch_cormorant.bench.measure import Step, interleaved, memory_of
 from torch_cormorant.bench.peers import (
+    InCell,
     MACEPeer,
     NequIPPeer,
     PeerMissingError,
@@ -31,7 +32,8 @@ from torch_cormorant.bench.peers import (
 from torch_cormorant.bench.results import Row
 from torch_cormorant.bench.settings import Settings
 from torch_cormorant.errors import ConfigError, DataError
-from torch_cormorant.graph import radius_graph
+from torch_cormorant.graph import neighbour_list, radius_graph
+from torch_cormorant.graph.lattice import edge_vectors
 from torch_cormorant.models import Cormorant
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.dispatch import use_backend
@@ -44,11 +46,12 @@ NET_FORCE = 1e-3
 
 @dataclass(frozen=True)
 class Structure:
-    """Elements and positions of one structure."""
+    """Elements, positions and, if it is periodic, cell vectors of one structure."""
 
     name: str
     z: Tensor
     pos: Tensor
+    cell: Tensor | None = None
 
     @property
     def species(self) -> tuple[int, ...]:
@@ -84,11 +87,21 @@ def structure(name: str, settings: Settings) -> Structure:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             z, pos = arrays["z"], arrays["pos"].astype(np.float32)
+            cell = arrays["cell"].astype(np.float32) if "cell" in arrays else None
+            ends = arrays["offset"][:2] if "offset" in arrays else (0, len(z))
     except (OSError, ValueError, KeyError) as error:
         msg = f"{path} does not hold z and pos ({error})"
         raise DataError(msg) from error
     frame = pos[0] if pos.ndim == 3 else pos
-    return Structure(name, torch.from_numpy(z).long(), torch.from_numpy(frame))
+    first = slice(int(ends[0]), int(ends[1]))
+    if cell is not None:
+        cell = cell[0] if cell.ndim == 3 else cell
+    return Structure(
+        name,
+        torch.from_numpy(z[first]).long(),
+        torch.from_numpy(frame[first]),
+        torch.from_numpy(cell) if cell is not None and cell.any() else None,
+    )
 
 
 class Potential:
@@ -116,6 +129,8 @@ class Potential:
             self.core = torch.compile(net.forward_features, dynamic=False)
         for weight in net.parameters():
             weight.requires_grad_(False)
+        if isinstance(net, InCell):
+            net.cell = given.cell
 
     def __call__(self) -> Tensor:
         """Forces ``[N, 3]``."""
@@ -123,6 +138,10 @@ class Potential:
         with use_backend(self.backend):
             if self.core is not None and isinstance(self.net, Cormorant):
                 energy = self._compiled(self.net, self.core, pos)
+            elif isinstance(self.net, Cormorant) and self.given.cell is not None:
+                return self.net.energy_and_forces(
+                    self.given.z, pos, cell=self.given.cell, num_graphs=1
+                )[1]
             elif isinstance(self.net, Cormorant):
                 energy = self.net(self.given.z, pos, self.batch, num_graphs=1)
             else:
@@ -132,8 +151,13 @@ class Potential:
     def _compiled(self, net: Cormorant, core: Core, pos: Tensor) -> Tensor:
         """Search and geometry as ever; one graph from there to the energy."""
         z = self.given.z
-        index = net.make_edges(pos, None)
-        vec = pos[index[1]] - pos[index[0]]
+        cell, shift = self.given.cell, None
+        if cell is None:
+            index = net.make_edges(pos, None)
+        else:
+            cutoff = float(net.cutoff or 0)
+            index, shift = neighbour_list(pos.detach(), cutoff, None, cell, loop=True)
+        vec = edge_vectors(pos, index, shift, cell)
         geometry = EdgeGeometry(index, vec, len(z), harmonics=net.harmonics)
         return core(net.features(z, net.dtype), geometry, self.batch, 1)[0]
 
@@ -173,6 +197,8 @@ def potential(kind: str, given: Structure, settings: Settings) -> Potential | st
 
 
 def _peer(kind: str, given: Structure, settings: Settings) -> Potential | str:
+    if given.cell is not None and kind == "ViSNet":
+        return "not run: PyG's ViSNet takes no periodic cells"
     try:
         with warnings.catch_warnings():
             # Notices about the peers' own use of torch.
@@ -220,7 +246,7 @@ def _run_structure(given: Structure, settings: Settings) -> Iterator[Row]:
         measured=MEASURED,
         formulation="",
         threads=torch.get_num_threads(),
-        edges=radius_graph(given.pos, settings.cutoff).shape[1],
+        edges=_edges(given, settings.cutoff),
         atoms=len(given.z),
     )
     for kind, made in found.items():
@@ -238,6 +264,12 @@ def _run_structure(given: Structure, settings: Settings) -> Iterator[Row]:
             memory_mb=memory,
             note="; ".join(filter(None, (problems[kind], note))),
         )
+
+
+def _edges(given: Structure, cutoff: float) -> int:
+    if given.cell is None:
+        return radius_graph(given.pos, cutoff).shape[1]
+    return neighbour_list(given.pos, cutoff, None, given.cell)[0].shape[1]
 
 
 def _shown(kind: str) -> str:

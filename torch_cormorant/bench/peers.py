@@ -1,8 +1,8 @@
 """Whole networks of other packages behind one signature, for comparisons.
 
 Every peer is called as ``peer(z, pos, batch, num_graphs) -> [num_graphs, 1]`` and
-gets the edges of our own :func:`~torch_cormorant.radius_graph`, so that no comparison
-depends on a neighbour search.
+gets the edges of our own search, so that no comparison depends on a neighbour search.
+Those that know periodic cells take one as their attribute ``cell`` ``[3, 3]``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.graph import radius_graph
+from torch_cormorant.graph import neighbour_list, radius_graph
+from torch_cormorant.graph.lattice import edge_vectors
 
 SPECIES = (1, 6, 7, 8, 9)
 MEAN_NEIGHBOURS = 14.0
@@ -44,6 +45,20 @@ def _need(module: str, package: str) -> None:
         raise PeerMissingError(msg)
 
 
+class InCell(nn.Module):
+    """A network that can be given the cell vectors of one structure."""
+
+    cutoff: float
+    cell: Tensor | None = None
+
+    def edges(self, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Edges, and the whole numbers of cell vectors ``[E, 3]`` that they cross."""
+        if self.cell is None:
+            index = radius_graph(pos, self.cutoff, batch)
+            return index, index.new_zeros(index.shape[1], 3)
+        return neighbour_list(pos.detach(), self.cutoff, None, self.cell)
+
+
 def _pool(atoms: Tensor, batch: Tensor, num_graphs: int, mean: bool) -> Tensor:
     total = atoms.new_zeros(num_graphs, 1).index_add(0, batch, atoms.view(-1, 1))
     if not mean:
@@ -51,7 +66,7 @@ def _pool(atoms: Tensor, batch: Tensor, num_graphs: int, mean: bool) -> Tensor:
     return total / torch.bincount(batch, minlength=num_graphs).clamp(min=1).view(-1, 1)
 
 
-class SchNetPeer(nn.Module):
+class SchNetPeer(InCell):
     """PyG's SchNet (Schuett et al. 2017), its default sizes.
 
     Args:
@@ -82,9 +97,10 @@ class SchNetPeer(nn.Module):
         )
 
     def _graph(self, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
-        edge_index = radius_graph(pos, self.cutoff, batch)
-        source, target = edge_index
-        return edge_index, (pos[target] - pos[source]).norm(dim=-1)
+        edge_index, shift = self.edges(pos, batch)
+        if self.cell is None:
+            return edge_index, edge_vectors(pos, edge_index).norm(dim=-1)
+        return edge_index, edge_vectors(pos, edge_index, shift, self.cell).norm(dim=-1)
 
     def forward(self, z: Tensor, pos: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
         """One number per molecule ``[num_graphs, 1]``."""
@@ -137,7 +153,7 @@ class ViSNetPeer(nn.Module):
         return out.view(-1, 1)
 
 
-class NequIPPeer(nn.Module):
+class NequIPPeer(InCell):
     """NequIP (Batzner et al. 2022) on e3nn's tensor products, without compilation.
 
     Args:
@@ -188,20 +204,22 @@ class NequIPPeer(nn.Module):
 
     def forward(self, z: Tensor, pos: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
         """One number per molecule ``[num_graphs, 1]``."""
-        out = self.net(
-            {
-                "pos": pos,
-                # NequIP's first row is the atom that receives.
-                "edge_index": radius_graph(pos, self.cutoff, batch).flip(0),
-                "atom_types": self.kinds[z],
-                "batch": batch,
-                "num_atoms": torch.bincount(batch, minlength=num_graphs),
-            }
-        )
+        edge_index, shift = self.edges(pos, batch)
+        data = {
+            "pos": pos,
+            # NequIP's first row is the atom that receives.
+            "edge_index": edge_index.flip(0),
+            "atom_types": self.kinds[z],
+            "batch": batch,
+            "num_atoms": torch.bincount(batch, minlength=num_graphs),
+        }
+        if self.cell is not None:
+            data |= {"cell": self.cell.view(1, 3, 3), "edge_cell_shift": -shift.to(pos)}
+        out = self.net(data)
         return _pool(out["atomic_energy"].to(pos.dtype), batch, num_graphs, self.mean)
 
 
-class MACEPeer(nn.Module):
+class MACEPeer(InCell):
     """MACE (Batatia et al. 2022) on e3nn's tensor products, without compilation.
 
     Args:
@@ -259,7 +277,9 @@ class MACEPeer(nn.Module):
 
     def forward(self, z: Tensor, pos: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
         """One number per molecule ``[num_graphs, 1]``."""
-        edge_index = radius_graph(pos, self.cutoff, batch)
+        edge_index, shift = self.edges(pos, batch)
+        shift = shift.to(pos)
+        cell = pos.new_zeros(3 * num_graphs, 3) if self.cell is None else self.cell
         counts = torch.bincount(batch, minlength=num_graphs)
         out = self.net(
             {
@@ -268,9 +288,9 @@ class MACEPeer(nn.Module):
                     pos
                 ),
                 "edge_index": edge_index,
-                "shifts": pos.new_zeros(edge_index.shape[1], 3),
-                "unit_shifts": pos.new_zeros(edge_index.shape[1], 3),
-                "cell": pos.new_zeros(3 * num_graphs, 3),
+                "shifts": shift @ cell[:3],
+                "unit_shifts": shift,
+                "cell": cell,
                 "batch": batch,
                 "ptr": nn.functional.pad(counts.cumsum(0), (1, 0)),
             },

@@ -29,7 +29,7 @@ class Settings:
         compiled: Also e3nn and ours under ``torch.compile``, which takes minutes.
         structures: Folder with structures (``dhfr.npz``, ...) for the networks, or
             None: random clusters.
-        systems: Which of them; default: four of 22 to 2,489 atoms.
+        systems: Which of them; default: five of 22 to 2,489 atoms.
         inputs: ``speed_inputs.npz`` with the clusters of the training steps, or None:
             clusters are generated.
     """
@@ -85,7 +85,13 @@ class Settings:
             return self.systems
         if self.quick:
             return ("alanine_dipeptide",)
-        return ("alanine_dipeptide", "chignolin", "water_192_pbc", "dhfr")
+        return (
+            "alanine_dipeptide",
+            "chignolin",
+            "water_192_pbc",
+            "crystal_Si",
+            "dhfr",
+        )
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -139,16 +139,21 @@ def _shared_out(blocks: list[Block], count: int) -> list[list[Block]]:
 
 @cache
 def gradient_units(spec: Spec) -> tuple[GradientUnit, ...]:
-    """Consecutive components of x, every unit with all l1."""
+    """Consecutive components of x, every unit with all l1.
+
+    From degree 4 on no unit spans two degrees: those that did spilled registers.
+    """
     budget = max(1, spec.registers // len(spec.parts))
     rows = dict.fromkeys(range(spec.table.used_lmax2 + 1), 0)
     for block in spec.table.blocks:
         rows[block.l2] += 2 * block.l1 + 1
     sizes = [rows[degree_of(b)] for b in range((spec.table.used_lmax2 + 1) ** 2)]
     count = max(1, -(-sum(sizes) // budget))
+    large = sum(sizes) > KERNEL_ENTRIES
     aim, units, held, members = sum(sizes) / count, [], 0, list[int]()
     for component, size in enumerate(sizes):
-        full = members and held + size > budget
+        other = large and degree_of(component) != degree_of(component - 1)
+        full = other or held + size > budget
         if members and (full or held + size / 2 > aim):
             units.append(GradientUnit(tuple(members), held))
             members, held = [], 0
