@@ -266,6 +266,7 @@ def test(
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "data": loaders.test.title,
         "level_of_theory": loaders.test.level_of_theory,
+        "compositions": loaders.train.compositions(),
         "settings": {**chosen, "epochs": args.epochs},
         "test": errors.record(),
         "epochs": log.rows,

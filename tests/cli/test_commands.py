@@ -224,6 +224,16 @@ def test_a_potential_predicts_and_is_evaluated(
     assert "a table holds no forces; for them write .extxyz" in text
 
 
+def test_an_energy_of_another_composition_is_warned_of(
+    cormorant: Command, tmp_path: Path, ethanol: Path
+) -> None:
+    model = ethanol / "model.safetensors"
+    assert load_model(model).info.training["compositions"] == [{"1": 6, "6": 2, "8": 1}]
+    (tmp_path / "w.xyz").write_text("3\n\nO 0 0 0\nH 0 0 0.96\nH 0 0.93 -0.24\n")
+    with pytest.warns(CormorantWarning, match=r"w\.xyz: frame 0: .*many eV"):
+        cormorant("predict", model, "w.xyz", "-o", "out.csv")
+
+
 def test_positions_in_nm_are_warned_of(
     tmp_path: Path, ethanol: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

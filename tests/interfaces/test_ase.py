@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -233,6 +235,16 @@ def test_positions_in_nm_are_warned_of_once(
     assert len(seen) == 1
     small.positions *= 0.9
     calculator.get_property("energy", small)
+
+
+def test_a_composition_that_was_not_trained_on_is_warned_of_once(
+    potential: Cormorant, molecules: list[Atoms]
+) -> None:
+    potential.info = replace(potential.info, training={"compositions": [{"8": 1}]})
+    calculator = CormorantCalculator(potential, energy_unit="eV")
+    with pytest.warns(CormorantWarning, match="atoms: the training structures"):
+        calculator.get_property("energy", molecules[0])
+    calculator.calculate_many(molecules)
 
 
 def test_a_calculator_says_what_it_computes(potential: Cormorant) -> None:

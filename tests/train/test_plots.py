@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from torch_cormorant.data import MINI_TARGETS
 from torch_cormorant.train import EpochRow, plot_learning_curve, plot_parity
+from torch_cormorant.train.plots import draw_learning_curve
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -29,6 +32,25 @@ def test_learning_curve_is_a_png(tmp_path: Path, count: int) -> None:
         path, rows, MINI_TARGETS["gap"], title="t", levels=[("line", 0.3)]
     )
     assert path.read_bytes().startswith(PNG)
+
+
+def test_epochs_are_whole_numbers() -> None:
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    for count in (1, 2, 3, 30):
+        axes = figure.add_subplot()
+        rows = [
+            EpochRow(
+                epoch=k, train_loss=1, train_mae=1 / k, valid_mae=2 / k, lr=1, seconds=1
+            )
+            for k in range(1, count + 1)
+        ]
+        draw_learning_curve(axes, rows, MINI_TARGETS["gap"])
+        figure.canvas.draw()
+        low, high = axes.get_xlim()
+        shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert all(tick == round(tick) for tick in shown), shown
+        assert count in shown
 
 
 @pytest.mark.parametrize("count", [1, 2000])

@@ -174,7 +174,7 @@ def test_a_molecule_has_its_atoms_bonds_and_numbers() -> None:
     axes, bar = figure.axes
     assert (len(axes.patches), len(axes.lines)) == (6, 5)
     texts = [text.get_text() for text in axes.texts]
-    assert texts == ["C\n-1", "C\n1", "H\n0.25", "H\n0.5", "H\n0.5", "H\n0.5"]
+    assert texts == ["C\n-1.0", "C\n1.0", "H\n0.2", "H\n0.5", "H\n0.5", "H\n0.5"]
     assert axes.get_title() == "ethene"
     assert bar.get_ylabel() == "contribution [eV]"
     assert bar.get_ylim() == (-1, 1)
@@ -184,6 +184,30 @@ def test_a_molecule_has_its_atoms_bonds_and_numbers() -> None:
     radii = [disc.get_radius() for disc in axes.patches]
     assert radii[0] == radii[1] > radii[2]
     assert drawn(figure).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("scale", "shown"),
+    [
+        (1.0, ["0.0", "-1.0", "0.0", "0.5", "0.3", "0.2"]),
+        (0.01, ["0.0004", "-0.0100", "0.0000", "0.0050", "0.0033", "0.0020"]),
+        (1234.0, ["49", "-1234", "0", "617", "411", "247"]),
+        (1e6, ["4e+04", "-1e+06", "0e+00", "5e+05", "3e+05", "2e+05"]),
+        (0.0, ["0"] * 6),
+    ],
+)
+def test_numbers_have_equal_decimals_and_stay_on_their_atoms(
+    scale: float, shown: list[str]
+) -> None:
+    values = scale * torch.tensor([0.04, -1.0, 0.0, 0.5, 0.333, 0.2])
+    figure = plot_contributions(ETHENE_Z, ETHENE, values, unit="eV")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    assert [text.get_text().split("\n")[1] for text in axes.texts] == shown
+    for disc, text in zip(axes.patches, axes.texts, strict=True):
+        room, box = disc.get_window_extent(), text.get_window_extent()
+        assert room.x0 < box.x0 < box.x1 < room.x1
+        assert room.y0 < box.y0 < box.y1 < room.y1
 
 
 def test_numbers_of_one_sign_and_references() -> None:

@@ -15,6 +15,7 @@ from torch_geometric.data import Batch, Data
 
 from torch_cormorant.errors import ConfigError, CormorantError, DataError
 from torch_cormorant.models import Cormorant, load_model
+from torch_cormorant.models.compositions import warn_of_composition
 from torch_cormorant.models.potential import PotentialOutput
 
 __all__ = ["is_potential", "potential_outputs", "predict", "property_values"]
@@ -45,6 +46,9 @@ def predict(args: argparse.Namespace) -> None:
     model = load_model(args.model, args.device)
     found = read_structures(args.input)
     if is_potential(model):
+        for name, frame in zip(found.names, found.frames, strict=True):
+            if warn_of_composition(model, frame.z, f"{args.input}: {name}"):
+                break
         forces = not args.no_forces and suffix == ".extxyz"
         outputs = potential_outputs(model, found.frames, args.batch_size, forces=forces)
         values = torch.cat([output.energy for output in outputs])[:, None]

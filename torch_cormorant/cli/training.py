@@ -121,6 +121,7 @@ def train_once(
             "sizes": [len(part) for part in job.split.parts],
             "split_sha256": job.split.digest,
         },
+        "compositions": job.loaders.train.compositions() if job.frames else [],
         "seed": seed,
         "parameters": parameters(job),
         "best_epoch": best["epoch"] + 1,

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
-from torch_cormorant.data.composition import element_counts
+from torch_cormorant.data.composition import (
+    element_counts,
+    independent_compositions,
+)
 from torch_cormorant.data.describe import describe_rows, species_text
 from torch_cormorant.data.frame_checks import FrameArrays, check_frames
 from torch_cormorant.errors import ConfigError, DataError
@@ -139,6 +142,17 @@ class FrameDataset(InMemoryDataset):
         """How often each of :attr:`species` occurs in each structure ``[n, S]``."""
         counts = element_counts(self._data.z, self.slices["z"], self.species)
         return counts[self._rows()]
+
+    def compositions(self) -> list[dict[str, int]]:
+        """Independent compositions, for the record of a training.
+
+        Returns:
+            As :func:`~torch_cormorant.data.composition.independent_compositions`;
+            nothing where energies of single atoms are known, which settle them.
+        """
+        if set(self.species) <= set(self.isolated_energies):
+            return []
+        return independent_compositions(self.element_counts(), self.species)
 
     def describe(self) -> str:
         """Size, elements, units, level of theory, source and digest as text."""

@@ -29,6 +29,7 @@ from torch_cormorant.graph.spacing import warn_if_not_angstrom
 from torch_cormorant.interfaces.engine import Engine, EngineOutput
 from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import Cormorant, load_model
+from torch_cormorant.models.compositions import warn_of_composition
 
 __all__ = ["CormorantCalculator"]
 
@@ -224,6 +225,9 @@ class CormorantCalculator(Calculator):
             if not self._warned:
                 points = torch.from_numpy(atoms.positions)
                 self._warned = warn_if_not_angstrom(points, name)
+            if not self._warned:
+                kinds = torch.from_numpy(atoms.numbers)
+                self._warned = warn_of_composition(self.engine.model, kinds, name)
         z = torch.from_numpy(np.concatenate([a.numbers for a in structures])).long()
         pos = torch.from_numpy(np.concatenate([a.positions for a in structures]))
         batch = None

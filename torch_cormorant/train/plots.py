@@ -73,7 +73,11 @@ def draw_learning_curve(
     axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     # Where the axis spans little, decades alone would leave it without numbers.
     axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    # Without min_n_ticks a single epoch is divided into fractions.
+    locator = MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1)
+    axes.xaxis.set_major_locator(locator)
+    if len(epochs) == 1:
+        axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"MAE of {target.name} [{target.shown_unit}], logarithmic")
     axes.grid(which="both", color="#e4e4e4", linewidth=0.6)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
+from matplotlib.text import Text
 from torch import Tensor
 
 from torch_cormorant.data.describe import SYMBOLS
@@ -32,6 +35,12 @@ VIEWS = 300
 """Directions from which a molecule is looked at before one is chosen."""
 CLEAR = 0.9
 """Distance on the picture at which atoms do not hide each other, in Angstrom."""
+LARGEST_FONT, SMALLEST_FONT = 8.0, 4.5
+"""Size of the letters on an atom, in points."""
+FILLED = 0.88
+"""Share of the width of a disc that its text may take."""
+MOST_DECIMALS = 4
+"""Smaller numbers are written with exponents."""
 CENTRES = ("zero", "mean", "element")
 
 
@@ -109,33 +118,35 @@ def plot_contributions(
     scale = _scale(numbers)
     colours = scale.to_rgba(numbers.numpy())
     spans = (flat.max(0).values - flat.min(0).values).tolist()
-    width = min(8.0, max(4.0, 1.5 + 0.75 * spans[0]))
-    height = min(7.0, max(2.4, 1.5 + 0.75 * spans[1]))
+    width = min(9.0, max(4.4, 2.2 + 0.8 * spans[0]))
+    height = min(7.5, max(2.8, 1.5 + 0.8 * spans[1]))
     figure = new_figure(width, height)
     axes = figure.add_subplot()
     for a, b in find_bonds(z.cpu(), flat).T.tolist():
         (x1, y1, depth1), (x2, y2, depth2) = flat[[a, b]].tolist()
         order = 2 + min(depth1, depth2) / 100
         axes.add_line(Line2D((x1, x2), (y1, y2), color=GREY, lw=4, zorder=order))
+    shown = _shown(numbers)
+    discs: list[tuple[Circle, Text]] = []
     for k, (x, y, depth) in enumerate(flat.tolist()):
         colour = tuple(colours[k])
-        radius = 0.16 + 0.28 * COVALENT_RADII.get(int(z[k]), OTHER_RADIUS)
+        radius = 0.21 + 0.25 * COVALENT_RADII.get(int(z[k]), OTHER_RADIUS)
         order = 2 + (depth + 1e-3) / 100
         disc = Circle((x, y), radius, facecolor=colour, edgecolor="black", zorder=order)
         axes.add_patch(disc)
-        dark = sum(colour[:3]) < 1.4
-        text = SYMBOLS[int(z[k])] + (f"\n{float(numbers[k]):.2g}" if labels else "")
-        axes.text(
+        light = 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
+        text = axes.text(
             x,
             y,
-            text,
+            SYMBOLS[int(z[k])] + (f"\n{shown[k]}" if labels else ""),
             ha="center",
             va="center",
-            fontsize=7,
+            fontsize=LARGEST_FONT,
             linespacing=0.9,
-            color="white" if dark else "black",
+            color="white" if light < 0.5 else "black",
             zorder=order,
         )
+        discs.append((disc, text))
     low = (flat.min(0).values - 0.7).tolist()
     high = (flat.max(0).values + 0.7).tolist()
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
@@ -146,7 +157,30 @@ def plot_contributions(
     )
     label = f"{name} [{unit}]" if unit else name
     figure.colorbar(scale, ax=axes, label=label, shrink=0.85)
+    _fit(figure, discs)
     return figure
+
+
+def _shown(numbers: Tensor) -> list[str]:
+    """All numbers with as many decimals as give the largest two digits."""
+    largest = float(numbers.abs().max())
+    decimals = 0 if largest == 0 else max(0, 1 - math.floor(math.log10(largest)))
+    if decimals > MOST_DECIMALS or largest >= 1e5:
+        return [f"{number:.0e}" for number in numbers.tolist()]
+    # Adding zero turns -0 into 0.
+    return [
+        f"{round(number, decimals) + 0.0:.{decimals}f}" for number in numbers.tolist()
+    ]
+
+
+def _fit(figure: Figure, discs: list[tuple[Circle, Text]]) -> None:
+    """Make letters so small that no text is wider than its disc."""
+    figure.draw_without_rendering()  # the layout decides how large an Angstrom is
+    for disc, text in discs:
+        room = FILLED * disc.get_window_extent().width
+        width = text.get_window_extent().width
+        if width > room:
+            text.set_fontsize(max(SMALLEST_FONT, LARGEST_FONT * room / width))
 
 
 def _checked(z: Tensor, pos: Tensor, values: Tensor) -> Tensor:
