@@ -220,6 +220,37 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
 
 
 @kernel
+def test_a_hundred_runs_give_equal_bits() -> None:
+    """Values, gradients and their gradients, by one to four threads, fresh inputs."""
+    generator = torch.Generator().manual_seed(6)
+    nodes, edges = 20, 800
+    index = torch.randint(0, nodes, (2, edges), generator=generator)
+    index[1, : edges // 3] = 3
+    plan, table = build_plan(index, nodes, nodes), PathTable(2, 2, 2)
+    inputs = [
+        draw(nodes, 9, 8, dtype=torch.complex64),
+        draw(edges, 3, 8, dtype=torch.complex64, seed=1),
+        draw(edges, 9, dtype=torch.float32, seed=2),
+    ]
+
+    def run() -> list[Tensor]:
+        return derivatives(
+            lambda x, g, sh: neighbour_sum(x, g, sh, plan, table, "cpu_kernel"),
+            inputs,
+            2,
+        )
+
+    before, first = torch.get_num_threads(), run()
+    assert all(bool(part.isfinite().all()) and bool(part.any()) for part in first)
+    try:
+        for turn in range(100):
+            torch.set_num_threads(1 + turn % 4)
+            assert all(map(torch.equal, run(), first)), turn
+    finally:
+        torch.set_num_threads(before)
+
+
+@kernel
 def test_the_kernel_is_used_and_can_be_switched_off(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
