@@ -26,7 +26,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 RECORDS = Path(__file__).parent / "records" / "forces"
 STYLES = {
     "cormorant": ("#d9722b", "o", "Cormorant"),
-    "cormorant-tuned": ("#2c6fad", "s", "Cormorant, tuned"),
+    "cormorant-tuned": ("#2c6fad", "s", "Cormorant, batch 10"),
     "mace": ("#8a5aa8", "P", "MACE"),
     "visnet": ("#b5497a", "X", "ViSNet (PyG)"),
 }
@@ -52,11 +52,23 @@ def records(folder: Path | None = None) -> list[Run]:
     return sorted(runs, key=_key)
 
 
+def family(run: Run) -> str:
+    """Key of :data:`STYLES`; larger batches of molecules are the tuned setting."""
+    if run["model"] == "cormorant" and run["settings"]["batch_factor"] > 1:
+        return "cormorant-tuned"
+    return str(run["model"])
+
+
+def label(run: Run) -> str:
+    """What to call the network."""
+    return STYLES[family(run)][2]
+
+
 def _key(run: Run) -> tuple[int, float, int]:
     return (
         list(SETS).index(run["set"]),
         run["budget_cpu_seconds"],
-        list(STYLES).index(run["model"]),
+        list(STYLES).index(family(run)),
     )
 
 
@@ -100,7 +112,7 @@ def table(runs: Sequence[Run]) -> str:
             lines.append(guess(run))
             before = place
         cells = [SETS[run["set"]], f"{run['budget_cpu_seconds']:g}"]
-        cells += [STYLES[run["model"]][2], f"{run['parameters']:,}"]
+        cells += [label(run), f"{run['parameters']:,}"]
         cells += [f"{run['steps']:,}", f"{run['epochs']:.1f}"]
         if run["test"]:
             cells += errors(runs, run)
@@ -146,7 +158,7 @@ def hotter(runs: Sequence[Run]) -> str:
             }
             for run in mine:
                 values = run["test"][where]
-                cells = [SETS[name], STYLES[run["model"]][2], where]
+                cells = [SETS[name], label(run), where]
                 cells.append(f"{values['frames']:g}")
                 for key, low in best.items():
                     text = f"{values[key]:.1f}"
@@ -160,7 +172,7 @@ def per_atom(runs: Sequence[Run]) -> str:
     lines = [
         [
             SETS[run["set"]],
-            STYLES[run["model"]][2],
+            label(run),
             f"{first(run)['energy_mae_per_atom']:.2f}",
             f"{first(run)['energy_guess_mae_per_atom']:.1f}",
         ]
@@ -178,7 +190,7 @@ def trials() -> str:
         given = run["settings"]
         sizes = ", ".join(f"{key} {value}" for key, value in given["sizes"].items())
         weight = given["training"].get("energy_weight", 1)
-        cells = [STYLES[run["model"]][2], sizes, f"{given['lr']:g}"]
+        cells = [label(run), sizes, f"{given['lr']:g}"]
         cells += [str(given["batch_size"]), f"{weight:g}", f"{run['steps']:,}"]
         cells += [f"{first(run)['energy_mae']:.1f}", f"{first(run)['force_mae']:.1f}"]
         lines.append(cells)
@@ -191,14 +203,14 @@ def trials() -> str:
 def settings(runs: Sequence[Run]) -> str:
     """Settings and versions of every network, as a Markdown list."""
     lines = []
-    for name, (_, _, label) in STYLES.items():
-        mine = [run for run in runs if run["model"] == name]
+    for name, (_, _, title) in STYLES.items():
+        mine = [run for run in runs if family(run) == name]
         if not mine:
             continue
         given, extra = mine[0]["settings"], mine[0]["peer_versions"]
         versions = "".join(f"; {key} {value}" for key, value in extra.items())
         lines.append(
-            f"- *{label}*: {given['note']}; largest learning rate {given['lr']:g} "
+            f"- *{title}*: {given['note']}; largest learning rate {given['lr']:g} "
             f"({given['source']}){versions}"
         )
     return "\n".join(lines)
@@ -245,10 +257,10 @@ def force_curves() -> Figure:
 
 def draw(axis: Axes, run: Run) -> None:
     """One run as a line."""
-    colour, marker, label = STYLES[run["model"]]
+    colour, marker, title = STYLES[family(run)]
     seconds = [seen["seconds"] for seen in run["looks"]]
     found = [1e3 * seen["force_mae"] for seen in run["looks"]]
-    axis.plot(seconds, found, color=colour, marker=marker, ms=4, label=label)
+    axis.plot(seconds, found, color=colour, marker=marker, ms=4, label=title)
 
 
 def finish(axis: Axes) -> None:
@@ -282,8 +294,10 @@ def dihedral_scan() -> Figure:
         scan = runs[0]["scan"]
         axis.plot(scan["angle"], scan["reference"], "k--", lw=2, label="reference")
     for run in runs:
-        colour, _, label = STYLES[run["model"]]
-        axis.plot(run["scan"]["angle"], run["scan"]["model"], color=colour, label=label)
+        colour = STYLES[family(run)][0]
+        axis.plot(
+            run["scan"]["angle"], run["scan"]["model"], color=colour, label=label(run)
+        )
     axis.set_xlabel("dihedral angle C-C-C-O [degrees]")
     axis.set_ylabel("energy [eV]")
     axis.spines[["top", "right"]].set_visible(False)
