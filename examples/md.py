@@ -48,7 +48,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, default=MODEL, help="model file")
     parser.add_argument("--start", type=Path, default=START, help="structure")
     parser.add_argument("--ensemble", choices=("nve", "langevin"), default="nve")
-    parser.add_argument("--temperature", type=positive, default=300.0, help="K")
+    parser.add_argument(
+        "--temperature",
+        type=positive,
+        default=300.0,
+        help="K, of the velocities at the start (NVE) or of the bath (Langevin)",
+    )
     parser.add_argument("--ps", type=positive, default=1.0, help="length; default 1")
     parser.add_argument("--timestep", type=positive, default=0.5, help="fs")
     parser.add_argument("--friction", type=positive, default=0.01, help="1/fs")
