@@ -231,6 +231,9 @@ def test_missing_matplotlib_is_said_before_anything_runs(
         (["--only", "everything"], "no section 'everything'"),
         (["--threads", "0"], "not at least 1"),
         (["--repeat", "many"], "--repeat"),
+        (["--graphs", "dhfr"], "no graph 'dhfr'"),
+        (["--graphs", "3x1"], "no graph '3x1'"),
+        (["--graphs", "20"], "at least 160"),
     ],
 )
 def test_bad_arguments_are_one_line_and_exit_code_2(
@@ -274,6 +277,13 @@ def test_a_file_of_another_format_is_refused(
     (tmp_path / "old.json").write_text('{"format": 0}')
     assert main(["--load", str(tmp_path / "old.json")]) == 2
     assert "expected 1" in capsys.readouterr().err
+
+
+def test_graphs_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--quick", "--repeat", "1", "--only", "harmonics"]
+    assert main([*arguments, "--graphs", "2x3", "160"]) == 0
+    lines = capsys.readouterr().out.split("formulation")[1].splitlines()[1:]
+    assert {line.split()[0] for line in lines} == {"2x3", "160"}
 
 
 @pytest.mark.skipif(not memory_is_measurable(), reason="Linux only")

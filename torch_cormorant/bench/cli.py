@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from torch_cormorant.bench.measure import peak_growth_mb
 from torch_cormorant.bench.results import Run
 from torch_cormorant.bench.settings import SECTIONS, Settings
 from torch_cormorant.errors import BackendError, ConfigError, CormorantError
+
+FEWEST_EDGES = 160
+"""Of the sparse graph, so that its atoms have neighbours to choose from."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,6 +37,17 @@ def _positive(text: str) -> int:
         msg = f"{text} is not at least 1"
         raise argparse.ArgumentTypeError(msg)
     return value
+
+
+def _graph(text: str) -> str:
+    found = re.fullmatch(r"[1-9]\d*x([1-9]\d*)|([1-9]\d*)", text)
+    if not found or found[1] == "1" or (found[2] and int(found[2]) < FEWEST_EDGES):
+        msg = (
+            f"no graph {text!r}; expected 25x18 (molecules x atoms) or 20000 (edges, "
+            f"at least {FEWEST_EDGES})"
+        )
+        raise argparse.ArgumentTypeError(msg)
+    return text
 
 
 def _sections(text: str) -> tuple[str, ...]:
@@ -76,6 +91,15 @@ def _parser() -> Parser:
         "--quick",
         action="store_true",
         help="tiny inputs, no memory: shows in seconds that it runs",
+    )
+    add(
+        "--graphs",
+        type=_graph,
+        nargs="+",
+        default=[],
+        metavar="G",
+        help="graphs of aggregation, layer and harmonics: 25x18 (molecules x atoms, "
+        "all pairs) or a number of edges; default 25x18 20000",
     )
     add(
         "--compiled",
@@ -149,6 +173,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         compiled=options.compiled,
         structures=options.structures,
         systems=tuple(options.systems),
+        chosen=tuple(options.graphs),
         inputs=options.inputs,
     )
 

@@ -30,6 +30,8 @@ class Settings:
         structures: Folder with structures (``dhfr.npz``, ...) for the networks, or
             None: random clusters.
         systems: Which of them; default: five of 22 to 2,489 atoms.
+        chosen: Graphs of the aggregation, the layer and the harmonics; default:
+            ``25x18`` (25 molecules of 18 atoms, all pairs) and ``20000`` (edges).
         inputs: ``speed_inputs.npz`` with the clusters of the training steps, or None:
             clusters are generated.
     """
@@ -42,6 +44,7 @@ class Settings:
     compiled: bool = False
     structures: Path | None = None
     systems: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
     inputs: Path | None = None
 
     @property
@@ -57,6 +60,8 @@ class Settings:
     @property
     def graphs(self) -> tuple[str, ...]:
         """Graphs of the aggregation and of the layer, as ``graphs.make`` reads them."""
+        if self.chosen:
+            return self.chosen
         return ("3x6", "320") if self.quick else ("25x18", "20000")
 
     @property
