@@ -186,9 +186,9 @@ FAMILIES: dict[str, Family] = {
     "mace": Family(
         mace,
         lr=1e-2,
-        note="MACE, 2 layers, 64x0e+64x1o, correlation 3, cutoff 5 A, not compiled",
-        source="the learning rate of its paper for molecules",
-        sizes={"channels": 64, "lmax": 1},
+        note="MACE, 2 layers, 32x0e+32x1o, correlation 3, cutoff 5 A, not compiled",
+        source="its paper's for molecules, and the best of short trials",
+        sizes={"channels": 32, "lmax": 1},
         packages=("mace-torch", "e3nn"),
     ),
 }

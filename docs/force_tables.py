@@ -240,9 +240,10 @@ def force_curves() -> Figure:
     """Validation error of the forces against the CPU time used, longest runs."""
     runs = [run for run in records() if run["looks"]]
     names = [name for name in SETS if any(run["set"] == name for run in runs)]
-    count = max(1, len(names))
-    wide = -(-count // 2)
-    figure, axes = plt.subplots(2, wide, figsize=(3.1 * wide, 5.6), squeeze=False)
+    wide = max(1, min(3, len(names)))
+    high = max(1, -(-len(names) // wide))
+    size = (max(5.0, 3.1 * wide), 2.9 * high + 0.4)
+    figure, axes = plt.subplots(high, wide, figsize=size, squeeze=False)
     for axis in axes.flat[len(names) :]:
         axis.axis("off")
     for axis, name in zip(axes.flat, names, strict=False):
@@ -282,8 +283,9 @@ def labels(figure: Figure, axes: Iterable[Axes]) -> None:
         for axis in axes
         for line, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    figure.tight_layout(rect=(0, 0.07, 1, 1))
-    figure.legend(handles.values(), handles, loc="lower center", ncols=4, frameon=False)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    lines, titles = handles.values(), handles.keys()
+    figure.legend(lines, titles, loc="lower center", ncols=4, frameon=False, fontsize=9)
 
 
 def dihedral_scan() -> Figure:
@@ -301,7 +303,8 @@ def dihedral_scan() -> Figure:
     axis.set_xlabel("dihedral angle C-C-C-O [degrees]")
     axis.set_ylabel("energy [eV]")
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False)
+    if runs:
+        axis.legend(frameon=False)
     figure.tight_layout()
     return figure
 
