@@ -255,6 +255,7 @@ def test_bad_arguments_are_one_line_and_exit_code_2(
         (["--quick", "--only", "step", "--inputs", "absent.npz"], "does not hold"),
         (["--memory-of", "weather/today"], "no section 'weather'"),
         (["--quick", "--only", "network", "--structures", "."], "does not hold z"),
+        (["--quick", "--only", "network", "--peers", "GAP"], "no network 'GAP'"),
     ],
 )
 def test_missing_files_are_one_line_and_exit_code_2(
@@ -284,6 +285,15 @@ def test_graphs_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments, "--graphs", "2x3", "160"]) == 0
     lines = capsys.readouterr().out.split("formulation")[1].splitlines()[1:]
     assert {line.split()[0] for line in lines} == {"2x3", "160"}
+
+
+def test_peers_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--quick", "--repeat", "1", "--only", "network"]
+    assert main([*arguments, "--peers", "SchNet"]) == 0
+    out = capsys.readouterr().out
+    assert "SchNet" in out
+    assert "Cormorant, portable" in out
+    assert "ViSNet" not in out
 
 
 @pytest.mark.skipif(not memory_is_measurable(), reason="Linux only")

@@ -113,6 +113,13 @@ def _parser() -> Parser:
         help="structures of the networks (dhfr.npz, ...); default: random clusters",
     )
     add("--systems", nargs="+", default=[], metavar="NAME", help="only these of them")
+    add(
+        "--peers",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="only these networks of other packages: SchNet ViSNet NequIP MACE",
+    )
     add("--no-memory", action="store_true", help="no fresh processes for memory")
     add(
         "--inputs",
@@ -173,6 +180,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         compiled=options.compiled,
         structures=options.structures,
         systems=tuple(options.systems),
+        peers=tuple(options.peers),
         chosen=tuple(options.graphs),
         inputs=options.inputs,
     )

@@ -220,13 +220,21 @@ def step_of(case: str, settings: Settings) -> Step:
 
 
 def run(settings: Settings) -> Iterator[Row]:
-    """All rows of this section."""
+    """All rows of this section.
+
+    Raises:
+        ConfigError: A peer that is asked for is unknown.
+    """
+    unknown = [name for name in settings.peers if name not in PEERS]
+    if unknown:
+        msg = f"no network {unknown[0]!r}; expected some of {', '.join(PEERS)}"
+        raise ConfigError(msg)
     for name in settings.network_structures:
         yield from _run_structure(structure(name, settings), settings)
 
 
 def _run_structure(given: Structure, settings: Settings) -> Iterator[Row]:
-    kinds = itertools.chain(BACKENDS, [COMPILED], PEERS)
+    kinds = itertools.chain(BACKENDS, [COMPILED], settings.peers or PEERS)
     found = {kind: potential(kind, given, settings) for kind in kinds}
     problems: dict[str, str] = {}
     for kind, made in found.items():

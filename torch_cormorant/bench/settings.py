@@ -30,6 +30,7 @@ class Settings:
         structures: Folder with structures (``dhfr.npz``, ...) for the networks, or
             None: random clusters.
         systems: Which of them; default: five of 22 to 2,489 atoms.
+        peers: Which networks of other packages; default: all.
         chosen: Graphs of the aggregation, the layer and the harmonics; default:
             ``25x18`` (25 molecules of 18 atoms, all pairs) and ``20000`` (edges).
         inputs: ``speed_inputs.npz`` with the clusters of the training steps, or None:
@@ -44,6 +45,7 @@ class Settings:
     compiled: bool = False
     structures: Path | None = None
     systems: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
     chosen: tuple[str, ...] = ()
     inputs: Path | None = None
 

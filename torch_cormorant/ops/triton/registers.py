@@ -12,7 +12,7 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,8 +73,8 @@ def spec_for(
 
 def usage(
     spec: Spec, channels: int, *, double: bool = False, arch: int = 90
-) -> list[Usage]:
-    """Compile every kernel of a spec for an architecture.
+) -> Iterator[Usage]:
+    """Compile the kernels of a spec for an architecture, one after the other.
 
     Args:
         spec: What the kernels compute.
@@ -82,7 +82,7 @@ def usage(
         double: float64 instead of float32.
         arch: Compute capability, 90 for Hopper.
 
-    Returns:
+    Yields:
         One entry per kernel.
     """
     parts, table = len(spec.parts), spec.table
@@ -104,7 +104,6 @@ def usage(
             kind = "i32" if name == "COUNT" else "fp64" if double else "fp32"
             signature[name] = "*i64" if name in tables else f"*{kind}"
             attributes[place,] = [["tt.divisibility", 16]]
-    found = []
     for kernel, units in zip(built(spec), kernels(spec), strict=True):
         begin = time.process_time()
         source = ASTSource(kernel, signature, constants, attributes)
@@ -115,8 +114,7 @@ def usage(
         seconds = time.process_time() - begin
         registers, stack = _resources(made.asm["cubin"])
         shared = made.metadata.shared
-        found.append(Usage(registers, stack, shared, len(units), seconds))
-    return found
+        yield Usage(registers, stack, shared, len(units), seconds)
 
 
 def _resources(cubin: bytes) -> tuple[int, int]:
