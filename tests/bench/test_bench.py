@@ -175,6 +175,7 @@ def test_panels_show_growth_with_threads_channels_and_degree(
         "atoms",
         "threads",
         "",
+        "",
     ]
     ours = next(iter(kept[0].axes[3].lines))
     assert list(ours.get_xdata()) == [2, 4]

@@ -16,6 +16,7 @@ from torch_cormorant.bench.results import Row, Run
 from torch_cormorant.bench.settings import SECTIONS
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9772b", "#777777"
+_COLUMNS = 3
 
 
 def plot(run: Run, path: Path) -> None:
@@ -32,49 +33,61 @@ def plot(run: Run, path: Path) -> None:
     first = [row for row in run.rows if row.threads == fewest]
     chosen = {name: [row for row in first if row.section == name] for name in SECTIONS}
     steps = [row for row in run.rows if row.section == "step"]
-    panels: list[tuple[Callable[[Axes, list[Row]], None], list[Row]]] = [
-        (_ratios, [row for row in first if row.ratio is not None and _is_peer(row)]),
-        (_steps, steps),
-        (_large, chosen["large"]),
-        (_channels, chosen["scaling"]),
-        (_degrees, chosen["scaling"]),
-        (_networks, chosen["network"]),
-        (_threads, run.rows if len(first) < len(run.rows) else []),
+    panels: list[tuple[str, Callable[[Axes, list[Row]], None], list[Row]]] = [
+        (
+            "Neighbour sum, layer: forward + backward",
+            _ratios,
+            [row for row in first if row.ratio is not None and _is_peer(row)],
+        ),
+        ("Training step of CormorantQM9", _steps, steps),
+        ("Radius graphs", _large, chosen["large"]),
+        ("Neighbour sum: channels", _channels, chosen["scaling"]),
+        ("Neighbour sum: degree", _degrees, chosen["scaling"]),
+        ("Networks of 300,000 weights", _networks, chosen["network"]),
+        ("Threads", _threads, run.rows if len(first) < len(run.rows) else []),
     ]
-    drawn = [(draw, rows) for draw, rows in panels if rows]
-    columns = max(1, min(4, len(drawn)))
+    drawn = [panel for panel in panels if panel[2]]
+    columns = max(1, min(_COLUMNS, len(drawn)))
     lines = max(1, -(-len(drawn) // columns))
-    figure = Figure(figsize=(4.4 * columns, 4.4 * lines), layout="constrained")
+    figure = Figure(figsize=(4.6 * columns, 3.9 * lines), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(lines, columns, squeeze=False).flat
-    for draw, rows in drawn:
-        draw(next(axes), rows)
+    for title, draw, rows in drawn:
+        place = next(axes)
+        draw(place, rows)
+        place.set_title(title, fontsize=9)
+        place.grid(visible=True, which="major", color="0.9", lw=0.6)
+        place.set_axisbelow(True)
     for rest in axes:
         rest.set_axis_off()
-    facts = run.circumstances
-    figure.suptitle(f"{facts['cpu']}, torch {facts['torch']}", fontsize=9, color=_GREY)
+    # Several runs were joined with "; ": one name is enough here.
+    cpu, torch = (run.circumstances[name].split("; ")[0] for name in ("cpu", "torch"))
+    figure.suptitle(f"{cpu}, torch {torch}", fontsize=9, color=_GREY)
     figure.savefig(path, dpi=150)
 
 
 def _ratios(axes: Axes, peers: list[Row]) -> None:
     places = range(len(peers))
-    axes.barh(places, [row.ratio or 0.0 for row in peers], color=_BLUE)
+    ratios = [row.ratio or 0.0 for row in peers]
+    axes.barh(places, ratios, color=_BLUE, height=0.7)
     for place, row in zip(places, peers, strict=True):
+        ratio = row.ratio or 0.0
+        axes.text(1.1 * ratio, place, f"{ratio:.3g}", fontsize=6, va="center")
         if row.goal is not None:
             axes.plot([row.goal] * 2, [place - 0.4, place + 0.4], color=_ORANGE)
-    names = [f"{row.formulation} ({row.section}, {row.graph})" for row in peers]
+    names = [f"{row.formulation.partition(' (')[0]}, {row.graph}" for row in peers]
     axes.set_yticks(places, names, fontsize=6)
-    axes.set_title("forward + backward, or energy + forces", fontsize=8)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.set_xlim(0.5, 4 * max(ratios))
     axes.axvline(1.0, color=_GREY, lw=0.8)
     axes.set_xlabel("time over ours (line: goal)")
 
 
 def _is_peer(row: Row) -> bool:
-    if "ormorant" in row.formulation or row.section == "scaling":
+    if "ormorant" in row.formulation and "portable" not in row.formulation:
         return False
-    return row.measured != "forward"
+    return row.section in {"aggregation", "layer"} and row.measured != "forward"
 
 
 def _steps(axes: Axes, rows: list[Row]) -> None:
