@@ -27,6 +27,7 @@ from ase.data import atomic_numbers
 from ase.io import read
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
 
 from torch_cormorant import Cormorant, load_model
@@ -142,7 +143,7 @@ def random_box(atoms: int) -> System:
     height = spacing * np.ceil(atoms / side**2)
     cell = np.diag([spacing * side, height, spacing * side])
     return System(
-        f"{atoms} atoms",
+        "box",
         torch.from_numpy(z),
         torch.from_numpy(pos),
         torch.from_numpy(cell),
@@ -193,8 +194,8 @@ def measure(model: Cormorant, system: System, args: argparse.Namespace) -> dict:
     return row
 
 
-def plot(path: Path, rows: list[dict], device: str) -> None:
-    """Time and memory over atoms, with slopes of least squares."""
+def plot(path: Path, rows: list[dict], device: str, budget: int | None = None) -> None:
+    """Time and memory over atoms, the slope of least squares, and the budget."""
     atoms = np.array([row["atoms"] for row in rows], float)
     name = "cpu_seconds" if device == "cpu" else "seconds"
     used = np.array([row[name] for row in rows])
@@ -208,8 +209,16 @@ def plot(path: Path, rows: list[dict], device: str) -> None:
     left.set_ylabel("CPU seconds" if device == "cpu" else "seconds")
     right.loglog(atoms, memory, "o-", color="#d9772b")
     right.set_ylabel("peak memory of the process [GiB]")
+    right.set_title("no budget given", fontsize=10)
+    if budget is not None:
+        right.axhline(budget / 2**30, color="#777777", linestyle="--", linewidth=1)
+        right.set_title(f"budget {budget / 2**30:g} GiB (dashed)", fontsize=10)
     for axes in (left, right):
         axes.set_xlabel("atoms")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(which="both", color="#e4e4e4", linewidth=0.6)
     figure.savefig(path)
     print(f"time grows with atoms to the power {slope:.2f}; {path}")
@@ -238,7 +247,7 @@ def run(args: argparse.Namespace) -> None:
     text = json.dumps(rows + boxes, indent=2)
     (args.out / "large.json").write_text(text + "\n")
     if len(boxes) > 1:
-        plot(args.out / "scaling.png", boxes, args.device)
+        plot(args.out / "scaling.png", boxes, args.device, args.memory)
 
 
 def main(argv: list[str] | None = None) -> int:

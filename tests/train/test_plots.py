@@ -41,12 +41,19 @@ def test_epochs_are_whole_numbers() -> None:
         axes = figure.add_subplot()
         rows = [
             EpochRow(
-                epoch=k, train_loss=1, train_mae=1 / k, valid_mae=2 / k, lr=1, seconds=1
+                epoch=k,
+                train_loss=1,
+                train_mae=1e-3 / k,
+                valid_mae=5e-4 / k,
+                lr=1,
+                seconds=1,
             )
             for k in range(1, count + 1)
         ]
         draw_learning_curve(axes, rows, MINI_TARGETS["gap"])
         figure.canvas.draw()
+        labels = [tick.get_text() for tick in axes.get_yticklabels(which="both")]
+        assert not [text for text in labels if "e" in text], "0.6, not 6e-01"
         low, high = axes.get_xlim()
         shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
         assert all(tick == round(tick) for tick in shown), shown

@@ -20,6 +20,14 @@ __all__ = ["plot_learning_curve", "plot_parity"]
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9772b", "#777777"
 
 
+class PlainLogFormatter(LogFormatter):
+    """Chooses which minor ticks get numbers, and writes 0.6 in place of 6e-01."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """The text of a tick, or nothing."""
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def plot_learning_curve(
     path: Path,
     rows: Sequence[EpochRow],
@@ -72,7 +80,7 @@ def draw_learning_curve(
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     # Where the axis spans little, decades alone would leave it without numbers.
-    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))
+    axes.yaxis.set_minor_formatter(PlainLogFormatter(minor_thresholds=(1.5, 0.6)))
     # Without min_n_ticks a single epoch is divided into fractions.
     locator = MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1)
     axes.xaxis.set_major_locator(locator)
