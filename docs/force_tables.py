@@ -207,7 +207,7 @@ def settings(runs: Sequence[Run]) -> str:
         mine = [run for run in runs if family(run) == name]
         if not mine:
             continue
-        given, extra = mine[0]["settings"], mine[0]["peer_versions"]
+        given, extra = mine[-1]["settings"], mine[-1]["peer_versions"]
         versions = "".join(f"; {key} {value}" for key, value in extra.items())
         lines.append(
             f"- *{title}*: {given['note']}; largest learning rate {given['lr']:g} "
