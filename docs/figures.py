@@ -15,6 +15,7 @@ import torch
 
 mpl.use("Agg")
 
+from force_tables import dihedral_scan, force_curves
 from learning_curves import learning_curves
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -255,6 +256,8 @@ def activations() -> Figure:
 FIGURES: tuple[Callable[[], Figure], ...] = (
     learning_curves,
     peer_curves,
+    force_curves,
+    dihedral_scan,
     edge_convention,
     harmonics,
     cg_blocks,
