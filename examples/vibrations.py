@@ -92,9 +92,10 @@ def run(args: argparse.Namespace) -> None:
     modes = found.frequencies.numpy()
 
     random = np.random.default_rng(args.seed)
-    # every normal mode gets the same energy, none is left cold
-    # modes are orthonormal when weighted by the roots of the masses
-    kicks = random.normal(size=len(modes)) * np.sqrt(units.kB * 2 * args.temperature)
+    # every normal mode gets the same energy, none is left cold; modes are orthonormal
+    # when weighted by the roots of the masses
+    signs = random.choice([-1.0, 1.0], size=len(modes))
+    kicks = signs * np.sqrt(units.kB * 2 * args.temperature)
     atoms.set_velocities(np.einsum("k,kia->ia", kicks, found.modes.numpy()))
     steps = max(round(args.ps * 1000 / args.timestep), 16)
     speeds: list[NDArray[np.float64]] = []

@@ -224,6 +224,15 @@ def test_a_potential_predicts_and_is_evaluated(
     assert "a table holds no forces; for them write .extxyz" in text
 
 
+def test_a_report_compares_sizes_only_where_there_are_several(
+    gap: Path, ethanol: Path
+) -> None:
+    pages = {run: (run / "report.html").read_text() for run in (gap, ethanol)}
+    assert 'alt="errors gap"' in pages[gap]
+    assert 'alt="errors energy"' not in pages[ethanol]
+    assert 'alt="parity of energy"' in pages[ethanol]
+
+
 def test_an_energy_of_another_composition_is_warned_of(
     cormorant: Command, tmp_path: Path, ethanol: Path
 ) -> None:

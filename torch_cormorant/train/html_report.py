@@ -15,6 +15,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from torch_cormorant.data import Target
@@ -22,7 +23,7 @@ from torch_cormorant.data.describe import symbol
 from torch_cormorant.models import Cormorant
 from torch_cormorant.train.callbacks import EpochRow
 from torch_cormorant.train.files import write_atomically
-from torch_cormorant.train.plots import draw_learning_curve
+from torch_cormorant.train.plots import draw_learning_curve, set_epoch_axes
 from torch_cormorant.visualize import plot_radial
 
 __all__ = ["RunReport", "write_report"]
@@ -100,7 +101,10 @@ def write_report(path: Path, report: RunReport, record: Mapping[str, Any]) -> No
     for k, target in enumerate(report.targets):
         truth, ours = report.values[:, k], report.predicted[:, k]
         body = _picture(_parity(truth, ours, target), f"parity of {target.name}")
-        body += _picture(_spread(report, truth, ours, target), f"errors {target.name}")
+        # Frames of one molecule have one size and one composition: nothing to compare.
+        if len(report.counts.unique(dim=0)) > 1:
+            spread = _spread(report, truth, ours, target)
+            body += _picture(spread, f"errors {target.name}")
         body += _worst(report, truth, ours, target)
         parts.append(_section(f"Test: {html.escape(target.name)}", body))
     if report.forces is not None:
@@ -176,8 +180,7 @@ def _learning_curve(report: RunReport) -> str:
                 row["metrics"].get(key, torch.nan) * factor for row in report.rows
             ]
             axes[1].plot(epochs, values, color=colour, marker=".", label=name)
-        axes[1].set_yscale("log")
-        axes[1].set_xlabel("epoch")
+        set_epoch_axes(axes[1], epochs)
         axes[1].set_ylabel(f"MAE of forces [{unit}/Å], logarithmic")
         axes[1].legend(edgecolor="none", fontsize=9)
     return _picture(_owner(axes[0]), "learning curve")
@@ -203,6 +206,8 @@ def _scatter(axes: Axes, truth: Tensor, ours: Tensor) -> None:
     many = truth.numel() > 1000
     size, alpha = (4, 0.3) if many else (18, 0.7)
     axes.scatter(truth.numpy(), ours.numpy(), s=size, alpha=alpha, color=_BLUE)
+    # Total energies are long numbers.
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
 
 
 def _spread(report: RunReport, truth: Tensor, ours: Tensor, target: Target) -> Figure:
@@ -212,6 +217,7 @@ def _spread(report: RunReport, truth: Tensor, ours: Tensor, target: Target) -> F
     groups = sizes.unique().tolist()
     means = [wrong[sizes == size].mean().item() for size in groups]
     axes[0].bar(groups, means, color=_BLUE)
+    axes[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes[0].set_xlabel("atoms in the molecule")
     axes[0].set_ylabel(f"MAE [{target.shown_unit}]")
     names, bars = [], []
@@ -261,14 +267,13 @@ def _forces(report: RunReport) -> Figure:
 
 def _activations(rows: Sequence[Any]) -> Figure:
     axes = _figure(len(rows[0]), 3.0, 2.8, sharey=True)
-    epochs = range(1, len(rows) + 1)
+    epochs = list(range(1, len(rows) + 1))
     for level, one in enumerate(axes):
         for l in range(len(rows[0][level])):
             values = [row[level][l] for row in rows]
             one.plot(epochs, values, marker=".", label=f"l = {l}")
-        one.set_yscale("log")
+        set_epoch_axes(one, epochs)
         one.set_title(f"level {level + 1}", fontsize=10)
-        one.set_xlabel("epoch")
         one.legend(edgecolor="none", fontsize=8)
     axes[0].set_ylabel("root mean square, logarithmic")
     return _owner(axes[0])

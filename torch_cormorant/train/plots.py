@@ -77,6 +77,19 @@ def draw_learning_curve(
         axes.axhline(
             level * factor, color=_GREY, linestyle=style, linewidth=1.2, label=name
         )
+    set_epoch_axes(axes, epochs)
+    axes.set_ylabel(f"MAE of {target.name} [{target.shown_unit}], logarithmic")
+    axes.grid(which="both", color="#e4e4e4", linewidth=0.6)
+    axes.legend(loc="best", edgecolor="none", framealpha=0.9, fontsize=9)
+
+
+def set_epoch_axes(axes: Axes, epochs: Sequence[int]) -> None:
+    """Whole epochs to the right, upwards a logarithmic axis with plain numbers.
+
+    Args:
+        axes: With the curves drawn.
+        epochs: Numbers of the epochs.
+    """
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     # Where the axis spans little, decades alone would leave it without numbers.
@@ -87,9 +100,6 @@ def draw_learning_curve(
     if len(epochs) == 1:
         axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(f"MAE of {target.name} [{target.shown_unit}], logarithmic")
-    axes.grid(which="both", color="#e4e4e4", linewidth=0.6)
-    axes.legend(loc="upper right", edgecolor="none", framealpha=0.9, fontsize=9)
 
 
 def plot_parity(
