@@ -54,8 +54,8 @@ def records(folder: Path | None = None) -> list[Run]:
 
 def family(run: Run) -> str:
     """Key of :data:`STYLES`; larger batches of molecules are the tuned setting."""
-    if run["model"] == "cormorant" and run["settings"]["batch_factor"] > 1:
-        return "cormorant-tuned"
+    if run["model"].startswith("cormorant"):
+        return "cormorant-tuned" if run["settings"]["batch_size"] > 5 else "cormorant"
     return str(run["model"])
 
 
