@@ -5,7 +5,8 @@
     python examples/md.py --model runs/md17-1/model.safetensors --start frame.xyz
 
 Writes trajectory.extxyz, energies.csv, drift.png and results.json to --out. A run that
-blows up stops with the step and the atom, and leaves last_good.xyz. Without --model the
+blows up, or whose molecule comes apart, stops with the step and the atom, and leaves
+last_good.xyz. Without --model the
 small ethanol potential beside this file is used (see models/README.md).
 """
 
@@ -61,6 +62,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float64")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--skin", type=positive, default=1.0, help="Angstrom")
+    parser.add_argument(
+        "--max-stretch",
+        type=positive,
+        default=2.0,
+        help="length of a bond over that at the start at which a run stops",
+    )
     parser.add_argument(
         "--traced", action="store_true", help="trace a small molecule once: faster"
     )
@@ -174,7 +181,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     dynamics = make_dynamics(atoms, args, rng)
     log = Log(atoms, dynamics, args.out)
     dynamics.attach(log, interval=args.every)
-    guard = BlowUpGuard(atoms, args.out / "last_good.xyz")
+    guard = BlowUpGuard(atoms, args.out / "last_good.xyz", max_stretch=args.max_stretch)
     steps = max(round(args.ps * 1000 / args.timestep), 2 * args.every)
     begin, used = time.time(), time.process_time()
     bar = tqdm(total=steps, unit="step", disable=not sys.stderr.isatty())

@@ -6,6 +6,8 @@
 Every run is ensemble:temperature in K:time step in fs. All runs are one batch, traced
 once, so five cost little more than one. results.json in --out is written again and
 again, so the script may be stopped at any time; it ends by itself if a run blows up.
+Frames of every run are in RUN.xyz; "stretch" is the largest length of a bond so far
+over that at the start: a molecule above 1.6 has come apart.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from pathlib import Path
 import torch
 from ase import units
 from ase.io import read
+from ase.io import write as write_atoms
 from torch import Tensor
 
 from torch_cormorant import load_model
 from torch_cormorant.errors import BlowUpError, ConfigError, CormorantError
-from torch_cormorant.interfaces.dynamics import linear_drift
+from torch_cormorant.interfaces.dynamics import Bonds, linear_drift
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.traced import TracedPotential
 
@@ -72,7 +75,20 @@ class Batch:
         speed = self.noise() * (self.kT / self.mass).sqrt()
         self.speed = speed - (self.mass * speed).sum(1, keepdim=True) / self.mass.sum()
         self.done = 0
+        self.atoms, self.bonds = atoms, Bonds(atoms)
+        self.start = self.lengths()
+        self.stretch = torch.ones(self.count, dtype=torch.float64)
         self.energy, self.forces = self.compute()
+
+    def lengths(self) -> Tensor:
+        """Lengths of the bonds of the first frame ``[copies, bonds]``."""
+        bonds = self.bonds
+        return (self.pos[:, bonds.first] - self.pos[:, bonds.second]).norm(dim=2)
+
+    def look(self) -> None:
+        """Note how far bonds have been stretched."""
+        now = (self.lengths() / self.start).amax(1)
+        self.stretch = torch.maximum(self.stretch, now)
 
     def noise(self) -> Tensor:
         """The same random numbers for every copy, so that time steps compare."""
@@ -136,9 +152,23 @@ def report(batch: Batch, runs: list[str], rows: list[Tensor], cpu: float) -> lis
         drift["fluctuation"] = part["fluctuation"]
         freedom = 3 * batch.size - (3 if run.startswith("nve") else 0)
         mean = float(2 * kinetic.mean() / freedom / units.kB)
-        found.append({"run": run, "ps": float(times[-1]), "mean_K": mean, **drift})
+        line = {"run": run, "ps": float(times[-1]), "mean_K": mean, **drift}
+        found.append(line | {"stretch": float(batch.stretch[k])})
     found.append({"steps": batch.done, "cpu_ms_per_step": 1000 * cpu / batch.done})
     return found
+
+
+def frames(run: str, out: Path) -> Path:
+    """Where the frames of a run go."""
+    return out / f"{run.replace(':', '-')}.xyz"
+
+
+def save(batch: Batch, args: argparse.Namespace) -> None:
+    """Append a frame of every run."""
+    for name, pos in zip(args.runs, batch.pos, strict=True):
+        atoms = batch.atoms.copy()
+        atoms.positions = pos.numpy()
+        write_atoms(frames(name, args.out), atoms, format="extxyz", append=True)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -151,9 +181,14 @@ def run(args: argparse.Namespace) -> None:
     longest = float(batch.step.max()) / units.fs
     steps, begin = round(1000 * args.ps / longest), time.process_time()
     per_step = batch.step.flatten() / units.fs / 1000
+    for name in args.runs:
+        frames(name, args.out).unlink(missing_ok=True)
     for number in range(1, steps + 1):
         batch.advance()
+        if number % (100 * args.every) == 0:
+            save(batch, args)
         if number % args.every == 0:
+            batch.look()
             kinetic = batch.kinetic()
             sample = [number * per_step, batch.energy + kinetic, kinetic]
             rows.append(torch.stack(sample))
@@ -164,7 +199,7 @@ def run(args: argparse.Namespace) -> None:
         print(
             f"{line['run']:>18} {line['ps']:8.3f} ps  {line['mean_K']:6.0f} K  drift "
             f"{line['drift']:9.1e} +- {line['error']:.0e} eV/atom/ps  fluctuation "
-            f"{line['fluctuation']:.2e} eV/atom"
+            f"{line['fluctuation']:.2e} eV/atom  stretch {line['stretch']:.2f}"
         )
 
 

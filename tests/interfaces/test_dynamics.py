@@ -10,7 +10,7 @@ from ase.io import read
 from ase.md.verlet import VelocityVerlet
 
 from torch_cormorant.errors import BlowUpError, ConfigError, NonFiniteError
-from torch_cormorant.interfaces.dynamics import BlowUpGuard, linear_drift
+from torch_cormorant.interfaces.dynamics import BlowUpGuard, Bonds, linear_drift
 
 
 class Exploding(Calculator):
@@ -64,6 +64,47 @@ def test_a_run_that_blows_up_says_where_and_keeps_the_last_good_frame(
     good = read(path)
     assert np.isfinite(good.positions).all()
     assert np.abs(good.positions - [(0, 0, 0), (1.2, 0, 0)]).max() < 1
+
+
+class LettingGo(Calculator):
+    """No forces at all: a molecule flies apart without any of them being large."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: tuple[str, ...] = ("energy",),
+        system_changes: tuple[str, ...] = tuple(all_changes),
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.results = {"energy": 0.0, "forces": np.zeros((len(self.atoms), 3))}
+
+
+def test_a_molecule_that_comes_apart_stops_the_run(tmp_path: Path) -> None:
+    atoms = Atoms("CO", [(0.0, 0, 0), (1.2, 0, 0)], cell=np.eye(3) * 5, pbc=True)
+    atoms.calc = LettingGo()
+    atoms.set_velocities([(0, 0, 0), (0.05, 0, 0)])
+    path = tmp_path / "last_good.xyz"
+    with VelocityVerlet(atoms, units.fs) as run:
+        BlowUpGuard(atoms, path).run(run, 100)  # bonds may break
+        atoms.positions[1] = (1.2, 0, 0)
+        guard = BlowUpGuard(atoms, path, max_stretch=1.5)
+        text = r"atom 1 \(O\): its bond to atom 0 \(C\) is 1\.5\d? times"
+        with pytest.raises(BlowUpError, match=text):
+            guard.run(run, 300)
+    assert read(path).get_distance(0, 1) <= 1.5 * 1.2
+    with pytest.raises(ConfigError, match="max_stretch"):
+        BlowUpGuard(atoms, path, max_stretch=-1.0)
+
+
+def test_bonds_reach_over_the_edge_of_a_cell() -> None:
+    atoms = Atoms("CO", [(0.1, 0, 0), (8.9, 0, 0)], cell=np.eye(3) * 10, pbc=True)
+    bonds = Bonds(atoms)
+    np.testing.assert_allclose(bonds.start, [1.2])
+    atoms.positions[1, 0] -= 1.2
+    assert bonds.stretch(atoms) == (pytest.approx(2.0), (0, 1))
+    assert Bonds(Atoms("He")).stretch(Atoms("He")) == (1.0, (0, 0))
 
 
 def test_a_structure_that_is_refused_is_no_explosion(tmp_path: Path) -> None:

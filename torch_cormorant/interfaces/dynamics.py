@@ -13,11 +13,71 @@ import numpy as np
 from ase import Atoms
 from ase.io import write as write_atoms
 from ase.md.md import MolecularDynamics
+from ase.neighborlist import natural_cutoffs, neighbor_list
 from numpy.typing import NDArray
 
 from torch_cormorant.errors import BlowUpError, ConfigError, CormorantError
 
-__all__ = ["BlowUpGuard", "linear_drift"]
+__all__ = ["BlowUpGuard", "Bonds", "linear_drift"]
+
+
+class Bonds:
+    """The bonds of a structure, and how far they are stretched later.
+
+    A smooth potential that never saw a stretched bond may let atoms go without any
+    large force: energies stay finite, the run goes on, and the molecule is gone.
+
+    Args:
+        atoms: The structure. Pairs closer than ``reach`` times the sum of their
+            covalent radii are bonded; periodic images count.
+        reach: Default 1.2.
+
+    Attributes:
+        first, second: Atoms of every bond.
+
+    Example:
+        >>> from ase.build import molecule
+        >>> water = molecule("H2O")
+        >>> bonds = Bonds(water)
+        >>> water.set_distance(0, 1, 1.5 * water.get_distance(0, 1), fix=0)
+        >>> stretch, (first, second) = bonds.stretch(water)
+        >>> round(stretch, 1), first, second
+        (1.5, 0, 1)
+    """
+
+    def __init__(self, atoms: Atoms, reach: float = 1.2) -> None:
+        cutoffs = natural_cutoffs(atoms, mult=reach)
+        first, second, shift = neighbor_list("ijS", atoms, cutoffs)
+        once = first < second  # an atom bonded to its own image is left out
+        self.first, self.second = first[once], second[once]
+        self.shift = shift[once]
+        self.start = self.lengths(atoms)
+
+    def lengths(self, atoms: Atoms) -> NDArray[np.float64]:
+        """Their lengths in Angstrom, for positions that are not wrapped into the cell.
+
+        Args:
+            atoms: The same structure later.
+        """
+        pos = atoms.positions
+        vectors = pos[self.second] - pos[self.first] + self.shift @ atoms.cell.array
+        lengths: NDArray[np.float64] = np.linalg.norm(vectors, axis=1)
+        return lengths
+
+    def stretch(self, atoms: Atoms) -> tuple[float, tuple[int, int]]:
+        """The largest length over that at the start, and the atoms of that bond.
+
+        Args:
+            atoms: The same structure later.
+
+        Returns:
+            1 and the atoms (0, 0) where there are no bonds.
+        """
+        if len(self.start) == 0:
+            return 1.0, (0, 0)
+        ratio = self.lengths(atoms) / self.start
+        worst = int(ratio.argmax())
+        return float(ratio[worst]), (int(self.first[worst]), int(self.second[worst]))
 
 
 class BlowUpGuard:
@@ -28,6 +88,8 @@ class BlowUpGuard:
         path: File of the last good frame, in a format that ASE knows from the suffix.
         max_force: Largest force that is accepted, in eV/Angstrom. Default 200.
         max_temperature: Largest temperature that is accepted, in K. Default 20,000.
+        max_stretch: Largest length of a bond over that at the start; None (default):
+            bonds may break.
 
     Raises:
         ConfigError: A limit is not positive.
@@ -53,14 +115,18 @@ class BlowUpGuard:
         *,
         max_force: float = 200.0,
         max_temperature: float = 20_000.0,
+        max_stretch: float | None = None,
     ) -> None:
         limits = {"max_force": max_force, "max_temperature": max_temperature}
+        limits["max_stretch"] = np.inf if max_stretch is None else max_stretch
         for name, value in limits.items():
             if not value > 0:
                 msg = f"{name} must be positive, got {value!r}"
                 raise ConfigError(msg)
         self.atoms, self.path = atoms, Path(path)
         self.max_force, self.max_temperature = max_force, max_temperature
+        self.max_stretch = max_stretch
+        self.bonds = None if max_stretch is None else Bonds(atoms)
         self.good = atoms.copy()
 
     def run(self, dynamics: MolecularDynamics, steps: int) -> None:
@@ -71,9 +137,9 @@ class BlowUpGuard:
             steps: Number of steps.
 
         Raises:
-            BlowUpError: A position or force is not finite, a force or the temperature
-                is too large, or the potential refuses a frame. The message names the
-                step and the atom; the last good frame is in ``path``.
+            BlowUpError: A position or force is not finite, a force, the temperature or
+                a bond is too large, or the potential refuses a frame. The message names
+                the step and the atom; the last good frame is in ``path``.
             CormorantError: The potential refuses the frame that the run starts from.
         """
         if dynamics.nsteps == 0:
@@ -102,6 +168,15 @@ class BlowUpGuard:
         if not temperature <= self.max_temperature:
             text = f"the temperature is {temperature:.3g} K"
             self._stop(dynamics, self._fastest(), text)
+        if self.bonds is None or self.max_stretch is None:
+            return
+        stretch, (first, second) = self.bonds.stretch(self.atoms)
+        if stretch > self.max_stretch:
+            text = (
+                f"its bond to atom {first} ({self.atoms.symbols[first]}) is "
+                f"{stretch:.2f} times as long as at the start: the molecule comes apart"
+            )
+            self._stop(dynamics, second, text)
 
     def _fastest(self) -> int:
         """The atom that moved most since the last good frame."""
