@@ -76,7 +76,7 @@ def test_own_data_are_divided_as_in_the_training(cormorant: Command, gap: Path) 
     mean = data[torch.tensor(split.train)].values.mean()
     of_mean = (data[torch.tensor(split.test)].values - mean).abs().mean().item()
     assert row(text, "mean of the training") == pytest.approx([of_mean * 1e3], rel=1e-3)
-    text = cormorant("evaluate", file, "mini_qm9", "--part", "all")
+    text = cormorant("evaluate", file, "mini-qm9", "--part", "all")
     assert "gap of 310 molecules" in text
     assert "among them" in text
     assert row(text, "model.safe") == pytest.approx(

@@ -147,8 +147,9 @@ class FrameDataset(InMemoryDataset):
         """Independent compositions, for the record of a training.
 
         Returns:
-            As :func:`~torch_cormorant.data.composition.independent_compositions`;
-            nothing where energies of single atoms are known, which settle them.
+            Counts by atomic number of a few structures, of which all others are sums
+            or differences; nothing where energies of single atoms are known, which
+            settle them.
         """
         if set(self.species) <= set(self.isolated_energies):
             return []
