@@ -46,16 +46,14 @@ def _sphericart(lmax: int) -> Way:
 
 def _e3nn(lmax: int) -> Way:
     """Its polar axis is y."""
+    degrees, axes = list(range(lmax + 1)), torch.tensor([1, 2, 0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # notices about e3nn's own use of torch
         o3: Any = importlib.import_module("e3nn.o3")
-    degrees, axes = list(range(lmax + 1)), torch.tensor([1, 2, 0])
+        compute = o3.SphericalHarmonics(degrees, normalize=True, normalization="norm")
 
     def way(vec: Tensor) -> Tensor:
-        turned = vec.index_select(1, axes)
-        found: Tensor = o3.spherical_harmonics(
-            degrees, turned, normalize=True, normalization="norm"
-        )
+        found: Tensor = compute(vec.index_select(1, axes))
         return found
 
     return way
