@@ -91,8 +91,8 @@ def main() -> None:
     frames = [dataset[k] for k in order]
     model = make_model(Batch.from_data_list(frames[:TRAINING])).train()
     hot, training = hot_frames(), frames[:TRAINING]
-    for kind in hot.values():
-        training += [frame for k, frame in enumerate(kind) if k % HELD_OUT]
+    for some in hot.values():
+        training += [frame for k, frame in enumerate(some) if k % HELD_OUT]
     average = copy.deepcopy(model)
     adam = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, amsgrad=True)
     for step in range(given.steps):
