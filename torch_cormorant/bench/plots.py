@@ -163,6 +163,12 @@ def _networks(axes: Axes, rows: list[Row]) -> None:
         if points:
             axes.plot(*zip(*points, strict=True), "o-", label=name)
     _finish(axes, "atoms", "energy + forces [atoms/s]")
+    if axes.lines:
+        # Room for the legend below the lines.
+        low, high = axes.get_ylim()
+        axes.set_ylim(low**1.5 / high**0.5, high)
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.legend(fontsize=6.5, loc="lower center", ncols=2)
 
 
 def _threads(axes: Axes, rows: list[Row]) -> None:
