@@ -119,7 +119,8 @@ def main() -> None:
             found
         )
     print(errors)
-    save_model(given.out, average, training={"steps": given.steps, **errors})
+    record = {"steps": given.steps, **errors, "compositions": dataset.compositions()}
+    save_model(given.out, average, training=record)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 r"""Energy and forces of a molecule as one graph of tensor operations.
 
-The graph is that of all pairs, see :mod:`~torch_cormorant.interfaces.fixed_graph`.
+The graph is that of all pairs, see ``fixed_graph.py``.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def export_potential(
         EdgeBudgetError: The molecule is too large for all pairs.
 
     Note:
-        Loading needs ``import torch_cormorant`` for its operators. Cells, and molecules
+        Loading with ``torch.export.load`` needs ``import torch_cormorant.ops`` for the
+        operators; :func:`load_exported` brings them. Cells, and molecules
         whose atoms change, need the eager model.
     """
     engine = Engine(model, energy_unit=energy_unit, dtype=pos.dtype)
