@@ -216,11 +216,16 @@ def settings(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
+def alone() -> list[Run]:
+    """Runs on energies alone."""
+    paths = sorted((RECORDS / "energies").glob("*.json"))
+    return [json.loads(path.read_text()) for path in paths]
+
+
 def energies() -> str:
-    """Runs on energies alone, with the unit of the paper."""
+    """Errors of the runs on energies alone, in the unit of the paper."""
     lines = []
-    for path in sorted((RECORDS / "energies").glob("*.json")):
-        run = json.loads(path.read_text())
+    for run in alone():
         values, train = run["test"], run["settings"]
         cells = [run["data"], train["model"], str(train["epochs"])]
         cells += [f"{run['seconds']:.0f}", f"{values['energy_mae']:.3f}"]
@@ -319,7 +324,7 @@ def main() -> None:
         "Energies:": energies(),
         "Trials:": trials(),
         "Settings:": settings(runs),
-        "The commands:": commands(runs),
+        "The commands:": commands([*runs, *records(RECORDS / "trials"), *alone()]),
     }
     text = "\n\n".join(f"{head}\n\n{part}" for head, part in parts.items())
     sys.stdout.write(text + "\n")
