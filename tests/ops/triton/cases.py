@@ -17,7 +17,7 @@ from torch import Tensor
 
 from torch_cormorant.ops import GraphPlan, PathTable, build_plan, portable
 from torch_cormorant.ops import triton as kernels
-from torch_cormorant.ops.triton import launch, layout
+from torch_cormorant.ops.triton import launch, layout, units
 
 Errors = dict[str, float]
 ALL = (True, True, True)
@@ -260,6 +260,22 @@ def contained() -> Errors:
     }
 
 
+def many() -> Errors:
+    """Every unit a kernel of its own, as beyond degree 3."""
+    before = units.KERNEL_ENTRIES, launch.REGISTERS, launch.DOUBLE_REGISTERS
+    units.KERNEL_ENTRIES, launch.REGISTERS, launch.DOUBLE_REGISTERS = 1, 9, 9
+    try:
+        p = problem(PathTable(1, 1, 1), 2)
+        spec = launch.make_spec(
+            p.table, 2, units.PLAIN, ALL, is_complex=True, sums=True
+        )
+        if len(units.kernels(spec)) < 6:
+            raise ValueError(units.kernels(spec))
+        return check(p)
+    finally:
+        units.KERNEL_ENTRIES, launch.REGISTERS, launch.DOUBLE_REGISTERS = before
+
+
 def paired(table: PathTable, channels: int, **kwargs: Any) -> Callable[[], Errors]:
     return lambda: check(problem(table, channels, **kwargs))
 
@@ -287,6 +303,7 @@ CASES: dict[str, Callable[[], Errors]] = {
     "strided inputs": strided,
     "wide inputs": wide,
     "contained": contained,
+    "many kernels": many,
 }
 SINGLE: dict[str, Callable[[], Errors]] = {
     "complex64": paired(PathTable(2, 2, 2), 2, dtype=torch.complex64),
