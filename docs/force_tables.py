@@ -209,9 +209,14 @@ def settings(runs: Sequence[Run]) -> str:
             continue
         given, extra = mine[-1]["settings"], mine[-1]["peer_versions"]
         versions = "".join(f"; {key} {value}" for key, value in extra.items())
+        note, source = given["note"], given["source"]
+        if name.startswith("cormorant"):
+            levels = given["sizes"]["num_levels"]
+            note = f"`Cormorant.potential` with {levels} levels, 16 channels, lmax 2"
+            source = "that of examples/md17.py"
         lines.append(
-            f"- *{title}*: {given['note']}; largest learning rate {given['lr']:g} "
-            f"({given['source']}){versions}"
+            f"- *{title}*: {note}; largest learning rate {given['lr']:g} "
+            f"({source}){versions}"
         )
     return "\n".join(lines)
 
