@@ -69,7 +69,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="length of a bond over that at the start at which a run stops",
     )
     parser.add_argument(
-        "--traced", action="store_true", help="trace a small molecule once: faster"
+        "--traced",
+        nargs="?",
+        const="traced",
+        choices=("traced", "compiled"),
+        help="trace a small molecule once: faster; compiled: for long runs",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/md"))
@@ -174,7 +178,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         device=args.device,
         dtype=DTYPES[args.dtype],
         skin=args.skin,
-        traced=args.traced,
+        traced="compiled" if args.traced == "compiled" else bool(args.traced),
     )
     atoms.get_forces()  # a structure that does not fit is refused here
     rng = np.random.default_rng(args.seed)

@@ -47,6 +47,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--ps", type=float, default=1.0, help="of the largest step")
     parser.add_argument("--friction", type=float, default=0.01, help="1/fs; Langevin")
     parser.add_argument("--every", type=int, default=10, help="steps between samples")
+    parser.add_argument("--compiled", action="store_true", help="for long runs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/md_gates"))
     return parser.parse_args(argv)
@@ -70,7 +71,9 @@ class Batch:
         self.mass = torch.from_numpy(atoms.get_masses()).view(1, -1, 1)
         z, pos = torch.from_numpy(atoms.numbers), torch.from_numpy(atoms.positions)
         engine = Engine(load_model(args.model), dtype=torch.float64)
-        self.potential = TracedPotential(engine, z.long(), pos, self.count)
+        self.potential = TracedPotential(
+            engine, z.long(), pos, self.count, compiled=args.compiled
+        )
         self.pos = pos.repeat(self.count, 1, 1)
         speed = self.noise() * (self.kT / self.mass).sqrt()
         self.speed = speed - (self.mass * speed).sum(1, keepdim=True) / self.mass.sum()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -135,6 +137,36 @@ def test_a_graph_that_differs_is_refused(
     monkeypatch.setattr(module, "fixed_function", wrong)
     with pytest.raises(ExportError, match="traced forces differs"):
         TracedPotential(engine(), Z, pos)
+
+
+def test_a_compiled_graph_is_compared_too(
+    traced: TracedPotential, pos: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[object, bool]] = []
+
+    def compiler(graph: object, *, dynamic: bool) -> object:
+        made.append((graph, dynamic))
+        return graph
+
+    monkeypatch.setattr(torch, "compile", compiler)  # the real one takes a minute
+    fast = TracedPotential(traced.engine, Z, pos, compiled=True)
+    assert made == [(fast.graph, False)]
+    assert torch.equal(fast(pos).forces, traced(pos).forces)
+
+    def wrong(graph: Callable[[Tensor], tuple[Tensor, ...]], **_: object) -> object:
+        return lambda pos: tuple(1.01 * part for part in graph(pos))
+
+    monkeypatch.setattr(torch, "compile", wrong)
+    with pytest.raises(ExportError, match="traced energy differs"):
+        TracedPotential(traced.engine, Z, pos, compiled=True)
+
+    def broken(*_: object, **__: object) -> object:
+        msg = "no compiler"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
+    with pytest.raises(ConfigError, match=r"no compiler.*compiled=False"):
+        TracedPotential(traced.engine, Z, pos, compiled=True)
 
 
 def test_folding_keeps_values_and_refuses_changes_in_place() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -49,7 +49,8 @@ class CormorantCalculator(Calculator):
         traced: Trace energies and forces of a molecule once, which makes runs of small
             molecules more than twice as fast (see
             :class:`~torch_cormorant.interfaces.traced.TracedPotential`); tracing takes
-            some seconds. Not for periodic structures. Default False.
+            some seconds. Not for periodic structures. ``"compiled"`` also compiles it,
+            which takes minutes and pays in long runs. Default False.
 
     Attributes:
         engine: What computes, with its neighbour list (``engine.edges.searches``).
@@ -86,12 +87,15 @@ class CormorantCalculator(Calculator):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         skin: float = 0.5,
-        traced: bool = False,
+        traced: bool | Literal["compiled"] = False,
     ) -> None:
         super().__init__()
         self.engine = Engine(
             model, energy_unit=energy_unit, device=device, dtype=dtype, skin=skin
         )
+        if traced not in (True, False, "compiled"):
+            msg = f'traced must be True, False or "compiled", got {traced!r}'
+            raise ConfigError(msg)
         self.traced = traced
         self._trace: TracedPotential | None = None
         self._warned = False
@@ -161,7 +165,8 @@ class CormorantCalculator(Calculator):
             )
             raise ConfigError(msg)
         if self._trace is None or not torch.equal(self._trace.z.cpu(), z):
-            self._trace = TracedPotential(self.engine, z, pos)
+            compiled = self.traced == "compiled"
+            self._trace = TracedPotential(self.engine, z, pos, compiled=compiled)
         return self._trace(pos)
 
     def calculate_many(
