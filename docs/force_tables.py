@@ -247,7 +247,7 @@ def commands(runs: Sequence[Run]) -> str:
 
 
 def force_curves() -> Figure:
-    """Validation error of the forces against the CPU time used, longest runs."""
+    """Validation error of the forces against the CPU time used."""
     runs = [run for run in records() if run["looks"]]
     names = [name for name in SETS if any(run["set"] == name for run in runs)]
     wide = max(1, min(3, len(names)))
@@ -257,21 +257,23 @@ def force_curves() -> Figure:
     for axis in axes.flat[len(names) :]:
         axis.axis("off")
     for axis, name in zip(axes.flat, names, strict=False):
-        for run in runs:
-            if run["set"] == name:
-                draw(axis, run)
+        here = [run for run in runs if run["set"] == name]
+        longest = max(run["budget_cpu_seconds"] for run in here)
+        for run in here:
+            draw(axis, run, pale=run["budget_cpu_seconds"] < longest)
         axis.set_title(SETS[name].split(",")[0], fontsize=10)
         finish(axis)
     labels(figure, axes.flat)
     return figure
 
 
-def draw(axis: Axes, run: Run) -> None:
-    """One run as a line."""
+def draw(axis: Axes, run: Run, *, pale: bool) -> None:
+    """One run as a line, a dotted one for a smaller budget than the largest."""
     colour, marker, title = STYLES[family(run)]
     seconds = [seen["seconds"] for seen in run["looks"]]
     found = [1e3 * seen["force_mae"] for seen in run["looks"]]
-    axis.plot(seconds, found, color=colour, marker=marker, ms=4, label=title)
+    style = {"ls": ":", "marker": "", "lw": 1.2} if pale else {"marker": marker}
+    axis.plot(seconds, found, color=colour, ms=4, label=title, **style)
 
 
 def finish(axis: Axes) -> None:

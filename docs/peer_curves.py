@@ -154,10 +154,14 @@ def peer_curves() -> Figure:
 def _against_molecules(axis: Axes, runs: Sequence[dict[str, Any]]) -> None:
     for name, (colour, marker, label) in STYLES.items():
         mine = [run for run in runs if run["model"] == name and run["test_mae"]]
-        if mine:
-            sizes = [run["train_size"] for run in mine]
-            errors = [run["test_mae"] for run in mine]
-            axis.plot(sizes, errors, color=colour, marker=marker, label=label)
+        budgets = sorted({run["budget_cpu_seconds"] for run in mine})
+        for budget in budgets:  # a line joins equal budgets; hollow: smaller ones
+            same = [run for run in mine if run["budget_cpu_seconds"] == budget]
+            sizes = [run["train_size"] for run in same]
+            errors = [run["test_mae"] for run in same]
+            face = colour if budget == budgets[-1] else "white"
+            style = {"color": colour, "marker": marker, "markerfacecolor": face}
+            axis.plot(sizes, errors, label=label, **style)
     sizes = sorted({run["train_size"] for run in runs})
     baseline = {run["train_size"]: run["baselines"]["composition"] for run in runs}
     ends = [sizes[0] / 1.5, *sizes, sizes[-1] * 1.5]
