@@ -31,7 +31,7 @@ class DeviceError(CormorantError, RuntimeError):
 
 
 class EdgeIndexError(CormorantError, ValueError):
-    """An edge points to a node that does not exist."""
+    """An edge points to a node that does not exist, or does not fit its graph."""
 
 
 class NonFiniteError(CormorantError, ValueError):

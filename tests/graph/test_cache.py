@@ -66,6 +66,28 @@ def test_atoms_that_stay_need_one_search_and_changes_another() -> None:
     assert cache.searches == 7
 
 
+@pytest.mark.parametrize("unused", [0.0, 7.0, np.nan, np.inf])
+def test_vectors_that_do_not_repeat_are_not_read(unused: float) -> None:
+    pos = torch.rand(20, 3, dtype=torch.float64) * 4
+    cell = 4 * torch.eye(3).double()
+    cell[2] = unused
+    slab = torch.tensor([True, True, False])
+    cache = NeighbourCache(2.0, 0.5)
+    expected = neighbour_list(pos, 2.0, cell=4 * torch.eye(3).double(), pbc=slab)
+    found = cache(pos, cell=cell, pbc=slab)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    both = torch.cat([pos, pos])
+    batch = torch.arange(2).repeat_interleave(20)
+    cells = torch.stack([cell, cell])
+    flags = torch.stack([slab, torch.zeros(3, dtype=torch.bool)])
+    found = cache(both, batch, cells, flags)
+    wanted = neighbour_list(both, 2.0, batch, cells, flags)
+    assert torch.equal(found[0], wanted[0])
+    assert torch.equal(found[1], wanted[1])
+    assert cache.searches == 2
+
+
 def test_the_cache_does_not_hold_on_to_the_tensors_of_its_caller() -> None:
     """Integrators move atoms in place."""
     pos = torch.tensor([[0.0, 0, 0], [3.5, 0, 0]])

@@ -218,6 +218,21 @@ def test_vectors_follow_positions_and_cells() -> None:
     assert all(bool(slope.any()) for slope in slopes)
 
 
+def test_edges_stay_in_order_where_atoms_lie_far_outside_of_a_small_cell() -> None:
+    cell = torch.eye(3).double()
+    rng = np.random.default_rng(0)
+    far = torch.from_numpy(rng.integers(-(2**42), 2**42, (5, 3))).double()
+    pos = torch.from_numpy(rng.integers(0, 8, (5, 3)) / 8.0) + far
+    index, shift = neighbour_list(pos, 1.3, cell=cell)
+    rows = as_list((index, shift))
+    assert len(rows) > 100
+    assert rows == sorted(rows)
+    length = edge_vectors(pos, index, shift, cell).norm(dim=1)
+    assert bool((length < 1.3).all())
+    near = neighbour_list(pos - far, 1.3, cell=cell)
+    assert torch.equal(near[0], index)
+
+
 def test_empty_systems_have_no_edges() -> None:
     index, shift = neighbour_list(torch.empty(0, 3), 2.0, cell=torch.eye(3))
     assert index.shape == (2, 0)

@@ -113,6 +113,8 @@ def test_a_box_in_which_nothing_repeats_is_no_box() -> None:
         z, pos, None, cell_of(), False, edge_index=index, edge_shift=shift
     )
     torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-14)
+    found = model.energy_and_forces(z, pos, edge_index=index, edge_shift=shift)
+    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-14)
 
 
 def test_graphs_of_a_batch_do_not_see_each_other() -> None:
@@ -271,6 +273,8 @@ def bad_positions(value: float) -> Tensor:
 CELLS = torch.stack([cell_of(), cell_of()])
 FLAT = CELLS * torch.tensor([1.0, 0.0])[:, None, None]
 INDEX = torch.tensor([[0], [1]])
+EDGES = {"edge_index": INDEX, "cell": CELLS}
+SLAB = torch.tensor([True, True, False])
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"cell": FLAT}, CellError, "graph 1"),
     ({"cell": CELLS[:, :2]}, ShapeError, "cell"),
@@ -288,6 +292,13 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"edge_index": INDEX[0]}, ShapeError, "edge_index"),
     ({"edge_index": INDEX, "edge_shift": torch.ones(1, 3)}, ConfigError, "cell"),
     ({"edge_shift": torch.ones(1, 3)}, EdgeIndexError, "edge_index"),
+    ({"edge_index": INDEX, "cell": CELLS}, EdgeIndexError, "without edge_shift"),
+    ({"edge_index": INDEX + 3}, EdgeIndexError, "two graphs in column 0"),
+    (EDGES | {"edge_shift": torch.full((1, 3), 0.5)}, EdgeIndexError, "whole .*row 0"),
+    (EDGES | {"edge_shift": torch.full((1, 3), math.nan)}, EdgeIndexError, "whole"),
+    (EDGES | {"edge_shift": torch.ones(3)}, ShapeError, r"edge_shift .*\[1, 3\]"),
+    (EDGES | {"edge_shift": torch.ones(1, 3), "pbc": SLAB}, EdgeIndexError, "repeat"),
+    (EDGES | {"edge_shift": torch.ones(1, 3), "pbc": False}, EdgeIndexError, "repeat"),
     ({"stress": True}, ConfigError, "stress needs a cell"),
 ]
 
@@ -312,8 +323,10 @@ def test_a_slab_without_a_third_vector_has_forces_and_no_stress() -> None:
     cell = cell_of() * torch.tensor([1.0, 1, 0])[:, None]
     pbc = torch.tensor([True, True, False])
     assert bool(potential().energy_and_forces(z, pos, None, cell, pbc)[1].any())
-    with pytest.raises(CellError, match="graph 0 has no volume"):
-        potential().evaluate(z, pos, None, cell, pbc, stress=True)
+    for missing in (0.0, math.nan, math.inf):  # what does not repeat is not read
+        cell[2] = missing
+        with pytest.raises(CellError, match="graph 0 has no volume"):
+            potential().evaluate(z, pos, None, cell, pbc, stress=True)
 
 
 def test_cached_geometry_is_refused() -> None:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.graph.checks import check_cutoff, check_positions
-from torch_cormorant.graph.lattice import edge_vectors
-from torch_cormorant.graph.neighbour_list import neighbour_list
+from torch_cormorant.graph.lattice import as_cells, edge_vectors
+from torch_cormorant.graph.neighbour_list import graphs_of, neighbour_list
 from torch_cormorant.graph.periodic import shorter
 
 __all__ = ["NeighbourCache"]
@@ -28,6 +28,7 @@ class _Kept:
     cell: Tensor | None
     pbc: Tensor | bool | None
     loop: bool
+    rows: Tensor | None  # cell vectors [B, 3, 3], zero where nothing repeats
     index: Tensor
     shift: Tensor
 
@@ -105,8 +106,8 @@ class NeighbourCache:
         kept = self._kept
         if kept is None or not self._holds(kept, pos, batch, cell, pbc, loop):
             kept = self._search(pos, batch, cell, pbc, loop)
-        shift = None if kept.cell is None else kept.shift
-        vec = edge_vectors(pos, kept.index, shift, kept.cell, kept.batch)
+        shift = None if kept.rows is None else kept.shift
+        vec = edge_vectors(pos, kept.index, shift, kept.rows, kept.batch)
         keep = shorter(vec, check_cutoff(self.cutoff, pos.dtype))
         return kept.index[:, keep], kept.shift[keep]
 
@@ -125,12 +126,14 @@ class NeighbourCache:
         reach = self.cutoff + self.skin
         index, shift = neighbour_list(pos, reach, batch, cell, pbc, loop, self.backend)
         self.searches += 1
+        periodic = as_cells(cell, pbc, graphs_of(batch, cell), pos)
         kept = _Kept(
             pos.clone(),
             None if batch is None else batch.clone(),
             None if cell is None else cell.clone(),
             pbc.clone() if isinstance(pbc, Tensor) else pbc,
             loop,
+            None if periodic is None else periodic[0].clone(),
             index,
             shift,
         )
@@ -160,8 +163,8 @@ class NeighbourCache:
             return same
         moved = (pos - kept.pos).norm(dim=1).max()
         size = float(pos.abs().max()) + self.cutoff
-        if cell is not None and kept.shift.numel():
-            size += 3 * float(cell.abs().max()) * float(kept.shift.abs().max())
+        if kept.rows is not None and kept.shift.numel():
+            size += 3 * float(kept.rows.abs().max()) * float(kept.shift.abs().max())
         slack = ROUNDING * torch.finfo(pos.dtype).eps * size
         return float(moved) < self.skin / 2 - slack
 

@@ -24,6 +24,9 @@ MAX_IMAGES = 50_000_000
 RESOLUTION = 1e-3
 """Coarsest spacing of coordinates, as a share of the cutoff, that is accepted."""
 
+MAX_CODE = 1 << 62
+"""Largest number that edges are sorted by."""
+
 Edges = tuple[Tensor, Tensor, Tensor]
 
 
@@ -195,7 +198,10 @@ def edge_order(index: Tensor, shift: Tensor, num_nodes: int) -> Tensor:
     code = code + (shift[:, 2] - low[2])
     key = index[1] * num_nodes + index[0]
     images = sizes[0] * sizes[1] * sizes[2]
-    if num_nodes * num_nodes * images < 1 << 62:
+    if num_nodes * num_nodes * images < MAX_CODE:
         return torch.argsort(key * images + code, stable=True)
-    order = torch.argsort(code, stable=True)
-    return order[torch.argsort(key[order], stable=True)]
+    # one number would not hold it: atoms far outside of a small cell
+    order = torch.arange(key.shape[0], device=key.device)
+    for column in (*shift.unbind(1)[::-1], key):
+        order = order[torch.argsort(column[order], stable=True)]
+    return order

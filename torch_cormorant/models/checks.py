@@ -13,6 +13,7 @@ from torch_cormorant.errors import (
     ConfigError,
     DeviceError,
     DtypeError,
+    EdgeIndexError,
     NonFiniteError,
     ShapeError,
 )
@@ -116,6 +117,76 @@ def check_edge_tensors(edge_index: Tensor, edge_vec: Tensor) -> None:
     if edge_index.device != edge_vec.device:
         msg = f"edge_index lies on {edge_index.device}, edge_vec on {edge_vec.device}"
         raise DeviceError(msg)
+
+
+def check_given_edges(
+    edge_index: Tensor,
+    edge_shift: Tensor | None,
+    batch: Tensor | None,
+    pbc: Tensor | None,
+    *,
+    boxed: bool,
+) -> None:
+    """Check a user's edges against the graphs and the directions that repeat.
+
+    Args:
+        edge_index: ``[2, E]``, checked.
+        edge_shift: ``[E, 3]`` or None.
+        batch: Graph of each atom ``[N]``; None: one graph.
+        pbc: ``[B, 3]`` bool, or None where nothing repeats.
+        boxed: Whether there is a cell at all.
+    """
+    source, target = edge_index
+    if batch is not None:
+        _refuse_first(
+            batch[source] != batch[target],
+            "edge_index connects atoms of two graphs in column",
+            "edges belong to one graph; see batch",
+        )
+    if edge_shift is None:
+        if pbc is not None and edge_index.numel():
+            msg = (
+                "edge_index comes without edge_shift, so nobody knows which edges "
+                "cross the boundaries of the cell; give both, as neighbour_list does "
+                "(zeros where no edge crosses)"
+            )
+            raise EdgeIndexError(msg)
+        return
+    _check_tensor(edge_shift, "edge_shift")
+    if tuple(edge_shift.shape) != (edge_index.shape[1], 3):
+        msg = (
+            f"edge_shift must have shape [{edge_index.shape[1]}, 3], one row for each "
+            f"edge, got {list(edge_shift.shape)}"
+        )
+        raise ShapeError(msg)
+    if edge_shift.device != edge_index.device:
+        msg = (
+            f"edge_shift lies on {edge_shift.device}, edge_index on {edge_index.device}"
+        )
+        raise DeviceError(msg)
+    _refuse_first(
+        (edge_shift != edge_shift.round()).any(1),
+        "edge_shift holds no whole numbers in row",
+        "it counts cell vectors; for vectors in Angstrom there is forward_edges",
+    )
+    crosses = edge_shift != 0
+    if not boxed and bool(crosses.any()):
+        msg = "edge_shift counts cell vectors, but cell is None; give cell= [3, 3]"
+        raise ConfigError(msg)
+    if pbc is not None:
+        graph = 0 if batch is None else batch[target]
+        crosses = crosses & ~pbc[graph]
+    _refuse_first(
+        crosses.any(1),
+        "edge_shift counts a cell vector that does not repeat in row",
+        "see pbc",
+    )
+
+
+def _refuse_first(bad: Tensor, what: str, hint: str) -> None:
+    if bool(bad.any()):
+        msg = f"{what} {int(bad.nonzero()[0])}; {hint}"
+        raise EdgeIndexError(msg)
 
 
 def check_output(out: Tensor, geometry: EdgeGeometry, rows: str = "molecule") -> None:

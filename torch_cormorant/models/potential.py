@@ -20,6 +20,7 @@ from torch_cormorant.graph.neighbour_list import graphs_of, neighbour_list
 from torch_cormorant.models.building import with_self_edges
 from torch_cormorant.models.checks import (
     check_edge_tensors,
+    check_given_edges,
     check_molecules,
     check_output,
     check_weights,
@@ -167,7 +168,9 @@ class PotentialMethods:
             ConfigError: The model has more than one target, a network of all pairs
                 gets a cell, cached geometry is passed, or stress has no cell.
             CellError: A cell is zero, flat, or has no volume.
-            EdgeIndexError: ``edge_shift`` has no ``edge_index``.
+            EdgeIndexError: ``edge_shift`` has no ``edge_index``, is missing in a
+                periodic cell, holds no whole numbers or counts a vector that does not
+                repeat; or an edge connects two graphs.
             ShapeError, DtypeError, DeviceError, NonFiniteError, SpeciesError,
             CoincidentAtomsError, EdgeBudgetError: An input does not fit.
 
@@ -291,12 +294,13 @@ def _edges(
     """Edges, self edges included, and their vectors as the variable of the slopes."""
     _, pos, batch, cell, pbc, index, shift, _ = structures
     cells = as_cells(cell, pbc, count, pos)
-    if cells is None and cell is not None:
-        shift = None  # a box in which nothing repeats
+    boxed = cell is not None
     cell, pbc = (None, None) if cells is None else cells
     given = index is not None
     if index is not None:
         check_edge_index(index, (pos.shape[0], pos.shape[0]), pos.device)
+        check_given_edges(index, shift, batch, pbc, boxed=boxed)
+        shift = None if cell is None else shift  # zeros where nothing repeats
     elif cell is None:
         index = model.make_edges(pos, batch)
     else:
@@ -383,8 +387,9 @@ def _stress(
         msg = "stress needs a cell: give cell= [3, 3] or [B, 3, 3] in Angstrom"
         raise ConfigError(msg)
     volume = volumes(cell.detach().to(slope.dtype).expand(count, 3, 3))
-    if not bool((volume > 0).all()):
-        graph = int((volume <= 0).nonzero()[0])
+    usable = (volume > 0) & volume.isfinite()
+    if not bool(usable.all()):
+        graph = int((~usable).nonzero()[0])
         msg = f"cell of graph {graph} has no volume, and stress is energy per volume"
         raise CellError(msg)
     vec = edges.vec if slope.requires_grad else edges.vec.detach()
