@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -272,3 +274,92 @@ def test_a_traced_molecule_gives_the_same(
     box.calc = fast
     with pytest.raises(ConfigError, match="traced=True is for molecules"):
         box.get_forces()
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_calculators_are_copied_and_pickled(
+    potential: Cormorant, molecules: list[Atoms], traced: bool
+) -> None:
+    calculator = CormorantCalculator(potential, energy_unit="eV", traced=traced)
+    water = molecules[0]
+    expected = calculator.get_potential_energy(water)
+    for copied in (
+        copy.deepcopy(calculator),
+        copy.copy(calculator),
+        pickle.loads(pickle.dumps(calculator)),  # noqa: S301
+    ):
+        assert copied.get_potential_energy(water) == expected
+        copied.reset()
+        assert copied.get_potential_energy(water) == pytest.approx(expected, 1e-13)
+    assert calculator.get_potential_energy(water) == expected
+
+
+def test_one_calculator_follows_every_change_of_its_atoms(
+    potential: Cormorant, molecules: list[Atoms]
+) -> None:
+    """Results and list of the last call must not answer for other atoms."""
+    calculator = CormorantCalculator(potential, energy_unit="eV", skin=1.0)
+    box = molecules[2].copy()
+    box.calc = calculator
+
+    def check() -> None:
+        fresh = CormorantCalculator(potential, energy_unit="eV")
+        fresh.calculate(box, ["energy", "forces"])
+        assert box.get_potential_energy() == pytest.approx(
+            fresh.results["energy"], abs=1e-13
+        )
+        np.testing.assert_allclose(
+            box.get_forces(), fresh.results["forces"], atol=1e-13
+        )
+
+    check()
+    box.numbers[:2] = box.numbers[1::-1]
+    check()
+    box.set_cell(1.01 * box.cell.array, scale_atoms=False)
+    check()
+    box.pbc = (True, False, True)
+    check()
+    box.pbc = False
+    check()
+    box.pbc = True
+    box.positions[0] += 3 * box.cell.array[1]
+    check()
+    del box[4]
+    check()
+    box *= (2, 1, 1)
+    check()
+
+
+def test_stress_has_the_order_and_the_sign_of_ase(
+    potential: Cormorant, molecules: list[Atoms]
+) -> None:
+    box = molecules[4].copy()
+    box.calc = CormorantCalculator(potential, energy_unit="eV")
+    found, cell, step = box.get_stress(), box.cell.array, 1e-5
+    pairs = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))  # xx yy zz yz xz xy
+    for k, (a, b) in enumerate(pairs):
+        strain = np.zeros((3, 3))
+        strain[a, b] = strain[b, a] = step if a == b else step / 2
+        energies = []
+        for sign in (1, -1):
+            pulled = box.copy()
+            pulled.calc = box.calc
+            pulled.set_cell(cell @ (np.eye(3) + sign * strain), scale_atoms=True)
+            energies.append(pulled.get_potential_energy())
+        slope = (energies[0] - energies[1]) / (2 * step * box.get_volume())
+        assert found[k] == pytest.approx(slope, abs=1e-9)
+    assert len({round(value, 9) for value in found}) == 6  # none stands for another
+    np.testing.assert_allclose(box.get_stress(voigt=False)[0, 1], found[5], atol=1e-15)
+    assert box.get_potential_energy(force_consistent=True) == pytest.approx(
+        box.get_potential_energies().sum()
+    )
+
+
+@pytest.mark.parametrize("device", ["nowhere", "cuda"])
+def test_devices_that_are_not_there_are_named(
+    potential: Cormorant, device: str
+) -> None:
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(ConfigError, match=device):
+        CormorantCalculator(potential, energy_unit="eV", device=device)

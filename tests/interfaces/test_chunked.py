@@ -5,7 +5,15 @@ import torch
 from ase import Atoms
 from structures import liquid
 
-from torch_cormorant.errors import ConfigError, MemoryBudgetError, SpeciesError
+from torch_cormorant.errors import (
+    CellError,
+    CoincidentAtomsError,
+    ConfigError,
+    DtypeError,
+    MemoryBudgetError,
+    NonFiniteError,
+    SpeciesError,
+)
 from torch_cormorant.interfaces.chunked import (
     MemoryPlan,
     evaluate_in_chunks,
@@ -107,3 +115,43 @@ def test_models_that_cannot_be_cut_are_named(
         evaluate_in_chunks(model, torch.tensor([1]), torch.zeros(1, 3))
     with pytest.raises(SpeciesError, match="atomic number 6"):
         evaluate_in_chunks(make(), torch.tensor([6]), torch.zeros(1, 3))
+
+
+def test_bad_structures_are_refused_with_the_users_numbers() -> None:
+    model = make(cutoff=2.8)
+    z, pos, cell, pbc = tensors(liquid(17, spread=1.7))
+    same = pos.clone()
+    same[13] = same[4]
+    with pytest.raises(CoincidentAtomsError, match=r"atoms (4 and 13|13 and 4) "):
+        evaluate_in_chunks(model, z, same, cell, pbc)
+    same[13] = same[4] + cell[1]
+    with pytest.raises(CoincidentAtomsError, match=r"atoms (4 and 13|13 and 4) "):
+        evaluate_in_chunks(model, z, same, cell, pbc)
+    pos[3, 1] = torch.nan
+    with pytest.raises(NonFiniteError, match="atom 3"):
+        evaluate_in_chunks(model, z, pos, cell, pbc)
+    z, pos, cell, pbc = tensors(liquid(17, spread=1.7))
+    with pytest.raises(CellError, match="does not span"):
+        evaluate_in_chunks(model, z, pos, 0 * cell, pbc)
+    with pytest.raises(ConfigError, match="number of bytes"):
+        evaluate_in_chunks(model, z, pos, cell, pbc, memory="8GiB")
+    with pytest.raises(DtypeError, match="bfloat16"):
+        evaluate_in_chunks(make(cutoff=2.8).bfloat16(), z, pos, cell, pbc)
+    for parameter in model.parameters():
+        parameter.data.fill_(torch.inf)
+    with pytest.raises(NonFiniteError, match="energy of atom 0"):
+        evaluate_in_chunks(model, z, pos, cell, pbc)
+
+
+def test_vectors_that_do_not_repeat_are_not_read_and_inference_mode_is_left() -> None:
+    model = make(cutoff=2.8)
+    z, pos, cell, _ = tensors(liquid(17, spread=1.7))
+    slab = torch.tensor([True, False, True])
+    whole = model.evaluate(z, pos, cell=cell, pbc=slab)
+    cell[1] = torch.nan
+    with torch.inference_mode():
+        z, pos, cell, slab = (part.clone() for part in (z, pos, cell, slab))
+        found = evaluate_in_chunks(model, z, pos, cell, slab)
+    close = {"rtol": 1e-12, "atol": 1e-12}
+    torch.testing.assert_close(found.energy, whole.energy[0], **close)
+    torch.testing.assert_close(found.forces, whole.forces, **close)

@@ -13,6 +13,7 @@ from torch_cormorant import Cormorant
 from torch_cormorant.errors import (
     ConfigError,
     CormorantWarning,
+    DtypeError,
     ShapeError,
     SpeciesError,
 )
@@ -147,15 +148,20 @@ def test_single_atoms_and_nothing_have_no_vibrations() -> None:
     assert hessian(network(), torch.tensor([6]), alone).tolist() == [[0.0] * 3] * 3
     none = torch.empty(0, 3).double()
     assert hessian(network(), torch.empty(0).long(), none).shape == (0, 0)
+    nothing = vibrational_frequencies(network(), torch.empty(0).long(), none)
+    assert nothing.modes.shape == (0, 0, 3)
 
 
 def test_bad_input_is_refused() -> None:
     z, pos = random_molecule(3)
     with pytest.raises(ConfigError, match="energy unit"):
         vibrational_frequencies(Cormorant(head="extensive", num_levels=1), z, pos)
-    for masses in (torch.ones(2), torch.zeros(3)):
+    infinite = torch.tensor([1.0, torch.inf, 1.0])
+    for masses in (torch.ones(2), torch.zeros(3), infinite):
         with pytest.raises(ShapeError, match="masses"):
             vibrational_frequencies(network(), z, pos, masses)
+    with pytest.raises(DtypeError, match="masses must be a tensor"):
+        vibrational_frequencies(network(), z, pos, [1.0, 1.0, 1.0])
     with pytest.raises(SpeciesError, match="element 99"):
         vibrational_frequencies(network(species=[99]), torch.tensor([99, 99, 99]), pos)
 

@@ -56,7 +56,12 @@ class CormorantCalculator(Calculator):
         engine: What computes, with its neighbour list (``engine.edges.searches``).
 
     Raises:
-        ConfigError: The model has several targets, or its unit is not known.
+        ConfigError: The model has several targets, its unit is not known, or there is
+            no such device.
+
+    Note:
+        Can be copied and pickled, as for worker processes. One calculator serves one
+        ``Atoms`` at a time, as in all of ASE; for many use :meth:`calculate_many`.
 
     Example:
         >>> from ase.build import molecule
@@ -112,6 +117,10 @@ class CormorantCalculator(Calculator):
             f"cutoff {cutoff}, {str(engine.dtype).removeprefix('torch.')} on "
             f"{engine.device})"
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied or pickled: all but the traced graph, which is made anew."""
+        return {**self.__dict__, "_trace": None}
 
     @classmethod
     def from_file(cls, path: str | Path, **kwargs: Any) -> Self:

@@ -12,47 +12,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
 
 from torch_cormorant.conv import CormorantConv
 from torch_cormorant.conv.inputs import as_internal
-from torch_cormorant.errors import ConfigError, MemoryBudgetError
+from torch_cormorant.errors import (
+    CoincidentAtomsError,
+    ConfigError,
+    NonFiniteError,
+)
 from torch_cormorant.graph import edge_vectors, neighbour_list
 from torch_cormorant.graph.cells import sort_into_cells
+from torch_cormorant.graph.lattice import as_cells
+from torch_cormorant.interfaces.memory_plan import MemoryPlan, plan_memory, widths
 from torch_cormorant.models import Cormorant
-from torch_cormorant.models.checks import check_molecules
+from torch_cormorant.models.checks import check_molecules, check_weights
 from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.geometry import MIN_LENGTH
 
 __all__ = ["ChunkedOutput", "MemoryPlan", "evaluate_in_chunks", "plan_memory"]
-
-CHUNK_EDGES_CPU = 1 << 14
-"""Edges per chunk on a CPU where memory allows more: buffers stay near the cache."""
-CHUNK_EDGES_DEVICE = 1 << 19
-MIN_CHUNK_EDGES = 256
-# Bytes of intermediate results per edge and per receiver in a chunk, in units of one
-# row of a node's features: measured (forward and backward of one level) and rounded up.
-ROWS_PER_EDGE = 12
-ROWS_PER_RECEIVER = 60
-EDGE_BYTES = 96
-
-
-@dataclass(frozen=True)
-class MemoryPlan:
-    """How a system is evaluated.
-
-    Attributes:
-        keep_edges: Keep edge scalars of all levels; else they are computed again.
-        chunk_edges: Edges of one chunk.
-        resident: Bytes that stay allocated: features, gradients, edges.
-        working: Bytes of one chunk, estimated.
-    """
-
-    keep_edges: bool
-    chunk_edges: int
-    resident: int
-    working: int
 
 
 @dataclass(frozen=True)
@@ -75,64 +56,6 @@ class ChunkedOutput:
     virial: Tensor
     num_edges: int
     plan: MemoryPlan
-
-
-def plan_memory(
-    model: Cormorant, num_atoms: int, num_edges: int, memory: int | None = None
-) -> MemoryPlan:
-    """Choose chunks so that everything fits into a number of bytes.
-
-    Args:
-        model: The network.
-        num_atoms: Atoms N.
-        num_edges: Edges E, both directions, self edges not counted.
-        memory: Bytes for this evaluation, the model and the process not counted; None:
-            no limit.
-
-    Returns:
-        The plan.
-
-    Raises:
-        MemoryBudgetError: Not even the smallest chunks fit; the message says how much
-            is needed.
-
-    Example:
-        >>> from torch_cormorant import Cormorant
-        >>> model = Cormorant(channels=8, num_levels=2, lmax=2)
-        >>> plan_memory(model, 1000, 40_000, 2 * 2**30).keep_edges
-        True
-    """
-    size = torch.finfo(model.dtype).bits // 8
-    rows = [(l + 1) ** 2 * model.planes * c for l, c in _widths(model)]
-    edges = num_edges + num_atoms
-    # features and their gradients of every level, positions, forces
-    nodes = num_atoms * (2 * sum(rows) * size + 128)
-    basic = nodes + edges * (EDGE_BYTES + 2 * 3 * size)
-    states = [
-        (conv.lmax_sh + 1) * model.planes * conv.in_channels
-        for conv in model.conv_layers()[:-1]
-    ]
-    # one more for the gradient
-    kept = edges * size * (sum(states) + max(states, default=0))
-    widest = max(rows)
-    largest = CHUNK_EDGES_CPU if _on_cpu(model) else CHUNK_EDGES_DEVICE
-    average = max(1.0, edges / max(num_atoms, 1))
-    per_edge = size * widest * (ROWS_PER_EDGE + ROWS_PER_RECEIVER / average)
-    for keep, resident in ((True, basic + kept), (False, basic)):
-        levels = 1 if keep else model.num_levels
-        cost = per_edge * (levels + 1) / 2
-        chunk = largest
-        if memory is not None:
-            chunk = min(largest, int((memory - resident) / cost))
-        enough = min(edges, largest if keep else MIN_CHUNK_EDGES, 4096)
-        if chunk >= enough:
-            return MemoryPlan(keep, max(chunk, 1), int(resident), int(chunk * cost))
-    needed = basic + MIN_CHUNK_EDGES * per_edge * (model.num_levels + 1) / 2
-    msg = (
-        f"memory: {num_atoms} atoms with {num_edges} edges need at least "
-        f"{needed / 2**20:.0f} MiB, the budget is {(memory or 0) / 2**20:.0f} MiB"
-    )
-    raise MemoryBudgetError(msg)
 
 
 def evaluate_in_chunks(
@@ -168,8 +91,8 @@ def evaluate_in_chunks(
     Raises:
         ConfigError: The model has no cutoff, or is not a sum of atomic contributions.
         MemoryBudgetError: The budget is too small.
-        SpeciesError, ShapeError, DtypeError, NonFiniteError, CellError: As for
-            ``evaluate``.
+        SpeciesError, ShapeError, DtypeError, NonFiniteError, CellError,
+        CoincidentAtomsError: As for ``evaluate``.
 
     Example:
         >>> import torch
@@ -183,17 +106,21 @@ def evaluate_in_chunks(
     _check_model(model)
     check_molecules(z, pos, None)
     model.features.check(z)
-    pos = pos.detach()
-    order = _spatial_order(pos, model.cutoff or 0.0)
-    inverse = torch.empty_like(order)
-    inverse[order] = torch.arange(order.numel(), device=order.device)
-    z, pos = z[order], pos[order]
-    index, shift = neighbour_list(pos, model.cutoff or 0.0, None, cell, pbc)
-    if plan is None:
-        plan = plan_memory(model, pos.shape[0], index.shape[1], memory)
-    edges = _Edges(model, pos, index, shift if cell is not None else None, cell, plan)
+    _check_memory(memory)
     with torch.inference_mode(mode=False), torch.enable_grad():
+        # copies of what inference mode made, which gradients could not pass
+        order = _spatial_order(pos.detach(), model.cutoff or 0.0).clone()
+        inverse = torch.empty_like(order)
+        inverse[order] = torch.arange(order.numel(), device=order.device)
+        z, pos = z.clone()[order], pos.detach().clone()[order]
+        index, shift = neighbour_list(pos, model.cutoff or 0.0, None, cell, pbc)
+        if plan is None:
+            plan = plan_memory(model, pos.shape[0], index.shape[1], memory)
+        periodic = as_cells(cell, pbc, 1, pos)
+        rows = None if periodic is None else periodic[0].clone()
+        edges = _Edges(model, pos, (index, shift), rows, order, plan)
         energies, gradient, virial = _Sweep(model, z, edges, plan).run()
+    _check_finite(energies[inverse], gradient[inverse])
     return ChunkedOutput(
         energy=energies.sum() + model.info.normalisation.mean[0],
         energies=energies[inverse],
@@ -204,7 +131,28 @@ def evaluate_in_chunks(
     )
 
 
+def _check_memory(memory: object) -> None:
+    """Refuse texts such as 8GiB, which the example understands."""
+    if memory is None or (isinstance(memory, Real) and not isinstance(memory, bool)):
+        return
+    msg = f"memory must be a number of bytes, such as 8 * 2**30, got {memory!r}"
+    raise ConfigError(msg)
+
+
+def _check_finite(energies: Tensor, gradient: Tensor) -> None:
+    """Refuse results without meaning, as ``evaluate`` does."""
+    finite = energies.isfinite() & gradient.isfinite().all(1)
+    if not bool(finite.all()):
+        atom = int((~finite).nonzero()[0])
+        msg = (
+            f"the energy of atom {atom} or the force on it is not finite; the weights "
+            "may have grown too large, or atoms are far too close"
+        )
+        raise NonFiniteError(msg)
+
+
 def _check_model(model: Cormorant) -> None:
+    check_weights(model.dtype)
     if model.cutoff is None:
         msg = "evaluate_in_chunks needs a model with a cutoff, this one has none"
         raise ConfigError(msg)
@@ -218,15 +166,6 @@ def _check_model(model: Cormorant) -> None:
     if layers > 1:
         msg = f"evaluate_in_chunks needs one input layer, the model has {layers}"
         raise ConfigError(msg)
-
-
-def _on_cpu(model: Cormorant) -> bool:
-    return next(model.parameters()).device.type == "cpu"
-
-
-def _widths(model: Cormorant) -> list[tuple[int, int]]:
-    """Degree and channels of the input and of every level."""
-    return list(zip([0, *model.lmax], model.channels, strict=True))
 
 
 def _spatial_order(pos: Tensor, cutoff: float) -> Tensor:
@@ -243,14 +182,16 @@ class _Edges:
         self,
         model: Cormorant,
         pos: Tensor,
-        index: Tensor,
-        shift: Tensor | None,
+        found: tuple[Tensor, Tensor],
         cell: Tensor | None,
+        order: Tensor,
         plan: MemoryPlan,
     ) -> None:
+        index, shift = found
         self.dtype, self.harmonics = model.dtype, model.harmonics
-        self.pos, self.source, self.shift = pos, index[0], shift
-        self.cell = None if cell is None else cell.to(pos.dtype)
+        self.pos, self.source, self.cell = pos, index[0], cell
+        self.shift = None if cell is None else shift
+        self.order = order  # the user's number of every atom
         self.degree = torch.bincount(index[1], minlength=pos.shape[0])
         self.gradient = pos.new_zeros(pos.shape)
         self.virial = pos.new_zeros(3, 3)
@@ -309,6 +250,20 @@ class _Chunk:
         # rows of this chunk where edge scalars of all edges are kept
         self.rows = slice(low + self.first, high + self.last)
 
+    def check_distances(self) -> None:
+        """Refuse atoms at one place, by the numbers that the user gave them."""
+        vec = self.vec.detach()[: self._pairs[0].shape[0]]
+        near = vec.square().sum(1) < MIN_LENGTH**2
+        if bool(near.any()):
+            edge = int(near.nonzero()[0])
+            first, second = (int(self.edges.order[part[edge]]) for part in self._pairs)
+            msg = (
+                f"atoms {first} and {second} (or an image) are less than "
+                f"{MIN_LENGTH:g} Angstrom apart, where directions have no meaning; "
+                "remove the duplicate atom"
+            )
+            raise CoincidentAtomsError(msg)
+
     def add_forces(self, gradient: Tensor | None) -> None:
         """Hand the gradient of the vectors to the atoms and to the virial."""
         if gradient is None:
@@ -352,6 +307,7 @@ class _Sweep:
             state: Tensor | None = None
             for chunk in self._chunks():
                 if s == 0:
+                    chunk.check_distances()
                     out = self._input(chunk)
                 else:
                     out, g = self._level(s - 1, chunk, *self._read(s - 1, chunk))
@@ -369,7 +325,7 @@ class _Sweep:
                 self.states.append(state)
 
     def _shape(self, s: int) -> tuple[int, int, int]:
-        degree, channels = _widths(self.model)[s]
+        degree, channels = widths(self.model)[s]
         return (degree + 1) ** 2, self.model.planes, channels
 
     def _chunks(self) -> Iterator[_Chunk]:

@@ -14,6 +14,7 @@ from torch_cormorant.errors import ConfigError, SpeciesError
 from torch_cormorant.graph import NeighbourCache
 from torch_cormorant.models import Cormorant
 from torch_cormorant.models.building import with_self_edges
+from torch_cormorant.models.files import as_device
 from torch_cormorant.ops import EdgeGeometry
 
 __all__ = ["Engine", "EngineOutput"]
@@ -48,8 +49,8 @@ class Engine:
         skin: Skin of the neighbour list in Angstrom. Default 0.5.
 
     Raises:
-        ConfigError: The model has several targets or no known unit, or an argument is
-            out of range.
+        ConfigError: The model has several targets or no known unit, there is no such
+            device, or an argument is out of range.
 
     Example:
         >>> import torch
@@ -83,7 +84,7 @@ class Engine:
             msg = f"dtype must be torch.float32 or torch.float64, got {dtype}"
             raise ConfigError(msg)
         device = next(model.parameters()).device if device is None else device
-        self.device = torch.device(device)
+        self.device = as_device(device)
         self.model = copy.deepcopy(model).to(device=self.device, dtype=dtype).eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)

@@ -169,7 +169,7 @@ def load_model(
         BackendError: The package safetensors is missing.
         ConfigError: There is no such device.
     """
-    place = _device(device)
+    place = as_device(device)
     path = Path(path)
     try:
         raw = path.read_bytes()
@@ -179,7 +179,15 @@ def load_model(
     return model_from_bytes(raw, str(path)).to(place)
 
 
-def _device(device: str | torch.device) -> torch.device:
+def as_device(device: str | torch.device) -> torch.device:
+    """A device by its name.
+
+    Args:
+        device: Such as ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
     try:
         place = torch.device(device)
     except (RuntimeError, TypeError):

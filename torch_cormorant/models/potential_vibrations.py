@@ -14,6 +14,7 @@ from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import (
     ConfigError,
     CormorantWarning,
+    DtypeError,
     ShapeError,
     SpeciesError,
 )
@@ -131,7 +132,7 @@ def vibrational_frequencies(
 
     Raises:
         ConfigError: The energy unit of the model is not stated or not understood.
-        ShapeError: ``masses`` is not ``[N]`` or not positive.
+        ShapeError, DtypeError: ``masses`` is not ``[N]``, not positive or no tensor.
         SpeciesError: An element has no standard weight here; give ``masses``.
 
     Example:
@@ -154,7 +155,7 @@ def vibrational_frequencies(
     values, vectors = torch.linalg.eigh(inner.T @ weighted @ inner)
     frequencies = values.sign() * values.abs().sqrt() * WAVENUMBER
     modes = (inner @ vectors).T / root
-    return Vibrations(frequencies, modes.view(-1, pos.shape[0], 3))
+    return Vibrations(frequencies, modes.view(len(values), pos.shape[0], 3))
 
 
 def _warn_of_forces(model: Cormorant, z: Tensor, pos: Tensor, factor: float) -> None:
@@ -191,7 +192,12 @@ def _masses(z: Tensor, pos: Tensor, masses: Tensor | None) -> Tensor:
             raise SpeciesError(msg)
         table = torch.tensor((0.0, *ATOMIC_MASSES), dtype=torch.float64)
         return table.to(z.device)[z]
-    if tuple(masses.shape) != (pos.shape[0],) or not bool((masses > 0).all()):
+    given: object = masses  # users pass lists too
+    if not isinstance(given, Tensor):
+        msg = f"masses must be a tensor [{pos.shape[0]}] in u, got {masses!r}"
+        raise DtypeError(msg)
+    usable = (masses > 0) & masses.isfinite()
+    if tuple(masses.shape) != (pos.shape[0],) or not bool(usable.all()):
         msg = f"masses must be {pos.shape[0]} positive numbers in u, got {masses}"
         raise ShapeError(msg)
     return masses.to(device=pos.device, dtype=torch.float64)
@@ -200,6 +206,8 @@ def _masses(z: Tensor, pos: Tensor, masses: Tensor | None) -> Tensor:
 def _internal(pos: Tensor, weights: Tensor) -> Tensor:
     """Orthonormal directions ``[3 N, K]`` without rigid motions, mass-weighted."""
     count = pos.shape[0]
+    if count == 0:
+        return pos.new_zeros(0, 0)
     arm = pos - (weights.unsqueeze(1) * pos).sum(0) / weights.sum()
     axes = torch.eye(3, dtype=torch.float64, device=pos.device)
     shifts = axes.unsqueeze(1).expand(3, count, 3)
