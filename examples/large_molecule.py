@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase.data import atomic_numbers
-from ase.io import read
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -33,6 +32,7 @@ from torch import Tensor
 from torch_cormorant import Cormorant, load_model
 from torch_cormorant.errors import ConfigError, CormorantError, DataError
 from torch_cormorant.interfaces.chunked import evaluate_in_chunks
+from torch_cormorant.interfaces.structures import read_atoms
 
 SPECIES = (1, 6, 7, 8, 9, 11, 12, 14, 15, 16, 17, 20, 30)
 UNITS = {"": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -88,10 +88,7 @@ def read_system(path: Path) -> System:
         raise DataError(f"{path}: no such file")
     if path.suffix == ".npz":
         return _from_npz(path)
-    try:
-        atoms = read(path, index=0)
-    except Exception as error:
-        raise DataError(f"{path}: not read as a structure ({error})") from error
+    atoms = read_atoms(path, index=0)
     pbc = torch.from_numpy(np.array(atoms.pbc))
     # PDB files often hold a cell of one Angstrom that means nothing
     real = bool(pbc.any()) and abs(np.linalg.det(atoms.cell.array)) > len(atoms)
@@ -124,6 +121,9 @@ def _from_npz(path: Path) -> System:
             f"{path}: holds {count} structures; write one of them to a file of its own"
         )
         raise DataError(msg)
+    if z.ndim != 1 or z.shape[0] == 0 or pos.shape[0] != z.shape[0]:
+        shapes = f"{list(arrays['z'].shape)} and {list(arrays['pos'].shape)}"
+        raise DataError(f"{path}: z [N] and pos [N, 3] do not fit, they are {shapes}")
     if arrays["pos"].ndim == 3 and len(arrays["pos"]) > 1:
         print(f"{path.name}: frame 0 of {len(arrays['pos'])}")
     if not bool(pbc.any()):
@@ -213,9 +213,13 @@ def plot(path: Path, rows: list[dict], device: str, budget: int | None = None) -
     if budget is not None:
         right.axhline(budget / 2**30, color="#777777", linestyle="--", linewidth=1)
         right.set_title(f"budget {budget / 2**30:g} GiB (dashed)", fontsize=10)
+    # powers of ten alone would leave a short axis without numbers
+    ticks = (1,) if atoms[-1] > 100 * atoms[0] else (1, 3)
     for axes in (left, right):
         axes.set_xlabel("atoms")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.xaxis.set_major_locator(LogLocator(subs=ticks))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_formatter(NullFormatter())

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
-from ase.io import read
 from ase.io import write as write_atoms
 from ase.optimize import BFGS
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -23,6 +22,7 @@ from matplotlib.figure import Figure
 
 from torch_cormorant.errors import CormorantError
 from torch_cormorant.interfaces.ase import CormorantCalculator
+from torch_cormorant.interfaces.structures import read_atoms
 
 COLORS = {1: "#bbbbbb", 6: "#333333", 8: "#cc3333"}
 MODELS = Path(__file__).parent / "models"
@@ -51,8 +51,9 @@ def plot(
     left, right = figure.subplots(1, 2)
     steps = np.arange(len(energies))
     above = 1000 * (np.array(energies) - min(energies))
-    left.semilogy(steps, np.maximum(above, 1e-4), color="#1f5fa8", label="energy")
-    left.set_ylabel("energy above the last [meV]", color="#1f5fa8")
+    shown = above > 0  # a logarithm knows no zero, which the lowest step has
+    left.semilogy(steps[shown], above[shown], color="#1f5fa8")
+    left.set_ylabel("energy above the lowest [meV]", color="#1f5fa8")
     other = left.twinx()
     other.semilogy(steps, forces, color="#d9772b")
     other.set_ylabel("largest force [eV/Angstrom]", color="#d9772b")
@@ -79,7 +80,8 @@ def run(args: argparse.Namespace) -> None:
     """Relax, print, draw."""
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    atoms = read(args.start)
+    atoms = read_atoms(args.start)
+    atoms.info.clear()  # words of a comment line
     atoms.rattle(args.rattle, seed=0)
     atoms.calc = CormorantCalculator.from_file(args.model, dtype=torch.float64)
     first, energies, forces = atoms.copy(), [], []

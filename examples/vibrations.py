@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import units
-from ase.io import read
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -25,9 +24,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from torch_cormorant import load_model
-from torch_cormorant.errors import CormorantError
+from torch_cormorant.errors import ConfigError, CormorantError
 from torch_cormorant.interfaces.ase import CormorantCalculator
 from torch_cormorant.interfaces.dynamics import BlowUpGuard
+from torch_cormorant.interfaces.structures import read_atoms
 from torch_cormorant.models import vibrational_frequencies
 
 MODELS = Path(__file__).parent / "models"
@@ -83,7 +83,10 @@ def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     model = load_model(args.model).double()
-    atoms = read(args.start)
+    atoms = read_atoms(args.start)
+    if len(atoms) < 2 or atoms.pbc.any():
+        msg = f"{args.start}: vibrations are those of a molecule of two atoms or more"
+        raise ConfigError(f"{msg}, without a periodic cell")
     atoms.calc = CormorantCalculator(model, skin=1.0)
     with BFGS(atoms, logfile=None) as optimiser:
         optimiser.run(fmax=1e-4, steps=500)

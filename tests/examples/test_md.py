@@ -46,14 +46,74 @@ def test_dynamics_write_a_trajectory_and_a_drift_plot(
     out = tmp_path / "out"
     arguments = f"--ensemble {ensemble} --ps 0.03 --every 10 --out {out}"
     assert example.main(arguments.split()) == 0
-    assert ensemble.upper() in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert text.startswith("NVE," if ensemble == "nve" else "Langevin,")
+    assert ("drift" in text) == (ensemble == "nve")
     expected = {"trajectory.extxyz", "energies.csv", "drift.png", "results.json"}
     assert names(out) == expected
-    assert len(read(out / "trajectory.extxyz", ":")) == 7
+    frames = read(out / "trajectory.extxyz", ":")
+    assert len(frames) == 7
+    assert set(frames[0].info) == {"time_ps"}, "no words of the comment of --start"
     results = json.loads((out / "results.json").read_text())
     assert results["steps"] == 60
     if ensemble == "nve":
         assert results["total_energy"]["fluctuation"] < 1e-4
+
+
+def test_a_run_that_goes_on_is_the_run_in_one_piece(tmp_path: Path) -> None:
+    example = load("md.py")
+    arguments = "--every 5 --temperature 600 --dtype float64 --out"
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert example.main(f"--ps 0.02 {arguments} {whole}".split()) == 0
+    assert example.main(f"--ps 0.01 {arguments} {parts}".split()) == 0
+    # a run that was killed may have noted one energy more than frames
+    with (parts / "energies.csv").open("a") as table:
+        table.write("0.012500,0,0,0\n")
+    assert example.main(f"--resume --ps 0.01 {arguments} {parts}".split()) == 0
+    for name in (whole, parts):
+        assert len(read(name / "trajectory.extxyz", ":")) == 9
+    one, two = (
+        np.genfromtxt(name / "energies.csv", delimiter=",", names=True)
+        for name in (whole, parts)
+    )
+    assert one["time_ps"].tolist() == two["time_ps"].tolist()
+    np.testing.assert_allclose(one["potential_eV"], two["potential_eV"], atol=1e-5)
+    first, last = (read(name / "trajectory.extxyz") for name in (whole, parts))
+    np.testing.assert_allclose(first.positions, last.positions, atol=1e-5)
+    results = json.loads((parts / "results.json").read_text())
+    assert results["ps"] == 0.02
+
+
+def test_a_run_cannot_go_on_from_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = load("md.py")
+    assert example.main(f"--resume --out {tmp_path}".split()) == 2
+    assert "trajectory.extxyz: no such file" in capsys.readouterr().err
+    still = read(EXAMPLES / "models" / "ethanol.xyz")
+    write(tmp_path / "trajectory.extxyz", still)
+    assert example.main(f"--resume --out {tmp_path}".split()) == 2
+    assert "no velocities" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["md.py", "relax.py", "vibrations.py"])
+def test_files_that_are_no_structures_are_named(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = load(name)
+    path = tmp_path / "start.xyz"
+    for text, words in (
+        (None, "no such file"),
+        ("", "not read as a structure"),
+        ("3\n\nH 0 0 0\n", "not read as a structure"),
+        ("0\n\n", "holds no atoms"),
+    ):
+        if text is not None:
+            path.write_text(text)
+        assert example.main(f"--start {path} --out {tmp_path}".split()) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"{name}: error: {path}: ")
+        assert words in error
 
 
 def test_a_run_that_blows_up_ends_in_one_line(
@@ -120,6 +180,13 @@ def test_vibrations_of_ethanol(
     assert modes[0] > 50, "a minimum"
     assert 3000 < modes[-1] < 4200, "the O-H bond"
     assert {"vibrations.png", "vibrations.csv"} <= names(tmp_path)
+    box = read(EXAMPLES / "models" / "ethanol.xyz")
+    box.set_cell([9.0, 9, 9])
+    box.pbc = True
+    write(tmp_path / "box.extxyz", box)
+    arguments = f"--start {tmp_path}/box.extxyz --out {tmp_path}"
+    assert example.main(arguments.split()) == 2
+    assert "without a periodic cell" in capsys.readouterr().err
 
 
 def test_a_spectrum_has_its_peak_where_the_oscillation_is() -> None:
@@ -159,8 +226,12 @@ def test_the_scaling_is_drawn_and_mistakes_are_named(
     assert example.main(["--scaling", "50", "100", *small]) == 0
     assert (tmp_path / "scaling.png").exists()
     assert "to the power" in capsys.readouterr().out
+    (tmp_path / "zero.xyz").write_text("0\n\n")
+    np.savez(tmp_path / "zero.npz", z=np.zeros(0), pos=np.zeros((0, 3)))
     for bad, text in (
         ([str(tmp_path / "none.pdb")], "no such file"),
+        ([str(tmp_path / "zero.xyz")], "holds no atoms"),
+        ([str(tmp_path / "zero.npz")], "do not fit"),
         (["--scaling", "500", "--memory", "1MiB"], "MiB, the budget is 1 MiB"),
     ):
         assert example.main([*bad, *small]) == 2

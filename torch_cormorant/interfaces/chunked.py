@@ -133,7 +133,7 @@ def evaluate_in_chunks(
 
 def _check_memory(memory: object) -> None:
     """Refuse texts such as 8GiB, which the example understands."""
-    if memory is None or (isinstance(memory, Real) and not isinstance(memory, bool)):
+    if memory is None or isinstance(memory, Real):
         return
     msg = f"memory must be a number of bytes, such as 8 * 2**30, got {memory!r}"
     raise ConfigError(msg)
