@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from torch_cormorant.errors import ConfigError, EdgeBudgetError, ExportError
+from torch_cormorant.errors import (
+    CoincidentAtomsError,
+    ConfigError,
+    DtypeError,
+    EdgeBudgetError,
+    ExportError,
+    NonFiniteError,
+    ShapeError,
+)
 from torch_cormorant.interfaces import export
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.models import Cormorant
@@ -44,6 +52,18 @@ def test_a_file_gives_energies_and_forces_of_the_model(
         expected = Engine(model)(WATER, moved[k])
         torch.testing.assert_close(energy[k : k + 1], expected.energy)
         torch.testing.assert_close(forces[k], expected.forces)
+    rounded = function(moved.float())
+    torch.testing.assert_close(rounded[0], energy, rtol=1e-6, atol=0)
+    assert rounded[1].dtype == torch.float64
+    for bad, error, words in (
+        (moved[0], ShapeError, r"\[2, 3, 3\], got \[3, 3\]"),
+        (moved.tolist(), ShapeError, "got list"),
+        (moved.long(), DtypeError, r"pos\[0\]"),
+        (moved * torch.tensor([1, torch.nan])[:, None, None], NonFiniteError, "row 0"),
+        (moved * torch.tensor([1, 0])[:, None, None], CoincidentAtomsError, "0 and 1"),
+    ):
+        with pytest.raises(error, match=words):
+            function(bad)
 
 
 def test_a_graph_that_differs_is_refused(
@@ -82,6 +102,12 @@ def test_what_cannot_be_exported_is_named(
     many = torch.arange(903, dtype=torch.float64).reshape(301, 3)
     with pytest.raises(EdgeBudgetError, match="301 atoms"):
         export.export_potential(model, torch.ones(301).long(), many, path)
+    with pytest.raises(ConfigError, match="num_structures"):
+        export.export_potential(model, WATER, pos, path, num_structures=0)
+    with pytest.raises(ShapeError, match="no atoms"):
+        export.export_potential(model, WATER[:0], pos[:0], path)
+    with pytest.raises(ExportError, match="no such file"):
+        export.load_exported(path)
     path.write_bytes(b"no export")
     with pytest.raises(ExportError, match="not read as an exported"):
         export.load_exported(path)

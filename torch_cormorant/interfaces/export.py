@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -17,7 +18,8 @@ import torch
 from torch import Tensor
 
 from torch_cormorant.data.files import write_atomically
-from torch_cormorant.errors import ExportError
+from torch_cormorant.errors import CoincidentAtomsError, ExportError, ShapeError
+from torch_cormorant.graph.checks import check_positions
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.fixed_graph import (
     check_fixed,
@@ -26,10 +28,12 @@ from torch_cormorant.interfaces.fixed_graph import (
     trace,
 )
 from torch_cormorant.models import Cormorant
+from torch_cormorant.ops.geometry import MIN_LENGTH
 
 __all__ = ["export_potential", "load_exported"]
 
 HEADER = "torch_cormorant.json"
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 Potential = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -73,14 +77,15 @@ def export_potential(
         whose atoms change, need the eager model.
     """
     engine = Engine(model, energy_unit=energy_unit, dtype=pos.dtype)
-    check_fixed(engine, z, pos)
+    check_fixed(engine, z, pos, num_structures)
     function = fixed_function(engine, z, pos, num_structures)
     example = pos.detach().to(engine.device).repeat(num_structures, 1, 1)
     with _quiet():
         graph = trace(lambda pos: tuple(function(pos)[:2]), example)
         program = torch.export.export(graph, (example,))
         stream = io.BytesIO()
-        header = json.dumps({"z": z.tolist(), "num_structures": num_structures})
+        facts = {"z": z.tolist(), "num_structures": num_structures}
+        header = json.dumps({**facts, "dtype": str(pos.dtype).removeprefix("torch.")})
         torch.export.save(program, stream, extra_files={HEADER: header})
         loaded = torch.export.load(io.BytesIO(stream.getvalue()))
     wrong = difference(loaded.module(), engine, z, example)
@@ -98,20 +103,67 @@ def load_exported(path: str | PathLike[str]) -> tuple[Potential, list[int]]:
         path: The file.
 
     Returns:
-        The function from positions to energies and forces, and the atomic numbers.
+        The function from positions to energies and forces, and the atomic numbers. It
+        raises ShapeError, DtypeError, NonFiniteError and CoincidentAtomsError where
+        positions do not fit, which the bare graph of ``torch.export.load`` does not.
 
     Raises:
         ExportError: The file is missing, damaged, or another one.
     """
     extra = {HEADER: ""}
+    if not zipfile.is_zipfile(path):  # before torch logs what it thinks of it
+        reason = "no archive" if Path(path).exists() else "no such file"
+        msg = f"{path}: not read as an exported potential ({reason})"
+        raise ExportError(msg)
     try:
         with _quiet():
             program = torch.export.load(str(path), extra_files=extra)
-        numbers = json.loads(extra[HEADER])["z"]
+        header = json.loads(extra[HEADER])
+        numbers, count = list(header["z"]), int(header["num_structures"])
+        dtype = DTYPES[header["dtype"]]
     except Exception as error:
         msg = f"{path}: not read as an exported potential ({error})"
         raise ExportError(msg) from error
-    return program.module(), numbers
+    module = program.module()
+
+    def checked(pos: Tensor) -> tuple[Tensor, Tensor]:
+        check_fixed_positions(pos, count, len(numbers))
+        energy, forces = module(pos.to(dtype))
+        return energy, forces
+
+    return checked, numbers
+
+
+def check_fixed_positions(pos: Tensor, count: int, size: int) -> None:
+    """Refuse positions that a graph of all pairs would turn into wrong numbers.
+
+    Args:
+        pos: Positions in Angstrom.
+        count: Geometries B that the graph takes.
+        size: Atoms N of the molecule.
+
+    Raises:
+        ShapeError, DtypeError: It is no floating point tensor ``[B, N, 3]``.
+        NonFiniteError: NaN or infinity.
+        CoincidentAtomsError: Two atoms lie at one place.
+    """
+    given: object = pos
+    if not isinstance(given, Tensor) or tuple(pos.shape) != (count, size, 3):
+        shape = list(pos.shape) if isinstance(given, Tensor) else type(pos).__name__
+        msg = f"pos must be a tensor [{count}, {size}, 3], got {shape}"
+        raise ShapeError(msg)
+    for number, places in enumerate(pos.detach()):
+        check_positions(places, f"pos[{number}]")
+        gaps = torch.cdist(
+            places, places, compute_mode="donot_use_mm_for_euclid_dist"
+        ).fill_diagonal_(torch.inf)
+        if bool((gaps < MIN_LENGTH).any()):
+            first, second = (gaps < MIN_LENGTH).nonzero()[0].tolist()
+            msg = (
+                f"pos[{number}]: atoms {first} and {second} are less than "
+                f"{MIN_LENGTH:g} Angstrom apart"
+            )
+            raise CoincidentAtomsError(msg)
 
 
 @contextmanager

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from torch_cormorant.errors import ConfigError, EdgeBudgetError
+from torch_cormorant.errors import ConfigError, EdgeBudgetError, ShapeError
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.folding import fold_constants
-from torch_cormorant.models.checks import check_molecules
+from torch_cormorant.models.checks import check_counts, check_molecules
 from torch_cormorant.nn.cutoff import envelope
 from torch_cormorant.nn.zbl import ZBL, zbl_energy
 from torch_cormorant.ops import EdgeGeometry
@@ -59,14 +59,20 @@ def trace(function: Callable[..., object], example: Tensor) -> GraphModule:
     return fold_constants(make_fx(function)(example))
 
 
-def check_fixed(engine: Engine, z: Tensor, pos: Tensor) -> None:
+def check_fixed(engine: Engine, z: Tensor, pos: Tensor, count: int) -> None:
     """Refuse models and molecules that all pairs do not fit.
 
     Raises:
-        ConfigError: The energy is no sum over atoms, or jumps at the cutoff.
+        ConfigError: The energy is no sum over atoms, or jumps at the cutoff, or there
+            are no copies.
+        ShapeError: There are no atoms.
         EdgeBudgetError: The molecule is too large.
     """
+    check_counts({"num_structures": count})
     check_molecules(z, pos, None)
+    if pos.shape[0] == 0:
+        msg = "pos has no atoms; a fixed graph needs at least one"
+        raise ShapeError(msg)
     engine.check_species(z.tolist(), "z")
     if not engine.model.head.additive:
         msg = 'a fixed graph needs a sum of atomic contributions: head="extensive"'

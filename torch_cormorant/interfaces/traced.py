@@ -74,7 +74,7 @@ class TracedPotential:
         *,
         compiled: bool = False,
     ) -> None:
-        check_fixed(engine, z, pos)
+        check_fixed(engine, z, pos, num_structures)
         self.engine, self.num_structures = engine, num_structures
         self.z = z.detach().long().to(engine.device).clone()
         function = fixed_function(engine, self.z, pos, num_structures)
