@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,11 @@ torch_sim = pytest.importorskip("torch_sim")
 from torch_sim.models.interface import validate_model_outputs  # noqa: E402
 
 from torch_cormorant import Cormorant  # noqa: E402
+from torch_cormorant.errors import (  # noqa: E402
+    CoincidentAtomsError,
+    NonFiniteError,
+    SpeciesError,
+)
 from torch_cormorant.interfaces.ase import CormorantCalculator  # noqa: E402
 from torch_cormorant.interfaces.torch_sim import CormorantSimModel  # noqa: E402
 
@@ -48,6 +55,43 @@ def test_results_are_those_of_ase(
         molecules[0].get_potential_energy()
     )
     assert not found["stress"].any()
+
+
+def test_mistakes_name_the_system_and_its_atom(
+    model: CormorantSimModel, molecules: list[Atoms]
+) -> None:
+    def refused(change: Callable[[Atoms], None], error: type, words: str) -> None:
+        bad = molecules[0].copy()
+        change(bad)
+        both = [molecules[1], bad]
+        state = torch_sim.io.atoms_to_state(both, CPU, torch.float64)
+        with pytest.raises(error, match=words):
+            model(state)
+
+    def unknown(atoms: Atoms) -> None:
+        atoms.numbers[2] = 7
+
+    def lost(atoms: Atoms) -> None:
+        atoms.positions[1] = np.nan
+
+    def same(atoms: Atoms) -> None:
+        atoms.positions[2] = atoms.positions[0]
+
+    refused(unknown, SpeciesError, r"system 1: .*7 \(atom 2\)")
+    refused(lost, NonFiniteError, "system 1: .*row 1")
+    refused(same, CoincidentAtomsError, "system 1: nodes (0 and 2|2 and 0)")
+
+
+def test_a_state_may_repeat_in_two_directions(
+    potential: Cormorant, model: CormorantSimModel, molecules: list[Atoms]
+) -> None:
+    slab = molecules[3]
+    state = torch_sim.io.atoms_to_state([slab], CPU, torch.float64)
+    state.pbc = torch.tensor(slab.pbc)
+    calculator = CormorantCalculator(potential, energy_unit="eV")
+    assert model(state)["energy"].item() == pytest.approx(
+        calculator.get_potential_energy(slab)
+    )
 
 
 def test_two_molecules_at_once_keep_their_energies(

@@ -13,19 +13,28 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torch_cormorant.data.describe import SYMBOLS
 from torch_cormorant.data.units import unit_factor
-from torch_cormorant.errors import ConfigError, InterfaceError
+from torch_cormorant.errors import (
+    BlowUpError,
+    CoincidentAtomsError,
+    ConfigError,
+    CormorantError,
+    InterfaceError,
+)
 from torch_cormorant.graph import edge_vectors
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.models import Cormorant
+from torch_cormorant.ops.geometry import MIN_LENGTH
 
 __all__ = ["LammpsPotential", "load_mpi"]
 
@@ -51,6 +60,14 @@ def load_mpi() -> Path | None:
     return path
 
 
+class _Frame(NamedTuple):
+    """Own atoms of one process: numbers, types and positions."""
+
+    tag: NDArray[np.int32]
+    kind: NDArray[np.int32]
+    x: NDArray[np.float64]
+
+
 class LammpsPotential:
     """A potential that drives a running LAMMPS.
 
@@ -67,6 +84,10 @@ class LammpsPotential:
         energy_unit: Unit of the model's energies. Default: what its file says.
         device: Where to compute. Default: where the model is.
         dtype: Type of the weights. Default: that of the model.
+        max_force: Largest force in eV/Angstrom before a run counts as blown up;
+            infinity: any, as for a first minimisation. Default 200.
+        last_good: Where :meth:`run` writes the frame before the one that went wrong
+            (extxyz, Angstrom). Default: nowhere.
 
     Attributes:
         halo: Distance to which LAMMPS keeps ghosts, in Angstrom.
@@ -91,7 +112,14 @@ class LammpsPotential:
         energy_unit: str | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        max_force: float = 200.0,
+        last_good: str | Path | None = None,
     ) -> None:
+        if not max_force > 0:
+            msg = f"max_force must be positive, got {max_force!r}"
+            raise ConfigError(msg)
+        self.max_force = float(max_force)
+        self.last_good = None if last_good is None else Path(last_good)
         self.engine = Engine(
             model, energy_unit=energy_unit, device=device, dtype=dtype, skin=skin
         )
@@ -102,6 +130,9 @@ class LammpsPotential:
             )
             raise ConfigError(msg)
         self.cutoff = self.engine.cutoff
+        if not all(isinstance(number, Integral) for number in species):
+            msg = f"species must be atomic numbers such as (1, 8), got {species!r}"
+            raise ConfigError(msg)
         self.engine.check_species(species, "species")
         self.lmp, self.fix_id, self.skin = lmp, fix_id, skin
         self.types = torch.tensor([0, *species])
@@ -116,6 +147,9 @@ class LammpsPotential:
         self.energy, self.num_atoms = 0.0, 0
         self.atom_energies: NDArray[np.float64] = np.zeros(0)
         self._error: BaseException | None = None
+        self._good: _Frame | None = None
+        self._box: Any = None
+        self._first, self._attached = True, False
 
     def _check_types(self, given: int) -> None:
         found = self.lmp.extract_setting("ntypes")
@@ -154,6 +188,7 @@ class LammpsPotential:
         for command in self.commands:
             self.lmp.command(command)
         self.lmp.set_fix_external_callback(self.fix_id, self._callback, None)
+        self._attached = True
 
     def run(self, steps: int) -> None:
         """Run LAMMPS, and raise what went wrong in the potential.
@@ -162,9 +197,17 @@ class LammpsPotential:
             steps: Number of steps.
 
         Raises:
-            CormorantError: The potential refused the positions.
+            BlowUpError: A force is too large or the potential refuses a frame of the
+                run; the message names the step and the atoms (by LAMMPS's numbers).
+            CormorantError: The potential refuses the frame that the run starts from.
+            InterfaceError: :meth:`attach` was not called.
         """
-        self._error = None
+        if not self._attached:
+            msg = "LAMMPS does not know the potential yet; call attach() before run()"
+            raise InterfaceError(msg)
+        if self._error is not None:  # else LAMMPS would end this run at once, too
+            self.lmp.command("timer timeout off")
+        self._error, self._good, self._first = None, None, True
         try:
             self.lmp.command(f"run {steps}")
         finally:
@@ -183,7 +226,7 @@ class LammpsPotential:
         f: NDArray[np.float64],
     ) -> None:
         """What LAMMPS calls in every step; an exception must not leave it."""
-        del caller, step, tag, x
+        del caller
         sums = np.array(NOTHING)
         try:
             sums[:7] = self._compute(nlocal, f)
@@ -193,20 +236,68 @@ class LammpsPotential:
         if self._comm is not None:
             sums = self._comm.allreduce(sums)
         if sums[7]:
-            self._stop(f)
+            self._stop(f, step)
             return
+        self._first = False
+        if self.last_good is not None:
+            kind = self.lmp.numpy.extract_atom("type", nelem=nlocal)
+            kinds = np.array(kind[:nlocal]).reshape(-1) if nlocal else np.zeros(0, int)
+            self._good = _Frame(tag[:nlocal].copy(), kinds, x[:nlocal].copy())
+            self._box = self.lmp.extract_box()
         self.energy = float(sums[0])
         self.lmp.fix_external_set_energy_global(self.fix_id, self.energy)
         self.lmp.fix_external_set_virial_global(self.fix_id, sums[1:7].tolist())
         self.lmp.fix_external_set_energy_peratom(self.fix_id, self.atom_energies)
 
-    def _stop(self, f: NDArray[np.float64]) -> None:
+    def _stop(self, f: NDArray[np.float64], step: int) -> None:
         """Make LAMMPS end: forces without meaning must not look like forces."""
         f[:] = np.nan
-        if self._error is None:
-            msg = "the potential failed in another process"
-            self._error = InterfaceError(msg)
         self.lmp.force_timeout()
+        texts = [None if self._error is None else str(self._error)]
+        if self._comm is not None:
+            texts = self._comm.allgather(texts[0])
+        where = ""
+        if self.last_good is not None and not self._first:
+            where = self._write_good(Path(self.last_good))
+        if self._error is None:
+            text = next(text for text in texts if text is not None)
+            msg = f"the potential failed in another process: {text}"
+            self._error = InterfaceError(msg)
+        elif isinstance(self._error, CormorantError) and not self._first:
+            msg = f"the run blew up at step {step}: {self._error}{where}"
+            cause, self._error = self._error, BlowUpError(msg)
+            self._error.__cause__ = cause
+
+    def _write_good(self, path: Path) -> str:
+        """All atoms of the last good frame, from all processes, by the first one."""
+        found = f"; the last good frame is in {path}"
+        frames = [self._good]
+        if self._comm is not None:
+            frames = self._comm.gather(self._good)
+            if self._comm.Get_rank() != 0:
+                return found
+        parts = [frame for frame in frames if frame is not None]
+        tag, kind, x = (np.concatenate(list(rows)) for rows in zip(*parts, strict=True))
+        low, high, xy, yz, xz, periodic, _ = self._box
+        sides = np.subtract(high, low)
+        cell = np.diag(sides)
+        cell[1, 0], cell[2, 0], cell[2, 1] = xy, xz, yz
+        lattice = " ".join(map(repr, cell.flatten().tolist()))
+        flags = " ".join("T" if repeats else "F" for repeats in periodic)
+        lines = [
+            str(len(tag)),
+            f'Lattice="{lattice}" Properties=species:S:1:pos:R:3:id:I:1 pbc="{flags}"',
+        ]
+        for row in tag.argsort():
+            symbol = SYMBOLS[int(self.types[int(kind[row])])]
+            place = " ".join(map(repr, (x[row] - low).tolist()))
+            lines.append(f"{symbol} {place} {int(tag[row])}")
+        try:  # C code calls this; nothing may leave it
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("\n".join(lines) + "\n")
+        except OSError as error:
+            return f"; the last good frame could not be written ({error})"
+        return found
 
     def _compute(self, nlocal: int, f: NDArray[np.float64]) -> list[float]:
         """Write the forces; energy and virial of this process."""
@@ -219,12 +310,41 @@ class LammpsPotential:
         pos, z = pos.to(engine.device), self.types[types].to(engine.device)
         self.num_atoms = count
         energies, forces, virial = self._local(z, pos, nlocal)
+        self._check_forces(forces[:nlocal])
         f[:] = (forces[:nlocal] * self.factor).cpu().numpy()
         shared = engine.constant / self.lmp.get_natoms()
         own = (energies[:nlocal] + shared) * self.factor
         self.atom_energies = own.cpu().numpy()
         values = (-virial * self.factor).cpu()
         return [float(own.sum()), *(float(values[a, b]) for a, b in VOIGT)]
+
+    def _names(self, atoms: Sequence[int]) -> str:
+        """Own atoms or ghosts by the numbers that the user knows."""
+        tags = self.lmp.numpy.extract_atom("id", nelem=self.num_atoms)
+        return " and ".join(str(int(tags.reshape(-1)[atom])) for atom in atoms)
+
+    def _check_forces(self, forces: Tensor) -> None:
+        size = forces.norm(dim=1).nan_to_num(torch.inf)
+        if size.numel() and float(size.max()) > self.max_force:
+            atom = int(size.argmax())
+            msg = (
+                f"the force on atom {self._names([atom])} of LAMMPS is "
+                f"{float(size[atom]):.3g} eV/Angstrom, more than max_force = "
+                f"{self.max_force:g}"
+            )
+            raise BlowUpError(msg)
+
+    def _check_distances(self, vec: Tensor, index: Tensor, keep: Tensor) -> None:
+        """Refuse atoms at one place by LAMMPS's numbers, before the network does."""
+        near = vec.detach().square().sum(1) < MIN_LENGTH**2
+        if bool(near.any()):
+            pair = keep[index[:, int(near.nonzero()[0])]].tolist()
+            msg = (
+                f"atoms {self._names(pair)} of LAMMPS (or an image) are less than "
+                f"{MIN_LENGTH:g} Angstrom apart, where directions have no meaning; "
+                "remove the duplicate atom"
+            )
+            raise CoincidentAtomsError(msg)
 
     def _local(
         self, z: Tensor, pos: Tensor, nlocal: int
@@ -245,6 +365,7 @@ class LammpsPotential:
         index, keep = _reachable(index, pos.shape[0], nlocal, 2 * engine.hops)
         z, pos = z[keep], pos[keep]
         vec = edge_vectors(pos, index).requires_grad_()
+        self._check_distances(vec, index, keep)
         with torch.enable_grad():
             atoms = engine.atom_energies(z, index, vec)
             (gradient,) = torch.autograd.grad(atoms.sum(), vec)

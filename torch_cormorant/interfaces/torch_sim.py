@@ -8,6 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torch_cormorant.errors import (
+    CoincidentAtomsError,
+    NonFiniteError,
+    SpeciesError,
+)
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.models import Cormorant
 
@@ -35,6 +40,11 @@ class CormorantSimModel(ModelInterface):
 
     Raises:
         ConfigError: The model has several targets, or its unit is not known.
+
+    Note:
+        torch-sim 0.3 has one flag for all directions: its ``atoms_to_state`` turns a
+        slab, periodic in two, into an open structure without a word. Give such states
+        a tensor ``pbc`` ``[3]`` of your own, or use the ASE calculator.
 
     Example:
         >>> import pytest
@@ -68,6 +78,20 @@ class CormorantSimModel(ModelInterface):
         self._device, self._dtype = self.engine.device, self.engine.dtype
         self._compute_stress, self._compute_forces = compute_stress, True
         self._memory_scales_with = "n_atoms_x_density"
+
+    def _find_bad(
+        self, state: SimState, cell: Tensor | None, pbc: Tensor | None
+    ) -> None:
+        """Raise the error of the first system that has one, by its own numbers."""
+        for k in range(state.n_systems):
+            mine = state.system_idx == k
+            own = None if cell is None else cell[k : k + 1]
+            z, pos = state.atomic_numbers[mine], state.positions[mine]
+            try:
+                self.engine(z, pos, None, own, pbc, num_graphs=1, reuse=False)
+            except (CoincidentAtomsError, NonFiniteError, SpeciesError) as error:
+                msg = f"system {k}: {error}"
+                raise type(error)(msg) from error
 
     @property
     def compute_stress(self) -> bool:
@@ -108,16 +132,22 @@ class CormorantSimModel(ModelInterface):
         periodic = bool(pbc.any())
         # torch-sim keeps cell vectors in columns
         cell = state.row_vector_cell if periodic else None
-        out = self.engine(
-            z,
-            state.positions,
-            state.system_idx,
-            cell,
-            pbc if periodic else None,
-            num_graphs=count,
-            forces=self.compute_forces,
-            stress=self.compute_stress and periodic,
-        )
+        repeats = pbc if periodic else None
+        try:
+            out = self.engine(
+                z,
+                state.positions,
+                state.system_idx,
+                cell,
+                repeats,
+                num_graphs=count,
+                forces=self.compute_forces,
+                stress=self.compute_stress and periodic,
+            )
+        except (CoincidentAtomsError, NonFiniteError, SpeciesError) as error:
+            # Atoms of the batch are counted on; the user counts anew in each system.
+            self._find_bad(state, cell, repeats)
+            raise error from None
         found = {"energy": out.energy}
         if out.energies is not None:
             found["energies"] = out.energies
