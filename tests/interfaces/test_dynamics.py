@@ -44,7 +44,7 @@ class Exploding(Calculator):
     [
         (1e6, r"step 6, atom 1 \(O\): the force is 1e\+06 eV/Angstrom"),
         (np.nan, r"step 6, atom 1 \(O\): the force is inf"),
-        (np.inf, r"step 5, atom \d .*not finite"),
+        (np.inf, r"step 6, atom \d .*not finite"),
         (30.0, r"atom 1 \(O\): the temperature is .* K"),
     ],
 )
@@ -122,6 +122,23 @@ def test_a_structure_that_is_refused_is_no_explosion(tmp_path: Path) -> None:
 def test_limits_must_be_positive(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="max_force"):
         BlowUpGuard(Atoms("H"), tmp_path / "x.xyz", max_force=0)
+    for path in (tmp_path, tmp_path / "last.nonsense"):
+        with pytest.raises(ConfigError, match="no file that ASE can write"):
+            BlowUpGuard(Atoms("H"), path)
+
+
+def test_a_frame_that_cannot_be_written_does_not_hide_the_explosion(
+    tmp_path: Path,
+) -> None:
+    atoms = Atoms("CO", [(0.0, 0, 0), (1.2, 0, 0)])
+    atoms.calc = Exploding(3, 1e6)
+    (tmp_path / "file").write_text("in the way of a folder")
+    guard = BlowUpGuard(atoms, tmp_path / "file" / "last.xyz")
+    with (
+        VelocityVerlet(atoms, 0.1 * units.fs) as run,
+        pytest.raises(BlowUpError, match=r"1e\+06.*could not be written"),
+    ):
+        guard.run(run, 20)
 
 
 def test_drift_and_fluctuation_of_a_known_line() -> None:

@@ -87,6 +87,11 @@ def test_symmetric_jacobians_and_stresses_are_small_numbers() -> None:
     assert float(error.abs().max()) < 1e-8 < float(stress.abs().max())
 
 
+def test_an_atom_alone_has_a_symmetric_jacobian() -> None:
+    one = torch.zeros(1, 3, dtype=torch.float64)
+    assert force_jacobian_asymmetry(make(), torch.tensor([1]), one) == 0
+
+
 def test_holes_are_seen() -> None:
     assert diatomic_scan(make(repulsion="zbl"), 6, 6).is_repulsive
     scan = diatomic_scan(make(Hole), 6, 6)
@@ -130,5 +135,12 @@ def test_the_command_prints_a_line_for_each_law(
     np.savez(frames, z=np.array([6, 1], np.uint8), pos=np.eye(3)[None, :2] * 1.1)
     assert main([str(path), "--frames", str(frames)]) == 0
     assert main([str(path), "--frames", str(frames), "--frame", "7"]) == 2
+    assert "frames.npz: has no frame 7, only 1" in capsys.readouterr().err
+    np.savez(frames, nuclear_charges=np.array([6, 1]), R=np.eye(3)[None, :2])
+    assert main([str(path), "--frames", str(frames)]) == 2
+    assert "frames.npz: needs arrays z [N] and pos" in capsys.readouterr().err
+    frames.write_bytes(b"no archive")
+    assert main([str(path), "--frames", str(frames)]) == 2
+    assert "frames.npz: needs" in capsys.readouterr().err
     assert main([str(tmp_path / "missing.safetensors")]) == 2
     assert "missing.safetensors" in capsys.readouterr().err

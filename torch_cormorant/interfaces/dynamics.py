@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.io import write as write_atoms
+from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 from ase.md.md import MolecularDynamics
 from ase.neighborlist import natural_cutoffs, neighbor_list
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ class BlowUpGuard:
             bonds may break.
 
     Raises:
-        ConfigError: A limit is not positive.
+        ConfigError: A limit is not positive, or nothing can be written to the path.
 
     Example:
         >>> import pathlib, tempfile
@@ -124,6 +125,7 @@ class BlowUpGuard:
                 msg = f"{name} must be positive, got {value!r}"
                 raise ConfigError(msg)
         self.atoms, self.path = atoms, Path(path)
+        _check_path(self.path)
         self.max_force, self.max_temperature = max_force, max_temperature
         self.max_stretch = max_stretch
         self.bonds = None if max_stretch is None else Bonds(atoms)
@@ -147,27 +149,28 @@ class BlowUpGuard:
             # that it cannot use, is no explosion.
             self.atoms.get_forces()
         for _ in range(steps):
+            step = dynamics.nsteps + 1  # ASE counts a step when it is done
             try:
                 dynamics.run(1)
                 forces = self.atoms.get_forces()
             except CormorantError as error:
-                self._stop(dynamics, self._fastest(), str(error), error)
-            self._check(dynamics, forces)
+                self._stop(step, self._fastest(), str(error), error)
+            self._check(step, forces)
             self.good.positions[:] = self.atoms.positions
             self.good.arrays["momenta"] = self.atoms.get_momenta()
             self.good.cell[:] = self.atoms.cell
 
-    def _check(self, dynamics: MolecularDynamics, forces: NDArray[np.float64]) -> None:
+    def _check(self, step: int, forces: NDArray[np.float64]) -> None:
         size = np.linalg.norm(forces, axis=1)
         size = np.where(np.isfinite(size), size, np.inf)
         if size.max(initial=0.0) > self.max_force:
             atom = int(size.argmax())
             text = f"the force is {size[atom]:.3g} eV/Angstrom"
-            self._stop(dynamics, atom, text)
+            self._stop(step, atom, text)
         temperature = self.atoms.get_temperature()
         if not temperature <= self.max_temperature:
             text = f"the temperature is {temperature:.3g} K"
-            self._stop(dynamics, self._fastest(), text)
+            self._stop(step, self._fastest(), text)
         if self.bonds is None or self.max_stretch is None:
             return
         stretch, (first, second) = self.bonds.stretch(self.atoms)
@@ -176,7 +179,7 @@ class BlowUpGuard:
                 f"its bond to atom {first} ({self.atoms.symbols[first]}) is "
                 f"{stretch:.2f} times as long as at the start: the molecule comes apart"
             )
-            self._stop(dynamics, second, text)
+            self._stop(step, second, text)
 
     def _fastest(self) -> int:
         """The atom that moved most since the last good frame."""
@@ -185,19 +188,33 @@ class BlowUpGuard:
 
     def _stop(
         self,
-        dynamics: MolecularDynamics,
+        step: int,
         atom: int,
         text: str,
         cause: CormorantError | None = None,
     ) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atoms(self.path, self.good)
+        where = f"is in {self.path}"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atoms(self.path, self.good)
+        except OSError as error:  # what went wrong with the run matters more
+            where = f"could not be written ({error})"
         msg = (
-            f"the run blew up at step {dynamics.nsteps}, atom {atom} "
-            f"({self.atoms.symbols[atom]}): {text}; the last good frame is in "
-            f"{self.path}"
+            f"the run blew up at step {step}, atom {atom} "
+            f"({self.atoms.symbols[atom]}): {text}; the last good frame {where}"
         )
         raise BlowUpError(msg) from cause
+
+
+def _check_path(path: Path) -> None:
+    """Refuse a path that would fail when the run has blown up, hours later."""
+    try:
+        writable = get_ioformat(filetype(str(path), read=False)).can_write
+    except UnknownFileTypeError:
+        writable = False
+    if path.is_dir() or not writable:
+        msg = f"path {path} is no file that ASE can write, such as last_good.xyz"
+        raise ConfigError(msg)
 
 
 def linear_drift(

@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_cormorant.errors import CormorantError
+from torch_cormorant.errors import CormorantError, DataError
 from torch_cormorant.models import Cormorant, load_model
 from torch_cormorant.testing.equivariance import random_molecule
 from torch_cormorant.testing.report import check_potential
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = load_model(given.model)
         z, pos = _structure(model, given.frames, given.frame)
         checks = check_potential(model, z, pos)
-    except (CormorantError, OSError, KeyError, IndexError) as error:
+    except (CormorantError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     for check in checks:
@@ -49,9 +50,16 @@ def _structure(
     if frames is None:
         z, pos = random_molecule(8)
         return torch.tensor(model.features.known)[z % len(model.features.known)], pos
-    with np.load(frames, allow_pickle=False) as archive:
-        z = torch.from_numpy(archive["z"].astype(np.int64))
-        places = np.asarray(archive["pos"], dtype=np.float64)
+    try:
+        with np.load(frames, allow_pickle=False) as archive:
+            z = torch.from_numpy(archive["z"].astype(np.int64))
+            places = np.asarray(archive["pos"], dtype=np.float64)
+    except (KeyError, ValueError, BadZipFile) as error:
+        msg = f"{frames}: needs arrays z [N] and pos [N, 3] or [frames, N, 3] ({error})"
+        raise DataError(msg) from None
+    if places.ndim == 3 and not -len(places) <= frame < len(places):
+        msg = f"{frames}: has no frame {frame}, only {len(places)}"
+        raise DataError(msg)
     return z, torch.from_numpy(places[frame] if places.ndim == 3 else places)
 
 

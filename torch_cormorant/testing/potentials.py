@@ -152,7 +152,7 @@ def force_jacobian_asymmetry(
         pbc: Which of them repeat.
 
     Returns:
-        The ratio of Frobenius norms.
+        The ratio of Frobenius norms, zero for an atom alone.
 
     Example:
         >>> import torch
@@ -163,7 +163,8 @@ def force_jacobian_asymmetry(
         True
     """
     jacobian = hessian(model, z, pos, cell, pbc)
-    return float((jacobian - jacobian.T).norm() / jacobian.norm())
+    size = float(jacobian.norm())
+    return float((jacobian - jacobian.T).norm()) / size if size else 0.0
 
 
 def net_force_and_torque(
@@ -238,7 +239,7 @@ def stress_difference_error(
     volume = torch.linalg.det(cell).abs()
     found = slope.view(3, 3) / (12 * step) / volume
     out = model.evaluate(z, pos, None, cell, pbc, forces=False, stress=True)
-    stress = _given(out.stress)[0]
+    stress = _given(out.stress)[0].detach()
     return stress - found, stress
 
 
