@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from torch_cormorant import Cormorant, CormorantConv, EdgeGeometry, radius_graph
-from torch_cormorant.errors import ConfigError, DataError, ShapeError
-from torch_cormorant.graph import AddEdgeGeometry, all_pairs
+from torch_cormorant.errors import CellError, ConfigError, DataError, ShapeError
+from torch_cormorant.graph import (
+    AddEdgeGeometry,
+    all_pairs,
+    edge_vectors,
+    neighbour_list,
+)
 from torch_cormorant.ops.radial_basis import bessel
 from torch_cormorant.so3 import spherical_harmonics
 from torch_cormorant.testing import random_molecule
@@ -112,3 +117,35 @@ def test_missing_attributes_are_named() -> None:
 
 def test_repr_names_cutoff_and_degree() -> None:
     assert repr(AddEdgeGeometry(5.0)) == "AddEdgeGeometry(cutoff=5.0, lmax=3)"
+
+
+def test_periodic_data_get_the_edges_between_images() -> None:
+    cell = torch.tensor([[4.0, 0, 0], [1.0, 4, 0], [0, 0, 5]])
+    crystal = Data(pos=torch.rand(4, 3) * 4, cell=cell[None])
+    slab = Data(
+        pos=torch.rand(3, 3) * 4,
+        cell=cell[None],
+        pbc=torch.tensor([[True, True, False]]),
+    )
+    alone = Data(
+        pos=torch.rand(2, 3), cell=torch.zeros(1, 3, 3), pbc=torch.zeros(1, 3).bool()
+    )
+    crystal.pbc = torch.ones(1, 3).bool()
+    transform = AddEdgeGeometry(3.0, lmax=1)
+    parts = [transform(data.clone()) for data in (crystal, slab, alone)]
+    for data in parts:
+        index, shift = neighbour_list(data.pos, 3.0, cell=data.cell, pbc=data.pbc)
+        assert torch.equal(data.edge_index, index)
+        assert torch.equal(data.edge_shift, shift)
+        vec = edge_vectors(data.pos, index, shift, data.cell)
+        assert torch.equal(data.edge_vec, vec)
+    assert parts[0].edge_shift.any()
+    joined = transform(Batch.from_data_list([crystal, slab, alone]))
+    stacked = Batch.from_data_list(parts)
+    assert torch.equal(joined.edge_index, stacked.edge_index)
+    assert torch.equal(joined.edge_vec, stacked.edge_vec)
+    with pytest.raises(ConfigError, match="all pairs"):
+        AddEdgeGeometry(None)(crystal)
+    crystal.cell = torch.zeros(1, 3, 3)
+    with pytest.raises(CellError, match="does not span"):
+        transform(crystal)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
 from torch_cormorant.errors import ConfigError, DataError
 from torch_cormorant.graph.all_pairs import all_pairs
+from torch_cormorant.graph.lattice import as_cells, edge_vectors
+from torch_cormorant.graph.neighbour_list import graphs_of, neighbour_list
 from torch_cormorant.graph.radius_graph import radius_graph
 from torch_cormorant.ops.geometry import HARMONICS, safe_norm
 from torch_cormorant.ops.radial_basis import bessel, gaussian
@@ -21,7 +25,9 @@ class AddEdgeGeometry(BaseTransform):
 
     Plain tensors, so that they batch, save and move like every other attribute:
     ``edge_index``, ``edge_vec`` (``pos[target] - pos[source]``), ``edge_length``,
-    ``edge_sh`` and, when asked, ``edge_radial``.
+    ``edge_sh`` and, when asked, ``edge_radial``. Data with a ``cell`` (and ``pbc``, by
+    default all directions) get the edges between periodic images too, and
+    ``edge_shift``, the whole numbers of cell vectors.
     ``EdgeGeometry.from_data(batch)`` makes the object that layers share out of them.
 
     Args:
@@ -33,12 +39,14 @@ class AddEdgeGeometry(BaseTransform):
         harmonics: ``"unit"`` (default) or ``"solid"``.
 
     Shapes:
-        ``edge_vec`` ``[E, 3]``, ``edge_length`` ``[E]``, ``edge_sh``
+        ``edge_vec``, ``edge_shift`` ``[E, 3]``, ``edge_length`` ``[E]``, ``edge_sh``
         ``[E, (lmax + 1)^2]``, ``edge_radial`` ``[E, num_basis]``.
 
     Raises:
-        ConfigError: If the arguments contradict each other.
+        ConfigError: If the arguments contradict each other, or all pairs are asked
+            for in a periodic cell.
         DataError: If the data has no ``pos``.
+        CellError: If the cell is zero, flat or not finite.
 
     Example:
         >>> import torch
@@ -84,12 +92,19 @@ class AddEdgeGeometry(BaseTransform):
             raise DataError(msg)
         pos = data.pos.detach()
         batch = data.get("batch")
-        if self.cutoff is None:
-            index = all_pairs(batch, pos.shape[0], device=pos.device)
+        cell, pbc = data.get("cell"), data.get("pbc")
+        periodic = as_cells(cell, pbc, graphs_of(batch, cell), pos)
+        if periodic is not None:
+            self._add_periodic(data, pos, *periodic)
         else:
-            index = radius_graph(pos, self.cutoff, batch)
-        data.edge_index = index
-        data.edge_vec = pos[index[1]] - pos[index[0]]
+            if self.cutoff is None:
+                index = all_pairs(batch, pos.shape[0], device=pos.device)
+            else:
+                index = radius_graph(pos, self.cutoff, batch)
+            data.edge_index = index
+            data.edge_vec = pos[index[1]] - pos[index[0]]
+            if cell is not None:  # in a batch, others may be periodic
+                data.edge_shift = torch.zeros_like(data.edge_vec)
         data.edge_length = safe_norm(data.edge_vec)
         data.edge_sh = spherical_harmonics(
             data.edge_vec, self.lmax, normalize=self.harmonics == "unit"
@@ -98,6 +113,16 @@ class AddEdgeGeometry(BaseTransform):
             basis = BASES[self.radial]
             data.edge_radial = basis(data.edge_length, self.num_basis, self.cutoff)
         return data
+
+    def _add_periodic(self, data: Data, pos: Tensor, cell: Tensor, pbc: Tensor) -> None:
+        """Edges between images; ``cell`` holds zeros where nothing repeats."""
+        if self.cutoff is None:
+            msg = "all pairs (cutoff=None) know no periodic cells; give cutoff= in A"
+            raise ConfigError(msg)
+        batch = data.get("batch")
+        index, shift = neighbour_list(pos, self.cutoff, batch, cell, pbc)
+        data.edge_index, data.edge_shift = index, shift
+        data.edge_vec = edge_vectors(pos, index, shift, cell, batch)
 
     def __repr__(self) -> str:
         return f"AddEdgeGeometry(cutoff={self.cutoff}, lmax={self.lmax})"
