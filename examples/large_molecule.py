@@ -90,8 +90,10 @@ def read_system(path: Path) -> System:
         return _from_npz(path)
     atoms = read_atoms(path, index=0)
     pbc = torch.from_numpy(np.array(atoms.pbc))
-    # PDB files often hold a cell of one Angstrom that means nothing
-    real = bool(pbc.any()) and abs(np.linalg.det(atoms.cell.array)) > len(atoms)
+    real = bool(pbc.any())
+    if path.suffix.lower() in (".pdb", ".ent"):
+        # they often hold a cell of one Angstrom that means nothing
+        real = real and abs(np.linalg.det(atoms.cell.array)) > len(atoms)
     return System(
         path.name,
         torch.from_numpy(atoms.numbers).long(),

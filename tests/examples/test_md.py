@@ -218,6 +218,18 @@ def test_large_molecules_of_every_format(
     assert torch.isfinite(torch.tensor(float(text.split("largest force ")[1])))
 
 
+def test_a_slab_of_a_large_system_stays_periodic(tmp_path: Path) -> None:
+    example = load("large_molecule.py")
+    slab = Atoms("OHH", np.eye(3), cell=np.diag([6.0, 6, 0]), pbc=(True, True, False))
+    write(tmp_path / "slab.extxyz", slab)
+    found = example.read_system(tmp_path / "slab.extxyz")
+    assert found.pbc.tolist() == [True, True, False]
+    slab.set_cell(np.eye(3))
+    slab.pbc = True
+    write(tmp_path / "dummy.pdb", slab)
+    assert example.read_system(tmp_path / "dummy.pdb").cell is None
+
+
 def test_the_scaling_is_drawn_and_mistakes_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -249,6 +249,12 @@ def test_a_composition_that_was_not_trained_on_is_warned_of_once(
     calculator.calculate_many(molecules)
 
 
+def test_options_cannot_be_set_later(calculator: CormorantCalculator) -> None:
+    assert calculator.set() == {}
+    with pytest.raises(ConfigError, match="skin cannot be changed"):
+        calculator.set(skin=2.0)
+
+
 def test_a_calculator_says_what_it_computes(potential: Cormorant) -> None:
     calculator = CormorantCalculator(potential, energy_unit="eV", dtype=torch.float32)
     text = repr(calculator)

@@ -87,6 +87,10 @@ def test_less_memory_means_smaller_chunks_and_then_an_error() -> None:
         plan_memory(model, 10_000, 400_000, 10 * 2**20)
 
 
+def test_an_infinite_budget_is_no_limit() -> None:
+    assert plan_memory(make(), 100, 4000, torch.inf) == plan_memory(make(), 100, 4000)
+
+
 def test_memory_does_not_grow_with_edges_where_they_are_computed_again() -> None:
     model = make(channels=16)
     few, many = (

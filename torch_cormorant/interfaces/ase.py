@@ -118,6 +118,23 @@ class CormorantCalculator(Calculator):
             f"{engine.device})"
         )
 
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Refuse what ASE would note and nobody would read.
+
+        Args:
+            **kwargs: Must be empty; options belong to the constructor.
+
+        Raises:
+            ConfigError: There are any.
+        """
+        if kwargs:
+            msg = (
+                f"set: {', '.join(sorted(kwargs))} cannot be changed; the options of "
+                "a calculator are chosen when it is made"
+            )
+            raise ConfigError(msg)
+        return {}
+
     def __getstate__(self) -> dict[str, Any]:
         """What is copied or pickled: all but the traced graph, which is made anew."""
         return {**self.__dict__, "_trace": None}

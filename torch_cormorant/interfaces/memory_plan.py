@@ -85,7 +85,7 @@ def plan_memory(
         cost = per_edge * (levels + 1) / 2
         chunk = largest
         if memory is not None:
-            chunk = min(largest, int((memory - resident) / cost))
+            chunk = int(min(largest, (memory - resident) / cost))
         enough = min(edges, largest if keep else MIN_CHUNK_EDGES, 4096)
         if chunk >= enough:
             return MemoryPlan(keep, max(chunk, 1), int(resident), int(chunk * cost))
