@@ -249,6 +249,20 @@ def test_a_composition_that_was_not_trained_on_is_warned_of_once(
     calculator.calculate_many(molecules)
 
 
+def test_forces_and_stress_of_a_crystal_are_one_calculation(
+    calculator: CormorantCalculator, molecules: list[Atoms]
+) -> None:
+    box, slab = molecules[2], molecules[3]
+    box.calc = calculator
+    box.get_forces()
+    box.get_stress()
+    assert calculator.engine.edges is not None
+    assert calculator.engine.edges.calls == 1
+    slab.calc = calculator
+    slab.get_forces()
+    assert "stress" not in calculator.results
+
+
 def test_options_cannot_be_set_later(calculator: CormorantCalculator) -> None:
     assert calculator.set() == {}
     with pytest.raises(ConfigError, match="skin cannot be changed"):

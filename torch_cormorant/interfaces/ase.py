@@ -162,7 +162,8 @@ class CormorantCalculator(Calculator):
 
         Args:
             atoms: The structure.
-            properties: Names of properties; energies and forces always come along.
+            properties: Names of properties; energies and forces always come along,
+                and the stress where all three directions repeat.
             system_changes: What changed since the last call.
 
         Raises:
@@ -172,11 +173,12 @@ class CormorantCalculator(Calculator):
                 three directions.
         """
         super().calculate(atoms, list(properties), list(system_changes))
-        wants_stress = "stress" in properties
-        if wants_stress:
+        if "stress" in properties:
             _check_stress(self.atoms, "atoms")
+        # costs next to nothing beside the forces, and a second call as much again
+        wants_stress = all(self.atoms.pbc) if isinstance(self.atoms, Atoms) else False
         tensors = self._tensors([self.atoms], ["atoms"])
-        if self.traced and not wants_stress:
+        if self.traced:
             out = self._traced(*tensors)
         else:
             out = self.engine(*tensors, num_graphs=1, stress=wants_stress)
