@@ -178,6 +178,22 @@ def test_references_of_many_thousand_units_do_not_cost_digits() -> None:
     assert float((model.evaluate(z, pos).energy - plain + 4 * 2041).abs()) < 1e-11
 
 
+def test_atoms_share_the_constant_without_losing_digits() -> None:
+    z, pos, batch = batch_of(4, 3)
+    model = potential()
+    plain = model.evaluate(z, pos, batch)
+    constant = Normalisation((-4000.1,), (1.0,), {})
+    model.info = ModelInfo(("energy",), ("eV",), constant)
+    found = model.evaluate(z, pos, batch)
+    assert found.energies is not None
+    assert plain.energies is not None
+    shares = found.energies - plain.energies
+    sizes = torch.bincount(batch).double()[batch]
+    torch.testing.assert_close(shares, -4000.1 / sizes, rtol=0, atol=1e-11)
+    total = torch.zeros(2, dtype=torch.float64).index_add(0, batch, found.energies)
+    torch.testing.assert_close(total, found.energy, rtol=0, atol=1e-11)
+
+
 def test_results_can_be_differentiated_in_training_only() -> None:
     z, pos, _ = batch_of(3)
     model = potential()

@@ -358,7 +358,8 @@ def _energies(
     energy = scatter_sum(energies, batch, count) + units.mean[0]
     if units.mean[0] != 0:
         size = torch.bincount(batch, minlength=count)
-        energies = energies + units.mean[0] / size[batch]
+        # a number over integers would be of single precision
+        energies = energies + units.mean[0] / size.double()[batch]
     check_output(energy.unsqueeze(1), geometry)
     return energy, energies
 
