@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torch_cormorant.errors import ConfigError, NonFiniteError
+from torch_cormorant.errors import BackendError, ConfigError, NonFiniteError
 from torch_cormorant.graph import NeighbourCache, neighbour_list
 
 
@@ -98,8 +98,11 @@ def test_the_cache_does_not_hold_on_to_the_tensors_of_its_caller() -> None:
 
 
 def test_bad_input_is_refused() -> None:
-    with pytest.raises(ConfigError, match="skin"):
-        NeighbourCache(2.0, -1.0)
+    for skin in (-1.0, torch.nan, "1"):
+        with pytest.raises(ConfigError, match="skin"):
+            NeighbourCache(2.0, skin)
+    with pytest.raises(BackendError, match="'brute'"):
+        NeighbourCache(2.0, backend="brute")
     with pytest.raises(ConfigError, match="cutoff"):
         NeighbourCache(0.0)
     cache = NeighbourCache(2.0)

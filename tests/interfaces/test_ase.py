@@ -22,6 +22,7 @@ from torch_cormorant.errors import (
     ShapeError,
     SpeciesError,
 )
+from torch_cormorant.interfaces import ase as interface
 from torch_cormorant.interfaces.ase import CormorantCalculator
 from torch_cormorant.models import Cormorant
 
@@ -237,6 +238,27 @@ def test_positions_in_nm_are_warned_of_once(
     assert len(seen) == 1
     small.positions *= 0.9
     calculator.get_property("energy", small)
+
+
+def test_a_run_is_looked_at_once(
+    calculator: CormorantCalculator,
+    molecules: list[Atoms],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For a large system a look costs as much as a small step."""
+    looks: list[str] = []
+    monkeypatch.setattr(
+        interface, "warn_if_not_angstrom", lambda _, name: bool(looks.append(name))
+    )
+    water = molecules[0]
+    water.calc = calculator
+    for _ in range(4):
+        water.rattle(0.01)
+        water.get_forces()
+    assert looks == ["atoms"]
+    calculator.get_potential_energy(molecules[2])
+    calculator.calculate_many([water, water])
+    assert looks == ["atoms", "atoms", "structure 0", "structure 1"]
 
 
 def test_a_composition_that_was_not_trained_on_is_warned_of_once(

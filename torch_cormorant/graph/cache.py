@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
 
+from torch_cormorant.backends import NEIGHBOUR_LIST, choose_backend
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.graph.checks import check_cutoff, check_positions
 from torch_cormorant.graph.lattice import as_cells, edge_vectors
@@ -53,6 +55,7 @@ class NeighbourCache:
 
     Raises:
         ConfigError: The skin is negative or not finite.
+        BackendError: The backend is unknown or missing.
 
     Example:
         >>> import torch
@@ -71,9 +74,11 @@ class NeighbourCache:
     """
 
     def __init__(self, cutoff: float, skin: float = 1.0, backend: str = "auto") -> None:
-        if not 0 <= float(skin) < float("inf"):
-            msg = f"skin must be a length in Angstrom, at least 0, got {skin}"
+        number: object = skin  # users pass texts too
+        if not isinstance(number, Real) or not 0 <= skin < float("inf"):
+            msg = f"skin must be a length in Angstrom, at least 0, got {skin!r}"
             raise ConfigError(msg)
+        choose_backend(NEIGHBOUR_LIST, backend)
         self.cutoff = check_cutoff(cutoff, torch.float64)
         self.skin, self.backend = float(skin), backend
         self.calls = self.searches = 0

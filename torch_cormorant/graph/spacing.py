@@ -42,11 +42,14 @@ def neighbour_distance(pos: Tensor) -> float:
     if count < 2:
         return float("inf")
     pos = pos.detach().double()
-    chosen = torch.arange(min(count, SAMPLES)) * count // min(count, SAMPLES)
-    chosen = chosen.to(pos.device)
-    distance = (pos[chosen].unsqueeze(1) - pos).norm(dim=2)
-    distance[torch.arange(len(chosen), device=pos.device), chosen] = torch.inf
-    return float(distance.amin(1).median())
+    samples = min(count, SAMPLES)
+    nearest = []
+    for sample in range(samples):  # one by one: a large system fits into memory
+        atom = sample * count // samples
+        squared = (pos - pos[atom]).square_().sum(1)
+        squared[atom] = torch.inf
+        nearest.append(squared.amin())
+    return float(torch.stack(nearest).sqrt().median())
 
 
 def warn_if_not_angstrom(pos: Tensor, where: str) -> bool:

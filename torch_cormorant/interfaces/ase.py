@@ -104,6 +104,7 @@ class CormorantCalculator(Calculator):
         self.traced = traced
         self._trace: TracedPotential | None = None
         self._warned = False
+        self._seen = np.zeros(0, dtype=np.int64)
 
     def __repr__(self) -> str:
         """What is computed, and how."""
@@ -248,6 +249,16 @@ class CormorantCalculator(Calculator):
                 msg = f"{name}: {error}"
                 raise type(error)(msg) from error
 
+    def _look_at(self, atoms: Atoms, name: str) -> None:
+        """Warn once of a structure that is hardly meant; a run is looked at once."""
+        if self._warned:
+            return
+        self._seen = atoms.numbers.copy()
+        self._warned = warn_if_not_angstrom(torch.from_numpy(atoms.positions), name)
+        if not self._warned:
+            kinds = torch.from_numpy(atoms.numbers)
+            self._warned = warn_of_composition(self.engine.model, kinds, name)
+
     def _tensors(
         self, structures: Sequence[Atoms], names: Sequence[str]
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
@@ -255,12 +266,8 @@ class CormorantCalculator(Calculator):
         for atoms, name in zip(structures, names, strict=True):
             _check_atoms(atoms, name)
             self.engine.check_species(atoms.numbers, name)
-            if not self._warned:
-                points = torch.from_numpy(atoms.positions)
-                self._warned = warn_if_not_angstrom(points, name)
-            if not self._warned:
-                kinds = torch.from_numpy(atoms.numbers)
-                self._warned = warn_of_composition(self.engine.model, kinds, name)
+            if len(structures) > 1 or not np.array_equal(self._seen, atoms.numbers):
+                self._look_at(atoms, name)
         z = torch.from_numpy(np.concatenate([a.numbers for a in structures])).long()
         pos = torch.from_numpy(np.concatenate([a.positions for a in structures]))
         batch = None
