@@ -396,3 +396,51 @@ def test_exponents_of_fortran_are_read(tmp_path: Path) -> None:
         found = rf"fortran.extxyz: frame 0: 'pos': atom 0: '{word}' is no number"
         with pytest.raises(DataError, match=found):
             ExtXYZDataset(path, energy=None, forces=None)[0]
+
+
+@pytest.mark.parametrize("name", ["lattice", "LATTICE"])
+def test_a_cell_in_other_letters_is_not_lost(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.extxyz"
+    path.write_text(
+        f'1\n{name}="5 0 0 0 5 0 0 0 5" properties=species:S:1:pos:R:3\nH 0 0 0\n'
+    )
+    data = ExtXYZDataset(path, energy=None, forces=None)[0]
+    assert torch.equal(data.cell[0], 5 * torch.eye(3, dtype=torch.float64))
+    assert data.pbc.all()
+    path.write_text(path.read_text().replace("properties", "Lattice=T properties"))
+    if name == "lattice":
+        with pytest.raises(DataError, match="'lattice' and 'Lattice' are both there"):
+            ExtXYZDataset(path, energy=None, forces=None)[0]
+
+
+def test_a_virial_needs_a_volume(tmp_path: Path) -> None:
+    path = tmp_path / "a.extxyz"
+    path.write_text(
+        '1\nLattice="5 0 0 0 5 0 0 0 0" pbc="T T F" v="1 0 0 0 1 0 0 0 1"\nH 0 0 0\n'
+    )
+    data = ExtXYZDataset(path, energy=None, forces=None, virial="v")
+    with pytest.raises(DataError, match=r"frame 0: 'virial': .* cell of three vectors"):
+        data[0]
+
+
+def test_the_unit_of_dipoles_is_kept_and_stated(tmp_path: Path) -> None:
+    path = tmp_path / "a.extxyz"
+    path.write_text('1\ndipole="0 0 1"\nH 0 0 0\n')
+    data = ExtXYZDataset(
+        path, energy=None, forces=None, dipole="dipole", dipole_unit="e Angstrom"
+    )
+    assert data[0].dipole.tolist() == [[0.0, 0.0, 1.0]]
+    assert "dipoles:         e Angstrom" in data.describe()
+    assert data.in_memory().dipole_unit == "e Angstrom"
+    assert "dipoles:         e Angstrom" in data.in_memory().describe()
+
+
+def test_frames_read_by_ase_do_not_change_with_what_was_handed_out(
+    tmp_path: Path,
+) -> None:
+    ase = pytest.importorskip("ase")
+    path = tmp_path / "a.json"
+    ase.Atoms("OH", positions=[[0, 0, 0], [0, 0, 1]]).write(path)
+    dataset = ExtXYZDataset(path, energy=None, forces=None)
+    dataset[0].z.add_(1)
+    assert dataset[0].z.tolist() == [8, 1]

@@ -326,3 +326,54 @@ def test_species_of_another_set_are_refused() -> None:
 
     with pytest.raises(SpeciesError, match="atomic number 8 is not among"):
         element_counts(torch.tensor([1, 8]), torch.tensor([0, 2]), (1, 6))
+
+
+def hydrogen(**fields: object) -> FrameArrays:
+    known = {
+        "z": np.array([1, 1]),
+        "pos": np.array([[0.0, 0, 0], [0, 0, 0.74]]),
+        "offset": np.array([0, 2]),
+    }
+    return FrameArrays(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def test_arrays_of_the_caller_are_copied_and_made_float64() -> None:
+    pos = np.array([[0.0, 0, 0], [0, 0, 0.74]])
+    frames = hydrogen(
+        z=np.array([1, 1], dtype=np.int32), pos=pos, forces=pos.astype(np.float32)
+    )
+    dataset = FrameDataset(frames, name="hydrogen", energy_unit=None)
+    pos[1, 2] = 9.0
+    assert dataset[0].pos[1, 2] == 0.74
+    dataset[0].pos.mul_(0.0)
+    assert pos[1, 2] == 9.0
+    assert dataset[0].z.dtype == torch.int64
+    assert dataset[0].forces.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"offset": np.array([0, 1])}, "'offset': runs from 0 to 1, expected 0 to 2"),
+        ({"offset": np.array([1, 2])}, "'offset': runs from 1 to 2, expected 0 to 2"),
+        ({"z": np.array([1.0, 1.0])}, "'z': expected whole numbers, got float64"),
+        ({"pos": np.array([["a"]])}, "'pos': expected real numbers, got <U1"),
+        ({"pos": [[0.0], [0.0, 1.0]]}, "'pos': not an array"),
+    ],
+)
+def test_arrays_that_are_none_or_do_not_fit_are_named(
+    fields: dict[str, object], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        FrameDataset(hydrogen(**fields), name="hydrogen", energy_unit=None)
+
+
+def test_a_shift_for_every_frame_is_asked_for() -> None:
+    with pytest.raises(DataError, match=r"'energy_shift': shape \(3,\)"):
+        FrameDataset(hydrogen(), name="a", energy_unit=None, energy_shift=np.zeros(3))
+
+
+def test_an_empty_subset_says_so() -> None:
+    empty = MiniEthanol()[[]]
+    assert empty.energies.shape == (0,)
+    assert "atoms each:      none" in empty.describe()

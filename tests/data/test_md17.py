@@ -232,3 +232,30 @@ def test_real_frames_are_those_of_pyg(shared: Path, tmp_path: Path) -> None:
     assert ours.official_splits == (1, 2)
     split = ours.official_split(2)
     assert [len(part) for part in split.parts] == [950, 50, 1000]
+
+
+def test_a_file_of_another_name_is_told_by_its_composition(
+    tmp_path: Path, arrays: Arrays
+) -> None:
+    rng = np.random.default_rng(0)
+    benzene = {
+        "nuclear_charges": np.array([6] * 6 + [1] * 6),
+        "coords": rng.normal(size=(3, 12, 3)),
+        "energies": rng.normal(size=3),
+        "forces": np.zeros((3, 12, 3)),
+    }
+    found = MD17(npz=save(tmp_path / "mine.npz", benzene))
+    assert (found.molecule, found.title) == ("benzene", "revised MD17 benzene")
+    water = MD17(npz=save(tmp_path / "water.npz", arrays))
+    assert (water.molecule, water.title) == ("water", "water")
+    assert water.level_of_theory == "unknown"
+
+
+def test_contradictions_and_odd_references_are_named(
+    tmp_path: Path, arrays: Arrays
+) -> None:
+    with pytest.raises(ConfigError, match="'revised ethanol' with revised=False"):
+        MD17(tmp_path, molecule="revised ethanol", revised=False, download=False)
+    path = save(tmp_path / "x.npz", arrays)
+    with pytest.raises(ConfigError, match="reference: a list is not understood"):
+        MD17(npz=path, reference=[1.0])  # type: ignore[arg-type]

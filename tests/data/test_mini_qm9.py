@@ -123,3 +123,10 @@ def test_several_targets_come_in_the_order_asked_for() -> None:
 def test_energies_of_qm9_are_answered_with_the_nearest() -> None:
     with pytest.raises(DataError, match="the nearest is 'energy_atom', without"):
         MiniQM9("U0")
+
+
+def test_an_empty_subset_has_empty_tensors() -> None:
+    empty = MiniQM9("gap")[[]]
+    assert empty.values.shape == (0, 1)
+    assert empty.element_counts().shape == (0, 5)
+    assert "atoms each:      none" in empty.describe()

@@ -117,3 +117,15 @@ def test_on_qm9_the_composition_explains_most(
     found = reference_energies(dataset, train.tolist(), constant=True)
     assert least < found.mae < most
     assert found.mean_mae == pytest.approx(mean, rel=0.05)
+
+
+def test_elements_that_no_row_holds_have_no_value() -> None:
+    data = MiniQM9("energy")
+    hydrocarbons = [row for row in range(60) if set(data[row].z.tolist()) == {1, 6}]
+    found = reference_energies(data, hydrocarbons)
+    assert sorted(found.per_element) == [1, 6]
+    with pytest.raises(SpeciesError, match="no reference energy for atomic number 9"):
+        found.per_atom(torch.tensor([6, 9]))
+    isolated = {1: -13.6, 6: -1030.0}
+    known = reference_energies(data, hydrocarbons, isolated=isolated)
+    assert known.per_element == isolated

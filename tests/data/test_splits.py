@@ -87,3 +87,12 @@ def test_own_splits_are_checked(tmp_path: Path, train: list[int], message: str) 
     np.savez(path, train=np.array(train, dtype=int), valid=[2], test=[3, 4])
     with pytest.raises(ConfigError, match=message):
         load_split(path, 6)
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"train": 0.8}, {"valid": "5"}, {"test": 2.0}, {"seed": 1.5}]
+)
+def test_sizes_that_are_no_whole_numbers_are_named(sizes: dict[str, object]) -> None:
+    (name,) = sizes
+    with pytest.raises(ConfigError, match=f"{name}: .* is not a whole number"):
+        split_indices(10, **sizes)  # type: ignore[arg-type]

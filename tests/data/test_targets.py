@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from torch_cormorant.data import MINI_TARGETS, QM9_TARGETS, find_target
+from torch_cormorant.data.targets import chosen_targets
 from torch_cormorant.errors import DataError
 
 
@@ -24,6 +25,8 @@ from torch_cormorant.errors import DataError
         ("u298_atom", "U_atom"),
         ("A", "A"),
         ("c", "C"),
+        ("U_0", "U0"),
+        ("E_gap", "gap"),
     ],
 )
 def test_names_of_pyg_and_of_the_paper_are_found(given: str, expected: str) -> None:
@@ -75,3 +78,11 @@ def test_published_errors_are_those_of_table_1() -> None:
 def test_errors_are_shown_in_the_unit_of_display() -> None:
     assert QM9_TARGETS["gap"].shown(0.061) == "61 meV"
     assert QM9_TARGETS["mu"].shown(0.5) == "0.5 Debye"
+
+
+@pytest.mark.parametrize("given", [7, ["mu", 7]])
+def test_a_number_of_a_column_is_answered_with_its_name(given: object) -> None:
+    with pytest.raises(DataError, match=r"7 is not a name; column 7 .* is 'U0'"):
+        chosen_targets(given, QM9_TARGETS)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"99 is not a name$"):
+        chosen_targets(99, QM9_TARGETS)  # type: ignore[arg-type]

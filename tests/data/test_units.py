@@ -38,7 +38,19 @@ def test_factors_of_qm9_stay_near_codata() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["", "furlong", "eV/", "eV^", "eV+eV", "kcal", "eV^99"]
+    "unit",
+    [
+        "",
+        "furlong",
+        "eV/",
+        "eV^",
+        "eV+eV",
+        "kcal",
+        "eV^99",
+        "eV/(a",
+        "kcal mol",
+        "(eV)",
+    ],
 )
 def test_unknown_units_are_named(unit: str) -> None:
     with pytest.raises(ConfigError, match="is not understood"):
@@ -48,3 +60,18 @@ def test_unknown_units_are_named(unit: str) -> None:
 def test_units_of_different_things_are_refused() -> None:
     with pytest.raises(ConfigError, match="'eV' cannot be expressed in 'eV/Angstrom'"):
         unit_factor("eV", "eV/Angstrom")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("kcal/(mol A)", "kcal/mol/Angstrom"),
+        ("kcal/(mol*Angstrom)", "kcal/mol/Angstrom"),
+        ("kcal mol^-1 A^-1", "kcal/mol/Angstrom"),
+        ("e Angstrom", "e*Angstrom"),
+        ("eV / Å³", "eV/Angstrom^3"),
+        ("kJ/(mol nm)", "kJ/mol/nm"),
+    ],
+)
+def test_other_spellings_mean_the_same(written: str, meant: str) -> None:
+    assert unit_factor(written, meant) == 1.0

@@ -12,7 +12,7 @@ from torch_geometric.data import Data, InMemoryDataset
 
 from torch_cormorant.data.arrays import NpzFile
 from torch_cormorant.data.composition import element_counts
-from torch_cormorant.data.describe import describe_rows, species_text
+from torch_cormorant.data.describe import describe_rows, sizes_text, species_text
 from torch_cormorant.data.targets import Target
 from torch_cormorant.errors import ConfigError
 
@@ -74,6 +74,9 @@ class MoleculeDataset(InMemoryDataset):
             "smiles": each,
         }
 
+    def _rows(self) -> Tensor:
+        return torch.tensor(list(self.indices()), dtype=torch.int64)
+
     @property
     def target(self) -> Target:
         """The property, when the set was loaded with exactly one.
@@ -97,12 +100,12 @@ class MoleculeDataset(InMemoryDataset):
     def values(self) -> Tensor:
         """Properties of the molecules of this (sub)set ``[n, T]``, float64."""
         y: Tensor = self._data.y
-        return y[torch.tensor(list(self.indices()))]
+        return y[self._rows()]
 
     def element_counts(self) -> Tensor:
         """How often each of :attr:`species` occurs in each molecule ``[n, S]``."""
         counts = element_counts(self._data.z, self.slices["z"], self.species)
-        return counts[torch.tensor(list(self.indices()))]
+        return counts[self._rows()]
 
     def describe(self) -> str:
         """Size, elements, units, level of theory, source and digest as text.
@@ -112,14 +115,13 @@ class MoleculeDataset(InMemoryDataset):
             >>> MiniQM9("mu").describe().splitlines()[1]
             '  molecules:       310'
         """
-        rows = torch.tensor(list(self.indices()))
-        sizes = (self.slices["z"][1:] - self.slices["z"][:-1])[rows]
+        sizes = (self.slices["z"][1:] - self.slices["z"][:-1])[self._rows()]
         properties = [f"{target.name} ({target.unit})" for target in self.targets]
         return describe_rows(
             self.title,
             {
                 "molecules": f"{len(self):,}",
-                "atoms each": f"{int(sizes.min()):,} to {int(sizes.max()):,}",
+                "atoms each": sizes_text(sizes.tolist()),
                 "elements": species_text(self.species),
                 "properties": ", ".join(properties),
                 "level of theory": self.level_of_theory,

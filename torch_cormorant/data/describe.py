@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-__all__ = ["describe_rows", "species_text", "symbol"]
+__all__ = ["describe_rows", "sizes_text", "species_text", "symbol"]
 
 _TEXT = """
 X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge
@@ -35,6 +35,16 @@ def symbol(number: int) -> str:
 def species_text(species: Sequence[int]) -> str:
     """The elements as text, such as ``H, C, O``."""
     return ", ".join(symbol(number) for number in species)
+
+
+def sizes_text(sizes: Sequence[int]) -> str:
+    """Smallest and largest number of atoms as text; a subset may be empty.
+
+    Example:
+        >>> sizes_text([3, 9, 5]), sizes_text([])
+        ('3 to 9', 'none')
+    """
+    return f"{min(sizes):,} to {max(sizes):,}" if sizes else "none"
 
 
 def describe_rows(title: str, rows: Mapping[str, str]) -> str:

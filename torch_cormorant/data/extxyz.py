@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, Dataset
 
-from torch_cormorant.data.describe import describe_rows, species_text
+from torch_cormorant.data.describe import describe_rows, sizes_text, species_text
 from torch_cormorant.data.extxyz_format import ParsedFrame, numbers_of, parse_frame
 from torch_cormorant.data.files import file_digest
 from torch_cormorant.data.frame_checks import Floats, FrameArrays, check_frames
@@ -60,7 +60,9 @@ class ExtXYZDataset(Dataset):
             volume), or ``None`` (default).
         units: Units of the file where they are not ASE's: for example ``{"energy":
             "kcal/mol", "forces": "kcal/mol/Angstrom"}``. Keys: ``pos``, ``energy``,
-            ``forces``, ``stress``, ``virial``, ``dipole``.
+            ``forces``, ``stress``, ``virial``, ``dipole``. Where ``energy`` is given
+            and they are not, forces and stress are in that unit per Angstrom and per
+            Angstrom^3, and the virial is in it.
         unit: Unit to hand energies out in, forces and stress accordingly; default eV.
         dipole_unit: Unit to hand dipoles out in; default Debye.
         format: ASE's name of the format, if the name of the file does not tell.
@@ -192,11 +194,14 @@ class ExtXYZDataset(Dataset):
             cell = (cell * self.factors["pos"])[None]
         stress = found.get("stress")
         if "virial" in found:
-            if cell is None:
-                raise ValueError("'virial': a stress from it needs a cell")
-            stress = -found["virial"] / abs(float(np.linalg.det(cell[0])))
+            volume = 0.0 if cell is None else abs(float(np.linalg.det(cell[0])))
+            if volume == 0:
+                raise ValueError(
+                    "'virial': a stress from it needs a cell of three vectors"
+                )
+            stress = -found["virial"] / volume
         return FrameArrays(
-            z=frame.z,
+            z=frame.z.copy(),
             pos=frame.pos * self.factors["pos"],
             offset=np.array([0, len(frame.z)]),
             energy=found.get("energy"),
@@ -204,7 +209,7 @@ class ExtXYZDataset(Dataset):
             stress=None if stress is None else stress.reshape(1, 3, 3),
             dipole=found["dipole"][None] if "dipole" in found else None,
             cell=cell,
-            pbc=frame.pbc[None],
+            pbc=frame.pbc[None].copy(),
         )
 
     def in_memory(self) -> FrameDataset:
@@ -249,6 +254,7 @@ class ExtXYZDataset(Dataset):
             digest=self.digest,
             level_of_theory=self.level_of_theory,
             isolated_energies=self.isolated_energies,
+            dipole_unit=self.dipole_unit,
         )
 
     @property
@@ -317,10 +323,11 @@ class ExtXYZDataset(Dataset):
             self.title,
             {
                 "structures": f"{len(self):,}",
-                "atoms each": f"{int(sizes.min()):,} to {int(sizes.max()):,}",
+                "atoms each": sizes_text(sizes.tolist()),
                 "elements": species_text(self.species),
                 "fields": ", ".join(whole.fields),
                 "energies": self.energy_unit or "none",
+                **({"dipoles": self.dipole_unit} if "dipole" in self.names else {}),
                 "level of theory": self.level_of_theory,
                 "source": self.source,
                 "SHA-256": self.digest,
@@ -374,8 +381,10 @@ def _property(frame: ParsedFrame, field: str, key: str) -> Floats:
     if field in {"stress", "virial"} and values.shape == (6,):
         values = values[_VOIGT]
     if values.shape != (_PER_FRAME_SHAPES[field],):
+        voigt = " or 6" if field in {"stress", "virial"} else ""
         raise ValueError(
-            f"{key!r}: {len(values)} numbers, expected {_PER_FRAME_SHAPES[field]}"
+            f"{key!r}: {len(values)} numbers, expected "
+            f"{_PER_FRAME_SHAPES[field]}{voigt}"
         )
     return values
 

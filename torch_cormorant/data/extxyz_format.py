@@ -24,6 +24,7 @@ LONGEST_LINE = 1 << 20
 _SYMBOL_NAMES = {"species", "symbol", "symbols", "element"}
 _NUMBER_NAMES = {"z", "numbers", "atomic_numbers"}
 _POSITION_NAMES = {"pos", "positions"}
+_RESERVED = ("Properties", "Lattice", "pbc")
 _TRUE, _FALSE = {"t", "true", "1"}, {"f", "false", "0"}
 # Fortran writes double precision as 1.0D-03.
 _FORTRAN = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))[dD]([+-]?\d+)")
@@ -106,6 +107,12 @@ def parse_frame(text: str) -> ParsedFrame:
     lines = text.rstrip("\n").split("\n")
     count = int(lines[0])
     info = parse_pairs(lines[1].strip() if len(lines) > 1 else "")
+    for name in _RESERVED:
+        # Some programs write them in small letters. A cell must not get lost.
+        for other in [key for key in info if key.lower() == name.lower()]:
+            if other != name and name in info:
+                raise ValueError(f"{other!r} and {name!r} are both there")
+            info[name] = info.pop(other)
     if len(lines) != count + 2:
         raise ValueError(f"has {len(lines) - 2} lines for {count} atoms")
     columns = _columns(info.pop("Properties", None))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from torch_cormorant.errors import DataError
 
-__all__ = ["FrameArrays", "check_frames"]
+__all__ = ["FrameArrays", "check_frames", "own_frames"]
 
 Floats = NDArray[np.float64]
 LARGEST_ELEMENT = 118
@@ -75,6 +76,38 @@ class FrameArrays:
         )
 
 
+def own_frames(frames: FrameArrays, where: str) -> FrameArrays:
+    """Copies of the arrays in the promised types; those of the caller stay his own.
+
+    Args:
+        frames: The frames, of any number types.
+        where: What messages begin with: the file.
+
+    Returns:
+        The same frames, int64, float64 and bool.
+
+    Raises:
+        DataError: Something is not of numbers, or whole numbers are expected and the
+            type is another one.
+    """
+    kinds = {"z": "iu", "offset": "iu", "pbc": "biu"}
+    types: dict[str, type] = {"z": np.int64, "offset": np.int64, "pbc": np.bool_}
+    copies: dict[str, Any] = {}
+    for field in fields(frames):
+        name, values = field.name, getattr(frames, field.name)
+        if values is None:
+            continue
+        try:
+            given = np.asarray(values)
+        except ValueError as error:
+            raise DataError(f"{where}: {name!r}: not an array ({error})") from None
+        if given.dtype.kind not in kinds.get(name, "fiu"):
+            whole = "whole numbers" if name in kinds else "real numbers"
+            raise DataError(f"{where}: {name!r}: expected {whole}, got {given.dtype}")
+        copies[name] = np.array(given, dtype=types.get(name, np.float64))
+    return FrameArrays(**copies)
+
+
 def check_frames(
     frames: FrameArrays, where: str, name: Callable[[int], str] = "frame {}".format
 ) -> None:
@@ -90,11 +123,16 @@ def check_frames(
             field and the value.
     """
     count, atoms = len(frames), len(frames.z)
-    if count == 0:
+    if count < 1:
         raise DataError(f"{where}: holds no frame")
     sizes = np.diff(frames.offset)
     if sizes.min() < 1:
         raise DataError(f"{where}: {name(int(np.argmin(sizes)))}: has no atom")
+    if frames.offset[0] != 0 or frames.offset[-1] != atoms:
+        raise DataError(
+            f"{where}: 'offset': runs from {frames.offset[0]} to {frames.offset[-1]}, "
+            f"expected 0 to {atoms}, the number of atoms"
+        )
     shapes = {
         "pos": (atoms, 3),
         "energy": (count,),

@@ -14,8 +14,8 @@ from torch_cormorant.data.composition import (
     element_counts,
     independent_compositions,
 )
-from torch_cormorant.data.describe import describe_rows, species_text
-from torch_cormorant.data.frame_checks import FrameArrays, check_frames
+from torch_cormorant.data.describe import describe_rows, sizes_text, species_text
+from torch_cormorant.data.frame_checks import FrameArrays, check_frames, own_frames
 from torch_cormorant.errors import ConfigError, DataError
 
 __all__ = ["FrameDataset"]
@@ -34,7 +34,8 @@ class FrameDataset(InMemoryDataset):
     Angstrom), all float64, and ``pbc [1, 3]`` (bool).
 
     Args:
-        frames: The structures.
+        frames: The structures; they are copied, so that later changes of the arrays
+            change nothing here, and the other way round.
         name: What to call the set in tables.
         source: The file, for messages.
         digest: SHA-256 of the file.
@@ -44,6 +45,7 @@ class FrameDataset(InMemoryDataset):
         isolated_energies: Energy of single atoms by atomic number, where the source
             has them, in ``energy_unit``.
         energy_shift: What was subtracted from each energy of the source ``[F]``.
+        dipole_unit: Unit of the dipoles, where it is known.
 
     Raises:
         DataError: A shape or a value does not fit; frame and field are named.
@@ -71,7 +73,9 @@ class FrameDataset(InMemoryDataset):
         level_of_theory: str = "unknown",
         isolated_energies: Mapping[int, float] | None = None,
         energy_shift: NDArray[np.float64] | None = None,
+        dipole_unit: str | None = None,
     ) -> None:
+        frames = own_frames(frames, source)
         check_frames(frames, source)
         if frames.energy is not None and energy_unit is None:
             raise DataError(
@@ -84,6 +88,7 @@ class FrameDataset(InMemoryDataset):
         self.digest = digest
         self.level_of_theory = level_of_theory
         self.energy_unit = energy_unit
+        self.dipole_unit = dipole_unit if frames.dipole is not None else None
         self.isolated_energies = dict(isolated_energies or {})
         offset = torch.from_numpy(frames.offset)
         each = torch.arange(len(offset))
@@ -92,11 +97,16 @@ class FrameDataset(InMemoryDataset):
             for field in names:
                 values = getattr(frames, field)
                 if values is not None:
-                    fields[field] = torch.from_numpy(np.ascontiguousarray(values))
+                    fields[field] = torch.from_numpy(values)
                     self.slices[field] = slices
         self._data = Data(**fields)
         shift = np.zeros(len(frames)) if energy_shift is None else energy_shift
-        self._shift = torch.from_numpy(shift)
+        if shift.shape != (len(frames),):
+            raise DataError(
+                f"{source}: 'energy_shift': shape {shift.shape}, expected one number "
+                f"for each of {len(frames)} frames"
+            )
+        self._shift = torch.from_numpy(shift.astype(np.float64))
 
     def _rows(self) -> Tensor:
         return torch.tensor(list(self.indices()), dtype=torch.int64)
@@ -158,14 +168,16 @@ class FrameDataset(InMemoryDataset):
     def describe(self) -> str:
         """Size, elements, units, level of theory, source and digest as text."""
         sizes = (self.slices["z"][1:] - self.slices["z"][:-1])[self._rows()]
+        dipoles = {"dipoles": self.dipole_unit} if self.dipole_unit else {}
         return describe_rows(
             self.title,
             {
                 "structures": f"{len(self):,}",
-                "atoms each": f"{int(sizes.min()):,} to {int(sizes.max()):,}",
+                "atoms each": sizes_text(sizes.tolist()),
                 "elements": species_text(self.species),
                 "fields": ", ".join(self.fields),
                 "energies": self.energy_unit or "none",
+                **dipoles,
                 "level of theory": self.level_of_theory,
                 "source": self.source,
                 "SHA-256": self.digest or "not known",

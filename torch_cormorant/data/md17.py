@@ -48,6 +48,8 @@ _FORMULAS = {
     "toluene": "C7H8",
     "uracil": "C4H4N2O2",
 }
+# No two of them are alike.
+_BY_FORMULA = {formula: molecule for molecule, formula in _FORMULAS.items()}
 #: Where they come from. Length and digest of the revised set's archive (figshare
 #: article 12672038, version 3) are pinned; nobody publishes any for the original set.
 MD17_FILES: dict[str, RemoteFile] = {
@@ -86,7 +88,8 @@ class MD17(FrameDataset):
             set as one archive of 1 GB).
         npz: In place of ``root``: the file.
         molecule: Name as in PyG, ``revised`` before it or not; default ethanol, or
-            what the name of the file says.
+            what the name of the file or else the composition in it says. A file of
+            this form with another molecule goes by its own name.
         revised: Which of the two sets, default revised.
         unit: Unit of the energies, forces are per Angstrom; default kcal/mol.
         reference: What to subtract from the energies: ``"mean"`` (of all frames), one
@@ -128,13 +131,17 @@ class MD17(FrameDataset):
             raise ConfigError("root, npz: give one of them, the folder or the file")
         if npz is not None:
             path, given = Path(npz), molecule
-            molecule = _molecule_of(path, given)
+            asked = _molecule_of(path, given)
         else:
-            given, molecule = None, _known_molecule(molecule or "ethanol")
+            given, asked = None, _known_molecule(molecule or "ethanol")
+            if not revised and str(molecule).lower().startswith("revised"):
+                raise ConfigError(
+                    f"molecule, revised: {molecule!r} with revised=False; leave one out"
+                )
             folder = Path(str(root)).expanduser()
-            path = _find(folder, molecule, revised)
+            path = _find(folder, asked, revised)
             if download:
-                path = fetch_md17(folder, molecule, revised, progress)
+                path = fetch_md17(folder, asked, revised, progress)
             elif not path.exists():
                 raise DataError(f"{path}: no such file; download=True fetches it")
         held = npz_names(path)
@@ -143,21 +150,28 @@ class MD17(FrameDataset):
         splits = [name for name in held if _SPLIT.fullmatch(name)]
         file = read_npz(path, names, ("energy_unit", *splits))
         frames = _frames(file, *names)
-        if given is not None:
-            _check_formula(file, names[0], molecule)
+        found = _formula(file, names[0])
+        if given is not None and found != _FORMULAS[str(asked)]:
+            raise ConfigError(
+                f"molecule: {path} holds {found}, but {asked!r} is "
+                f"{_FORMULAS[str(asked)]}"
+            )
+        named = asked or _BY_FORMULA.get(found)
         factor = unit_factor(_file_unit(file), unit)
         shift = _shift(frames, factor, reference, unit)
         if frames.energy is not None and frames.forces is not None:
             frames.forces[:] *= factor
             frames = frames.with_energy(frames.energy * factor - shift)
-        self.molecule = molecule
+        self.molecule = named or path.stem
         self.revised = revised
+        title = f"{'revised ' if revised else ''}MD17 {named}"
+        theory = "PBE/def2-SVP" if revised else "PBE+TS"
         super().__init__(
             frames,
-            name=f"{'revised ' if revised else ''}MD17 {molecule}",
+            name=path.stem if named is None else title,
             source=str(path),
             digest=file.digest,
-            level_of_theory="PBE/def2-SVP" if revised else "PBE+TS",
+            level_of_theory="unknown" if named is None else theory,
             energy_unit=unit,
             energy_shift=shift,
         )
@@ -213,8 +227,8 @@ def _known_molecule(name: str) -> str:
     )
 
 
-def _molecule_of(path: Path, given: str | None) -> str:
-    """The molecule that a file of the sets is of, by its name.
+def _molecule_of(path: Path, given: str | None) -> str | None:
+    """The molecule that a file is of, by what is given or its name, where known.
 
     Raises:
         ConfigError: The name says another one than is given.
@@ -228,21 +242,18 @@ def _molecule_of(path: Path, given: str | None) -> str:
                     "leave the molecule out or give its file"
                 )
             return molecule
-    return asked or "ethanol"
+    return asked
 
 
-def _check_formula(file: NpzFile, name: str, molecule: str) -> None:
+def _formula(file: NpzFile, name: str) -> str:
+    """The composition in a file, or ``"other elements"``."""
     numbers = file.integers(name)
     found = "".join(
         f"{symbol}{count if count > 1 else ''}"
         for symbol, z in (("C", 6), ("H", 1), ("N", 7), ("O", 8))
         if (count := int((numbers == z).sum()))
     )
-    if found != _FORMULAS[molecule] or not np.isin(numbers, (1, 6, 7, 8)).all():
-        raise ConfigError(
-            f"molecule: {file.path} holds {found or 'other elements'}, but "
-            f"{molecule!r} is {_FORMULAS[molecule]}"
-        )
+    return found if np.isin(numbers, (1, 6, 7, 8)).all() else "other elements"
 
 
 def _find(root: Path, molecule: str, revised: bool) -> Path:
@@ -347,7 +358,13 @@ def _shift(
     elif isinstance(reference, Mapping):
         constant, per_element = 0.0, reference
     else:
-        return np.full(count, float(reference))
+        try:
+            return np.full(count, float(reference))
+        except TypeError:
+            raise ConfigError(
+                f"reference: a {type(reference).__name__} is not understood; give "
+                "'mean', a number, values per element or reference energies"
+            ) from None
     one = frames.z[: int(frames.offset[1])].tolist()
     missing = sorted(set(one) - set(per_element))
     if missing:

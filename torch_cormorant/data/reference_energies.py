@@ -126,6 +126,9 @@ def reference_energies(
     its ``mae`` is what a network has to beat, and the right number to hold against the
     mean baseline ``mean_mae``, which flatters.
 
+    Elements that none of these rows holds have no value, so that asking for one is an
+    error instead of a zero.
+
     Args:
         dataset: Structures with energies, or molecules with one property.
         rows: Training rows; default all. Never let test rows in.
@@ -152,16 +155,21 @@ def reference_energies(
         raise ConfigError("rows: there are none; give at least one")
     values, unit = _values(part)
     counts = part.element_counts()
+    present = counts.any(dim=0)
+    counts = counts[:, present]
+    species = [
+        z for z, there in zip(part.species, present.tolist(), strict=True) if there
+    ]
     if isolated is not None:
         source = "isolated atoms"
-        per_element = _isolated_of(isolated, part.species)
+        per_element = _isolated_of(isolated, species)
         b = 0.0
     else:
         source = f"least squares over {len(part):,} structures"
         weights = CompositionBaseline.fit(counts, values, constant=constant).weights
         fitted = weights[:, 0].tolist()
         b = fitted[-1]
-        per_element = dict(zip(part.species, fitted[:-1], strict=True))
+        per_element = dict(zip(species, fitted[:-1], strict=True))
     column = torch.tensor(list(per_element.values()), dtype=torch.float64)
     guess = (counts @ column + b)[:, None]
     mean = MeanBaseline.fit(values).predict(len(values))

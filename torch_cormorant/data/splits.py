@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import BinaryIO
 
@@ -100,7 +101,8 @@ def split_indices(
         The three parts.
 
     Raises:
-        ConfigError: A size is not positive, or there are fewer rows than asked for.
+        ConfigError: A size is not a positive whole number, or there are fewer rows than
+            asked for.
 
     Example:
         >>> split = split_indices(130_831)
@@ -109,6 +111,11 @@ def split_indices(
         >>> [len(part) for part in split_indices(310).parts]
         [237, 42, 31]
     """
+    sizes = {"count": count, "train": train, "valid": valid, "test": test, "seed": seed}
+    for name, size in sizes.items():
+        given: object = size  # users pass shares, too
+        if given is not None and not isinstance(given, Integral):
+            raise ConfigError(f"{name}: {given!r} is not a whole number")
     total = sum(PUBLISHED_SIZES)
     shares = [max(1, round(count * size / total)) for size in PUBLISHED_SIZES]
     valid = shares[1] if valid is None else valid

@@ -117,10 +117,10 @@ QM9_TARGETS: dict[str, Target] = _table(
     Target("alpha", "alpha", "bohr^3", "bohr^3", paper_mae=0.085),
     _hartree("homo", "homo", paper=34.0, aliases=("e_homo", "epsilon_homo")),
     _hartree("lumo", "lumo", paper=38.0, aliases=("e_lumo", "epsilon_lumo")),
-    _hartree("gap", "gap", paper=61.0, aliases=("delta_epsilon",)),
+    _hartree("gap", "gap", paper=61.0, aliases=("delta_epsilon", "e_gap")),
     Target("r2", "r2", "bohr^2", "bohr^2", paper_mae=0.961, aliases=("<r2>", "<r^2>")),
     _hartree("zpve", "zpve", paper=2.027, reference="zpve"),
-    _hartree("U0", "u0", paper=22.0, reference="u0"),
+    _hartree("U0", "u0", paper=22.0, reference="u0", aliases=("u_0",)),
     _hartree("U", "u298", paper=21.0, reference="u298", aliases=("u298",)),
     _hartree("H", "h298", paper=21.0, reference="h298", aliases=("h298",)),
     _hartree("G", "g298", paper=20.0, reference="g298", aliases=("g298",)),
@@ -188,6 +188,12 @@ def find_target(name: str, targets: Mapping[str, Target], where: str = "QM9") ->
         >>> find_target("u298", QM9_TARGETS).name
         'U'
     """
+    given: object = name  # users of PyG have numbers of columns
+    if not isinstance(given, str):
+        names, hint = list(QM9_TARGETS), ""
+        if isinstance(given, int) and 0 <= given < len(names):
+            hint = f"; column {given} of PyG's QM9 is {names[given]!r}"
+        raise DataError(f"target: {given!r} is not a name{hint}")
     known = {
         alias.lower(): target
         for target in targets.values()
@@ -228,7 +234,8 @@ def chosen_targets(
     """
     if target is None:
         return list(targets.values())
-    names = [target] if isinstance(target, str) else list(target)
+    several = isinstance(target, Sequence) and not isinstance(target, str)
+    names: list[str] = list(target) if several else [target]  # type: ignore[list-item]
     if not names:
         raise ConfigError("target: an empty list; name at least one property")
     found = [find_target(name, targets, where) for name in names]

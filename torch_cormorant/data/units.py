@@ -53,6 +53,7 @@ _ALIASES = {
     "d": "debye",
     "electronvolt": "ev",
 }
+_SIGNS = str.maketrans({"²": "^2", "³": "^3", "·": "*", "⋅": "*"})
 _TOKEN = re.compile(r"(kcal/mol|kj/mol|[a-zå]+0?|1)(?:\^(-?\d))?")
 
 
@@ -61,7 +62,8 @@ def unit_factor(source: str, target: str) -> float:
 
     Units are products and quotients of eV, meV, Hartree, Rydberg, kcal/mol, kJ/mol,
     Angstrom, bohr, nm, pm, e, Debye, Pa, bar, kbar and GPa, such as
-    ``kcal/mol/Angstrom`` or ``eV/Angstrom^3``, in any case. (QM9 keeps PyG's factors,
+    ``kcal/mol/Angstrom``, ``kcal/(mol Angstrom)``, ``e Angstrom`` or
+    ``eV/Angstrom^3``, in any case. (QM9 keeps PyG's factors,
     which differ in the ninth and seventh digit.)
 
     Args:
@@ -90,11 +92,23 @@ def unit_factor(source: str, target: str) -> float:
 
 
 def _same(source: str, target: str) -> bool:
-    return source.replace(" ", "").lower() == target.replace(" ", "").lower()
+    return _plain(source) == _plain(target)
+
+
+def _plain(unit: str) -> str:
+    """One spelling for all: small letters, ``*`` and ``/``, no brackets."""
+    text = unit.strip().lower().translate(_SIGNS).replace("**", "^")
+    text = re.sub(r"\s*([*/^()])\s*", r"\1", text)
+    text = re.sub(r"\s+", "*", text)
+    # 1/(a*b) is 1/a/b; there is nothing else to be bracketed.
+    text = re.sub(
+        r"/\(([^()/]*)\)", lambda found: "/" + found[1].replace("*", "/"), text
+    )
+    return re.sub(r"\b(kcal|kj)\*mol\^-1", r"\1/mol", text)
 
 
 def _parse(unit: str) -> tuple[float, tuple[int, int, int]]:
-    text = unit.strip().lower().replace(" ", "").replace("**", "^")
+    text = _plain(unit)
     size, total, position, sign = 1.0, [0, 0, 0], 0, 1
     while True:
         token = _TOKEN.match(text, position)

@@ -82,9 +82,10 @@ class Predicting:
             num_graphs: Number of molecules. Default: the largest of ``batch`` plus 1.
 
         Returns:
-            ``[num_graphs, T]`` in float64.
+            ``[num_graphs, *head.shape]`` in float64, or ``[N, *head.shape]`` per atom.
         """
         call = cast("Callable[..., Tensor]", self)
         with torch.no_grad():
             output = call(z, pos, batch, num_graphs=num_graphs)
-        return self.info.normalisation.restore(output, z, batch)
+        per_atom = bool(getattr(getattr(self, "head", None), "per_atom", False))
+        return self.info.normalisation.restore(output, z, batch, per_atom=per_atom)

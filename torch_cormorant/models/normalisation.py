@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from torch_cormorant.errors import ConfigError
+from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.ops.segment import scatter_sum
 
 __all__ = ["Normalisation"]
@@ -26,7 +26,7 @@ class Normalisation:
     .. math:: y = \sigma f(z, r) + \mu + \sum_i w_{z_i}
 
     Plain numbers instead of buffers: ``model.float()`` must not round them. Everything
-    is computed in float64.
+    is computed in float64. The components of a vector or tensor share one scale.
 
     Args:
         mean: Constant :math:`\mu` of each target.
@@ -122,29 +122,72 @@ class Normalisation:
         output: Tensor,
         z: Tensor,
         batch: Tensor | None = None,
+        *,
+        per_atom: bool = False,
     ) -> Tensor:
-        """Values in the unit of the data, ``[B, T]`` in float64.
+        """Values in the unit of the data, in float64.
 
         Args:
-            output: What the network returned ``[B, T]``.
+            output: What the network returned: ``[B, T]``, and with more axes for
+                vectors and tensors: ``[B, 3]`` or ``[B, 3, 3]`` with one target, else
+                ``[B, T, 3]`` and so on.
             z: Atomic numbers ``[N]``.
             batch: Molecule of each atom; None: one molecule.
+            per_atom: Whether the rows are atoms, not molecules. Default False.
+
+        Returns:
+            As ``output``.
+
+        Raises:
+            ShapeError: ``output`` has no axis of the targets.
         """
-        reference = self.reference(z, batch, output.shape[0])
-        return output.double() * self.scale(output) + reference
+        scale, reference = self._beside(output, z, batch, per_atom=per_atom)
+        return output.double() * scale + reference
 
     def normalise(
-        self, values: Tensor, z: Tensor, batch: Tensor | None = None
+        self,
+        values: Tensor,
+        z: Tensor,
+        batch: Tensor | None = None,
+        *,
+        per_atom: bool = False,
     ) -> Tensor:
-        """What the network has to return for given values, ``[B, T]`` in float64.
+        """What the network has to return for given values, in float64.
 
         Args:
-            values: In the unit of the data ``[B, T]``.
+            values: In the unit of the data, shaped as for :meth:`restore`.
             z: Atomic numbers ``[N]``.
             batch: Molecule of each atom; None: one molecule.
+            per_atom: As for :meth:`restore`.
+
+        Returns:
+            As ``values``.
+
+        Raises:
+            ShapeError: ``values`` has no axis of the targets.
         """
-        reference = self.reference(z, batch, values.shape[0])
-        return (values.double() - reference) / self.scale(values)
+        scale, reference = self._beside(values, z, batch, per_atom=per_atom)
+        return (values.double() - reference) / scale
+
+    def _beside(
+        self, rows: Tensor, z: Tensor, batch: Tensor | None, *, per_atom: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Scales ``[T, 1, ...]`` and references ``[B or N, T, 1, ...]`` for rows."""
+        several = self.num_targets
+        if rows.ndim < 2 or (several > 1 and rows.shape[1] != several):
+            raise ShapeError(
+                f"rows of shape {tuple(rows.shape)}, expected [rows, {several}] or, "
+                f"for vectors and tensors, [rows, {several}, ...]"
+            )
+        if per_atom:
+            reference = self.reference(z, torch.arange(len(z)).to(z), len(z))
+        else:
+            reference = self.reference(z, batch, rows.shape[0])
+        components = [1] * (rows.ndim - 2)
+        return (
+            self.scale(rows).view(several, *components),
+            reference.view(-1 if len(reference) else 0, several, *components),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

@@ -34,6 +34,10 @@ class PropertyRegression(Regression):
     normalisation and errors are computed in float64, the network in the type of its
     parameters.
 
+    Labels and outputs may have more axes, ``[B, 3]`` for a vector, ``[B, 3, 3]`` for a
+    tensor, and those of a model with a head per atom have one row for every atom; their
+    components share one scale.
+
     Args:
         model: Called as ``model(z, pos, batch, num_graphs=B)``, returns ``[B, T]``.
         mean: Mean :math:`\mu` of the training values, or the constant of a reference;
@@ -77,6 +81,11 @@ class PropertyRegression(Regression):
         several = units.num_targets if units.num_targets > 1 else 0
         self.target_maes = nn.ModuleList(mean_metric() for _ in range(several))
 
+    @property
+    def per_atom(self) -> bool:
+        """Whether rows of labels and predictions are atoms."""
+        return bool(getattr(getattr(self.model, "head", None), "per_atom", False))
+
     def normalised(self, batch: MoleculeBatch) -> Tensor:
         """The network's own output ``[B, T]``: mean 0 and deviation 1 over the data."""
         output: Tensor = self.network(
@@ -89,8 +98,7 @@ class PropertyRegression(Regression):
 
     def forward(self, batch: MoleculeBatch) -> Tensor:
         """Predictions ``[B, T]`` in the unit of ``y``, float64."""
-        output = self.normalised(batch)
-        return self.normalisation.restore(output, batch.z, batch.batch)
+        return self._restored(self.normalised(batch), batch)
 
     def reference(self, batch: MoleculeBatch) -> Tensor:
         """What is not learned, ``[B, T]``: a constant and a value for every atom."""
@@ -109,7 +117,7 @@ class PropertyRegression(Regression):
         Raises:
             NonFiniteError: The loss is NaN or infinite, and no guard deals with it.
         """
-        weights = weights_of(batch)
+        weights = self._weights(batch)
         try:
             output = self.normalised(batch)
         except NonFiniteError:
@@ -117,12 +125,14 @@ class PropertyRegression(Regression):
                 raise
             return self.checked_loss(hopeless(self.model), batch_idx, weights)
         y = self._labels(batch, output)
-        wanted = self.normalisation.normalise(y, batch.z, batch.batch)
-        errors = (output - wanted.to(output.dtype)).square().mean(dim=1)
+        wanted = self.normalisation.normalise(
+            y, batch.z, batch.batch, per_atom=self.per_atom
+        )
+        errors = (output - wanted.to(output.dtype)).square().flatten(1).mean(dim=1)
         loss = self.weighted(errors, weights)
         size = batch.num_graphs
         self.checked_loss(loss, batch_idx, weights)
-        predicted = self.normalisation.restore(output.detach(), batch.z, batch.batch)
+        predicted = self._restored(output.detach(), batch)
         self._errors(self.train_mae, predicted - y, weights)
         self.log(
             "train_mae",
@@ -137,13 +147,14 @@ class PropertyRegression(Regression):
     def validation_step(self, batch: MoleculeBatch) -> None:
         """Error of one validation batch, in the unit of ``y``."""
         predicted = self(batch)
-        weights, size = weights_of(batch), batch.num_graphs
+        weights, size = self._weights(batch), batch.num_graphs
         errors = predicted - self._labels(batch, predicted)
         self._errors(self.valid_mae, errors, weights)
         name = "valid_mae"
         self.log(name, self.valid_mae, batch_size=size, metric_attribute=name)
         for k, metric in enumerate(self.target_maes):
-            cast("Any", metric).update(errors[:, k].abs(), weights)
+            own = errors[:, k].abs().reshape(len(errors), -1).mean(dim=1)
+            cast("Any", metric).update(own, weights)
             self.log(
                 f"valid_mae_{k}",
                 cast("Any", metric),
@@ -156,16 +167,29 @@ class PropertyRegression(Regression):
         return cast("Tensor", self(batch)).cpu()
 
     def _errors(self, metric: Any, errors: Tensor, weights: Tensor) -> None:
-        if errors.shape[1] > 1:  # different units: counted in standard deviations
-            errors = errors / self.normalisation.scale(errors)
-        metric.update(errors.abs().mean(dim=1), weights)
+        if self.normalisation.num_targets > 1:
+            # Different units: counted in standard deviations.
+            scale = self.normalisation.scale(errors)
+            errors = errors / scale.view(-1, *[1] * (errors.ndim - 2))
+        metric.update(errors.abs().flatten(1).mean(dim=1), weights)
+
+    def _restored(self, output: Tensor, batch: MoleculeBatch) -> Tensor:
+        return self.normalisation.restore(
+            output, batch.z, batch.batch, per_atom=self.per_atom
+        )
+
+    def _weights(self, batch: MoleculeBatch) -> Tensor:
+        """Weight of every row: of molecules, or of atoms."""
+        weights = weights_of(batch)
+        return weights[batch.batch] if self.per_atom else weights
 
     @staticmethod
     def _labels(batch: MoleculeBatch, output: Tensor) -> Tensor:
         if batch.y.shape != output.shape:
             raise ShapeError(
                 f"y: shape {tuple(batch.y.shape)}, the model returns "
-                f"{tuple(output.shape)}; both must be [num_graphs, num_targets]"
+                f"{tuple(output.shape)}; both must be [num_graphs, num_targets], or "
+                "what the head returns"
             )
         return batch.y.double()
 
