@@ -147,10 +147,21 @@ def test_several_targets_and_an_ensemble(cormorant: Command, tmp_path: Path) -> 
         "output.report=false",
         "output.tensorboard=true",
     )
-    assert "2 seeds: MAE" in text
+    # Each in its own unit, never an average of Debye and eV.
+    assert "mu, 2 seeds: MAE" in text
+    assert "energy_atom, 2 seeds: MAE" in text
     summary = json.loads((tmp_path / "runs/a/ensemble.json").read_text())
     assert summary["seeds"] == [1, 2]
-    assert (tmp_path / "runs/a/calibration.png").exists()
+    assert set(summary["targets"]) == {"mu", "energy_atom"}
+    assert summary["targets"]["energy_atom"]["unit"] == "eV"
+    for name, found in summary["targets"].items():
+        errors = [
+            json.loads((tmp_path / f"runs/a/seed-{seed}/results.json").read_text())
+            for seed in (1, 2)
+        ]
+        ours = [one["test"][name]["ours"] for one in errors]
+        assert found["mae"] == pytest.approx(ours)
+        assert (tmp_path / f"runs/a/calibration_{name}.png").exists()
     logs = list((tmp_path / "runs/a/seed-1/tensorboard").iterdir())
     events = b"".join(f.read_bytes() for f in logs if f.name.startswith("events"))
     assert b"train_loss" in events
@@ -330,7 +341,9 @@ def test_datasets_backends_and_bench(cormorant: Command) -> None:
     assert "only MD17 has several" in cormorant(
         "datasets", "mini_qm9", "--molecule", "ethanol", code=2
     )
-    assert "which? give --path" in cormorant("datasets", "qm9", code=2)
+    assert "B3LYP/6-31G(2df,p)" in cormorant("datasets", "qm9")
+    assert "which? give --path" in cormorant("datasets", "qm9", "--fetch", code=2)
+    assert "which? give --path" in cormorant("datasets", "frames", code=2)
     assert "--fetch downloads it" in cormorant(
         "datasets", "qm9", "--path", "none", code=2
     )

@@ -377,3 +377,12 @@ def test_an_empty_subset_says_so() -> None:
     empty = MiniEthanol()[[]]
     assert empty.energies.shape == (0,)
     assert "atoms each:      none" in empty.describe()
+
+
+def test_another_unit_than_the_file_says_is_refused(
+    tmp_path: Path, same: Arrays
+) -> None:
+    path = write(tmp_path, same)
+    assert Frames(path, file_unit="eV").energy_unit == "eV"
+    with pytest.raises(ConfigError, match=r"file_unit: 'Hartree', but .* says 'eV'"):
+        Frames(path, file_unit="Hartree")

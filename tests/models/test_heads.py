@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torch_cormorant import Cormorant, CormorantMD17, CormorantQM9, wigner_D
-from torch_cormorant.errors import ConfigError
+from torch_cormorant.errors import ConfigError, DtypeError, ShapeError
 from torch_cormorant.nn import HEADS, scalars
 from torch_cormorant.so3 import random_rotation
 
@@ -203,6 +203,28 @@ def test_edges_need_positions_where_the_head_reads_them(
     else:
         found = model.forward_edges(z, index, vec, batch=batch)
         torch.testing.assert_close(found, expected)
+
+
+def test_positions_beside_edges_are_checked(molecules: Molecules) -> None:
+    model = small("dipole")
+    z, pos, batch = molecules(4, 3)
+    index = model.make_edges(pos, batch)
+    vec = pos[index[1]] - pos[index[0]]
+
+    def call(given: Any) -> None:
+        model.forward_edges(z, index, vec, batch=batch, pos=given)
+
+    with pytest.raises(ShapeError, match=r"pos must have shape \[7, 3\]"):
+        call(pos[:4])
+    with pytest.raises(DtypeError, match="pos must be a floating point tensor"):
+        call(pos.long())
+    with pytest.raises(DtypeError, match="pos must be a tensor, got list"):
+        call(pos.tolist())
+
+
+def test_a_mapping_without_a_name_is_answered() -> None:
+    with pytest.raises(ConfigError, match="needs its name as 'kind'"):
+        Cormorant(head={"degree": 2})
 
 
 def test_older_names_and_defaults() -> None:

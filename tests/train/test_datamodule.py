@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from torch_cormorant.data import MiniQM9, split_indices
+from torch_cormorant.data import MiniQM9, Split, split_indices
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.train import EpochSampler, MoleculeDataModule
 
@@ -53,3 +54,25 @@ def test_unusable_data_are_refused() -> None:
         MoleculeDataModule(MiniQM9("mu"), split, batch_size=0)
     with pytest.raises(ConfigError, match="1 training values of 'mu' do not vary"):
         MoleculeDataModule(MiniQM9("mu"), split_indices(310, train=1))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (([1, 2, 3], [], [4]), "valid: expected a list of row numbers"),
+        (([1, 2, 3], [3], [4]), "split: row 3 comes 2 times"),
+        (([1, 2, 310], [3], [4]), r"train: row 310 is not in 0 .. 309"),
+    ],
+)
+def test_splits_that_do_not_fit_are_refused(
+    parts: tuple[list[int], ...], message: str
+) -> None:
+    train, valid, test = (np.array(part, dtype=np.int64) for part in parts)
+    with pytest.raises(ConfigError, match=message):
+        MoleculeDataModule(MiniQM9("mu"), Split(train, valid, test, 0))
+
+
+def test_a_fit_that_meets_every_molecule_leaves_nothing_to_learn() -> None:
+    data = MiniQM9("gap")
+    with pytest.raises(ConfigError, match="do not vary around their composition"):
+        MoleculeDataModule(data, split_indices(310, 2, 5, 5), reference="composition")

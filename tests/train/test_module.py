@@ -107,3 +107,12 @@ def test_optimiser_is_amsgrad_without_weight_decay(tiny: Tiny) -> None:
     group = settings["optimizer"].param_groups[0]
     assert isinstance(settings["optimizer"], torch.optim.Adam)
     assert (group["amsgrad"], group["weight_decay"], group["lr"]) == (True, 0, 5e-4)
+
+
+def test_a_prediction_that_is_not_finite_does_not_drop_out_of_the_mean(
+    tiny: Tiny, batch: Batch
+) -> None:
+    module = PropertyRegression(tiny(), mean=0.0, std=1.0)
+    batch.y[1] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"valid: .* not finite in epoch 1"):
+        module.validation_step(batch)

@@ -10,9 +10,15 @@ import torch
 from torch_geometric.data import Batch
 
 from torch_cormorant import Cormorant
-from torch_cormorant.data import FrameArrays, FrameDataset, MiniEthanol
+from torch_cormorant.data import (
+    CompositionBaseline,
+    FrameArrays,
+    FrameDataset,
+    MiniEthanol,
+)
 from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
 from torch_cormorant.models import Normalisation
+from torch_cormorant.models.potential import PotentialOutput
 from torch_cormorant.train import (
     PotentialRegression,
     frame_errors,
@@ -194,3 +200,41 @@ def test_errors_beside_baselines() -> None:
     assert "1.171" in text
     with pytest.raises(ConfigError, match="there are none"):
         join_outputs([])
+
+
+def test_a_fit_that_meets_every_frame_gives_no_scale() -> None:
+    data = made_up([[1, 1], [1, 8]])
+    with pytest.raises(ConfigError, match="do not vary"):
+        potential_normalisation(data)
+
+
+def test_frames_of_several_compositions_stand_beside_their_fit() -> None:
+    data = made_up([[1, 1], [1, 8], [8, 8, 1], [1] * 4, [8] * 3, [1, 1, 8, 8]])
+    output = PotentialOutput(data.energies[3:], None, None, None)
+    found = frame_errors(data[:3], data[3:], output)
+    counts, values = data.element_counts(), data.values
+    fit = CompositionBaseline.fit(counts[:3], values[:3])
+    expected = (fit.predict(counts[3:]) - values[3:]).abs().mean().item()
+    assert found.values["energy_composition_mae"] == pytest.approx(expected)
+    text = found.table("ours", "made up", factor=1.0, unit="eV")
+    assert "least squares on the composition" in text
+    ethanol = MiniEthanol()[:20]
+    perfect = PotentialOutput(ethanol.energies[10:], None, None, None)
+    same = frame_errors(ethanol[:10], ethanol[10:], perfect)
+    assert "energy_composition_mae" not in same.values
+
+
+def made_up(systems: list[list[int]]) -> FrameDataset:
+    """Frames of these elements with energies without any order."""
+    rng = np.random.default_rng(0)
+    sizes = [len(system) for system in systems]
+    return FrameDataset(
+        FrameArrays(
+            z=np.concatenate(systems),
+            pos=rng.normal(size=(sum(sizes), 3)),
+            offset=np.concatenate([[0], np.cumsum(sizes)]),
+            energy=rng.normal(size=len(systems)),
+        ),
+        name="made up",
+        energy_unit="eV",
+    )

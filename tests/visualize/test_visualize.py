@@ -218,12 +218,30 @@ def test_numbers_of_one_sign_and_references() -> None:
     figure = plot_contributions(ETHENE_Z, ETHENE, values, centre="element")
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["C\n-0.5", "C\n0.5", "H\n-1.5", "H\n-0.5", "H\n0.5", "H\n1.5"]
-    assert figure.axes[1].get_ylabel() == "minus the mean of the element"
+    assert figure.axes[1].get_ylabel() == "contribution minus the mean of its element"
     figure = plot_contributions(ETHENE_Z, ETHENE, values, centre="mean", unit="eV")
     assert figure.axes[0].texts[0].get_text() == "C\n-2.5"
-    assert figure.axes[1].get_ylabel() == "minus the mean [eV]"
+    assert figure.axes[1].get_ylabel() == "contribution minus the mean [eV]"
     figure = plot_contributions(ETHENE_Z, ETHENE, torch.full((6,), 2.0))
     assert figure.axes[1].get_ylim() == (1.5, 2.5)
+
+
+def test_numbers_that_nobody_could_read_are_left_out() -> None:
+    count = 400
+    z, pos = random_molecule(8)
+    places = torch.arange(count // 8).repeat_interleave(8)[:, None]
+    many = pos.repeat(count // 8, 1) + 9.0 * places
+    figure = plot_contributions(z.repeat(count // 8), many, torch.randn(count))
+    assert not any("\n" in text.get_text() for text in figure.axes[0].texts)
+
+
+def test_words_beside_the_harmonics_have_room() -> None:
+    figure = plot_harmonics(0)
+    figure.draw_without_rendering()
+    title = figure.axes[0].title.get_window_extent()
+    left = figure.texts[0].get_window_extent()
+    right = figure.legends[0].get_window_extent()
+    assert left.x1 < title.x0 < title.x1 < right.x0
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 9])

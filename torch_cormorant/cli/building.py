@@ -103,7 +103,12 @@ def _md17(data: DataConfig, place: dict[str, Any]) -> FrameDataset:
 def _frames(data: DataConfig) -> FrameDataset:
     from torch_cormorant.data import Frames
 
-    return Frames(data.path, part=data.part or None, unit=data.unit or None)
+    return Frames(
+        data.path,
+        part=data.part or None,
+        unit=data.unit or None,
+        file_unit=data.units.get("energy"),
+    )
 
 
 def _extxyz(data: DataConfig) -> FrameDataset:
@@ -114,6 +119,8 @@ def _extxyz(data: DataConfig) -> FrameDataset:
         energy=data.energy,
         forces=data.forces or None,
         stress=data.stress or None,
+        virial=data.virial or None,
+        units=data.units or None,
         unit=data.unit or "eV",
     ).in_memory()
     return found
@@ -183,12 +190,20 @@ class Job:
         training = self.config.training
         given = self.config.model.options.get("head")
         heads = [given or head_for_target(t.name) for t in self.data.targets]
+        if isinstance(given, list):
+            heads = given
+            if len(given) != len(self.data.targets):
+                raise ConfigError(
+                    f"model.options.head: {len(given)} heads for "
+                    f"{len(self.data.targets)} targets; give one for each"
+                )
         published = self.config.model.network == "published"
         head = "published" if published and given is None else heads[0]
         joined: Any = head
         if len(heads) > 1:
             joined = None if published else heads
         network = self._network(self.data.species, joined)
+        _check_head(network, len(self.data.targets))
         references = [training.reference] * len(heads)
         if training.reference == "auto":
             plain = published and given is None
@@ -248,6 +263,18 @@ class Job:
         if self.frames:
             options.setdefault("head", "extensive")
         return recipe(**options) if kind == "recipe" else Cormorant(**options)
+
+
+def _check_head(network: Cormorant, targets: int) -> None:
+    """Refuse a head whose result the targets, one number each, cannot be."""
+    head = network.head
+    if head.per_atom or tuple(head.shape) != (targets,):
+        shape = list(head.shape)
+        raise ConfigError(
+            f"model.options.head: {head.kind!r} predicts {shape} for each {head.rows}, "
+            f"but data.target names {targets} number(s) for each molecule; vectors are "
+            "trained in Python (page Heads), their length by 'dipole_norm'"
+        )
 
 
 def _reference(head: Any) -> str:

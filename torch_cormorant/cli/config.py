@@ -206,6 +206,8 @@ def _check_value(key: str, value: Any, place: _Place) -> None:
         if value < smallest or (value == smallest and not included):
             expected = "at least" if included else "more than"
             raise place.fail(key, f"{value} is not {expected} {smallest:g}")
+    if key == "data.units" and not all(isinstance(v, str) for v in value.values()):
+        raise place.fail(key, f"expected names of units, found {value!r}")
     if key == "model.options":
         known = network_options()
         for name in value:
@@ -234,6 +236,8 @@ def _check_together(config: RunConfig, place: _Place) -> None:
         raise place.fail("data.target", "missing; which property is to be learned?")
     if frames and data.target:
         raise place.fail("data.target", f"source {data.source!r} has energies only")
+    if data.units and data.source not in ("extxyz", "frames"):
+        raise place.fail("data.units", f"source {data.source!r} knows its units")
     if config.model.network == "potential" and not frames:
         raise place.fail(
             "model.network", f"a potential needs frames, source is {data.source!r}"

@@ -56,6 +56,12 @@ def evaluate(args: argparse.Namespace) -> None:
         CormorantError: A file, a property or a structure does not fit.
     """
     model = load_model(args.model, args.device)
+    if model.head.per_atom or tuple(model.head.shape) != (len(model.info.targets),):
+        raise ConfigError(
+            f"{args.model}: the head {model.head.kind!r} predicts vectors or tensors, "
+            "and errors are printed of numbers only; write predictions with cormorant "
+            "predict and compare them"
+        )
     data = read_labels(args.input, model, _units(args.unit, model))
     warn_of_units(data, args.input)
     split = trained_split(model, data)

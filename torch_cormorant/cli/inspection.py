@@ -171,6 +171,7 @@ def datasets(args: argparse.Namespace) -> None:
     """
     from torch_cormorant.cli.building import load_data
     from torch_cormorant.cli.schema import SOURCES, DataConfig, source_name
+    from torch_cormorant.data import DATASETS, dataset_info
 
     known = {
         "mini_qm9": "310 small molecules of this project, embedded",
@@ -189,7 +190,11 @@ def datasets(args: argparse.Namespace) -> None:
         from torch_cormorant.cli.config import unknown_word
 
         raise ConfigError(unknown_word("data set", args.source, SOURCES))
+    name = args.source.lower().replace("-", "_")
     if not source.startswith("mini") and not args.path:
+        if name in DATASETS and not (args.fetch or args.verify):
+            print(f"{dataset_info(name).describe()}\n--path FOLDER describes yours")
+            return
         raise ConfigError(f"{args.source}: which? give --path")
     if args.molecule and source != "md17":
         raise ConfigError(

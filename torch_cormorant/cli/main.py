@@ -143,6 +143,7 @@ def _add_train(commands: argparse._SubParsersAction[Parser]) -> None:
     command.add_argument(
         "--override",
         nargs="+",
+        action="extend",
         default=[],
         metavar="KEY=VALUE",
         help="section.key=value, taken after the file",
@@ -224,6 +225,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
     evaluate.add_argument(
         "--unit",
         nargs="+",
+        action="extend",
         default=[],
         metavar="NAME=UNIT",
         help="units of an extxyz file; default those of the model",

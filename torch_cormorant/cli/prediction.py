@@ -33,17 +33,13 @@ def predict(args: argparse.Namespace) -> None:
     """
     from torch_cormorant.cli.structures import read_structures
 
-    suffix = args.output.suffix.lower()
-    if suffix not in (".extxyz", ".csv"):
-        raise ConfigError(f"{args.output}: written are .extxyz and .csv")
-    if args.output.resolve() in {Path(args.input).resolve(), args.model.resolve()}:
-        raise ConfigError(f"{args.output}: the output would replace what is read")
-    if args.output.exists() and not args.overwrite:
-        raise ConfigError(
-            f"{args.output}: is there already; replace it with --overwrite, or name "
-            "another file"
-        )
+    suffix = _checked_output(args)
     model = load_model(args.model, args.device)
+    if model.head.per_atom and suffix == ".csv":
+        raise ConfigError(
+            f"{args.output}: a table has one row for every structure; write values of "
+            "atoms as .extxyz"
+        )
     found = read_structures(args.input)
     if is_potential(model):
         for name, frame in zip(found.names, found.frames, strict=True):
@@ -56,12 +52,33 @@ def predict(args: argparse.Namespace) -> None:
         values, outputs = property_values(model, found.frames, args.batch_size), []
     if suffix == ".csv":
         write_csv(args.output, model, found.names, values)
-    else:
+    elif is_potential(model):
         write_frames(args.output, model, found.frames, values, outputs)
+    else:
+        write_properties(args.output, model, found.frames, values)
     what = ", ".join(model.info.targets)
     print(f"{what} of {len(found.names):,} structures in {args.output}")
     if is_potential(model) and suffix == ".csv" and not args.no_forces:
         print("a table holds no forces; for them write .extxyz")
+
+
+def _checked_output(args: argparse.Namespace) -> str:
+    """The suffix of a file that may be written.
+
+    Raises:
+        ConfigError: It may not.
+    """
+    suffix = args.output.suffix.lower()
+    if suffix not in (".extxyz", ".csv"):
+        raise ConfigError(f"{args.output}: written are .extxyz and .csv")
+    if args.output.resolve() in {Path(args.input).resolve(), args.model.resolve()}:
+        raise ConfigError(f"{args.output}: the output would replace what is read")
+    if args.output.exists() and not args.overwrite:
+        raise ConfigError(
+            f"{args.output}: is there already; replace it with --overwrite, or name "
+            "another file"
+        )
+    return str(suffix)
 
 
 def is_potential(model: Cormorant) -> bool:
@@ -76,9 +93,7 @@ def batches(frames: Sequence[Data], size: int) -> list[list[Data]]:
 
 def _joined(group: list[Data], model: Cormorant) -> Any:
     # Labels do not matter here, and need not be the same in all of them.
-    keep = ("z", "pos", "cell", "pbc")
-    bare = [Data(**{k: data[k] for k in keep if k in data}) for data in group]
-    return Batch.from_data_list(bare).to(next(model.parameters()).device)
+    return Batch.from_data_list(_bare(group)).to(next(model.parameters()).device)
 
 
 def potential_outputs(
@@ -120,12 +135,16 @@ def potential_outputs(
 def property_values(
     model: Cormorant, frames: Sequence[Data], batch_size: int
 ) -> Tensor:
-    """Predictions ``[n, T]`` in the units of the model.
+    """Predictions in the units of the model.
 
     Args:
         model: The network.
         frames: The structures.
         batch_size: Structures at once.
+
+    Returns:
+        ``[n, T]``; of a tensor head all its components, in one row; of a head per atom
+        one row for every atom.
 
     Raises:
         DataError: A structure does not fit the model; it is named.
@@ -141,8 +160,27 @@ def property_values(
             )
         except CormorantError as error:
             raise _named(error, number * batch_size, group, model) from error
-        found.append(values.cpu().reshape(len(group), -1))
+        found.append(values.cpu().flatten(1))
     return torch.cat(found)
+
+
+def component_names(model: Cormorant) -> list[str]:
+    """What tells the components of one target apart, such as ``_x``, ``_y``, ``_z``.
+
+    Args:
+        model: The network.
+
+    Returns:
+        One ending for every component; for plain numbers one that is empty.
+    """
+    shape = tuple(model.head.shape)
+    if len(model.info.targets) > 1 or shape == (1,):
+        shape = shape[1:]
+    names = [""]
+    for size in shape:
+        parts = list("xyz") if size == 3 else [str(k) for k in range(size)]
+        names = [name + part for name in names for part in parts]
+    return [f"_{name}" if name else "" for name in names]
 
 
 def _named(
@@ -167,17 +205,61 @@ def write_csv(
         path: The file.
         model: Tells names and units.
         names: Of the structures.
-        values: ``[n, T]``.
+        values: ``[n, T]``, or all components of T tensors.
     """
     from torch_cormorant.data.files import write_atomically
 
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    pairs = zip(model.info.targets, model.info.units, strict=True)
-    writer.writerow(["name", *(f"{n} [{u}]" if u else n for n, u in pairs)])
+    columns = [
+        f"{name}{ending} [{unit}]" if unit else f"{name}{ending}"
+        for name, unit in zip(model.info.targets, model.info.units, strict=True)
+        for ending in component_names(model)
+    ]
+    writer.writerow(["name", *columns])
     for name, row in zip(names, values.tolist(), strict=True):
         writer.writerow([name, *(repr(value) for value in row)])
     write_atomically(path, lambda stream: stream.write(text.getvalue().encode()))
+
+
+def write_properties(
+    path: Path, model: Cormorant, frames: Sequence[Data], values: Tensor
+) -> None:
+    """Write structures with predicted properties as extended XYZ.
+
+    Numbers, vectors and tensors stand in the second line of a structure, those of atoms
+    in further columns.
+
+    Args:
+        path: The file.
+        model: Tells names and units.
+        frames: The structures.
+        values: As :func:`property_values` returns them.
+    """
+    from torch_cormorant.data import write_extxyz
+
+    names = [name.replace(" ", "_") for name in model.info.targets]
+    parts = values.unflatten(1, (len(names), -1))
+    bare = _bare(frames)
+    if model.head.per_atom:
+        rows = parts.split([data.z.numel() for data in bare])
+        own = [{name: row[:, k] for k, name in enumerate(names)} for row in rows]
+        write_extxyz(path, bare, arrays=own)
+        return
+    info = [
+        {
+            name: numbers[0] if len(numbers) == 1 else " ".join(map(repr, numbers))
+            for name, numbers in zip(names, row, strict=True)
+        }
+        for row in parts.tolist()
+    ]
+    write_extxyz(path, bare, info=info)
+
+
+def _bare(frames: Sequence[Data]) -> list[Data]:
+    """The structures without their labels."""
+    keep = ("z", "pos", "cell", "pbc")
+    return [Data(**{k: data[k] for k in keep if k in data}) for data in frames]
 
 
 def write_frames(
@@ -187,24 +269,18 @@ def write_frames(
     values: Tensor,
     outputs: Sequence[PotentialOutput],
 ) -> None:
-    """Write structures with predictions as extended XYZ.
+    """Write structures with energies and forces as extended XYZ.
 
     Args:
         path: The file.
         model: Tells names and units.
         frames: The structures.
-        values: ``[n, T]``.
-        outputs: Of a potential: energies and forces.
+        values: Energies ``[n, 1]``.
+        outputs: Energies and forces.
     """
     from torch_cormorant.data import write_extxyz
 
-    keep = ("z", "pos", "cell", "pbc")
-    bare = [Data(**{k: data[k] for k in keep if k in data}) for data in frames]
-    if not outputs:
-        names = [name.replace(" ", "_") for name in model.info.targets]
-        rows = [dict(zip(names, row, strict=True)) for row in values.tolist()]
-        write_extxyz(path, bare, info=rows)
-        return
+    bare = _bare(frames)
     start = 0
     energies = values[:, 0]
     forces = [output.forces for output in outputs]

@@ -43,6 +43,10 @@ class DataConfig:
     energy: str = doc("energy", "name of the energy in an extxyz file")
     forces: str = doc("forces", "name of the forces in an extxyz file")
     stress: str = doc("", "name of the stress in an extxyz file")
+    virial: str = doc("", "name of the virial, to have the stress from it")
+    units: dict[str, str] = doc(
+        {}, "units of a file where they are not ASE's: {energy: Hartree}"
+    )
     unit: str = doc("", "unit to hand energies out in")
     train: int | None = doc(None, "training molecules; default the published share")
     valid: int | None = doc(None, "validation molecules")

@@ -303,22 +303,30 @@ def summarise(
 
     reports = [report for _, report in found]
     stacked = torch.stack([report.predicted for report in reports])
-    values = reports[0].values
-    result = calibration(stacked, values)
-    maes = [(r.predicted - values).abs().mean().item() for r in reports]
-    summary = {
-        "seeds": list(seeds),
-        "mae": maes,
-        "mae_mean": statistics.fmean(maes),
-        "mae_spread": statistics.stdev(maes),
-        **result.record(),
-    }
-    train.write_json(out / "ensemble.json", summary)
-    plot_calibration(out / "calibration.png", result)
-    print(
-        f"\n{len(seeds)} seeds: MAE {summary['mae_mean']:.4g} +- "
-        f"{summary['mae_spread']:.2g}, of their mean {result.mae:.4g}; {out}"
-    )
+    values, targets = reports[0].values, reports[0].targets
+    records = {}
+    print()
+    # Targets have units of their own: nothing is averaged over them.
+    for k, target in enumerate(targets):
+        own, truth = stacked[..., k : k + 1], values[:, k : k + 1]
+        result = calibration(own, truth)
+        maes = [(one - truth).abs().mean().item() for one in own]
+        mean, spread = statistics.fmean(maes), statistics.stdev(maes)
+        records[target.name] = {
+            "unit": target.unit,
+            "mae": maes,
+            "mae_mean": mean,
+            "mae_spread": spread,
+            **result.record(),
+        }
+        name = "calibration" if len(targets) == 1 else f"calibration_{target.name}"
+        plot_calibration(out / f"{name}.png", result, target.unit)
+        print(
+            f"{target.name}, {len(seeds)} seeds: MAE {target.shown(mean)} +- "
+            f"{target.shown(spread)}, of their mean {target.shown(result.mae)}; {out}"
+        )
+    only = records[targets[0].name] if len(targets) == 1 else {"targets": records}
+    train.write_json(out / "ensemble.json", {"seeds": list(seeds), **only})
 
 
 def _spikes(guards: list[train.SpikeGuard]) -> list[str]:

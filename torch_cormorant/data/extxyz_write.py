@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_cormorant.data.describe import symbol
@@ -21,6 +22,7 @@ __all__ = ["write_extxyz"]
 
 _ENERGY_POWERS = {"energy": "", "forces": "/Angstrom", "stress": "/Angstrom^3"}
 Info = Mapping[str, float | str | bool]
+AtomValues = Mapping[str, Tensor]
 
 
 def write_extxyz(
@@ -30,6 +32,7 @@ def write_extxyz(
     unit: str = "eV",
     dipole_unit: str = "Debye",
     info: Sequence[Info] | None = None,
+    arrays: Sequence[AtomValues] | None = None,
 ) -> None:
     """Write structures with what they hold, in ASE's units, whole or not at all.
 
@@ -44,13 +47,15 @@ def write_extxyz(
         unit: Unit of their energies; forces and stress are per Angstrom.
         dipole_unit: Unit of their dipoles.
         info: Further values for each frame, under names without spaces.
+        arrays: Further values for each atom of each frame, ``[N]`` or ``[N, ...]``,
+            under names without spaces.
 
     Raises:
         ShapeError: A tensor does not fit ``pos``; frame and field are named.
         DataError: An atomic number is none, a number is not finite, or the file cannot
             be written.
         ConfigError: A unit or a name is not understood, or there are more or fewer
-            entries in ``info`` than frames.
+            entries in ``info`` or ``arrays`` than frames.
 
     Example:
         >>> import pathlib, tempfile
@@ -70,10 +75,12 @@ def write_extxyz(
         count = 0
         for number, frame in enumerate(frames):
             extra = info[number] if info is not None and number < len(info) else {}
-            stream.write(_frame_text(frame, number, factors, extra).encode())
+            own = arrays[number] if arrays is not None and number < len(arrays) else {}
+            stream.write(_frame_text(frame, number, factors, extra, own).encode())
             count += 1
-        if info is not None and len(info) != count:
-            raise ConfigError(f"info: {len(info)} entries for {count} frames")
+        for name, entries in (("info", info), ("arrays", arrays)):
+            if entries is not None and len(entries) != count:
+                raise ConfigError(f"{name}: {len(entries)} entries for {count} frames")
 
     try:
         write_atomically(Path(path), write)
@@ -82,7 +89,11 @@ def write_extxyz(
 
 
 def _frame_text(
-    frame: Data, number: int, factors: Mapping[str, float], extra: Info
+    frame: Data,
+    number: int,
+    factors: Mapping[str, float],
+    extra: Info,
+    own: AtomValues,
 ) -> str:
     z = _values(frame, "z", number).astype(np.int64)
     pos = _values(frame, "pos", number)
@@ -107,6 +118,13 @@ def _frame_text(
         columns += ":forces:R:3"
         forces = _shaped(frame, "forces", number, (count, 3))
         tables.append(forces * factors["forces"])
+    for name, of_atoms in own.items():
+        _check_name("arrays", name)
+        if f":{name}:" in f":{columns}:":
+            raise ConfigError(f"arrays: {name!r} is the name of another column")
+        table = _table(of_atoms, name, number, count)
+        columns += f":{name}:R:{table.shape[1]}"
+        tables.append(table)
     header.append(f"Properties={columns}")
     for field, shape in (("energy", (1,)), ("stress", (9,)), ("dipole", (3,))):
         if field in frame:
@@ -127,10 +145,23 @@ def _frame_text(
 def _values(frame: Data, field: str, number: int) -> NDArray[np.float64]:
     if field not in frame:
         raise DataError(f"frame {number}: {field!r} is missing")
-    values: NDArray[np.float64] = frame[field].detach().cpu().double().numpy()
+    return _finite(frame[field], field, number)
+
+
+def _finite(tensor: Tensor, field: str, number: int) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = tensor.detach().cpu().double().numpy()
     if not np.isfinite(values).all():
         raise DataError(f"frame {number}: {field!r}: holds NaN or infinity")
     return values
+
+
+def _table(tensor: Tensor, name: str, number: int, count: int) -> NDArray[np.float64]:
+    values = _finite(tensor, name, number)
+    if values.ndim == 0 or len(values) != count or values.size == 0:
+        raise ShapeError(
+            f"frame {number}: {name!r}: shape {values.shape}, expected ({count}, ...)"
+        )
+    return values.reshape(count, -1)
 
 
 def _shaped(
@@ -149,9 +180,13 @@ def _words(values: NDArray[np.float64]) -> str:
     return " ".join(map(repr, values.tolist()))
 
 
+def _check_name(argument: str, name: str) -> None:
+    if not name or any(letter.isspace() or letter in "=\"'{}[]:" for letter in name):
+        raise ConfigError(f"{argument}: {name!r} cannot be a name; use letters and _")
+
+
 def _pair(name: str, value: float | str | bool) -> str:
-    if not name or any(letter.isspace() or letter in "=\"'{}[]" for letter in name):
-        raise ConfigError(f"info: {name!r} cannot be a name; use letters and _")
+    _check_name("info", name)
     if isinstance(value, bool):
         return f"{name}={'T' if value else 'F'}"
     if isinstance(value, str):

@@ -72,7 +72,7 @@ class Frames(FrameDataset):
     Raises:
         DataError: The file is missing, damaged, has no unit or an entry that is not
             understood; file, field and frame are named.
-        ConfigError: There is no such part or unit.
+        ConfigError: There is no such part or unit, or the file says another unit.
 
     Example:
         >>> import numpy as np, pathlib, tempfile
@@ -104,6 +104,11 @@ class Frames(FrameDataset):
             chosen = np.flatnonzero(file["split"].astype(str) == part)
             frames = frames.keep(chosen)
         stated = _text(file, "energy_unit") or _unit_of_text(_text(file, "units"))
+        if stated is not None and file_unit not in (None, stated):
+            raise ConfigError(
+                f"file_unit: {file_unit!r}, but {file.path} says {stated!r}; leave it "
+                "out"
+            )
         if frames.energy is not None or frames.forces is not None:
             stated = stated or file_unit
             if stated is None:

@@ -58,6 +58,21 @@ def check_molecules(z: Tensor, pos: Tensor, batch: Tensor | None) -> None:
     _check_resolution(pos)
 
 
+def check_positions(pos: Tensor, num_nodes: int, device: torch.device) -> None:
+    """Check positions that come with an edge list, for heads that read them."""
+    _check_tensor(pos, "pos")
+    if tuple(pos.shape) != (num_nodes, 3):
+        msg = (
+            f"pos must have shape [{num_nodes}, 3], one row for each entry of z, got "
+            f"{tuple(pos.shape)}"
+        )
+        raise ShapeError(msg)
+    _check_precision(pos, "pos")
+    if pos.device != device:
+        msg = f"pos lies on {pos.device}, the edges on {device}"
+        raise DeviceError(msg)
+
+
 def _check_resolution(pos: Tensor) -> None:
     """Refuse coordinates so large that their type cannot tell near atoms apart."""
     if not pos.numel():

@@ -29,6 +29,7 @@ from torch_cormorant.models.checks import (
     check_edge_tensors,
     check_molecules,
     check_output,
+    check_positions,
     check_weights,
     count_graphs,
     refuse_arguments,
@@ -324,6 +325,8 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         check_edge_tensors(edge_index, edge_vec)
         num_nodes = z.shape[0] if isinstance(z, Tensor) else 0
         check_atoms(z, batch, num_nodes, edge_vec.device)
+        if pos is not None:
+            check_positions(pos, num_nodes, edge_vec.device)
         self.features.check(z)
         count = count_graphs(batch, num_nodes, num_graphs)
         geometry = EdgeGeometry(

@@ -25,6 +25,8 @@ __all__ = ["FrameDataModule", "MoleculeDataModule"]
 
 
 REFERENCES = ("mean", "composition", "none")
+ROUNDING = 1e-12
+"""Deviations below this share of the values are rounding."""
 
 
 class _Parts(LightningDataModule):
@@ -53,6 +55,7 @@ class _Parts(LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ConfigError(f"batch_size: {batch_size} is not at least 1")
+        split.check(len(dataset))
         self.train, self.valid, self.test = (dataset[part] for part in split.parts)
         self.batch_size, self.seed = batch_size, seed
         self.balanced, self.cutoff = balanced, cutoff
@@ -126,8 +129,8 @@ class MoleculeDataModule(_Parts):
         normalisation: References, and standard deviations (unbiased) around them.
 
     Raises:
-        ConfigError: The batch size is not positive, or the training values of a
-            property do not vary.
+        ConfigError: The batch size is not positive, the split does not fit the data
+            set, or the training values of a property do not vary.
     """
 
     def __init__(
@@ -191,10 +194,11 @@ def _statistics(train: MoleculeDataset, references: Sequence[str]) -> Normalisat
             rest = column - fit.predict(counts)
         # Without a reference the zero stays where it is.
         std = _deviation(rest)
-        if len(rest) < 2 or not std > 0:
+        # As few molecules as the fit has numbers are met exactly, up to rounding.
+        if len(rest) < 2 or not std > ROUNDING * float(column.abs().max()):
             raise ConfigError(
                 f"train: the {len(rest)} training values of {target.name!r} do "
-                "not vary; use more molecules"
+                f"not vary{_around(kind)}; use more molecules"
             )
         means.append(mean)
         stds.append(std)
@@ -204,6 +208,10 @@ def _statistics(train: MoleculeDataset, references: Sequence[str]) -> Normalisat
     if all(kind != "composition" for kind in references):
         table = {}
     return Normalisation(tuple(means), tuple(stds), table)
+
+
+def _around(reference: str) -> str:
+    return " around their composition" if reference == "composition" else ""
 
 
 def _deviation(rest: Tensor) -> float:
@@ -221,7 +229,8 @@ class FrameDataModule(_Parts):
         **batches: ``balanced`` and ``cutoff``: batches with equal numbers of edges.
 
     Raises:
-        ConfigError: The batch size is not positive.
+        ConfigError: The batch size is not positive, or the split does not fit the data
+            set.
     """
 
     def __init__(

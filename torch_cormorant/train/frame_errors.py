@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_cormorant.data import FrameDataset
+from torch_cormorant.data import CompositionBaseline, FrameDataset
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models.potential import PotentialOutput
 from torch_cormorant.train.record import results_table
@@ -37,9 +37,10 @@ class FrameErrors:
 
     Args:
         values: Numbers by name: ``energy_mae``, ``energy_rmse``, ``force_mae``,
-            ``force_rmse``, ``stress_mae``, ``energy_mean_mae`` and
-            ``force_zero_mae``, the last two of guessing the mean energy of the
-            training frames, and no forces.
+            ``force_rmse``, ``stress_mae``, and those of guessing:
+            ``energy_mean_mae`` of the mean energy of the training frames,
+            ``energy_composition_mae`` of least squares on their composition, where
+            there are several, and ``force_zero_mae`` of no forces.
         unit: Of the energies; forces are per Angstrom.
         count: Number of test frames.
         paper: The published energy error in kcal/mol, where there is one.
@@ -65,6 +66,9 @@ class FrameErrors:
             (name, v["energy_mae"]),
             ("mean of the training frames", v["energy_mean_mae"]),
         ]
+        if "energy_composition_mae" in v:
+            least = ("least squares on the composition", v["energy_composition_mae"])
+            rows.insert(2, least)
         if self.paper is not None:
             rows.append((PAPER_NOTE, self.paper * factor / _per_kcal(self.unit)))
         text = results_table(f"{title}\n  energies", unit, rows)
@@ -133,7 +137,7 @@ def frame_errors(
     output: PotentialOutput,
     molecule: str | None = None,
 ) -> FrameErrors:
-    """Errors of predictions, and of two baselines.
+    """Errors of predictions, and of the baselines.
 
     Args:
         train: Training frames.
@@ -160,6 +164,11 @@ def frame_errors(
         "energy_rmse": _rmse(wrong),
         "energy_mean_mae": _mae(energies - train.energies.mean()),
     }
+    known, counts = train.element_counts(), test.element_counts()
+    # With one composition the fit is the mean.
+    if train.species == test.species and len(known.unique(dim=0)) > 1:
+        fit = CompositionBaseline.fit(known, train.values)
+        values["energy_composition_mae"] = _mae(fit.predict(counts) - test.values)
     if output.forces is not None and "forces" in test.fields:
         forces = torch.cat([frame.forces for frame in test])
         values["force_mae"] = _mae(output.forces - forces)

@@ -174,8 +174,9 @@ def _learning_curve(report: RunReport) -> str:
     if forces:
         factor, unit = report.log_target.shown_factor, report.log_target.shown_unit
         epochs = [row["epoch"] for row in report.rows]
-        for name, colour in (("train", _BLUE), ("valid", _ORANGE)):
-            key = f"{name}_force_mae"
+        curves = (("train", "training", _BLUE), ("valid", "validation", _ORANGE))
+        for part, name, colour in curves:
+            key = f"{part}_force_mae"
             values = [
                 row["metrics"].get(key, torch.nan) * factor for row in report.rows
             ]
@@ -195,7 +196,7 @@ def _parity(truth: Tensor, ours: Tensor, target: Target) -> Figure:
     axes[1].hist(wrong.numpy(), bins=min(40, max(8, len(wrong) // 4)), color=_BLUE)
     axes[1].axvline(0, color=_GREY, linewidth=1)
     axes[1].set_xlabel(f"predicted - computed [{target.shown_unit}]")
-    axes[1].set_ylabel("molecules")
+    axes[1].set_ylabel("test structures")
     return _owner(axes[0])
 
 

@@ -145,10 +145,22 @@ class PropertyRegression(Regression):
         return loss
 
     def validation_step(self, batch: MoleculeBatch) -> None:
-        """Error of one validation batch, in the unit of ``y``."""
+        """Error of one validation batch, in the unit of ``y``.
+
+        Raises:
+            NonFiniteError: A prediction or a label is NaN or infinite; the mean would
+                leave it out.
+        """
         predicted = self(batch)
         weights, size = self._weights(batch), batch.num_graphs
         errors = predicted - self._labels(batch, predicted)
+        # Before the first step there is nothing to go by yet.
+        early = getattr(self.trainer_or_none, "sanity_checking", False)
+        if not early and not bool(errors.isfinite().all()):
+            raise NonFiniteError(
+                f"valid: a prediction or a label is not finite in epoch "
+                f"{self.current_epoch + 1}"
+            )
         self._errors(self.valid_mae, errors, weights)
         name = "valid_mae"
         self.log(name, self.valid_mae, batch_size=size, metric_attribute=name)

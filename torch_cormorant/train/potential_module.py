@@ -13,6 +13,7 @@ from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
 from torch_cormorant.models import Cormorant, ModelInfo, Normalisation
 from torch_cormorant.models.potential import PotentialOutput
 from torch_cormorant.train.base import Regression, mean_metric
+from torch_cormorant.train.datamodule import ROUNDING
 from torch_cormorant.train.module import hopeless, weights_of
 
 __all__ = ["FrameBatch", "PotentialRegression", "potential_normalisation"]
@@ -58,7 +59,9 @@ def potential_normalisation(
     if forces and "forces" in dataset.fields:
         vectors = torch.cat([frame.forces for frame in dataset])
         scale = float(vectors.square().mean().sqrt())
-    if not (math.isfinite(scale) and scale > 0):
+    # As few frames as the fit has numbers are met exactly, up to rounding.
+    least = 0.0 if scale != found.std else ROUNDING * float(dataset.values.abs().max())
+    if not (math.isfinite(scale) and scale > least):
         raise ConfigError(
             f"train: energies and forces of the {len(dataset)} frames do not vary; use "
             "more frames"

@@ -102,7 +102,9 @@ def plot_harmonics(lmax: int = 3) -> Figure:
     directions = torch.stack([x, y, polar.cos().expand_as(x)], dim=-1)
     values = spherical_harmonics(directions, lmax)
     side = 2 * lmax + 1
-    figure = new_figure(1.1 * side + 0.5, 1.35 * (lmax + 1), constrained=False)
+    # Wide enough for what stands to the left and to the right of the first row.
+    width = max(4.0, 1.1 * side + 0.5)
+    figure = new_figure(width, 1.35 * (lmax + 1), constrained=False)
     for l in range(lmax + 1):
         for m in range(-l, l + 1):
             place = l * side + lmax + m + 1

@@ -37,8 +37,10 @@ CLEAR = 0.9
 """Distance on the picture at which atoms do not hide each other, in Angstrom."""
 LARGEST_FONT, SMALLEST_FONT = 8.0, 4.5
 """Size of the letters on an atom, in points."""
+UNREADABLE = 3.5
+"""Numbers that would have to be smaller than this are left out, in points."""
 FILLED = 0.88
-"""Share of the width of a disc that its text may take."""
+"""Share of the width and height of a disc that its text may take."""
 MOST_DECIMALS = 4
 """Smaller numbers are written with exponents."""
 CENTRES = ("zero", "mean", "element")
@@ -94,7 +96,8 @@ def plot_contributions(
         centre: What is subtracted first: nothing (``"zero"``, default), the mean of
             all atoms (``"mean"``), or of the atoms of the same element (``"element"``),
             which shows what the surroundings of an atom do.
-        labels: Write the numbers beside the atoms. Default True.
+        labels: Write the numbers on the atoms. Default True; in a molecule so large
+            that they could not be read they are left out.
 
     Returns:
         The figure.
@@ -126,7 +129,6 @@ def plot_contributions(
         (x1, y1, depth1), (x2, y2, depth2) = flat[[a, b]].tolist()
         order = 2 + min(depth1, depth2) / 100
         axes.add_line(Line2D((x1, x2), (y1, y2), color=GREY, lw=4, zorder=order))
-    shown = _shown(numbers)
     discs: list[tuple[Circle, Text]] = []
     for k, (x, y, depth) in enumerate(flat.tolist()):
         colour = tuple(colours[k])
@@ -138,7 +140,7 @@ def plot_contributions(
         text = axes.text(
             x,
             y,
-            SYMBOLS[int(z[k])] + (f"\n{shown[k]}" if labels else ""),
+            SYMBOLS[int(z[k])],
             ha="center",
             va="center",
             fontsize=LARGEST_FONT,
@@ -152,11 +154,13 @@ def plot_contributions(
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
     axes.axis("off")
     axes.set_title(title, fontsize=10)
-    name = {"zero": "contribution", "mean": "minus the mean"}.get(
-        centre, "minus the mean of the element"
+    name = {"zero": "contribution", "mean": "contribution minus the mean"}.get(
+        centre, "contribution minus the mean of its element"
     )
     label = f"{name} [{unit}]" if unit else name
     figure.colorbar(scale, ax=axes, label=label, shrink=0.85)
+    if labels:
+        _write(figure, discs, _shown(numbers))
     _fit(figure, discs)
     return figure
 
@@ -173,14 +177,33 @@ def _shown(numbers: Tensor) -> list[str]:
     ]
 
 
-def _fit(figure: Figure, discs: list[tuple[Circle, Text]]) -> None:
-    """Make letters so small that no text is wider than its disc."""
+def _write(
+    figure: Figure, discs: list[tuple[Circle, Text]], numbers: list[str]
+) -> None:
+    """Put numbers under the symbols, unless they could not be read."""
+    symbols = [text.get_text() for _, text in discs]
+    for (_, text), number in zip(discs, numbers, strict=True):
+        text.set_text(f"{text.get_text()}\n{number}")
     figure.draw_without_rendering()  # the layout decides how large an Angstrom is
+    if min(_room(disc, text) for disc, text in discs) * LARGEST_FONT < UNREADABLE:
+        for (_, text), symbol in zip(discs, symbols, strict=True):
+            text.set_text(symbol)
+
+
+def _room(disc: Circle, text: Text) -> float:
+    """How much of its text a disc has room for; more than 1 for all of it."""
+    size, written = disc.get_window_extent(), text.get_window_extent()
+    ratio = min(size.width / written.width, size.height / written.height)
+    return float(FILLED * ratio)
+
+
+def _fit(figure: Figure, discs: list[tuple[Circle, Text]]) -> None:
+    """Make letters so small that no text is larger than its disc."""
+    figure.draw_without_rendering()
     for disc, text in discs:
-        room = FILLED * disc.get_window_extent().width
-        width = text.get_window_extent().width
-        if width > room:
-            text.set_fontsize(max(SMALLEST_FONT, LARGEST_FONT * room / width))
+        text.set_fontsize(
+            min(LARGEST_FONT, max(SMALLEST_FONT, LARGEST_FONT * _room(disc, text)))
+        )
 
 
 def _checked(z: Tensor, pos: Tensor, values: Tensor) -> Tensor:

@@ -101,7 +101,10 @@ def _make_one(
     spec: HeadSpec, sizes: LevelSizes, num_targets: int, defaults: dict[str, Any]
 ) -> Head:
     options = dict(spec) if isinstance(spec, Mapping) else {"kind": spec}
-    kind = str(options.pop("kind", None))
+    if "kind" not in options:
+        msg = f"a head given as a mapping needs its name as 'kind', got {options}"
+        raise ConfigError(msg)
+    kind = str(options.pop("kind"))
     make, fixed = _KINDS.get(kind, (None, {}))
     if make is None:
         hint = nearest(kind, HEADS)

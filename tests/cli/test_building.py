@@ -1,0 +1,74 @@
+"""From a configuration to data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from torch_cormorant.cli.building import load_data
+from torch_cormorant.cli.config import load_config
+from torch_cormorant.data import FrameDataset, unit_factor
+from torch_cormorant.errors import ConfigError
+
+FRAME = """2
+Lattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3:F:R:3 E=-1 W="1 0 0 0 1 0 0 0 1"
+H 0 0 0   0 0 0.1
+H 0 0 0.7 0 0 -0.1
+"""  # noqa: E501
+CONFIG = """data:
+  source: {source}
+  path: {path}
+  energy: E
+  forces: F
+  virial: W
+  units: {units}
+"""
+
+
+def config(folder: Path, source: str, path: Path, units: str) -> Path:
+    text = CONFIG.format(source=source, path=path, units=units)
+    (folder / "a.yaml").write_text(text)
+    return folder / "a.yaml"
+
+
+def test_units_and_virial_of_an_own_file_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.extxyz"
+    path.write_text(FRAME)
+    units = "{energy: Hartree, forces: Hartree/bohr}"
+    found = load_data(load_config(config(tmp_path, "extxyz", path, units)).data)
+    assert isinstance(found, FrameDataset)
+    hartree = unit_factor("Hartree", "eV")
+    assert found[0].energy.item() == pytest.approx(-hartree)
+    force = unit_factor("Hartree/bohr", "eV/Angstrom")
+    assert found[0].forces[0, 2].item() == pytest.approx(0.1 * force)
+    expected = -hartree / 125 * torch.eye(3, dtype=torch.float64)
+    torch.testing.assert_close(found[0].stress[0], expected)
+
+
+def test_the_unit_of_arrays_that_do_not_say_it_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    pos = np.array([[[0.0, 0, 0], [0, 0, 0.7]]])
+    np.savez(path, z=np.array([1, 1]), pos=pos, energy=np.array([-1.0]))
+    found = load_data(
+        load_config(config(tmp_path, "frames", path, "{energy: Hartree}")).data
+    )
+    assert isinstance(found, FrameDataset)
+    assert found.energy_unit == "Hartree"
+
+
+@pytest.mark.parametrize(
+    ("source", "units", "message"),
+    [
+        ("md17", "{energy: eV}", "data.units: source 'md17' knows its units"),
+        ("extxyz", "{energy: 3}", "data.units: expected names of units"),
+        ("extxyz", "eV", "data.units: expected a list or mapping"),
+    ],
+)
+def test_units_that_do_not_fit_are_refused(
+    tmp_path: Path, source: str, units: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(config(tmp_path, source, tmp_path / "a.extxyz", units))
