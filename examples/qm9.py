@@ -22,9 +22,9 @@ from lightning.pytorch import Trainer, seed_everything
 
 from torch_cormorant import CormorantQM9, train
 from torch_cormorant.data import (
+    QM9,
     MiniQM9,
     MoleculeDataset,
-    QM9Arrays,
     Split,
     split_indices,
 )
@@ -36,7 +36,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # rate of the paper.
 EMBEDDED = {"target": "gap", "epochs": 30, "lr": 2e-3, "warmup": 0}
 LOOP = "batch_size lr schedule warmup clip seed"
-QM9 = {
+WHOLE = {
     "recipe": {"target": "U0", "epochs": 100, "lr": 1e-3, "warmup": 100},
     "published": {"target": "U0", "epochs": 100, "lr": 5e-4, "warmup": 0},
 }
@@ -86,7 +86,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     data = parser.add_argument_group("data")
-    data.add_argument("--npz", type=Path, help="QM9 arrays; default: the embedded set")
+    source = data.add_mutually_exclusive_group()
+    source.add_argument(
+        "--npz", type=Path, help="QM9 arrays; default: the embedded set"
+    )
+    source.add_argument("--root", type=Path, help="folder of PyG's raw files of QM9")
     data.add_argument("--target", help="property; default gap (QM9: U0)")
     data.add_argument("--train-size", type=positive_int, help="training molecules")
     data.add_argument("--valid-size", type=positive_int, help="validation molecules")
@@ -141,7 +145,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--resume needs --out and excludes --overwrite")
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: this PyTorch sees no CUDA device")
-    defaults = QM9[args.model] if args.npz else EMBEDDED
+    real = args.npz is not None or args.root is not None
+    defaults = WHOLE[args.model] if real else EMBEDDED
     for name, value in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -184,12 +189,20 @@ def on_gpu(args: argparse.Namespace) -> bool:
     return args.device != "cpu" and torch.cuda.is_available()
 
 
+def load(args: argparse.Namespace) -> MoleculeDataset:
+    """QM9, or the embedded molecules."""
+    if args.npz is None and args.root is None:
+        return MiniQM9(args.target)
+    # What is missing in the folder is downloaded.
+    return QM9(root=args.root, npz=args.npz, target=args.target)
+
+
 def run(args: argparse.Namespace) -> None:
     """Load, train, test, record."""
     torch.set_num_threads(args.threads)
     seed_everything(args.seed, verbose=False)
 
-    data = QM9Arrays(args.npz, args.target) if args.npz else MiniQM9(args.target)
+    data = load(args)
     choose_head(args)
     split = split_indices(
         len(data), args.train_size, args.valid_size, args.test_size, args.seed

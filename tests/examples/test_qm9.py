@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -127,9 +128,23 @@ def test_the_recipe_in_double_precision_on_real_qm9(
     }
 
 
+def test_raw_files_of_pyg_are_read(
+    example: ModuleType,
+    tmp_path: Path,
+    shared: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # A copy: what was read is kept beside the files.
+    shutil.copytree(shared / "data/qm9/pyg_raw_sample", tmp_path / "qm9/raw")
+    command = f"{SMALL} --root {tmp_path}/qm9 --target mu --epochs 1"
+    assert example.main(f"{command} --out {tmp_path}/out".split()) == 0
+    assert "QM9, B3LYP/6-31G(2df,p): mu, 12 / 6 / 5" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("--npz a --root b", "argument --root: not allowed with argument --npz"),
         ("--target hommo", "did you mean 'homo'?"),
         ("--npz {tmp}/none.npz", "none.npz: no such file"),
         ("--npz {tmp}/broken.npz", "broken.npz: not an .npz file, or damaged"),
