@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from torch_cormorant import load_model
 from torch_cormorant.cli.building import load_data
 from torch_cormorant.cli.config import load_config
-from torch_cormorant.data import FrameDataset, unit_factor
+from torch_cormorant.data import FrameDataset, MiniEthanol, unit_factor
 from torch_cormorant.errors import ConfigError
 
 FRAME = """2
@@ -72,3 +74,39 @@ def test_units_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(config(tmp_path, source, tmp_path / "a.extxyz", units))
+
+
+def test_energies_of_isolated_atoms_are_taken_where_asked_for(
+    tmp_path: Path, cormorant: Callable[..., str]
+) -> None:
+    ethanol = MiniEthanol()[:12]
+    np.savez(
+        tmp_path / "a.npz",
+        z=ethanol[0].z.numpy(),
+        pos=torch.stack([frame.pos for frame in ethanol]).numpy(),
+        energy=ethanol.energies.numpy(),
+        energy_unit="eV",
+        isolated_z=np.array([1, 6, 8]),
+        isolated_energy=np.array([-13.0, -50.0, -100.0]),
+    )
+    (tmp_path / "a.yaml").write_text(
+        "data: {source: frames, path: a.npz, train: 6, valid: 3, test: 3}\n"
+        "model: {network: potential, options: {num_levels: 1, channels: 4, lmax: 1}}\n"
+        "loss: {forces: 0}\n"
+        "training: {epochs: 1, batch_size: 3, reference: isolated}\n"
+        "output: {report: false}\n"
+    )
+    cormorant("train", "a.yaml")
+    info = load_model(tmp_path / "runs/a/model.safetensors").info
+    assert info.normalisation.atom_values == {1: (-13.0,), 6: (-50.0,), 8: (-100.0,)}
+    assert info.training["compositions"] == []
+    start = ("train", "a.yaml", "--overwrite", "--override")
+    cormorant(*start, "training.reference=auto")
+    info = load_model(tmp_path / "runs/a/model.safetensors").info
+    assert info.training["compositions"] == [{"1": 6, "6": 2, "8": 1}]
+    answer = cormorant(*start, "data={source: mini_ethanol, train: 6}", code=2)
+    assert "expected section.key=value" in answer
+    source = ("data.source=mini_ethanol", "data.path=''")
+    assert "holds no energies of isolated" in cormorant(*start, *source, code=2)
+    mean = cormorant(*start, "training.reference=mean", code=2)
+    assert "training.reference: 'mean' is not for frames" in mean

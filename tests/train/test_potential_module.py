@@ -16,7 +16,7 @@ from torch_cormorant.data import (
     FrameDataset,
     MiniEthanol,
 )
-from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
+from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError, SpeciesError
 from torch_cormorant.models import Normalisation
 from torch_cormorant.models.potential import PotentialOutput
 from torch_cormorant.train import (
@@ -238,3 +238,12 @@ def made_up(systems: list[list[int]]) -> FrameDataset:
         name="made up",
         energy_unit="eV",
     )
+
+
+def test_energies_of_isolated_atoms_take_the_place_of_the_fit() -> None:
+    atoms = {1: -13.0, 6: -1030.0, 8: -2040.0}
+    units = potential_normalisation(MiniEthanol()[:20], isolated=atoms)
+    assert units.atom_values == {z: (value,) for z, value in atoms.items()}
+    assert units.std == potential_normalisation(MiniEthanol()[:20]).std
+    with pytest.raises(SpeciesError, match="no energy for atomic number 8"):
+        potential_normalisation(MiniEthanol()[:20], isolated={1: 0.0, 6: 0.0})

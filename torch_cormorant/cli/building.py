@@ -171,12 +171,21 @@ class Job:
         unit = str(self.loaders.train.energy_unit)
         self.targets, self.units = ["energy"], [unit]
         network = self._network(self.loaders.train.species, None)
+        isolated = None
+        if config.training.reference == "isolated":
+            isolated = self.data.isolated_energies
+            if not isolated:
+                raise ConfigError(
+                    f"training.reference: {self.data.source} holds no energies of "
+                    "isolated atoms"
+                )
         self.module = PotentialRegression(
             network,
             potential_normalisation(
                 self.loaders.train,
                 forces=loss.forces > 0,
                 constant=config.model.network == "published",
+                isolated=isolated,
             ),
             unit=unit,
             energy_weight=loss.energy,

@@ -242,6 +242,10 @@ def _check_together(config: RunConfig, place: _Place) -> None:
         raise place.fail(
             "model.network", f"a potential needs frames, source is {data.source!r}"
         )
+    reference = config.training.reference
+    if reference != "auto" and frames != (reference == "isolated"):
+        what = "frames" if frames else "property sets"
+        raise place.fail("training.reference", f"{reference!r} is not for {what}")
     if config.training.ema >= 1:
         raise place.fail("training.ema", f"{config.training.ema} is not below 1")
     if frames and not (config.loss.energy or config.loss.forces):

@@ -87,7 +87,11 @@ class TrainingConfig:
     weight_decay: float = doc(0.0, "decoupled weight decay")
     ema: float = doc(0.0, "decay of the average of the weights; 0: none")
     clip: float = doc(1.0, "largest norm of the gradient; 0: no limit")
-    reference: str = doc("auto", "auto, mean, composition or none (property sets)")
+    reference: str = doc(
+        "auto",
+        "auto; property sets: mean, composition or none; frames: isolated, the atoms' "
+        "energies of the file in place of a fit",
+    )
     balanced: bool = doc(False, "batches with equal numbers of edges")
     calibrate: bool = doc(False, "rescale the levels on data first")
     guard: str = doc("skip", "answer to a spike: skip, lower, rollback, stop or off")
@@ -132,7 +136,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.source": SOURCES,
     "model.network": NETWORKS,
     "training.schedule": ("constant", "cosine"),
-    "training.reference": ("auto", "mean", "composition", "none"),
+    "training.reference": ("auto", "mean", "composition", "none", "isolated"),
     "training.guard": ("skip", "lower", "rollback", "stop", "off"),
     "training.dtype": ("float32", "float64"),
     "training.device": ("auto", "cpu", "cuda"),

@@ -121,7 +121,7 @@ def train_once(
             "sizes": [len(part) for part in job.split.parts],
             "split_sha256": job.split.digest,
         },
-        "compositions": job.loaders.train.compositions() if job.frames else [],
+        "compositions": spanned(job),
         "seed": seed,
         "parameters": parameters(job),
         "best_epoch": best["epoch"] + 1,
@@ -134,6 +134,18 @@ def train_once(
     if trainer.is_global_zero:
         finish(job, folder, report, record)
     return record, report
+
+
+def spanned(job: Job) -> list[dict[str, int]]:
+    """Compositions whose energies the training frames tell; none where all are known.
+
+    Args:
+        job: What is trained.
+    """
+    if not job.frames or job.config.training.reference == "isolated":
+        return []
+    found: list[dict[str, int]] = job.loaders.train.compositions()
+    return found
 
 
 def command_line() -> str:

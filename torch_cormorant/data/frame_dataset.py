@@ -158,11 +158,8 @@ class FrameDataset(InMemoryDataset):
 
         Returns:
             Counts by atomic number of a few structures, of which all others are sums
-            or differences; nothing where energies of single atoms are known, which
-            settle them.
+            or differences.
         """
-        if set(self.species) <= set(self.isolated_energies):
-            return []
         return independent_compositions(self.element_counts(), self.species)
 
     def describe(self) -> str:

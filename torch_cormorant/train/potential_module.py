@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 import torch
@@ -29,7 +30,11 @@ class FrameBatch(Protocol):
 
 
 def potential_normalisation(
-    dataset: FrameDataset, *, forces: bool = True, constant: bool = False
+    dataset: FrameDataset,
+    *,
+    forces: bool = True,
+    constant: bool = False,
+    isolated: Mapping[int, float] | None = None,
 ) -> Normalisation:
     r"""References and scale of a potential, from training frames.
 
@@ -41,12 +46,17 @@ def potential_normalisation(
         dataset: The training frames.
         forces: Take the scale from the forces, where there are some. Default True.
         constant: Fit a constant too; a sum over atoms is extensive without one only.
+        isolated: Energies of single atoms by atomic number in place of the fit, such as
+            ``dataset.isolated_energies``. They fix the energy of every composition,
+            which frames of one molecule do not; the network then learns the energy of
+            atomisation. Default: the fit.
 
     Returns:
         The normalisation, in the energy unit of the frames.
 
     Raises:
         ConfigError: The frames do not vary, or have no energies.
+        SpeciesError: An element has no energy in ``isolated``.
 
     Example:
         >>> from torch_cormorant.data import MiniEthanol
@@ -54,7 +64,7 @@ def potential_normalisation(
         >>> sorted(units.atom_values), round(units.std[0], 1)
         ([1, 6, 8], 1.2)
     """
-    found = reference_energies(dataset, constant=constant)
+    found = reference_energies(dataset, constant=constant, isolated=isolated)
     scale = found.std
     if forces and "forces" in dataset.fields:
         vectors = torch.cat([frame.forces for frame in dataset])
