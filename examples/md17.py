@@ -84,6 +84,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         choices=sorted(train.MD17_PUBLISHED),
         help="of --npz; published error beside ours",
     )
+    data.add_argument(
+        "--official",
+        type=positive_int,
+        metavar="1-5",
+        help="official split of revised MD17: its 1,000 training frames, of which\n"
+        "the last --valid-size are for validation, and 1,000 test frames",
+    )
     data.add_argument("--train-size", type=positive_int, default=400)
     data.add_argument("--valid-size", type=positive_int, default=100)
     data.add_argument("--test-size", type=positive_int, default=500)
@@ -126,6 +133,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--device cuda: this PyTorch sees no CUDA device")
     if args.molecule is not None and args.npz is None:
         parser.error("--molecule: the embedded frames are not MD17's; give --npz")
+    if args.official is not None and args.npz is None:
+        parser.error("--official: the embedded frames are not MD17's; give --npz")
     args.loss = args.loss or MODELS[args.model]
     args.lr = args.lr or (1e-2 if args.model == "potential" else 5e-4)
     return args
@@ -134,6 +143,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def load(args: argparse.Namespace) -> FrameDataset:
     """The frames, with energies in kcal/mol (MD17) or eV (embedded)."""
     return MiniEthanol() if args.npz is None else MD17(npz=args.npz)
+
+
+def divide(data: FrameDataset, args: argparse.Namespace) -> Split:
+    """An official split of revised MD17, or a permutation."""
+    if args.official is not None and isinstance(data, MD17):
+        return data.official_split(args.official, args.valid_size)
+    return split_indices(
+        len(data), args.train_size, args.valid_size, args.test_size, args.seed
+    )
 
 
 def make_model(args: argparse.Namespace, species: tuple[int, ...]) -> Cormorant:
@@ -187,9 +205,7 @@ def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     seed_everything(args.seed, verbose=False)
     data = load(args)
-    split = split_indices(
-        len(data), args.train_size, args.valid_size, args.test_size, args.seed
-    )
+    split = divide(data, args)
     loaders = train.FrameDataModule(data, split, args.batch_size, args.seed)
     target = train.energy_target(str(data.energy_unit))
     module = make_module(args, loaders, target.unit)

@@ -110,3 +110,36 @@ def test_energies_of_isolated_atoms_are_taken_where_asked_for(
     assert "holds no energies of isolated" in cormorant(*start, *source, code=2)
     mean = cormorant(*start, "training.reference=mean", code=2)
     assert "training.reference: 'mean' is not for frames" in mean
+
+
+MD17_CONFIG = """data:
+  {source: md17, path: rmd17_ethanol.npz, official_split: 2, valid: 2}
+model: {network: potential, options: {num_levels: 1, channels: 4, lmax: 1}}
+training: {epochs: 1, batch_size: 3}
+output: {report: false}
+"""
+
+
+def test_an_official_split_is_trained_on_and_found_again(
+    tmp_path: Path, cormorant: Callable[..., str]
+) -> None:
+    ethanol = MiniEthanol("kcal/mol")[:12]
+    np.savez(
+        tmp_path / "rmd17_ethanol.npz",
+        nuclear_charges=ethanol[0].z.numpy(),
+        coords=torch.stack([frame.pos for frame in ethanol]).numpy(),
+        energies=ethanol.energies.numpy(),
+        forces=torch.stack([frame.forces for frame in ethanol]).numpy(),
+        split02_train=np.array([11, 3, 5, 7, 0]),
+        split02_test=np.array([1, 2, 4]),
+    )
+    (tmp_path / "a.yaml").write_text(MD17_CONFIG)
+    assert "3 / 2 / 3 train/valid/test" in cormorant("train", "a.yaml")
+    model = "runs/a/model.safetensors"
+    assert "3 structures" in cormorant("evaluate", model, "rmd17_ethanol.npz")
+    start = ("train", "a.yaml", "--overwrite", "--override")
+    other = cormorant(*start, "data.official_split=1", code=2)
+    assert "has the official splits 2, not 1" in other
+    assert "leave out train and test" in cormorant(*start, "data.train=3", code=2)
+    source = cormorant(*start, "data.source=mini_ethanol", code=2)
+    assert "data.official_split: source 'mini_ethanol' has none" in source

@@ -129,3 +129,17 @@ def test_mistakes_end_in_one_line(
     monkeypatch.chdir(tmp_path)
     assert message in fail(arguments.format(tmp=tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_official_split_of_revised_md17(
+    example: ModuleType,
+    shared: Path,
+    fail: Callable[[str], str],
+) -> None:
+    npz = shared / "data/md17/rmd17_ethanol.npz"
+    args = example.parse(f"--npz {npz} --official 2 --valid-size 50".split())
+    data = example.load(args)
+    split = example.divide(data, args)
+    assert split.digest == data.official_split(2, 50).digest
+    assert [len(part) for part in split.parts] == [950, 50, 1000]
+    assert "the embedded frames are not MD17's" in fail("--official 1")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch_cormorant.cli.schema import DataConfig, RunConfig
 from torch_cormorant.cli.structures import warn_of_units
 from torch_cormorant.data import (
+    MD17,
     MINI_TARGETS,
     QM9,
     QM9_TARGETS,
@@ -90,8 +91,6 @@ def _mini(target: str | list[str]) -> MoleculeDataset:
 
 
 def _md17(data: DataConfig, place: dict[str, Any]) -> FrameDataset:
-    from torch_cormorant.data import MD17
-
     options = dict(place)
     if data.molecule:
         options["molecule"] = data.molecule
@@ -126,6 +125,25 @@ def _extxyz(data: DataConfig) -> FrameDataset:
     return found
 
 
+def divided(data: MoleculeDataset | FrameDataset, part: Mapping[str, Any]) -> Split:
+    """The parts that a configuration asks for.
+
+    Args:
+        data: The whole set.
+        part: The section ``data`` of the configuration.
+
+    Raises:
+        ConfigError: The set has not so many rows, or no such official split.
+    """
+    number = part.get("official_split")
+    if number is not None and isinstance(data, MD17):
+        valid = part["valid"]
+        return data.official_split(number, 50 if valid is None else valid)
+    return split_indices(
+        len(data), part["train"], part["valid"], part["test"], part["split_seed"]
+    )
+
+
 class Job:
     """What one training needs.
 
@@ -143,10 +161,7 @@ class Job:
     def __init__(self, config: RunConfig, seed: int) -> None:
         self.config, self.seed = config, seed
         self.data = load_data(config.data)
-        part = config.data
-        self.split: Split = split_indices(
-            len(self.data), part.train, part.valid, part.test, part.split_seed
-        )
+        self.split: Split = divided(self.data, vars(config.data))
         self.frames = isinstance(self.data, FrameDataset)
         torch.manual_seed(seed)
         options = config.model.options

@@ -18,6 +18,7 @@ from torch_cormorant.cli.schema import (
     CHOICES,
     LIMITS,
     SECTIONS,
+    DataConfig,
     RunConfig,
     source_name,
 )
@@ -236,8 +237,7 @@ def _check_together(config: RunConfig, place: _Place) -> None:
         raise place.fail("data.target", "missing; which property is to be learned?")
     if frames and data.target:
         raise place.fail("data.target", f"source {data.source!r} has energies only")
-    if data.units and data.source not in ("extxyz", "frames"):
-        raise place.fail("data.units", f"source {data.source!r} knows its units")
+    _check_own(data, place)
     if config.model.network == "potential" and not frames:
         raise place.fail(
             "model.network", f"a potential needs frames, source is {data.source!r}"
@@ -250,6 +250,21 @@ def _check_together(config: RunConfig, place: _Place) -> None:
         raise place.fail("training.ema", f"{config.training.ema} is not below 1")
     if frames and not (config.loss.energy or config.loss.forces):
         raise place.fail("loss", "energy and forces are both 0: nothing to learn")
+
+
+def _check_own(data: DataConfig, place: _Place) -> None:
+    """Keys of ``data`` that belong to some sources only."""
+    official = data.official_split is not None
+    if official and data.source != "md17":
+        raise place.fail("data.official_split", f"source {data.source!r} has none")
+    if official and (data.train is not None or data.test is not None):
+        raise place.fail(
+            "data.official_split",
+            "leave out train and test, it has its own; valid is "
+            "how many of its training frames choose the checkpoint",
+        )
+    if data.units and data.source not in ("extxyz", "frames"):
+        raise place.fail("data.units", f"source {data.source!r} knows its units")
 
 
 def unknown_word(kind: str, found: str, known: Iterable[str]) -> str:

@@ -28,7 +28,6 @@ from torch_cormorant.data import (
     MoleculeDataset,
     Split,
     Target,
-    split_indices,
     unit_factor,
 )
 from torch_cormorant.data.arrays import NpzFile, npz_names
@@ -226,10 +225,9 @@ def trained_split(model: Cormorant, data: Labelled) -> Split | None:
     try:
         if not data.digest or record["data"]["sha256"] != data.digest:
             return None
-        part = record["config"]["data"]
-        split = split_indices(
-            len(data), part["train"], part["valid"], part["test"], part["split_seed"]
-        )
+        from torch_cormorant.cli.building import divided
+
+        split = divided(data, record["config"]["data"])
         return split if split.digest == record["data"]["split_sha256"] else None
     except (KeyError, TypeError, CormorantError):  # another kind of record
         return None

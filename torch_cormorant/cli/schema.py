@@ -52,6 +52,9 @@ class DataConfig:
     valid: int | None = doc(None, "validation molecules")
     test: int | None = doc(None, "test molecules")
     split_seed: int = doc(0, "seed of the split")
+    official_split: int | None = doc(
+        None, "number of an official split of revised MD17, in place of the sizes"
+    )
 
 
 @dataclass
@@ -147,6 +150,7 @@ LIMITS: dict[str, tuple[float, bool]] = {
     "data.valid": (1, True),
     "data.test": (1, True),
     "data.split_seed": (0, True),
+    "data.official_split": (1, True),
     "loss.energy": (0, True),
     "loss.forces": (0, True),
     "loss.stress": (0, True),
