@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from torch_cormorant import CormorantQM9, load_model
+from torch_cormorant import CormorantMD17, CormorantQM9, load_model
 from torch_cormorant.cli import main
 from torch_cormorant.data import ExtXYZDataset, MiniEthanol, MiniQM9, write_extxyz
 from torch_cormorant.errors import CormorantWarning
@@ -28,6 +28,7 @@ model:
   options: {num_levels: 1, lmax: 1, channels: 4, hidden: 8}
 training: {epochs: 1, batch_size: 3, guard: rollback}
 """
+KINDS = [("qm9", CormorantQM9), ("md17", CormorantMD17)]
 Command = Callable[..., str]
 
 
@@ -312,16 +313,21 @@ def test_unfit_input_names_the_structure(
     assert not (tmp_path / "o.csv").exists()
 
 
+@pytest.mark.parametrize(("kind", "make"), KINDS)
 def test_weights_of_the_original_there_and_back(
-    cormorant: Command, tmp_path: Path
+    cormorant: Command,
+    tmp_path: Path,
+    kind: str,
+    make: type[CormorantQM9 | CormorantMD17],
 ) -> None:
-    model = CormorantQM9(num_levels=1, lmax=1, channels=4)
+    model = make(num_levels=1, lmax=1, channels=4)
     np.savez(tmp_path / "weights.npz", **model.to_original())
     # The settings that are not published travel beside the weights.
     extra = {"num_cg_levels": 1, "maxl": [1], "max_sh": [1], "num_channels": [4, 4]}
     named = {f"cfg_{name}": np.array(value) for name, value in extra.items()}
     np.savez(tmp_path / "weights.npz", **model.to_original(), **named)
-    cormorant("convert", "weights.npz", "a.safetensors", "--target", "U0")
+    start = ("convert", "weights.npz", "a.safetensors", "--target", "U0")
+    cormorant(*start, "--kind", kind)
     cormorant("convert", "a.safetensors", "back.npz")
     back = np.load(tmp_path / "back.npz")
     for name, array in model.to_original().items():

@@ -157,7 +157,10 @@ def _read_weights(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     names = npz_names(args.source)
     settings = [name for name in names if name.startswith("cfg_")]
     extra = ("input_", "output_", "force", "energy", "z", "pos", "batch", *settings)
-    weights = [name for name in names if not name.startswith(extra)]
+    # Of the names with input_ only these are weights, those of the MD17 network.
+    weights = [
+        n for n in names if n.startswith("input_linear_") or not n.startswith(extra)
+    ]
     file = read_npz(args.source, names)
     config = {name.removeprefix("cfg_"): file[name].tolist() for name in settings}
     return {name: file[name] for name in weights}, config or None
