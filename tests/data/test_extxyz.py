@@ -444,3 +444,15 @@ def test_frames_read_by_ase_do_not_change_with_what_was_handed_out(
     dataset = ExtXYZDataset(path, energy=None, forces=None)
     dataset[0].z.add_(1)
     assert dataset[0].z.tolist() == [8, 1]
+
+
+def test_a_lazy_set_tells_what_one_in_memory_does(tmp_path: Path) -> None:
+    path = tmp_path / "a.extxyz"
+    write_extxyz(path, MiniEthanol()[:4])
+    lazy, memory = ExtXYZDataset(path), ExtXYZDataset(path).in_memory()
+    assert lazy.fields == memory.fields
+    assert lazy.force_unit == memory.force_unit == "eV/Angstrom"
+    assert (
+        lazy[:2].compositions() == memory.compositions() == [{"1": 6, "6": 2, "8": 1}]
+    )
+    assert reference_energies(lazy) == reference_energies(memory)

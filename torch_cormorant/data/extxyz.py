@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, Dataset
 
+from torch_cormorant.data.composition import independent_compositions
 from torch_cormorant.data.describe import describe_rows, sizes_text, species_text
 from torch_cormorant.data.extxyz_format import ParsedFrame, numbers_of, parse_frame
 from torch_cormorant.data.files import file_digest
@@ -296,6 +297,20 @@ class ExtXYZDataset(Dataset):
     def species(self) -> tuple[int, ...]:
         """Atomic numbers that occur anywhere in the file, ascending; reads it all."""
         return self._whole().species
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of what every frame holds; reads the file."""
+        return self._whole().fields
+
+    @property
+    def force_unit(self) -> str | None:
+        """Unit of the forces."""
+        return None if self.energy_unit is None else f"{self.energy_unit}/Angstrom"
+
+    def compositions(self) -> list[dict[str, int]]:
+        """As :meth:`FrameDataset.compositions`, of the frames of this (sub)set."""
+        return independent_compositions(self.element_counts(), self.species)
 
     @property
     def energies(self) -> Tensor:
