@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
@@ -43,7 +44,8 @@ def write_extxyz(
         path: The file.
         frames: Structures as :class:`~torch_cormorant.data.FrameDataset` describes
             them: ``z``, ``pos`` and what there is of ``energy``, ``forces``,
-            ``stress``, ``dipole``, ``cell`` and ``pbc``.
+            ``stress``, ``dipole``, ``cell`` and ``pbc`` (default with a cell: all
+            three directions).
         unit: Unit of their energies; forces and stress are per Angstrom.
         dipole_unit: Unit of their dipoles.
         info: Further values for each frame, under names without spaces.
@@ -109,10 +111,13 @@ def _frame_text(
         )
     header, columns = [], "species:S:1:pos:R:3"
     tables = [pos]
-    if "cell" in frame and "pbc" in frame and _values(frame, "cell", number).any():
+    if "cell" in frame and _values(frame, "cell", number).any():
         cell = _shaped(frame, "cell", number, (9,))
         header.append(f'Lattice="{_words(cell)}"')
-        pbc = _shaped(frame, "pbc", number, (3,))
+        # A cell alone means periodic in all directions, as when it is read.
+        pbc = np.ones(3)
+        if "pbc" in frame:
+            pbc = _shaped(frame, "pbc", number, (3,))
         header.append(f'pbc="{" ".join("T" if flag else "F" for flag in pbc)}"')
     if "forces" in frame:
         columns += ":forces:R:3"
@@ -149,7 +154,12 @@ def _values(frame: Data, field: str, number: int) -> NDArray[np.float64]:
 
 
 def _finite(tensor: Tensor, field: str, number: int) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = tensor.detach().cpu().double().numpy()
+    try:
+        known = torch.as_tensor(tensor)  # users have arrays and plain numbers, too
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(tensor).__name__
+        raise DataError(f"frame {number}: {field!r}: a {kind}, not a tensor") from None
+    values: NDArray[np.float64] = known.detach().cpu().double().numpy()
     if not np.isfinite(values).all():
         raise DataError(f"frame {number}: {field!r}: holds NaN or infinity")
     return values
@@ -185,8 +195,20 @@ def _check_name(argument: str, name: str) -> None:
         raise ConfigError(f"{argument}: {name!r} cannot be a name; use letters and _")
 
 
+def _plain(name: str, value: object) -> float | str | bool:
+    """The value as one of Python's own; users have those of NumPy and torch, too."""
+    found: object = value
+    if isinstance(value, (np.generic, Tensor)) and value.ndim == 0:
+        found = value.item()
+    if isinstance(found, (bool, int, float, str)):
+        return found
+    kind = type(value).__name__
+    raise ConfigError(f"info: {name!r}: expected one number or a text, got {kind}")
+
+
 def _pair(name: str, value: float | str | bool) -> str:
     _check_name("info", name)
+    value = _plain(name, value)
     if isinstance(value, bool):
         return f"{name}={'T' if value else 'F'}"
     if isinstance(value, str):
