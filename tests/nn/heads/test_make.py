@@ -61,7 +61,7 @@ def test_options_reach_the_head() -> None:
         ({"kind": "dipole", "nrom": True}, "no option 'nrom'"),
         ({"kind": "dipole_norm", "norm": False}, "no option 'norm'"),
         ({"kind": "so3", "degre": 2}, "did you mean 'degree'"),
-        ({"degree": 2}, "head must be one of"),
+        ({"degree": 2}, "needs its name as 'kind'"),
         ([], "needs at least one"),
         (["extensive", "atom_vector"], "all per molecule or all per atom"),
         (3, "got 3"),
