@@ -375,6 +375,7 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         *,
         z: Tensor | None = None,
         pos: Tensor | None = None,
+        check: bool = True,
     ) -> tuple[Tensor, list[Tensor]]:
         """From atom features (``model.features``) to outputs and levels.
 
@@ -385,6 +386,8 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
             num_graphs: Number of molecules.
             z: Atomic numbers, for heads that read them.
             pos: Positions, for heads that read them.
+            check: Refuse outputs that are not finite, which waits for a GPU. Default
+                True.
 
         Returns:
             ``[num_graphs, *head.shape]`` and the outputs of all levels.
@@ -394,10 +397,8 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
             batch = geometry.edge_index.new_zeros(features.shape[0])
         values = scalars(levels)
         out: Tensor = self.head(HeadInput(values, levels, batch, num_graphs, z, pos))
-        if not torch.compiler.is_compiling():
-            check_output(
-                out, geometry, rows="atom" if self.head.per_atom else "molecule"
-            )
+        if check and not torch.compiler.is_compiling():
+            check_output(out, geometry, rows=self.head.rows)
         return out, levels
 
     def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:

@@ -89,9 +89,7 @@ class Normalisation:
         Returns:
             ``[N, T]`` in float64.
         """
-        zeros = (0.0,) * self.num_targets
-        table = [self.atom_values.get(number, zeros) for number in range(MAX_Z + 1)]
-        return torch.tensor(table, dtype=torch.float64, device=z.device)[z]
+        return self._tables(z.device)[2][z]
 
     def reference(
         self, z: Tensor, batch: Tensor | None = None, num_graphs: int = 1
@@ -106,16 +104,39 @@ class Normalisation:
         Returns:
             ``[num_graphs, T]`` in float64.
         """
-        constant = torch.tensor(self.mean, dtype=torch.float64, device=z.device)
+        constant = self._tables(z.device)[0]
         if not self.atom_values:
             return constant.repeat(num_graphs, 1)
         if batch is None:
             batch = torch.zeros_like(z)
-        return scatter_sum(self.atoms(z), batch, num_graphs) + constant
+        # on a GPU a check of the molecule numbers would wait for the device
+        check = not z.is_cuda
+        return scatter_sum(self.atoms(z), batch, num_graphs, check) + constant
 
     def scale(self, like: Tensor) -> Tensor:
         """The scales ``[T]`` in float64 beside another tensor."""
-        return torch.tensor(self.std, dtype=torch.float64, device=like.device)
+        return self._tables(like.device)[1]
+
+    def _tables(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Constants, scales and values of all elements on a device, copied once.
+
+        Made anew in every step they would be copied, and a GPU waited for.
+        """
+        kept = self.__dict__.setdefault("_kept", {})
+        if device not in kept:
+            zeros = (0.0,) * self.num_targets
+            rows = [self.atom_values.get(z, zeros) for z in range(MAX_Z + 1)]
+            with torch.inference_mode(mode=False):
+                kept[device] = tuple(
+                    torch.tensor(numbers, dtype=torch.float64, device=device)
+                    for numbers in (self.mean, self.std, rows)
+                )
+        found: tuple[Tensor, Tensor, Tensor] = kept[device]
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The numbers alone, without what was copied to devices."""
+        return {k: v for k, v in self.__dict__.items() if k != "_kept"}
 
     def restore(
         self,

@@ -36,7 +36,15 @@ if TYPE_CHECKING:
     from torch_cormorant.models.cormorant import Cormorant
     from torch_cormorant.models.potential_network import CormorantPotential
 
-__all__ = ["PotentialMethods", "PotentialOutput", "Structures", "run"]
+__all__ = [
+    "Edges",
+    "PotentialMethods",
+    "PotentialOutput",
+    "Structures",
+    "find_edges",
+    "run",
+    "run_on",
+]
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class PotentialOutput:
 
 
 @dataclass(frozen=True)
-class _Edges:
+class Edges:
     """The graph of a batch with vectors that gradients can be taken by."""
 
     index: Tensor
@@ -235,22 +243,69 @@ def run(
         model.features.check(z)
         count = _count(batch, pos, cell, given.num_graphs)
         edges = _edges(model, given, count, train=train)
-        energy, energies = _energies(model, z, pos, batch, count, edges)
+        geometry = _geometry(model, edges, pos.shape[0])
+        energy, energies = _energies(model, z, pos, batch, count, edges, geometry)
+        check_output(energy.unsqueeze(1), geometry)
         slope = None
-        if (forces or stress) and not energy.requires_grad:
-            slope = torch.zeros_like(edges.vec)
-        elif forces or stress:
-            (slope,) = torch.autograd.grad(
-                energy.sum(), edges.vec, create_graph=train, materialize_grads=True
-            )
+        if forces or stress:
+            slope = _slope(energy, edges, train=train)
         if not train:
             energy = energy.detach()
             energies = None if energies is None else energies.detach()
-        force = _forces(slope, edges, pos) if forces and slope is not None else None
+        force = None
+        if forces and slope is not None:
+            force = _forces(slope, edges, pos)
+            _check_forces(force)
         strained = None
         if stress and slope is not None:
             strained = _stress(slope, edges, cell, batch, count)
         return PotentialOutput(energy, energies, force, strained)
+
+
+def run_on(
+    model: Cormorant,
+    z: Tensor,
+    pos: Tensor,
+    batch: Tensor,
+    count: int,
+    edges: Edges,
+    geometry: EdgeGeometry,
+    *,
+    forces: bool,
+) -> PotentialOutput:
+    """Energies and forces for training on a given graph: no checks, no waiting.
+
+    Args:
+        model: The potential.
+        z: Atomic numbers ``[N]``.
+        pos: Positions ``[N, 3]`` in Angstrom.
+        batch: Graph of each atom ``[N]``.
+        count: Number of graphs.
+        edges: The edges, self edges included; the vectors require a gradient.
+        geometry: What was made of these vectors in the dtype of the model.
+        forces: Compute forces.
+    """
+    energy, energies = _energies(model, z, pos, batch, count, edges, geometry)
+    force = None
+    if forces:
+        force = _forces(_slope(energy, edges, train=True), edges, pos)
+    return PotentialOutput(energy, energies, force, None)
+
+
+def _geometry(model: Cormorant, edges: Edges, num_nodes: int) -> EdgeGeometry:
+    return EdgeGeometry(
+        edges.index, edges.vec.to(model.dtype), num_nodes, harmonics=model.harmonics
+    )
+
+
+def _slope(energy: Tensor, edges: Edges, *, train: bool) -> Tensor:
+    """Derivative of all energies with respect to the vectors of the edges."""
+    if not energy.requires_grad:
+        return torch.zeros_like(edges.vec)
+    (slope,) = torch.autograd.grad(
+        energy.sum(), edges.vec, create_graph=train, materialize_grads=True
+    )
+    return slope
 
 
 def _ordinary(value: Any) -> Any:
@@ -290,13 +345,38 @@ def _count(
 
 def _edges(
     model: Cormorant, structures: Structures, count: int, *, train: bool
-) -> _Edges:
+) -> Edges:
     """Edges, self edges included, and their vectors as the variable of the slopes."""
+    pos, batch, given = structures.pos, structures.batch, structures.edge_index
+    index, shift, cell = find_edges(model, structures, count)
+    source = pos if train and pos.requires_grad else pos.detach()
+    vec = edge_vectors(source, index, shift, cell, batch)
+    if given is not None:
+        check_edge_tensors(index, vec)
+        index, vec = with_self_edges(index, vec, pos.shape[0])
+    if not vec.requires_grad:
+        vec = vec.detach().requires_grad_()
+    return Edges(index, vec)
+
+
+def find_edges(
+    model: Cormorant, structures: Structures, count: int
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The edges that were given, or those of a search with self edges.
+
+    Args:
+        model: Tells the cutoff.
+        structures: The input.
+        count: Number of graphs B.
+
+    Returns:
+        ``edge_index`` ``[2, E]``, the shifts of the edges ``[E, 3]`` and the cells
+        ``[B, 3, 3]`` they count; both None where nothing repeats.
+    """
     _, pos, batch, cell, pbc, index, shift, _ = structures
     cells = as_cells(cell, pbc, count, pos)
     boxed = cell is not None
     cell, pbc = (None, None) if cells is None else cells
-    given = index is not None
     if index is not None:
         check_edge_index(index, (pos.shape[0], pos.shape[0]), pos.device)
         check_given_edges(index, shift, batch, pbc, boxed=boxed)
@@ -313,14 +393,7 @@ def _edges(
         index, shift = neighbour_list(
             pos.detach(), model.cutoff, batch, cell, pbc, loop=True
         )
-    source = pos if train and pos.requires_grad else pos.detach()
-    vec = edge_vectors(source, index, shift, cell, batch)
-    if given:
-        check_edge_tensors(index, vec)
-        index, vec = with_self_edges(index, vec, pos.shape[0])
-    if not vec.requires_grad:
-        vec = vec.detach().requires_grad_()
-    return _Edges(index, vec)
+    return index, shift, cell
 
 
 def _energies(
@@ -329,15 +402,10 @@ def _energies(
     pos: Tensor,
     batch: Tensor | None,
     count: int,
-    edges: _Edges,
+    edges: Edges,
+    geometry: EdgeGeometry,
 ) -> tuple[Tensor, Tensor | None]:
     """Energies of graphs and atoms in float64, in the unit of the model."""
-    geometry = EdgeGeometry(
-        edges.index,
-        edges.vec.to(model.dtype),
-        pos.shape[0],
-        harmonics=model.harmonics,
-    )
     levels = model.run_levels(z, geometry)
     if batch is None:
         batch = torch.zeros_like(z, dtype=torch.int64)
@@ -346,39 +414,38 @@ def _energies(
     extra = model.pair_energies(z, edges.index, edges.vec)
     if not isinstance(model.head, ExtensiveHead):
         out = model.head(HeadInput(values, levels, batch, count, z, pos))
-        check_output(out, geometry)
         energy = units.restore(out.view(count, 1), z, batch).squeeze(1)
         if extra is not None:
-            energy = energy + scatter_sum(extra, batch, count)
+            energy = energy + scatter_sum(extra, batch, count, validate=False)
         return energy, None
     atoms = model.head.contributions(values).squeeze(1).double()
     energies = atoms * units.std[0] + units.atoms(z)[:, 0]
     if extra is not None:
         energies = energies + extra
-    energy = scatter_sum(energies, batch, count) + units.mean[0]
+    energy = scatter_sum(energies, batch, count, validate=False) + units.mean[0]
     if units.mean[0] != 0:
-        size = torch.bincount(batch, minlength=count)
-        # a number over integers would be of single precision
-        energies = energies + units.mean[0] / size.double()[batch]
-    check_output(energy.unsqueeze(1), geometry)
+        size = scatter_sum(torch.ones_like(energies), batch, count, validate=False)
+        energies = energies + units.mean[0] / size[batch]
     return energy, energies
 
 
-def _forces(slope: Tensor, edges: _Edges, pos: Tensor) -> Tensor:
+def _forces(slope: Tensor, edges: Edges, pos: Tensor) -> Tensor:
     """Every edge pulls its target one way and its source the other."""
     source, target = edges.index
-    pull = scatter_sum(slope, source, pos.shape[0])
-    result = pull - scatter_sum(slope, target, pos.shape[0])
-    if not bool(result.detach().isfinite().all()):
-        atom = int((~result.detach().isfinite()).any(1).nonzero()[0])
+    pull = scatter_sum(slope, source, pos.shape[0], validate=False)
+    return pull - scatter_sum(slope, target, pos.shape[0], validate=False)
+
+
+def _check_forces(forces: Tensor) -> None:
+    if not bool(forces.detach().isfinite().all()):
+        atom = int((~forces.detach().isfinite()).any(1).nonzero()[0])
         msg = f"the force on atom {atom} is not finite; its energy is too steep there"
         raise NonFiniteError(msg)
-    return result
 
 
 def _stress(
     slope: Tensor,
-    edges: _Edges,
+    edges: Edges,
     cell: Tensor | None,
     batch: Tensor | None,
     count: int,
@@ -397,5 +464,5 @@ def _stress(
     products = (slope.unsqueeze(2) * vec.unsqueeze(1)).flatten(1)
     target = edges.index[1]
     graphs = torch.zeros_like(target) if batch is None else batch[target]
-    strain = scatter_sum(products, graphs, count).view(count, 3, 3)
+    strain = scatter_sum(products, graphs, count, validate=False).view(count, 3, 3)
     return (strain + strain.transpose(1, 2)) / (2 * volume.view(count, 1, 1))

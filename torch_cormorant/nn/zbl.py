@@ -143,12 +143,19 @@ class ZBL(nn.Module):
         whole = self.hundredths[z[source]] + self.hundredths[z[target]]
         last = whole.double() * (self.scale / 100)
         squared = vec.detach().square().sum(1)
-        near = ((squared > 0) & (squared < last.square())).nonzero().flatten()
-        source, target, last = source[near], target[near], last[near]
-        length = vec[near].square().sum(1).sqrt()
+        near = (squared > 0) & (squared < last.square())
+        if vec.is_cuda:
+            # how many there are must be known for rows: a GPU would be waited for.
+            # The others get a length at which nothing is left.
+            square = torch.where(near, vec.square().sum(1), 1.0)
+            length = torch.where(near, square.sqrt(), last)
+        else:
+            rows = near.nonzero().flatten()
+            source, target, last = source[rows], target[rows], last[rows]
+            length = vec[rows].square().sum(1).sqrt()
         energy = zbl_energy(length, z[source], z[target], self.unit)
         switched = 0.5 * energy * envelope(length / last, 1.0)
-        return scatter_sum(switched, target, z.shape[0])
+        return scatter_sum(switched, target, z.shape[0], validate=not vec.is_cuda)
 
     def extra_repr(self) -> str:
         """Unit and largest reach."""

@@ -82,14 +82,39 @@ class EdgeGeometry:
             raise ConfigError(msg)
         if validate and not torch.compiler.is_compiling():
             check_edges(edge_index, edge_vec, sizes, bipartite=bipartite)
-        self.edge_index = edge_index
-        self.edge_vec = edge_vec
-        self.harmonics = harmonics
-        self.num_sources, self.num_targets = sizes
-        self.edge_length = safe_norm(edge_vec)
         matched = edge_vec if pairs and not bipartite else None
-        self.plan: GraphPlan = build_plan(edge_index, *sizes, edge_vec=matched)
+        plan = build_plan(edge_index, *sizes, edge_vec=matched)
+        self._set(edge_index, edge_vec, plan, harmonics)
+
+    def _set(
+        self, edge_index: Tensor, edge_vec: Tensor, plan: GraphPlan, harmonics: str
+    ) -> None:
+        self.edge_index, self.edge_vec = edge_index, edge_vec
+        self.harmonics, self.plan = harmonics, plan
+        self.num_sources, self.num_targets = plan.num_sources, plan.num_targets
+        self.edge_length = safe_norm(edge_vec)
         self._sh: dict[int, Tensor] = {}
+
+    @classmethod
+    def from_plan(
+        cls,
+        edge_index: Tensor,
+        edge_vec: Tensor,
+        plan: GraphPlan,
+        *,
+        harmonics: str = "unit",
+    ) -> EdgeGeometry:
+        """Geometry around a plan that exists already: nothing is checked or sorted.
+
+        Args:
+            edge_index: Edges that the plan was made for ``[2, E]``.
+            edge_vec: Their vectors in Angstrom ``[E, 3]``.
+            plan: The plan.
+            harmonics: As above.
+        """
+        made = cls.__new__(cls)
+        made._set(edge_index, edge_vec, plan, harmonics)
+        return made
 
     @classmethod
     def from_pos(

@@ -181,7 +181,7 @@ class PotentialRegression(Regression):
         """
         weights = weights_of(batch)
         scale = self.normalisation.std[0]
-        size = torch.bincount(batch.batch, minlength=batch.num_graphs).clamp_min(1)
+        size = graph_sizes(batch)
         terms = {}
         if self.weights["energy"]:
             error = (output.energy - labels(batch, "energy", output.energy)) / scale
@@ -282,6 +282,12 @@ class PotentialRegression(Regression):
             batch_size=size,
             metric_attribute=name,
         )
+
+
+def graph_sizes(batch: FrameBatch) -> Tensor:
+    """Number of atoms of every structure ``[B]``, at least 1; no waiting for a GPU."""
+    size = batch.batch.new_zeros(batch.num_graphs)
+    return size.index_add_(0, batch.batch, torch.ones_like(batch.batch)).clamp_min(1)
 
 
 def labels(batch: Any, name: str, like: Tensor) -> Tensor:
