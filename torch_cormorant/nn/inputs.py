@@ -68,7 +68,10 @@ class AtomFeatures(nn.Module):
 
     def check(self, z: Tensor) -> None:
         """Refuse elements that the model was not made for."""
-        found = torch.isin(z, self.species)
+        known = self.species
+        if known.device != z.device:  # batches that a captured step gets on the CPU
+            known = torch.tensor(self.known, device=z.device)
+        found = torch.isin(z, known)
         if not bool(found.all()):
             atom = int((~found).nonzero()[0])
             msg = (

@@ -113,7 +113,7 @@ class EdgeGeometry:
             harmonics: As above.
         """
         made = cls.__new__(cls)
-        made._set(edge_index, edge_vec, plan, harmonics)
+        made._set(edge_index, edge_vec, plan, harmonics)  # noqa: SLF001
         return made
 
     @classmethod

@@ -25,6 +25,7 @@ from torch_cormorant.train.callbacks import (  # noqa: E402
     energy_target,
     force_target,
 )
+from torch_cormorant.train.captured import CapturedStep  # noqa: E402
 from torch_cormorant.train.checkpoint import (  # noqa: E402
     AtomicCheckpointIO,
     RunCheckpoints,
@@ -56,6 +57,11 @@ from torch_cormorant.train.html_report import (  # noqa: E402
     write_report,
 )
 from torch_cormorant.train.module import PropertyRegression  # noqa: E402
+from torch_cormorant.train.padding import (  # noqa: E402
+    PaddedBatch,
+    PaddedSizes,
+    pad_batch,
+)
 from torch_cormorant.train.plots import (  # noqa: E402
     plot_learning_curve,
     plot_parity,
@@ -78,6 +84,7 @@ __all__ = [
     "ActivationLog",
     "AtomicCheckpointIO",
     "Calibration",
+    "CapturedStep",
     "Comparison",
     "EpochBar",
     "EpochBatches",
@@ -87,6 +94,8 @@ __all__ = [
     "FrameDataModule",
     "FrameErrors",
     "MoleculeDataModule",
+    "PaddedBatch",
+    "PaddedSizes",
     "PotentialRegression",
     "PropertyRegression",
     "Regression",
@@ -104,6 +113,7 @@ __all__ = [
     "hardware",
     "join_outputs",
     "level_activations",
+    "pad_batch",
     "plot_calibration",
     "plot_learning_curve",
     "plot_parity",

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -17,10 +16,14 @@ from torchmetrics import MeanMetric
 from torch_cormorant.errors import ConfigError, NonFiniteError, WeightsError
 from torch_cormorant.models import CONVENTION, ModelInfo, Normalisation
 from torch_cormorant.models.files import save_model
+from torch_cormorant.train.captured_loop import CapturedLoop
+from torch_cormorant.train.padding import PaddedBatch
 
 __all__ = ["MoleculeBatch", "Regression", "learning_rate_factor"]
 
 SCHEDULES = ("constant", "cosine")
+Sums: TypeAlias = dict[str, tuple[Tensor, Tensor]]
+"""Sums over molecules or atoms by name, each with the number it is of."""
 
 
 class MoleculeBatch(Protocol):
@@ -64,7 +67,7 @@ def learning_rate_factor(
     return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-class Regression(LightningModule):
+class Regression(CapturedLoop):
     """Base class of the trainings: Adam as in the paper, schedule, averaged weights.
 
     Args:
@@ -142,12 +145,6 @@ class Regression(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AMSGrad and a schedule that moves every step."""
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=self.lr,
-            amsgrad=True,
-            weight_decay=self.weight_decay,
-        )
         # The length of the run is only asked for where it matters: without a limit on
         # the epochs it is infinite, and the constant rate is still defined.
         total = (
@@ -155,13 +152,13 @@ class Regression(LightningModule):
             if self.schedule == "cosine"
             else 0
         )
-
-        def factor(step: int) -> float:
-            return self.rate_factor * learning_rate_factor(
-                step, total, self.schedule, self.warmup_steps, self.final_lr_factor
-            )
-
-        scheduler = LambdaLR(optimizer, factor)
+        optimizer = self._captured_optimizer(total) or torch.optim.AdamW(
+            self.model.parameters(),
+            lr=self.lr,
+            amsgrad=True,
+            weight_decay=self.weight_decay,
+        )
+        scheduler = LambdaLR(optimizer, lambda step: self.rate_at(step, total))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -177,9 +174,27 @@ class Regression(LightningModule):
         """Take the step, then move the average towards the new weights."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.averaged is not None:
-            # Early on a short memory, so that the start is forgotten.
-            step = self.trainer.global_step
-            self.average(min(self.ema_decay, (1 + step) / (10 + step)))
+            self.average(self.decay_at(self.trainer.global_step))
+
+    def rate_at(self, step: int, total: int) -> float:
+        """Factor on the learning rate, of the schedule and of a guard.
+
+        Args:
+            step: Number of steps already taken.
+            total: Number of steps of the whole run.
+        """
+        return self.rate_factor * learning_rate_factor(
+            step, total, self.schedule, self.warmup_steps, self.final_lr_factor
+        )
+
+    def decay_at(self, step: int) -> float:
+        """Share of the old average in the new one.
+
+        Args:
+            step: Number of steps already taken.
+        """
+        # Early on a short memory, so that the start is forgotten.
+        return min(self.ema_decay, (1 + step) / (10 + step))
 
     @torch.no_grad()
     def average(self, decay: float) -> None:
@@ -198,6 +213,29 @@ class Regression(LightningModule):
             kept.copy_(buffer)
 
     # ------------------------------------------------------------ losses
+
+    label_names: tuple[str, ...] = ()
+
+    @property
+    def sum_names(self) -> list[str]:
+        """What :meth:`plain_terms` adds up, for the metrics ``train_...``."""
+        return ["loss", "mae"]
+
+    def plain_terms(self, batch: Any) -> tuple[Tensor, Sums]:
+        """Loss of a batch, and sums with their counts for the metrics.
+
+        Args:
+            batch: Molecules with their labels, on the device of the network.
+        """
+        raise NotImplementedError
+
+    def padded_terms(self, batch: PaddedBatch) -> tuple[Tensor, Sums]:
+        """The same of a batch that was filled up, without waiting for a device.
+
+        Args:
+            batch: The batch, on the device of the network.
+        """
+        raise NotImplementedError
 
     def total(self, *numbers: Tensor) -> list[Tensor]:
         """Sums over all processes, in float64; the numbers themselves with one."""
@@ -300,6 +338,8 @@ class Regression(LightningModule):
         """Note the convention of the weights."""
         checkpoint["convention"] = CONVENTION
         checkpoint["rate_factor"] = self.rate_factor
+        if self.captured is not None:
+            checkpoint["captured_sums"] = self.captured.totals.tolist()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another convention.
@@ -314,6 +354,7 @@ class Regression(LightningModule):
                 f"{CONVENTION!r}; train again or use the version that wrote it"
             )
         self.rate_factor = float(checkpoint.get("rate_factor", 1.0))
+        self._sums = checkpoint.get("captured_sums")
 
     def save_network(
         self,

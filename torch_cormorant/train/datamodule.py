@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch_geometric.loader import DataLoader
@@ -76,6 +77,17 @@ class _Parts(LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         """Test batches, in the order of the split, the same in every process."""
         return DataLoader(self.test, batch_size=4 * self.batch_size)
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Leave batches of captured steps on the CPU, where they are filled up."""
+        trainer = self.trainer
+        if trainer is not None and trainer.training:
+            module: Any = trainer.lightning_module
+            if getattr(module, "captured", None) is not None:
+                return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def _make(
         self, part: Any, batch_size: int, seed: int | None = None

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
-from torch_cormorant.models import Normalisation
+from torch_cormorant.models import Cormorant, Normalisation
 from torch_cormorant.train.base import (
     MoleculeBatch,
     Regression,
+    Sums,
     learning_rate_factor,
     mean_metric,
 )
+from torch_cormorant.train.padding import PaddedBatch
 
 __all__ = ["MoleculeBatch", "PropertyRegression", "learning_rate_factor"]
 
@@ -117,6 +119,8 @@ class PropertyRegression(Regression):
         Raises:
             NonFiniteError: The loss is NaN or infinite, and no guard deals with it.
         """
+        if self.captured is not None:
+            return self.captured_step(batch)
         weights = self._weights(batch)
         try:
             output = self.normalised(batch)
@@ -124,12 +128,7 @@ class PropertyRegression(Regression):
             if not self.tolerant:
                 raise
             return self.checked_loss(hopeless(self.model), batch_idx, weights)
-        y = self._labels(batch, output)
-        wanted = self.normalisation.normalise(
-            y, batch.z, batch.batch, per_atom=self.per_atom
-        )
-        errors = (output - wanted.to(output.dtype)).square().flatten(1).mean(dim=1)
-        loss = self.weighted(errors, weights)
+        y, loss = self._labels(batch, output), self._loss(batch, output)
         size = batch.num_graphs
         self.checked_loss(loss, batch_idx, weights)
         predicted = self._restored(output.detach(), batch)
@@ -143,6 +142,51 @@ class PropertyRegression(Regression):
             metric_attribute="train_mae",
         )
         return loss
+
+    label_names = ("y",)
+
+    def plain_terms(self, batch: Any) -> tuple[Tensor, Sums]:
+        """Loss and sums of a batch, see :class:`Regression`."""
+        output: Tensor = self.model(
+            batch.z,
+            batch.pos.to(self.network_dtype),
+            batch.batch,
+            num_graphs=batch.num_graphs,
+        )
+        return self._terms(batch, output)
+
+    def padded_terms(self, batch: PaddedBatch) -> tuple[Tensor, Sums]:
+        """Loss and sums of a batch that was filled up."""
+        model = cast("Cormorant", self.model)
+        output, _ = model.forward_features(
+            model.features(batch.z, model.dtype),
+            batch.geometry(batch.vectors().to(model.dtype), model.harmonics),
+            batch.batch,
+            batch.num_graphs,
+            z=batch.z,
+            pos=batch.pos,
+            check=False,
+        )
+        return self._terms(batch, output)
+
+    def _terms(self, batch: Any, output: Tensor) -> tuple[Tensor, Sums]:
+        loss, weights = self._loss(batch, output), self._weights(batch)
+        predicted = self._restored(output.detach(), batch)
+        wrong = self._sizes(predicted - self._labels(batch, output))
+        count = weights.sum()
+        sums = {
+            "loss": (loss.detach().double() * count, count),
+            "mae": ((wrong * weights).sum(), count),
+        }
+        return loss, sums
+
+    def _loss(self, batch: Any, output: Tensor) -> Tensor:
+        y = self._labels(batch, output)
+        wanted = self.normalisation.normalise(
+            y, batch.z, batch.batch, per_atom=self.per_atom
+        )
+        errors = (output - wanted.to(output.dtype)).square().flatten(1).mean(dim=1)
+        return self.weighted(errors, self._weights(batch))
 
     def validation_step(self, batch: MoleculeBatch) -> None:
         """Error of one validation batch, in the unit of ``y``.
@@ -179,18 +223,22 @@ class PropertyRegression(Regression):
         return cast("Tensor", self(batch)).cpu()
 
     def _errors(self, metric: Any, errors: Tensor, weights: Tensor) -> None:
+        metric.update(self._sizes(errors), weights)
+
+    def _sizes(self, errors: Tensor) -> Tensor:
+        """One size for the errors of every row."""
         if self.normalisation.num_targets > 1:
             # Different units: counted in standard deviations.
             scale = self.normalisation.scale(errors)
             errors = errors / scale.view(-1, *[1] * (errors.ndim - 2))
-        metric.update(errors.abs().flatten(1).mean(dim=1), weights)
+        return errors.abs().flatten(1).mean(dim=1)
 
-    def _restored(self, output: Tensor, batch: MoleculeBatch) -> Tensor:
+    def _restored(self, output: Tensor, batch: Any) -> Tensor:
         return self.normalisation.restore(
             output, batch.z, batch.batch, per_atom=self.per_atom
         )
 
-    def _weights(self, batch: MoleculeBatch) -> Tensor:
+    def _weights(self, batch: Any) -> Tensor:
         """Weight of every row: of molecules, or of atoms."""
         weights = weights_of(batch)
         return weights[batch.batch] if self.per_atom else weights

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch_cormorant.data import FrameDataset, reference_energies
 from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
 from torch_cormorant.models import Cormorant, ModelInfo, Normalisation
-from torch_cormorant.models.potential import PotentialOutput
-from torch_cormorant.train.base import Regression, mean_metric
+from torch_cormorant.models.potential import Edges, PotentialOutput, run_on
+from torch_cormorant.train.base import Regression, Sums, mean_metric
 from torch_cormorant.train.datamodule import ROUNDING
 from torch_cormorant.train.module import hopeless, weights_of
+from torch_cormorant.train.padding import PaddedBatch
 
 __all__ = ["FrameBatch", "PotentialRegression", "potential_normalisation"]
 
@@ -211,6 +212,8 @@ class PotentialRegression(Regression):
         Raises:
             NonFiniteError: It is NaN or infinite, and no guard deals with that.
         """
+        if self.captured is not None:
+            return self.captured_step(batch)
         try:
             output = self(batch)
         except NonFiniteError:
@@ -221,6 +224,63 @@ class PotentialRegression(Regression):
         self.checked_loss(loss, batch_idx, weights_of(batch))
         self._measure("train", batch, output)
         return loss
+
+    @property
+    def label_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The labels that the loss and the metrics read."""
+        return ("energy", "forces") if self.weights["forces"] else ("energy",)
+
+    @property
+    def sum_names(self) -> list[str]:
+        """The metrics of the training."""
+        forces = ["force_mae"] if self.weights["forces"] else []
+        return ["loss", "mae", *forces]
+
+    def plain_terms(self, batch: Any) -> tuple[Tensor, Sums]:
+        """Loss and sums of a batch, see :class:`Regression`."""
+        model = cast("Cormorant", self.model)
+        output = model.evaluate(
+            batch.z,
+            batch.pos,
+            batch.batch,
+            getattr(batch, "cell", None),
+            getattr(batch, "pbc", None),
+            forces=self.weights["forces"] > 0,
+            num_graphs=batch.num_graphs,
+        )
+        return self._terms(batch, output)
+
+    def padded_terms(self, batch: PaddedBatch) -> tuple[Tensor, Sums]:
+        """Loss and sums of a batch that was filled up."""
+        model = cast("Cormorant", self.model)
+        vec = batch.vectors().detach().requires_grad_()
+        output = run_on(
+            model,
+            batch.z,
+            batch.pos,
+            batch.batch,
+            batch.num_graphs,
+            Edges(batch.edge_index, vec),
+            batch.geometry(vec.to(model.dtype), model.harmonics),
+            forces=self.weights["forces"] > 0,
+        )
+        return self._terms(batch, output)
+
+    def _terms(self, batch: Any, output: PotentialOutput) -> tuple[Tensor, Sums]:
+        loss = torch.stack(list(self.losses(batch, output).values())).sum()
+        weights = weights_of(batch)
+        wrong = output.energy.detach() - labels(batch, "energy", output.energy)
+        count = weights.sum()
+        sums = {
+            "loss": (loss.detach().double() * count, count),
+            "mae": ((wrong.abs() * weights).sum(), count),
+        }
+        if output.forces is not None:
+            of_atoms = weights[batch.batch]
+            wrong = output.forces.detach() - labels(batch, "forces", output.forces)
+            total = (wrong.abs().mean(dim=1) * of_atoms).sum()
+            sums["force_mae"] = (total, of_atoms.sum())
+        return loss, sums
 
     # Forces are derivatives, which Lightning's validation would switch off.
     @torch.enable_grad()
