@@ -10,7 +10,6 @@ from torch_cormorant.cg import clebsch_gordan
 from torch_cormorant.errors import ConfigError, DtypeError, ShapeError
 from torch_cormorant.so3.layout import check_degree, dim
 
-_ORDER_OF_DEGREE_ONE = (1, 2, 0)  # Y_1 = (y, z, x)
 _TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4}
 _LOW_PRECISION_TOLERANCE = 5e-2
 
@@ -61,8 +60,8 @@ def wigner_D(R: Tensor, lmax: int) -> Tensor:
     check_degree(lmax)
     _check_rotations(R)
     rotation = R.to(torch.float64)
-    order = list(_ORDER_OF_DEGREE_ONE)
-    first = rotation[..., order, :][..., :, order]
+    # Y_1 = (y, z, x); a list of places would be copied to a GPU in every call.
+    first = rotation.roll((-1, -1), (-2, -1))
     blocks = [torch.ones_like(first[..., :1, :1]), first][: lmax + 1]
     for l in range(2, lmax + 1):
         blocks.append(_next_degree(blocks[-1], first, l))

@@ -209,7 +209,9 @@ class CapturedStep:
             # Other threads, such as those that pin memory, may go on meanwhile.
             with (
                 torch.cuda.device(self.device),
-                torch.cuda.graph(graph, capture_error_mode="thread_local"),
+                torch.cuda.graph(
+                    graph, stream=stream, capture_error_mode="thread_local"
+                ),
             ):
                 self._whole(self.module.padded_terms, self._static)
         except RuntimeError as error:

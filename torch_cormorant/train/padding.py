@@ -21,6 +21,7 @@ from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.geometry import check_edges
 from torch_cormorant.ops.padded import fixed_plan
 from torch_cormorant.ops.plan import match_pairs, unpack_plan
+from torch_cormorant.ops.triton.layout import of_one_capture
 
 __all__ = ["PaddedBatch", "PaddedSizes", "graph_counts", "pad_batch"]
 
@@ -252,9 +253,9 @@ class PaddedBatch:
             edge_vec: The vectors in the type of the network.
             harmonics: As :class:`~torch_cormorant.EdgeGeometry`.
         """
-        # An object of its own: what kernels work out from a plan is kept on it, and
-        # must not outlive the numbers.
-        plan = unpack_plan(self.packed.detach(), self.header)
+        # What kernels work out from a plan is kept on it, and must not outlive the
+        # numbers.
+        plan = unpack_plan(of_one_capture(self.packed), self.header)
         return EdgeGeometry.from_plan(
             self.edge_index, edge_vec, plan, harmonics=harmonics
         )

@@ -34,6 +34,8 @@ from torch_cormorant.ops.triton.units import (
 
 BUFFER_BYTES = 1 << 30
 """Size of the buffers of one group of receivers in the backward passes."""
+ALIGNMENT = 16
+"""Bytes; Triton tells addresses that are multiples of it from others."""
 
 Need = tuple[bool, bool, bool]
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -92,6 +94,16 @@ def numbers(x: Tensor) -> Tensor:
     return torch.view_as_real(plain) if plain.is_complex() else plain
 
 
+def aligned(x: Tensor) -> Tensor:
+    """The numbers of an input at an address that is a multiple of 16.
+
+    Part of a larger tensor may begin anywhere, and Triton would compile its kernels
+    anew for that.
+    """
+    found = numbers(x)
+    return found.clone() if found.data_ptr() % ALIGNMENT else found
+
+
 def _checked(x: Tensor) -> None:
     if not (x.is_cuda or interpreting()):
         msg = (
@@ -117,7 +129,7 @@ class _Call:
         x = arrays["x"]
         _checked(x)
         self.plan, self.table, self.like = plan, table, x
-        self.arrays = {name: numbers(array) for name, array in arrays.items()}
+        self.arrays = {name: aligned(array) for name, array in arrays.items()}
         self.channels = x.shape[-1]
         self.parts = 2 if x.is_complex() else 1
         self.spec = make_spec(
@@ -218,7 +230,7 @@ def run(
     outs = call.outputs() if sums else []
     tensors = {f"O{l}": numbers(out) for l, out in enumerate(outs)}
     if finish is not None:
-        tensors |= {f"D{l}": numbers(grad) for l, grad in enumerate(grads)}
+        tensors |= {f"D{l}": aligned(grad) for l, grad in enumerate(grads)}
     for number, group in enumerate(call.rows.groups):
         buffers = finish.buffers(group) if finish is not None else {}
         if group.rows:

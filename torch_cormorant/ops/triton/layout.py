@@ -2,6 +2,10 @@
 
 Everything here follows from the plan's rows sorted by receiver. It is worked out on
 the device, without waiting for it, once per plan.
+
+While a CUDA graph is captured, tensors get their numbers only when it is replayed.
+What is worked out then must not be kept for later calls, except on a plan that was
+made within the capture and ends with it: see :func:`of_one_capture`.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ SPLIT = 256
 """Edges of one row of the kernels; receivers with more get several rows."""
 
 _ATTRIBUTE = "_triton_rows"
+_OWN = "_of_one_capture"
 Kept = TypeVar("Kept")
 
 
@@ -62,6 +67,7 @@ class Rows:
         extra: Number of those places.
         further: Those places by receiver, or None.
         groups: The rows, cut so that a group's edges fit a buffer.
+        lasting: Whether they may be used outside of the capture of a graph.
     """
 
     source: Tensor
@@ -74,6 +80,7 @@ class Rows:
     extra: int
     further: Members | None
     groups: tuple[Group, ...]
+    lasting: bool = True
     kept: dict[tuple[object, ...], Members] = field(default_factory=dict)
 
     def members(self, kind: str, group: Group, owners: int) -> Members:
@@ -82,6 +89,7 @@ class Rows:
             self.kept,
             (kind, group.base, owners),
             lambda: self._members(kind, group, owners),
+            store=not (self.lasting and _capturing(self.source)),
         )
 
     def _members(self, kind: str, group: Group, owners: int) -> Members:
@@ -95,10 +103,33 @@ def _keep(
     kept: dict[tuple[object, ...], Kept],
     key: tuple[object, ...],
     make: Callable[[], Kept],
+    *,
+    store: bool,
 ) -> Kept:
-    if key not in kept:
-        kept[key] = make()
-    return kept[key]
+    if key in kept:
+        return kept[key]
+    made = make()
+    if store:
+        kept[key] = made
+    return made
+
+
+def _capturing(x: Tensor) -> bool:
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def of_one_capture(packed: Tensor) -> Tensor:
+    """A plan's numbers as an object that one capture of a graph uses and then drops.
+
+    Args:
+        packed: The numbers, in memory that may be refilled for other graphs.
+
+    Returns:
+        The same memory; what is worked out from it lives as long as this object.
+    """
+    made = packed.detach()
+    made.__dict__[_OWN] = True
+    return made
 
 
 def rows_of(plan: GraphPlan, slots: int) -> Rows:
@@ -108,12 +139,18 @@ def rows_of(plan: GraphPlan, slots: int) -> Rows:
     plan objects around it anew.
     """
     slots = max(plan.num_edges, 1) if plan.num_edges <= slots else slots
+    kept: dict[tuple[object, ...], Rows]
     kept = plan.packed.__dict__.setdefault(_ATTRIBUTE, {})
-    found: Rows = _keep(kept, (slots, SPLIT), lambda: _build(plan, slots))
-    return found
+    own = _OWN in plan.packed.__dict__
+    return _keep(
+        kept,
+        (slots, SPLIT),
+        lambda: _build(plan, slots, lasting=not own),
+        store=own or not _capturing(plan.packed),
+    )
 
 
-def _build(plan: GraphPlan, slots: int) -> Rows:
+def _build(plan: GraphPlan, slots: int, *, lasting: bool) -> Rows:
     with torch.no_grad():
         degree = plan.rowptr.diff()
         parted = bool(plan.chunks) and plan.chunks[0].width > SPLIT
@@ -130,12 +167,13 @@ def _build(plan: GraphPlan, slots: int) -> Rows:
             places = torch.arange(extra, device=rest.device) + plan.num_targets
             further = Members(pointer, places)
         order, groups = _grouped(plan, start, count, slots)
-        # These are views of the tensor that keeps the rows. As plain data they do not
-        # hold on to it, else neither would ever be freed.
+        # Copies: views of the tensor that keeps the rows would hold on to it, so that
+        # neither was ever freed, and their addresses are multiples of 16 by chance.
+        # Triton compiles a kernel anew for every combination of those.
         return Rows(
-            source=plan.csr_source.data,
-            edge=plan.csr_edge.data,
-            pair=plan.csr_row.data,
+            source=plan.csr_source.clone(),
+            edge=plan.csr_edge.clone(),
+            pair=plan.csr_row.clone(),
             start=start[order],
             count=count[order].to(torch.int32),
             node=node[order],
@@ -143,6 +181,7 @@ def _build(plan: GraphPlan, slots: int) -> Rows:
             extra=extra,
             further=further,
             groups=groups,
+            lasting=lasting,
         )
 
 
