@@ -15,8 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_cormorant.ops import GraphPlan, PathTable, build_plan, portable
+from torch_cormorant.ops import (
+    GraphPlan,
+    PathTable,
+    build_plan,
+    portable,
+    use_backend,
+)
 from torch_cormorant.ops import triton as kernels
+from torch_cormorant.ops.padded import fixed_plan
+from torch_cormorant.ops.plan import unpack_plan
 from torch_cormorant.ops.triton import launch, layout, units
 
 Errors = dict[str, float]
@@ -120,17 +128,21 @@ def composed(
     return totals, dgrads
 
 
-def check(p: Problem, *, second: bool = True) -> Errors:
-    """Every result of the functions; ``second`` includes the double backward."""
-    found = kernels.forward(*p.inputs)
+def check(p: Problem, *, second: bool = True, other: GraphPlan | None = None) -> Errors:
+    """Every result of the functions; ``second`` includes the double backward.
+
+    With another plan the kernels take that one.
+    """
+    inputs = p.inputs if other is None else (*p.inputs[:3], other, p.table)
+    found = kernels.forward(*inputs)
     errors = {"forward": worst(found, portable.forward(*p.inputs))}
-    mine = kernels.backward(*p.inputs, ALL, p.grads)
+    mine = kernels.backward(*inputs, ALL, p.grads)
     theirs = portable.backward(*p.inputs, ALL, p.grads)
     for name, a, b in zip(("dx", "dg", "dsh"), mine, theirs, strict=True):
         errors[name] = error(a, b)
     if not second:
         return errors
-    found2 = kernels.double_backward(*p.inputs, ALL, True, p.grads, p.cotangents)
+    found2 = kernels.double_backward(*inputs, ALL, True, p.grads, p.cotangents)
     totals, dgrads = composed(p, p.cotangents)
     for name, a, b in zip(("ddx", "ddg", "ddsh"), found2, totals, strict=False):
         errors[name] = error(a, b)
@@ -260,6 +272,100 @@ def contained() -> Errors:
     }
 
 
+def misplaced() -> Errors:
+    """Inputs and tables that begin at addresses which are no multiples of 16."""
+
+    def moved(x: Tensor) -> Tensor:
+        numbers = torch.view_as_real(x) if x.is_complex() else x
+        longer = numbers.new_empty(numbers.numel() + 1)
+        longer[1:] = numbers.flatten()
+        found = longer[1:].view(numbers.shape)
+        return torch.view_as_complex(found) if x.is_complex() else found
+
+    p = problem(PathTable(1, 1, 1), 2, dtype=torch.float64)
+    odd = dataclasses.replace(
+        p,
+        x=moved(p.x),
+        g=moved(p.g),
+        sh=moved(p.sh),
+        grads=[moved(grad) for grad in p.grads],
+    )
+    rows = layout.rows_of(p.plan, p.plan.num_edges)
+    tables = (rows.source, rows.edge, rows.start, rows.count, rows.node, rows.target)
+    aligned = not any(table.data_ptr() % launch.ALIGNMENT for table in tables)
+    return {**check(odd), "aligned": 0.0 if aligned else float("inf")}
+
+
+def refilled() -> Errors:
+    """Another graph in the memory of the first one, as captured steps have it."""
+    table, errors = PathTable(1, 1, 1), {}
+    graphs = (
+        ([0, 1, 0, 1, 2, 1, 2, 3, 3], [0, 0, 1, 1, 1, 2, 2, 3, 3]),
+        ([0, 2, 0, 1, 2, 2, 1, 3, 3], [0, 0, 0, 1, 1, 2, 2, 3, 3]),
+    )
+    memory = None
+    for source, target in graphs:
+        index = torch.tensor([source, target])
+        of_edge = torch.tensor([0, 1, 1, 2, 3, 4, 3, 5, 6])
+        pair_edge = torch.tensor([0, 1, 3, 4, 5, 7, 8])
+        plan = fixed_plan(index, pair_edge, of_edge, 4, 4)
+        p = problem(table, 2, graph="pairs")
+        g = torch.randn(7, 2, 2, dtype=torch.complex128)
+        memory = plan.packed.clone() if memory is None else memory.copy_(plan.packed)
+        here = unpack_plan(layout.of_one_capture(memory), plan.header)
+        right = dataclasses.replace(p, g=g, plan=plan, cotangents=[p.x, g, p.sh])
+        errors |= {
+            f"{len(errors)} {name}": value
+            for name, value in check(right, other=here).items()
+        }
+    return errors
+
+
+def captured_step() -> Errors:
+    """A training step on these kernels; the rows are worked out once in each."""
+    from torch_geometric.loader import DataLoader
+
+    from torch_cormorant import Cormorant
+    from torch_cormorant.data import MiniEthanol
+    from torch_cormorant.train import (
+        PaddedSizes,
+        PotentialRegression,
+        pad_batch,
+        potential_normalisation,
+    )
+
+    data, found, built = MiniEthanol()[:2], {}, []
+    before = layout._build
+
+    def build(*args: Any, **kwargs: Any) -> layout.Rows:
+        built.append(args)
+        return before(*args, **kwargs)
+
+    for backend in ("portable", "triton"):
+        torch.manual_seed(0)
+        small = {"channels": 2, "num_levels": 2, "lmax": 1, "hidden": 4}
+        model = Cormorant.potential((1, 6, 8), cutoff=2.0, **small).double()
+        module = PotentialRegression(model, potential_normalisation(data))
+        sizes = PaddedSizes.of(model, data, 1)
+        batch = next(iter(DataLoader(data, 1)))
+        padded = pad_batch(model, batch, sizes, module.label_names)
+        layout._build = build
+        try:
+            with use_backend(backend):
+                loss, _ = module.padded_terms(padded)
+                loss.backward()
+        finally:
+            layout._build = before
+        found[backend] = [loss.detach(), *(p.grad for p in model.parameters())]
+    scale = max(float(t.abs().max()) for t in found["portable"][1:] if t is not None)
+    apart = [
+        float((a - b).abs().max()) / scale
+        for a, b in zip(*found.values(), strict=True)
+        if a is not None
+    ]
+    return {"step": max(apart), "built": 0.0 if len(built) == 1 else float("inf")}
+
+
 def many() -> Errors:
     """Every unit a kernel of its own, as beyond degree 3."""
     before = units.KERNEL_ENTRIES, launch.REGISTERS, launch.DOUBLE_REGISTERS
@@ -304,6 +410,9 @@ CASES: dict[str, Callable[[], Errors]] = {
     "wide inputs": wide,
     "contained": contained,
     "many kernels": many,
+    "misplaced inputs": misplaced,
+    "refilled memory": refilled,
+    "captured step": captured_step,
 }
 SINGLE: dict[str, Callable[[], Errors]] = {
     "complex64": paired(PathTable(2, 2, 2), 2, dtype=torch.complex64),
