@@ -133,6 +133,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     loop.add_argument(
         "--calibrate", action="store_true", help="rescale the levels on data first"
     )
+    loop.add_argument(
+        "--captured",
+        action="store_true",
+        help="whole steps as one CUDA graph, batches filled up to fixed sizes",
+    )
     loop.add_argument("--seed", type=natural, default=0)
     loop.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     loop.add_argument("--threads", type=positive_int, default=1, help="CPU; default 1")
@@ -175,7 +180,7 @@ def settings(
     args: argparse.Namespace, data: MoleculeDataset, split: Split
 ) -> dict[str, object]:
     """What must be the same when a run is resumed."""
-    names = "model head reference cutoff dtype calibrate " + LOOP
+    names = "model head reference cutoff dtype calibrate captured " + LOOP
     return {
         "target": data.target.name,
         "data_sha256": data.digest,
@@ -235,6 +240,9 @@ def run(args: argparse.Namespace) -> None:
     count = sum(parameter.numel() for parameter in module.parameters())
     if args.calibrate and not args.resume:
         module.model.calibrate(loaders.train_dataloader())
+    if args.captured:
+        room = train.PaddedSizes.of(module.model, loaders.train, args.batch_size)
+        module.capture(room, args.clip)
     sizes = " / ".join(str(len(part)) for part in split.parts)
     print(f"{data.title}, {data.level_of_theory}: {name}, {sizes} train/valid/test")
     print(f"{args.model} network, {count:,} parameters, to {folder.path}")
@@ -247,7 +255,7 @@ def run(args: argparse.Namespace) -> None:
             max_epochs=args.epochs,
             accelerator="gpu" if on_gpu(args) else "cpu",
             devices=1,
-            gradient_clip_val=args.clip or None,
+            gradient_clip_val=None if args.captured else args.clip or None,
             callbacks=[log, *train.best_and_last(folder.path), *bar],
             plugins=[checkpoints],
             enable_progress_bar=bool(bar),

@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "train": CORE | {"nn", "conv", "graph", "data", "models", "visualize"},
     "interfaces": CORE | {"nn", "conv", "graph", "data", "models"},
     "testing": CORE | {"nn", "conv", "graph", "data", "models"},
-    "bench": CORE | {"nn", "conv", "graph", "data", "models"},
+    "bench": CORE | {"nn", "conv", "graph", "data", "models", "train"},
     "visualize": CORE | {"nn", "conv", "data", "models"},
     "cli": CORE
     | {"nn", "conv", "graph", "data", "models", "train", "bench", "visualize"},

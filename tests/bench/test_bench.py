@@ -331,3 +331,12 @@ def test_every_number_of_threads_gets_a_round_and_the_old_one_comes_back(
     assert main(["--only", "step", "--threads", "1", str(before + 1)]) == 0
     assert seen == [1, before + 1]
     assert torch.get_num_threads() == before
+
+
+def test_both_steps_of_the_captured_row_run() -> None:
+    from torch_cormorant.bench import captured
+
+    made = captured.steps_of("2x5", Settings(quick=True), "cpu")
+    assert list(made) == [captured.EAGER, captured.CAPTURED]
+    for step in made.values():
+        step()

@@ -71,6 +71,24 @@ def test_a_run_leaves_model_report_and_record(gap: Path) -> None:
     assert np.mean(errors) == pytest.approx(expected, rel=1e-5)
 
 
+def test_captured_steps_train_as_ordinary_ones(
+    cormorant: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "a.yaml").write_text(f"{CONFIG}output: {{report: false}}\n")
+    change = ("--override", "training.guard=off", "training.dtype=float64")
+    cormorant("train", "a.yaml", *change, "--out", "one")
+    cormorant("train", "a.yaml", *change, "training.captured=true", "--out", "two")
+    rows = [
+        json.loads((tmp_path / name / "results.json").read_text())["epochs"]
+        for name in ("one", "two")
+    ]
+    for ours, theirs in zip(*rows, strict=True):
+        for name in ("train_loss", "train_mae", "valid_mae", "lr"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-5)
+    error = cormorant("train", "a.yaml", "--override", "training.captured=true", code=2)
+    assert "captured steps need guard: off" in error
+
+
 def test_resume_overwrite_and_other_settings(
     cormorant: Command, tmp_path: Path
 ) -> None:

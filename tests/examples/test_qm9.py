@@ -109,6 +109,16 @@ def test_a_first_run_and_its_resume(
     assert len(results["data"]["file_sha256"]) == 64
 
 
+def test_captured_steps_on_the_embedded_molecules(
+    example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = f"{SMALL} --captured --epochs 1 --out {tmp_path}/out"
+    assert example.main(command.split()) == 0
+    assert "epoch   1/1  loss " in capsys.readouterr().out
+    settings = json.loads((tmp_path / "out/results.json").read_text())["settings"]
+    assert settings["captured"] is True
+
+
 def test_the_recipe_in_double_precision_on_real_qm9(
     example: ModuleType,
     tmp_path: Path,

@@ -94,7 +94,8 @@ def _steps(axes: Axes, rows: list[Row]) -> None:
     for threads, style in zip(
         sorted({row.threads for row in rows}), "os^v", strict=False
     ):
-        mine = [row for row in rows if row.threads == threads and row.spent_ms]
+        own = [row for row in rows if row.formulation == "CormorantQM9"]
+        mine = [row for row in own if row.threads == threads and row.spent_ms]
         axes.plot(
             [row.edges for row in mine],
             [(row.spent_ms or 0.0) / 1e3 for row in mine],

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch.nn import functional
 
-from torch_cormorant.bench import graphs
+from torch_cormorant.bench import captured, graphs
 from torch_cormorant.bench.measure import (
     Step,
     interleaved,
@@ -86,3 +86,4 @@ def run(settings: Settings) -> Iterator[Row]:
             memory_mb=memory,
             note=note,
         )
+        yield from captured.rows(name, settings, row)

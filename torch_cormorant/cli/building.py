@@ -31,6 +31,7 @@ from torch_cormorant.models.targets import head_for_target, reference_for_head
 from torch_cormorant.train import (
     FrameDataModule,
     MoleculeDataModule,
+    PaddedSizes,
     PotentialRegression,
     PropertyRegression,
     potential_normalisation,
@@ -177,6 +178,8 @@ class Job:
             self._build_property()
         if config.training.calibrate:
             self.module.model.calibrate(self.loaders.train_dataloader())
+        if config.training.captured:
+            self._capture()
 
     def _build_potential(self) -> None:
         config, loss = self.config, self.config.loss
@@ -250,6 +253,18 @@ class Job:
             atom_values=units.atom_values,
             **self._optimiser(),
         )
+
+    def _capture(self) -> None:
+        training = self.config.training
+        if training.guard != "off" or training.devices > 1:
+            raise ConfigError(
+                f"training.captured: guard is {training.guard!r} and devices "
+                f"{training.devices}; captured steps need guard: off and one device"
+            )
+        sizes = PaddedSizes.of(
+            self.module.model, self.loaders.train, training.batch_size
+        )
+        self.module.capture(sizes, training.clip)
 
     def _optimiser(self) -> dict[str, Any]:
         training = self.config.training

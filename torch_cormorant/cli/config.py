@@ -192,6 +192,8 @@ def _converted(value: Any, hint: Any) -> Any:
         return [_converted(v, entry) for v in value]
     elif origin is int and isinstance(value, bool):
         raise TypeError
+    elif origin is str and value is False:
+        return "off"  # what YAML takes for no, a person writes as a word
     elif isinstance(origin, type) and isinstance(value, origin):
         return value
     raise TypeError

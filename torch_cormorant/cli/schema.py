@@ -97,6 +97,9 @@ class TrainingConfig:
     )
     balanced: bool = doc(False, "batches with equal numbers of edges")
     calibrate: bool = doc(False, "rescale the levels on data first")
+    captured: bool = doc(
+        False, "whole steps as one CUDA graph, batches of fixed sizes; needs guard: off"
+    )
     guard: str = doc("skip", "answer to a spike: skip, lower, rollback, stop or off")
     seed: int = doc(0, "seed of weights and order")
     seeds: list[int] = doc([], "several seeds: an ensemble, one folder each")

@@ -225,7 +225,8 @@ def make_trainer(job: Job, folder: train.RunFolder, callbacks: list[Any]) -> Tra
             devices=training.devices,
             strategy="ddp" if several else "auto",
             use_distributed_sampler=False,
-            gradient_clip_val=training.clip or None,
+            # Captured steps clip by themselves.
+            gradient_clip_val=None if training.captured else training.clip or None,
             callbacks=[*callbacks, saver, *bar],
             plugins=[train.AtomicCheckpointIO()],
             enable_progress_bar=bool(bar),
