@@ -116,3 +116,9 @@ def test_a_prediction_that_is_not_finite_does_not_drop_out_of_the_mean(
     batch.y[1] = float("nan")
     with pytest.raises(NonFiniteError, match=r"valid: .* not finite in epoch 1"):
         module.validation_step(batch)
+
+
+def test_sums_of_errors_stay_in_double_precision_on_a_device(tiny: Tiny) -> None:
+    module = PropertyRegression(tiny(), 0.0, 1.0).to("cpu").float()
+    module.train_loss.update(1.0 + 1e-12, 3)
+    assert module.train_loss.compute() == 1.0 + 1e-12

@@ -159,6 +159,8 @@ def _fill(section: Any, name: str, values: dict[Any, Any], place: _Place) -> Non
         full = f"{name}.{key}"
         if key not in hints:
             raise place.fail(full, unknown_word("key", str(key), hints))
+        if value is False and "off" in CHOICES.get(full, ()):
+            value = "off"  # noqa: PLW2901 - a word, which YAML takes for no
         try:
             found = _converted(value, hints[key])
         except (TypeError, ValueError):
@@ -192,8 +194,6 @@ def _converted(value: Any, hint: Any) -> Any:
         return [_converted(v, entry) for v in value]
     elif origin is int and isinstance(value, bool):
         raise TypeError
-    elif origin is str and value is False:
-        return "off"  # what YAML takes for no, a person writes as a word
     elif isinstance(origin, type) and isinstance(value, origin):
         return value
     raise TypeError

@@ -381,10 +381,20 @@ class Regression(CapturedLoop):
         save_model(path, network)
 
 
+class _Mean(MeanMetric):
+    """Stays in double precision when it is moved to a device."""
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        moved: Any = super()._apply(*args, **kwargs)
+        # torchmetrics 1.9 falls back to the default type, in which it then adds.
+        moved._dtype = moved.mean_value.dtype  # noqa: SLF001
+        return moved
+
+
 def mean_metric() -> MeanMetric:
     """A weighted mean in float64 that a checkpoint in mid-epoch keeps."""
     # Not "disable": torchmetrics 1.9 then leaves the weights out.
-    metric = MeanMetric(nan_strategy="ignore")
+    metric = _Mean(nan_strategy="ignore")
     metric.set_dtype(torch.float64)
     metric.persistent(True)
     return metric

@@ -103,7 +103,8 @@ class CapturedStep:
         """Take one step.
 
         Args:
-            batch: Molecules with their labels, on the CPU.
+            batch: Molecules with their labels, on the CPU; or a :class:`PaddedBatch`
+                of these sizes, as the processes of a loader can make it.
 
         Returns:
             The loss before the step, on the device of the network, without a gradient;
@@ -135,7 +136,9 @@ class CapturedStep:
             batch: As for a call.
         """
         module: Any = self.module
-        padded = pad_batch(module.model, batch, self.sizes, module.label_names)
+        padded: PaddedBatch | None = batch
+        if not isinstance(batch, PaddedBatch):
+            padded = pad_batch(module.model, batch, self.sizes, module.label_names)
         if padded is None:
             self._waiting = batch.to(self.device)
             return

@@ -50,7 +50,7 @@ class PaddedSizes:
 
     Example:
         >>> sizes = PaddedSizes(molecules=2, atoms=8, edges=28, width=4)
-        >>> sizes.pairs, sizes.fit(6, 18, 3), sizes.fit(9, 40, 5)
+        >>> sizes.pairs, sizes.fit(6, 22, 4), sizes.fit(9, 40, 5)
         (18, True, False)
     """
 
@@ -118,7 +118,7 @@ class PaddedSizes:
             >>> from torch_cormorant import CormorantQM9
             >>> from torch_cormorant.data import MiniQM9
             >>> PaddedSizes.of(CormorantQM9(), MiniQM9("gap")[:100], batch_size=10)
-            PaddedSizes(molecules=10, atoms=78, edges=424, width=8)
+            PaddedSizes(molecules=10, atoms=83, edges=479, width=7)
         """
         atoms, edges, widths = graph_counts(model, dataset)
         if batch_size < 1 or not len(atoms) or not deviations >= 0:
@@ -293,7 +293,7 @@ def pad_batch(
         >>> batch = next(iter(DataLoader(data, batch_size=5)))
         >>> padded = pad_batch(model, batch, sizes, ["y"])
         >>> batch.num_nodes, padded.z.numel() == sizes.atoms
-        (24, True)
+        (14, True)
     """
     z, graph = batch.z.cpu(), batch.batch.cpu()
     pos = batch.pos.detach().cpu().to(_dtype(model, batch))
