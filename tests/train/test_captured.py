@@ -27,6 +27,7 @@ from torch_cormorant.train import (
     SpikeGuard,
     best_and_last,
     energy_target,
+    pad_batch,
     potential_normalisation,
     quiet_lightning,
 )
@@ -240,6 +241,19 @@ def test_warm_up_leaves_nothing_behind() -> None:
     for state, moment in zip(step.optimizer.state.values(), moments, strict=True):
         assert torch.equal(state["exp_avg"], moment)
         assert float(state["step"]) == 1
+
+
+def test_batches_may_be_filled_up_by_the_processes_of_a_loader() -> None:
+    data = MiniQM9("gap")
+    given, losses = batches(data, 8)[:3], []
+    for ready in (False, True):
+        module = property_module()
+        sizes = PaddedSizes.of(module.model, data, 8, ALL)
+        step = CapturedStep(module, sizes, total_steps=3)
+        for batch in given:
+            padded = pad_batch(module.model, batch, sizes, module.label_names)
+            losses.append(step(padded if ready else batch))
+    assert torch.equal(torch.stack(losses[:3]), torch.stack(losses[3:]))
 
 
 def test_no_molecules_take_no_step() -> None:

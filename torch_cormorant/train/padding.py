@@ -26,8 +26,8 @@ from torch_cormorant.ops.triton.layout import of_one_capture
 __all__ = ["PaddedBatch", "PaddedSizes", "graph_counts", "pad_batch"]
 
 FAR = 500.0
-"""Length of the edges of padding atoms in Angstrom: every mask is zero there, so that
-nothing grows, however many edges an atom has to hold."""
+"""Length of the edges of padding atoms in Angstrom, or twice a larger cutoff: every
+mask is zero there, so that nothing grows, however many edges an atom has to hold."""
 LABELS = {"y": "molecule", "energy": "molecule", "forces": "atom"}
 
 
@@ -311,7 +311,8 @@ def pad_batch(
     pairs = match_pairs(index, vec, atoms, index.new_zeros(0))
     if pairs is None or 2 * pairs.edge.numel() != atoms + index.shape[1]:
         return None
-    plan = _Filling(atoms, index.shape[1], pairs.edge.numel(), sizes)
+    far = max(FAR, 2 * (model.cutoff or 0.0))
+    plan = _Filling(atoms, index.shape[1], pairs.edge.numel(), sizes, far)
     full_index = torch.cat([index, plan.index], dim=1)
     packed = fixed_plan(
         full_index,
@@ -359,7 +360,9 @@ def _edges(model: Cormorant, batch: Any, pos: Tensor) -> tuple[Tensor, Tensor]:
 class _Filling:
     """Edges of the padding: a self edge for each atom, and images two by two."""
 
-    def __init__(self, atoms: int, edges: int, pairs: int, sizes: PaddedSizes) -> None:
+    def __init__(
+        self, atoms: int, edges: int, pairs: int, sizes: PaddedSizes, far: float
+    ) -> None:
         free = sizes.atoms - atoms
         images = sizes.edges - edges - free
         counts = torch.full((free,), 1 + images // max(1, free))
@@ -375,7 +378,7 @@ class _Filling:
         first = (~itself).nonzero().flatten()[::2]
         self.pair_edge = edges + torch.cat([itself.nonzero().flatten(), first])
         self.offset = torch.zeros(len(atom), 3, dtype=torch.float64)
-        self.offset[~itself, 0] = FAR - 2 * FAR * (number % 2).double()
+        self.offset[~itself, 0] = far - 2 * far * (number % 2).double()
 
 
 def _filled(value: Tensor, rows: int) -> Tensor:
