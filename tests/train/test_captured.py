@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch_geometric.loader import DataLoader
 
@@ -327,6 +328,7 @@ def fit(
     resume: bool = False,
     schedule: str = "cosine",
     callbacks: Any = (),
+    every_steps: int | None = None,
 ) -> tuple[Any, EpochLog]:
     loaders: Any
     module: Any
@@ -348,7 +350,11 @@ def fit(
             max_epochs=epochs,
             accelerator="cpu",
             gradient_clip_val=None if captured else 1.0,
-            callbacks=[log, *best_and_last(folder), *callbacks],
+            callbacks=[
+                log,
+                *best_and_last(folder, every_steps=every_steps),
+                *callbacks,
+            ],
             plugins=[AtomicCheckpointIO()],
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -390,6 +396,30 @@ def test_a_resumed_captured_run_is_bitwise_the_uninterrupted_one(
     timeless = {"seconds": 0.0, "rate": 0.0}
     for ours, expected in zip(log.rows, whole.rows, strict=True):
         assert {**ours, **timeless} == {**expected, **timeless}
+
+
+class Stop(Callback):
+    """Ends the run in the middle of an epoch."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step == 9:
+            raise EndOfRunError
+
+
+class EndOfRunError(Exception):
+    pass
+
+
+def test_a_run_that_stops_within_an_epoch_loses_no_sums(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"schedule": "constant", "every_steps": 4}
+    straight, whole = fit(tmp_path / "a", 2, **options)
+    with pytest.raises(EndOfRunError):
+        fit(tmp_path / "b", 2, callbacks=[Stop()], **options)
+    resumed, log = fit(tmp_path / "b", 2, resume=True, **options)
+    agree(resumed, straight, 0.0)
+    for ours, expected in zip(log.rows, whole.rows, strict=True):
+        assert ours["train_loss"] == expected["train_loss"]
+        assert ours["train_mae"] == expected["train_mae"]
 
 
 def test_a_guard_is_refused_beside_captured_steps(tmp_path: Path) -> None:
