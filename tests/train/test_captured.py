@@ -308,6 +308,9 @@ def test_what_cannot_be_captured_is_refused() -> None:
     sizes = PaddedSizes(2, 8, 28, 4)
     with pytest.raises(ConfigError, match="the network is a Linear"):
         CapturedStep(PropertyRegression(nn.Linear(1, 1), 0.0, 1.0), sizes)
+    rows = Cormorant([1, 6], channels=2, num_levels=1, cutoff=4.0, head="atom_vector")
+    with pytest.raises(ConfigError, match="labels of atoms are not supported"):
+        CapturedStep(PropertyRegression(rows, 0.0, 1.0), sizes)
     with pytest.raises(ConfigError, match="stresses are not supported"):
         potential_module(stress_weight=1.0).capture(sizes)
     with pytest.raises(ConfigError, match="total_steps"):

@@ -394,7 +394,7 @@ def check_capturable(module: Regression, clip: float) -> None:
             f"captured: the network is a {type(module.model).__name__}, and only "
             "Cormorant networks tell which atoms are connected; train without capture"
         )
-    if getattr(module, "per_atom", False):
+    if getattr(module.model.head, "per_atom", False):
         raise ConfigError(
             "captured: labels of atoms are not supported; train without capture"
         )
