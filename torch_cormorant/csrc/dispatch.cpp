@@ -141,10 +141,20 @@ std::vector<Piece> cut(const Sum *p, int64_t most) {
   return pieces;
 }
 
+// By one thread: no buffers. Sums have the same order as below, and so the same bits.
+void backward_alone(const Sum *p, int64_t row_x) {
+  const Memory part_x(row_x), scratch(chosen->sum_scratch(p));
+  for (int64_t node = 0; node < p->targets; node++)
+    if (p->rowptr[node] < p->rowptr[node + 1])
+      chosen->sum_backward(p, node, p->rowptr[node], p->rowptr[node + 1], 0,
+                           part_x.get(), nullptr, scratch.get());
+}
+
 void backward(const Sum *p, int threads) {
   const int64_t size = p->is_double ? 8 : 4, lanes = chosen->bytes / size;
   const int64_t padded = (p->wide + lanes - 1) / lanes * lanes * size;
   const int64_t row_x = p->cg.second * padded, row_g = (p->lmax1 + 1) * padded;
+  if (threads == 1) return backward_alone(p, row_x);
   const int64_t most = threads * std::clamp<int64_t>((1 << 19) / (row_x + row_g), 16, 512);
   const std::vector<Piece> pieces = cut(p, most);
   const Memory part_x(most * row_x), part_g(most * row_g);
@@ -191,7 +201,7 @@ template <class Work> int guarded(const Work &work) {
 
 extern "C" {
 
-EXPORT int32_t cormorant_abi() { return 1; }
+EXPORT int32_t cormorant_abi() { return 2; }
 
 EXPORT const char *cormorant_isa() { return chosen->name; }
 

@@ -9,19 +9,24 @@ extern "C" {
 
 // Coefficients of one product: out[row] = sum of value * table entry over its nonzeros,
 // and the same by column. An entry is second component * (components of the first) +
-// first component.
+// first component. Rows, and columns, stand in the order of their number of nonzeros; a
+// run is (how many have the same number, that number).
 struct Coefficients {
   int32_t first;           // components of the first operand, M1
   int32_t second;          // components of the second operand, M2
+  int32_t degrees;         // tensors of the result
   int32_t rows;            // rows of the result, all degrees together
-  const int32_t *row_ptr;  // [rows + 1]
+  int32_t row_runs, col_runs;
+  const int32_t *row_run;  // [row_runs, 2]
   const int32_t *row_col;  // [nonzeros] table entry
   const void *row_val;     // [nonzeros] in the number type of the problem
   const int32_t *row_degree;   // [rows] degree whose tensor holds the row
   const int64_t *row_offset;   // [rows] position of the row in a node, in units of wide
-  const int32_t *col_ptr;  // [M1 * M2 + 1]
+  const int32_t *col_run;  // [col_runs, 2]
+  const int32_t *col_entry;    // [M1 * M2] table entry of each column
   const int32_t *col_row;  // [nonzeros] row
   const void *col_val;     // [nonzeros]
+  const int32_t *used;     // [M1 * M2] nonzeros of each table entry
 };
 
 struct Sum {
@@ -30,6 +35,7 @@ struct Sum {
   int32_t lmax1;           // largest degree of the edges
   int32_t is_complex, is_double, threads;
   int32_t need_x, need_g, need_sh;
+  int32_t fresh_g;         // no row of g belongs to two edges: dg is set, not added to
   const void *x, *g, *sh;
   const int64_t *rowptr, *edge, *source, *row;  // row: of g, for each edge of the list
   struct Coefficients cg;
@@ -65,7 +71,8 @@ struct Kernels {
   int32_t bytes;  // of a vector
   int64_t (*sum_scratch)(const Sum *);
   void (*sum_forward)(const Sum *, int64_t first, int64_t last, void *scratch);
-  // Edges [e0, e1) of one receiver; buffers hold edges from `base` on.
+  // Edges [e0, e1) of one receiver; buffers hold edges from `base` on. Without part_g
+  // the gradients are added to the results at once, part_x has room for one edge.
   void (*sum_backward)(const Sum *, int64_t node, int64_t e0, int64_t e1, int64_t base,
                        void *part_x, void *part_g, void *scratch);
   // Add rows [e0, e1) of the buffers to those rows of dx and dg that `owner` owns.

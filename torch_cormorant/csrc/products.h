@@ -32,7 +32,7 @@ void square_forward(const Square *p, int64_t first, int64_t last, void *scratch)
         const Vec<S> turned = CX ? swap(f) : f;
         for (int a = 0; a < m1; a++) {
           const int q = b * m1 + a;
-          if (p->cg.col_ptr[q] == p->cg.col_ptr[q + 1]) continue;
+          if (!p->cg.used[q]) continue;
           T[q] = re[a] * f;
           if (CX) T[q] += im[a] * turned;
         }
@@ -61,7 +61,7 @@ void square_backward(const Square *p, int64_t first, int64_t last, void *scratch
         Vec<S> dy = {}, dy_turned = {};
         for (int a = 0; a < m1; a++) {
           const int q = b * m1 + a;
-          if (p->cg.col_ptr[q] == p->cg.col_ptr[q + 1]) continue;
+          if (!p->cg.used[q]) continue;
           const Vec<S> u = T[q];
           dy += re[a] * u;
           dx[a] += fr * u;

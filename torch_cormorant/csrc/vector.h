@@ -6,7 +6,17 @@
 #include <cstring>
 
 #define INLINE static inline __attribute__((always_inline))
+#define INLINE_MEMBER inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 32")
+
+// Keep a vector in a register: compilers read memory again wherever they may.
+#if defined(__x86_64__) || defined(_M_X64)
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
+#elif defined(__aarch64__)
+#define IN_REGISTER(v) __asm__("" : "+w"(v))
+#else
+#define IN_REGISTER(v)
+#endif
 
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
@@ -45,11 +55,16 @@ template <class S> INLINE Vec<S> load(const S *p, const S *end) {
   return *(const typename Type<S>::U *)p;
 }
 template <class S> INLINE void store(S *p, const Vec<S> &v, int64_t count) {
-  if (__builtin_expect(count < lanes<S>(), 0))
-    memcpy(p, &v, (size_t)count * sizeof(S));
-  else
+  if (__builtin_expect(count < lanes<S>(), 0)) {
+    const Vec<S> copy = v;  // or v itself would have to lie in memory
+    memcpy(p, &copy, (size_t)count * sizeof(S));
+  } else {
     *(typename Type<S>::U *)p = v;
+  }
 }
+
+// Bring what is needed soon into the second cache.
+INLINE void fetch(const void *p) { __builtin_prefetch(p, 0, 2); }
 
 #define DEFINE_SHUFFLES(S, SWAP, EVEN, ODD, MIX)                              \
   INLINE Vec<S> swap(Vec<S> a) { return SHUFFLE(Type<S>::I, a, a, SWAP); }    \

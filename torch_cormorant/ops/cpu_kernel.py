@@ -12,6 +12,7 @@ import ctypes
 import os
 from collections.abc import Sequence
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +29,19 @@ from torch_cormorant.ops.tensors import real_view
 FILE = Path(__file__).with_name("_cpu_kernel.so")
 SWITCH = "CORMORANT_CPU_KERNEL"
 MAX_LMAX = 6
-_ABI = 1
+_ABI = 2
 _P, _I, _L = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 _FAILURES = {1: "out of memory", 2: "the system gives no more threads"}
 
 
 class _Coefficients(ctypes.Structure):
     _fields_ = (
-        ("first", _I),
-        ("second", _I),
-        ("rows", _I),
-        ("row_ptr", _P),
-        ("row_col", _P),
-        ("row_val", _P),
-        ("row_degree", _P),
-        ("row_offset", _P),
-        ("col_ptr", _P),
-        ("col_row", _P),
-        ("col_val", _P),
+        *((name, _I) for name in ("first", "second", "degrees", "rows")),
+        *((name, _I) for name in ("row_runs", "col_runs")),
+        *((name, _P) for name in ("row_run", "row_col", "row_val")),
+        *((name, _P) for name in ("row_degree", "row_offset")),
+        *((name, _P) for name in ("col_run", "col_entry", "col_row", "col_val")),
+        ("used", _P),
     )
 
 
@@ -53,7 +49,7 @@ class _Sum(ctypes.Structure):
     _fields_ = (
         *((name, _L) for name in ("targets", "edges", "sources", "rows", "wide")),
         *((name, _I) for name in ("lmax1", "is_complex", "is_double", "threads")),
-        *((name, _I) for name in ("need_x", "need_g", "need_sh")),
+        *((name, _I) for name in ("need_x", "need_g", "need_sh", "fresh_g")),
         *((name, _P) for name in ("x", "g", "sh", "rowptr", "edge", "source", "row")),
         ("cg", _Coefficients),
         *((name, _P) for name in ("out", "out_rows", "dx", "dg", "dsh")),
@@ -135,22 +131,29 @@ class _Arrays:
     def __init__(self, table: PathTable, dtype: torch.dtype) -> None:
         first, second = (table.lmax1 + 1) ** 2, (table.used_lmax2 + 1) ** 2
         rows = _rows(table, dtype)
-        # rows of equal length after one another: loops the processor can foresee
+        # sums of equal length after one another: loops the processor can foresee
         rows.sort(key=lambda row: len(row[2]))
         columns: list[list[tuple[int, float]]] = [[] for _ in range(first * second)]
         for k, (_, _, entries) in enumerate(rows):
             for column, value in entries:
                 columns[column].append((k, value))
-        by_row = _compressed([entries for _, _, entries in rows], dtype)
-        by_column = _compressed(columns, dtype)
-        degree = torch.tensor([l for l, _, _ in rows], dtype=torch.int32)
-        offset = torch.tensor([at for _, at, _ in rows], dtype=torch.int64)
+        entry = sorted(range(len(columns)), key=lambda q: len(columns[q]))
+        row_run, *by_row = _runs([entries for _, _, entries in rows], dtype)
+        col_run, *by_column = _runs([columns[q] for q in entry], dtype)
         counts = [(2 * l + 1) * count for l, count in enumerate(table.counts)]
         self.out_rows = torch.tensor(counts, dtype=torch.int64)
-        self.kept = (*by_row, degree, offset, *by_column)
-        self.struct = _Coefficients(
-            first, second, len(rows), *(part.data_ptr() for part in self.kept)
+        self.kept = (
+            row_run,
+            *by_row,
+            torch.tensor([l for l, _, _ in rows], dtype=torch.int32),
+            torch.tensor([at for _, at, _ in rows], dtype=torch.int64),
+            col_run,
+            torch.tensor(entry, dtype=torch.int32),
+            *by_column,
+            torch.tensor([*map(len, columns)], dtype=torch.int32),
         )
+        sizes = (first, second, len(counts), len(rows), len(row_run), len(col_run))
+        self.struct = _Coefficients(*sizes, *(part.data_ptr() for part in self.kept))
 
 
 Row = tuple[int, int, list[tuple[int, float]]]
@@ -175,14 +178,15 @@ def _rows(table: PathTable, dtype: torch.dtype) -> list[Row]:
     return rows
 
 
-def _compressed(
+def _runs(
     lists: list[list[tuple[int, float]]], dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    lengths = torch.tensor([0, *map(len, lists)])
+    """(how many, length) of lists of equal length, then all indices and values."""
+    runs = [(len([*group]), n) for n, group in groupby(map(len, lists))]
     flat = [entry for entries in lists for entry in entries]
     index = torch.tensor([k for k, _ in flat], dtype=torch.int32)
     value = torch.tensor([v for _, v in flat], dtype=dtype)
-    return lengths.cumsum(0).to(torch.int32), index, value
+    return torch.tensor(runs, dtype=torch.int32), index, value
 
 
 @cache
@@ -236,6 +240,7 @@ def _sum_struct(
         sources=x.shape[0],
         rows=g.shape[0],
         lmax1=table.lmax1,
+        fresh_g=int(not paired),
         x=x.data_ptr(),
         g=g.data_ptr(),
         sh=sh.data_ptr(),
