@@ -15,6 +15,7 @@ from torch import Tensor
 
 from torch_cormorant.ops import cpu_kernel
 from torch_cormorant.ops.dispatch import chosen, use_kernel
+from torch_cormorant.ops.operator import Operator
 from torch_cormorant.ops.tensors import accumulate, plain, plus
 
 CHUNK = 1024
@@ -47,12 +48,7 @@ def edge_dots(
     return out
 
 
-@torch.library.custom_op(
-    "torch_cormorant::edge_dots",
-    mutates_args=(),
-    schema="(Tensor a, Tensor b, Tensor ia, Tensor ib, str backend) -> Tensor",
-)
-def _dots(a: Tensor, b: Tensor, ia: Tensor, ib: Tensor, backend: str) -> Tensor:
+def _run_dots(a: Tensor, b: Tensor, ia: Tensor, ib: Tensor, backend: str) -> Tensor:
     a, b, ia, ib = plain(a), plain(b), plain(ia), plain(ib)
     if use_kernel(backend, a, None) and _lmax(a) <= cpu_kernel.MAX_LMAX:
         return cpu_kernel.dots(a, b, ia, ib)
@@ -66,15 +62,7 @@ def _dots(a: Tensor, b: Tensor, ia: Tensor, ib: Tensor, backend: str) -> Tensor:
     return out
 
 
-@torch.library.custom_op(
-    "torch_cormorant::edge_dots_backward",
-    mutates_args=(),
-    schema=(
-        "(Tensor a, Tensor b, Tensor ia, Tensor ib, Tensor u, bool[] need, "
-        "str backend) -> Tensor[]"
-    ),
-)
-def _spread(
+def _run_spread(
     a: Tensor,
     b: Tensor,
     ia: Tensor,
@@ -101,13 +89,11 @@ def _spread(
     return [a.new_empty(0) if d is None else d for d in (da, db)]
 
 
-@_dots.register_fake
-def _(a: Tensor, b: Tensor, ia: Tensor, ib: Tensor, backend: str) -> Tensor:  # noqa: ARG001
+def _fake_dots(a: Tensor, b: Tensor, ia: Tensor, ib: Tensor, backend: str) -> Tensor:  # noqa: ARG001
     return a.new_empty(ia.shape[0], _lmax(a) + 1, a.shape[-1])
 
 
-@_spread.register_fake
-def _(
+def _fake_spread(
     a: Tensor,
     b: Tensor,
     ia: Tensor,  # noqa: ARG001
@@ -160,8 +146,23 @@ def _spread_backward(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ..
     return da, db, None, None, du, None, None
 
 
-torch.library.register_autograd(_dots, _dots_backward, setup_context=_keep_dots)
-torch.library.register_autograd(_spread, _spread_backward, setup_context=_keep_spread)
+_dots = Operator(
+    "edge_dots",
+    "(Tensor a, Tensor b, Tensor ia, Tensor ib, str backend) -> Tensor",
+    run=_run_dots,
+    fake=_fake_dots,
+    keep=_keep_dots,
+    backward=_dots_backward,
+)
+_spread = Operator(
+    "edge_dots_backward",
+    "(Tensor a, Tensor b, Tensor ia, Tensor ib, Tensor u, bool[] need, "
+    "str backend) -> Tensor[]",
+    run=_run_spread,
+    fake=_fake_spread,
+    keep=_keep_spread,
+    backward=_spread_backward,
+)
 
 
 def _lmax(x: Tensor) -> int:

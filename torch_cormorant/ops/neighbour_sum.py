@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from torch_cormorant.ops.dispatch import chosen, has_double_backward, implementation
+from torch_cormorant.ops.operator import Operator
 from torch_cormorant.ops.paths import PathTable, table_of
 from torch_cormorant.ops.plan import GraphPlan, unpack_plan
 from torch_cormorant.ops.portable import Need, shapes
@@ -80,15 +81,7 @@ def neighbour_sum(
     return tuple(out)
 
 
-@torch.library.custom_op(
-    "torch_cormorant::neighbour_sum",
-    mutates_args=(),
-    schema=(
-        "(Tensor x, Tensor g, Tensor sh, Tensor packed, Tensor header, "
-        "SymInt num_targets, int[] key, str backend) -> Tensor[]"
-    ),
-)
-def _sum(
+def _run_sum(
     x: Tensor,
     g: Tensor,
     sh: Tensor,
@@ -103,15 +96,7 @@ def _sum(
     return made.forward(plain(x), plain(g), plain(sh), plan, table)
 
 
-@torch.library.custom_op(
-    "torch_cormorant::neighbour_sum_backward",
-    mutates_args=(),
-    schema=(
-        "(Tensor x, Tensor g, Tensor sh, Tensor packed, Tensor header, int[] key, "
-        "str backend, bool[] need, Tensor[] grads) -> Tensor[]"
-    ),
-)
-def _gradient(
+def _run_gradient(
     x: Tensor,
     g: Tensor,
     sh: Tensor,
@@ -134,8 +119,7 @@ def _gradient(
     ]
 
 
-@_sum.register_fake
-def _(
+def _fake_sum(
     x: Tensor,
     g: Tensor,  # noqa: ARG001
     sh: Tensor,  # noqa: ARG001
@@ -149,8 +133,7 @@ def _(
     return [x.new_empty(shape) for shape in shapes(num_targets, table, x.shape[-1])]
 
 
-@_gradient.register_fake
-def _(
+def _fake_gradient(
     x: Tensor,
     g: Tensor,
     sh: Tensor,
@@ -252,16 +235,7 @@ def _composed(
     return totals, dgrads
 
 
-@torch.library.custom_op(
-    "torch_cormorant::neighbour_sum_double_backward",
-    mutates_args=(),
-    schema=(
-        "(Tensor x, Tensor g, Tensor sh, Tensor packed, Tensor header, int[] key, "
-        "str backend, bool[] need, Tensor[] grads, Tensor[] cotangents, "
-        "bool[] given) -> Tensor[]"
-    ),
-)
-def _double(
+def _run_double(
     x: Tensor,
     g: Tensor,
     sh: Tensor,
@@ -309,8 +283,7 @@ def _wanted(need: Sequence[bool], grads: Sequence[Tensor]) -> list[bool]:
     return [*need[:3], *[need[3]] * len(grads)]
 
 
-@_double.register_fake
-def _(
+def _fake_double(
     x: Tensor,
     g: Tensor,
     sh: Tensor,
@@ -369,8 +342,31 @@ def _double_backward(ctx: Any, weights: list[Tensor | None]) -> tuple[Any, ...]:
     return (*parts[:3], *[None] * 5, parts[3:last], parts[last:], None)
 
 
-torch.library.register_autograd(_sum, _sum_backward, setup_context=_keep_sum)
-torch.library.register_autograd(
-    _gradient, _gradient_backward, setup_context=_keep_gradient
+_sum = Operator(
+    "neighbour_sum",
+    "(Tensor x, Tensor g, Tensor sh, Tensor packed, Tensor header, "
+    "SymInt num_targets, int[] key, str backend) -> Tensor[]",
+    run=_run_sum,
+    fake=_fake_sum,
+    keep=_keep_sum,
+    backward=_sum_backward,
 )
-torch.library.register_autograd(_double, _double_backward, setup_context=_keep_double)
+_gradient = Operator(
+    "neighbour_sum_backward",
+    "(Tensor x, Tensor g, Tensor sh, Tensor packed, Tensor header, int[] key, "
+    "str backend, bool[] need, Tensor[] grads) -> Tensor[]",
+    run=_run_gradient,
+    fake=_fake_gradient,
+    keep=_keep_gradient,
+    backward=_gradient_backward,
+)
+_double = Operator(
+    "neighbour_sum_double_backward",
+    "(Tensor x, Tensor g, Tensor sh, Tensor packed, Tensor header, int[] key, "
+    "str backend, bool[] need, Tensor[] grads, Tensor[] cotangents, "
+    "bool[] given) -> Tensor[]",
+    run=_run_double,
+    fake=_fake_double,
+    keep=_keep_double,
+    backward=_double_backward,
+)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from torch_cormorant.ops import cpu_kernel
 from torch_cormorant.ops.dispatch import chosen, use_kernel
+from torch_cormorant.ops.operator import Operator
 from torch_cormorant.ops.paths import PathTable, table_of
 from torch_cormorant.ops.portable import shapes
 from torch_cormorant.ops.precision import exact
@@ -45,12 +46,7 @@ def folded_square(
     return tuple(_square(x, x, table.key, chosen(backend)))
 
 
-@torch.library.custom_op(
-    "torch_cormorant::node_product",
-    mutates_args=(),
-    schema="(Tensor x, Tensor y, int[] key, str backend) -> Tensor[]",
-)
-def _square(x: Tensor, y: Tensor, key: Sequence[int], backend: str) -> list[Tensor]:
+def _run_square(x: Tensor, y: Tensor, key: Sequence[int], backend: str) -> list[Tensor]:
     """Bilinear product of x and y, node by node, on the paths of a table."""
     x, y, table = plain(x), plain(y), table_of(key)
     if use_kernel(backend, x, table):
@@ -62,15 +58,7 @@ def _square(x: Tensor, y: Tensor, key: Sequence[int], backend: str) -> list[Tens
     return outs
 
 
-@torch.library.custom_op(
-    "torch_cormorant::node_product_backward",
-    mutates_args=(),
-    schema=(
-        "(Tensor x, Tensor y, int[] key, str backend, Tensor[] grads) "
-        "-> (Tensor, Tensor)"
-    ),
-)
-def _gradient(
+def _run_gradient(
     x: Tensor, y: Tensor, key: Sequence[int], backend: str, grads: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Gradients with respect to both operands."""
@@ -85,14 +73,17 @@ def _gradient(
     return dx, dy
 
 
-@_square.register_fake
-def _(x: Tensor, y: Tensor, key: Sequence[int], backend: str) -> list[Tensor]:  # noqa: ARG001
+def _fake_square(
+    x: Tensor,
+    y: Tensor,  # noqa: ARG001
+    key: Sequence[int],
+    backend: str,  # noqa: ARG001
+) -> list[Tensor]:
     table = table_of(key)
     return [x.new_empty(shape) for shape in shapes(x.shape[0], table, x.shape[-1])]
 
 
-@_gradient.register_fake
-def _(
+def _fake_gradient(
     x: Tensor,
     y: Tensor,
     key: Sequence[int],  # noqa: ARG001
@@ -149,9 +140,21 @@ def _gradient_backward(
     return dx, dy, None, None, dgrads
 
 
-torch.library.register_autograd(_square, _square_backward, setup_context=_keep_square)
-torch.library.register_autograd(
-    _gradient, _gradient_backward, setup_context=_keep_gradient
+_square = Operator(
+    "node_product",
+    "(Tensor x, Tensor y, int[] key, str backend) -> Tensor[]",
+    run=_run_square,
+    fake=_fake_square,
+    keep=_keep_square,
+    backward=_square_backward,
+)
+_gradient = Operator(
+    "node_product_backward",
+    "(Tensor x, Tensor y, int[] key, str backend, Tensor[] grads) -> (Tensor, Tensor)",
+    run=_run_gradient,
+    fake=_fake_gradient,
+    keep=_keep_gradient,
+    backward=_gradient_backward,
 )
 
 
