@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from torch_cormorant.nn.cutoff import SoftCutoff, envelope
 from torch_cormorant.nn.init import init_block, init_edge
-from torch_cormorant.nn.mixing import DegreeWeights, as_real, interleave_columns
+from torch_cormorant.nn.mixing import DegreeWeights, interleave_columns
 from torch_cormorant.nn.radial import PowerTrig, Radial
 from torch_cormorant.ops import EdgeGeometry, edge_dots
 from torch_cormorant.ops.cg_product import from_complex, to_complex
@@ -144,7 +144,8 @@ class EdgeNetwork(nn.Module):
         index = geometry.pair_index
         length = geometry.pair_length
         dots = edge_dots(target, source, index[1], index[0], self.backend)
-        out = self._symmetric(dots, self.radial(length))
+        state_rows, dot_rows, radial_rows, attr_rows = self._matrices()
+        out = self._symmetric(dots, self.radial(length), dot_rows, radial_rows)
         mask = self._mask(length)
         directed = edge_attr is not None
         if state is not None:
@@ -153,9 +154,9 @@ class EdgeNetwork(nn.Module):
             out, mask = geometry.to_edges(out), geometry.to_edges(mask)
         if state is not None:
             rows = state if not directed else rows_of_edges(state, geometry)
-            out = out + self._from_state(rows)
+            out = out + self._from_state(rows, state_rows)
         if edge_attr is not None:
-            out = out + self._from_attr(edge_attr)
+            out = out + self._from_attr(edge_attr, attr_rows)
         out = out * mask.unsqueeze(1)
         if self.planes == 2:
             return torch.view_as_complex(out.view(*out.shape[:2], self.wide // 2, 2))
@@ -167,39 +168,46 @@ class EdgeNetwork(nn.Module):
             mask = mask * envelope(length, self.envelope_cutoff).unsqueeze(-1)
         return mask.repeat_interleave(self.planes, dim=-1)
 
-    def _symmetric(self, dots: Tensor, radial: Tensor) -> Tensor:
+    def _matrices(self) -> list[list[Tensor]]:
+        """Real matrices ``[in * P, P * out]`` of each kind, a list over degrees.
+
+        Rows and columns are interleaved: (re, im) of channel 0, of channel 1, ...
+        """
+        rows = interleave_columns(self.weights.rows(), self.planes)
+        widths = [self.widths(l) for l in range(self.lmax + 1)]
+        parts = rows.split([self.planes * n for kinds in widths for n in kinds])
+        return [list(parts[which::4]) for which in range(4)]
+
+    def _symmetric(
+        self,
+        dots: Tensor,
+        radial: Tensor,
+        dot_rows: list[Tensor],
+        radial_rows: list[Tensor],
+    ) -> Tensor:
         """Dots and radial functions of all degrees at once: two matrix products."""
-        degrees = range(self.lmax + 1)
-        matrix = self._stacked([self.block(l, 2) for l in degrees])
-        base = radial @ matrix.transpose(0, 1).flatten(1)
-        top = min(self.dots_lmax, self.lmax)
-        weights = self._stacked([self.block(l, 1) for l in range(top + 1)])
-        if top < self.lmax:
-            weights = functional.pad(weights, (0, 0, 0, 0, 0, self.lmax - top))
+        base = radial @ torch.cat(radial_rows, dim=1)
+        used = dot_rows[: self.dots_lmax + 1]
+        if len(used) <= self.lmax:  # other degrees do not see them
+            missing = self.lmax + 1 - len(used)
+            used.append(used[0].new_zeros(used[0].shape[0], missing * self.wide))
         flat = real_view(dots).flatten(1)
-        out = torch.addmm(base, flat, weights.transpose(0, 1).flatten(1))
+        out = torch.addmm(base, flat, torch.cat(used, dim=1))
         return out.view(out.shape[0], self.lmax + 1, self.wide)
 
-    def _from_state(self, state: Tensor) -> Tensor:
+    def _from_state(self, state: Tensor, state_rows: list[Tensor]) -> Tensor:
         top = min(self.state_lmax, self.lmax)
-        weights = self._stacked([self.block(l, 0) for l in range(top + 1)])
         rows = real_view(state[:, : top + 1]).transpose(0, 1)
-        out = torch.bmm(rows, weights).transpose(0, 1)
+        out = torch.bmm(rows, torch.stack(state_rows[: top + 1])).transpose(0, 1)
         return (
             functional.pad(out, (0, 0, 0, self.lmax - top)) if top < self.lmax else out
         )
 
-    def _from_attr(self, edge_attr: Tensor) -> Tensor:
-        blocks = torch.stack([self.block(l, 3) for l in range(self.lmax + 1)])
-        planar = blocks.transpose(-1, -2).transpose(1, 2).flatten(2)
-        matrix = interleave_columns(planar, self.planes)
-        out = edge_attr @ matrix.transpose(0, 1).flatten(1)
+    def _from_attr(self, edge_attr: Tensor, attr_rows: list[Tensor]) -> Tensor:
+        """Real numbers meet the real rows only."""
+        matrix = torch.cat(attr_rows, dim=1)[:: self.planes]
+        out = edge_attr @ matrix
         return out.view(out.shape[0], self.lmax + 1, self.wide)
-
-    def _stacked(self, blocks: list[Tensor]) -> Tensor:
-        """Real matrices ``[degrees, in * P, P * out]`` with interleaved columns."""
-        matrix = as_real(torch.stack(blocks), "interleaved")
-        return interleave_columns(matrix, self.planes)
 
     # ---------------------------------------------------------------- reference
 

@@ -52,6 +52,15 @@ class DegreeWeights(nn.Module):
         weight: Tensor = getattr(self, f"weight_l{l}")
         return weight
 
+    def rows(self) -> Tensor:
+        """All degrees in one real matrix ``[sum of in_l * P, P * out]``.
+
+        Rows are interleaved, columns planar; see :func:`as_real`. One call for all
+        degrees: operations on small matrices cost their start and little else.
+        """
+        joined = torch.cat([self[l] for l in range(self.lmax + 1)], dim=-1)
+        return as_real(joined, "interleaved")
+
     @property
     def lazy(self) -> bool:
         """True while the number of columns is not known."""

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.init import init_block, init_vertex
-from torch_cormorant.nn.mixing import DegreeWeights, as_real
-from torch_cormorant.ops import PathTable, fold_columns, folded_square
+from torch_cormorant.nn.mixing import DegreeWeights
+from torch_cormorant.ops import PathTable, folded_square
 from torch_cormorant.ops.cg_product import product, to_complex
 from torch_cormorant.ops.paths import check_paths
 
@@ -42,6 +42,11 @@ class VertexMixing(nn.Module):
             :func:`~torch_cormorant.ops.folded_square`.
     """
 
+    fold_first: Tensor
+    fold_second: Tensor
+    fold_at: Tensor
+    fold_sign: Tensor
+
     def __init__(
         self,
         in_channels: int | None,
@@ -71,6 +76,8 @@ class VertexMixing(nn.Module):
         if in_channels is not None:
             columns = tuple(in_channels * n for n in self.blocks_per_degree)
         self.weights = DegreeWeights(out_channels, columns, lmax, complex=complex)
+        for name, values in self._folds().items():
+            self.register_buffer(name, values, persistent=False)
 
     @property
     def blocks_per_degree(self) -> tuple[int, ...]:
@@ -126,30 +133,70 @@ class VertexMixing(nn.Module):
             Real ``[N, M, P, C_out]``.
         """
         squares = folded_square(x, self.folded_paths, self.backend)
+        matrices = self._matrices()
         parts = []
         for l in range(self.lmax + 1):
             counts = self._counts(l)
+            sums, same, square = matrices[l]
             terms = []
             if counts[0]:
-                terms.append((aggregate[l], self.block(l, 0)))
+                terms.append((aggregate[l], sums))
             if counts[1]:
-                terms.append((x[:, l * l : (l + 1) ** 2], self.block(l, 1)))
+                terms.append((x[:, l * l : (l + 1) ** 2], same))
             if counts[2]:
-                terms.append((squares[l], self._folded(l)))
+                terms.append((squares[l], square))
             parts.append(_mix(terms, x.shape[0], 2 * l + 1))
         mixed: Tensor = torch.cat(parts, dim=1)
         return mixed.view(
             *mixed.shape[:2], self.weights.planes, self.weights.out_channels
         )
 
-    def _folded(self, l: int) -> Tensor:
-        return fold_columns(
-            self.block(l, 2),
-            self.square_paths,
-            self.folded_paths,
-            l,
-            self.in_channels or 0,
-        )
+    def _matrices(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Real matrices of aggregate, identity and folded square, for each degree."""
+        rows = self.weights.rows()
+        block = self.weights.planes * (self.in_channels or 0)
+        sizes = [n * block for l in range(self.lmax + 1) for n in self._counts(l)]
+        parts = rows.split(sizes)
+        blocks = rows.reshape(-1, block, rows.shape[1])
+        square = blocks.index_select(0, self.fold_first)
+        if self.fold_second.numel():
+            other = blocks.index_select(0, self.fold_second) * self.fold_sign
+            square = square.index_add(0, self.fold_at, other)
+        counts = list(self.folded_paths.counts)
+        counts += [0] * (self.lmax + 1 - len(counts))
+        squares = square.flatten(0, 1).split([n * block for n in counts])
+        return [
+            (parts[3 * l], parts[3 * l + 1], squares[l]) for l in range(self.lmax + 1)
+        ]
+
+    def _folds(self) -> dict[str, Tensor]:
+        """Which blocks of columns make the weights of the independent paths.
+
+        As :func:`~torch_cormorant.ops.fold_columns`, for all degrees at once: block
+        ``first`` of every folded path, to which for some (``at``) another block
+        (``second``) is added with a sign.
+        """
+        first: list[int] = []
+        second: list[int] = []
+        at: list[int] = []
+        sign: list[float] = []
+        start = 0
+        for l in range(self.lmax + 1):
+            square = start + sum(self._counts(l)[:2])
+            paths = [path for path in self.square_paths.paths if path[2] == l]
+            for l1, l2, _ in (p for p in self.folded_paths.paths if p[2] == l):
+                if l1 != l2:
+                    second.append(square + paths.index((l2, l1, l)))
+                    at.append(len(first))
+                    sign.append(-1.0 if (l1 + l2 - l) % 2 else 1.0)
+                first.append(square + paths.index((l1, l2, l)))
+            start += sum(self._counts(l))
+        return {
+            "fold_first": torch.tensor(first, dtype=torch.int64),
+            "fold_second": torch.tensor(second, dtype=torch.int64),
+            "fold_at": torch.tensor(at, dtype=torch.int64),
+            "fold_sign": torch.tensor(sign).view(-1, 1, 1),
+        }
 
     def reference(self, aggregate: Sequence[Tensor], x: Tensor) -> Tensor:
         """The same as the formula is written: all paths, one matrix per degree.
@@ -184,11 +231,9 @@ def _mix(terms: list[tuple[Tensor, Tensor]], nodes: int, components: int) -> Ten
     products = []
     for value, matrix in terms:
         real = torch.view_as_real(value) if value.is_complex() else value
-        columns = as_real(matrix, "interleaved")
-        rows = real.reshape(nodes * components, columns.shape[0])
-        products.append((rows, columns))
+        products.append((real.reshape(nodes * components, matrix.shape[0]), matrix))
     first, *others = products
     total = first[0] @ first[1]
-    for rows, columns in others:
-        total = torch.addmm(total, rows, columns)
+    for rows, matrix in others:
+        total = torch.addmm(total, rows, matrix)
     return total.view(nodes, components, total.shape[-1])
