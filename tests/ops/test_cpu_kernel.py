@@ -188,17 +188,26 @@ def test_some_of_the_gradients(need: tuple[int, ...], agree: Agree) -> None:
 
 
 @kernel
-def test_results_do_not_depend_on_the_number_of_threads() -> None:
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize(("lmax", "shared"), [(3, False), (3, True), (5, True)])
+def test_results_do_not_depend_on_the_number_of_threads(
+    lmax: int, shared: bool
+) -> None:
     """Bit by bit: graphs cut into many pieces, one receiver larger than a piece."""
     generator = torch.Generator().manual_seed(5)
-    nodes, edges = 60, 6_000
-    index = torch.randint(0, nodes, (2, edges), generator=generator)
-    index[1, :3_000] = 7
-    plan = build_plan(index, nodes, nodes)
-    table, folded = PathTable(3, 3, 3), PathTable(3, 3, 3, folded=True)
+    nodes, edges = 60, 6_000 if lmax == 3 else 1_000
+    index = torch.randint(0, nodes, (2, edges // 2), generator=generator)
+    index[1, : edges // 4] = 7
+    index = torch.cat([index, index.flip(0)], dim=1)
+    half = draw(edges // 2, 3, dtype=torch.float32)
+    vec = torch.cat([half, -half])
+    plan = build_plan(index, nodes, nodes, edge_vec=vec if shared else None)
+    assert (plan.pairs is not None) == shared
+    table, folded = PathTable(lmax, 3, 3), PathTable(3, 3, 3, folded=True)
+    rows = edges if plan.pairs is None else plan.pairs.edge.numel()
     x = draw(nodes, 16, 16, dtype=torch.complex64).requires_grad_()
-    g = draw(edges, 4, 16, dtype=torch.complex64, seed=1).requires_grad_()
-    sh = draw(edges, 16, dtype=torch.float32, seed=2).requires_grad_()
+    g = draw(rows, lmax + 1, 16, dtype=torch.complex64, seed=1).requires_grad_()
+    sh = draw(edges, (lmax + 1) ** 2, dtype=torch.float32, seed=2).requires_grad_()
 
     def run() -> list[Tensor]:
         outs = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from torch_cormorant import Cormorant, CormorantConv, EdgeGeometry
-from torch_cormorant.ops import PathTable, build_plan, use_backend
+from torch_cormorant.ops import PathTable, build_plan, dots, square, use_backend
 
+sums = importlib.import_module("torch_cormorant.ops.neighbour_sum")
 ops = torch.ops.torch_cormorant
 SIZES = 50
 
@@ -74,6 +77,58 @@ def test_opcheck(name: str, dtype: torch.dtype) -> None:
     arguments = calls(dtype)[name]
     with use_backend("portable"):
         torch.library.opcheck(getattr(ops, name), arguments)
+
+
+OPERATORS = {
+    "neighbour_sum": sums._sum,
+    "neighbour_sum_backward": sums._gradient,
+    "neighbour_sum_double_backward": sums._double,
+    "edge_dots": dots._dots,
+    "edge_dots_backward": dots._spread,
+    "node_product": square._square,
+    "node_product_backward": square._gradient,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.complex128, torch.float64])
+@pytest.mark.parametrize("name", list(OPERATORS))
+def test_the_way_around_the_dispatcher_gives_equal_bits(
+    name: str, dtype: torch.dtype
+) -> None:
+    """Values, gradients and their gradients."""
+    found = []
+    for function in (OPERATORS[name], getattr(ops, name)):
+        arguments = calls(dtype)[name]
+        flat = [q for a in arguments for q in (a if isinstance(a, list) else [a])]
+        leaves = [q for q in flat if isinstance(q, Tensor) and q.requires_grad]
+        out = function(*arguments)
+        parts = [out] if isinstance(out, Tensor) else list(out)
+        values = [part.detach() for part in parts]
+        for _ in range(2):
+            loss = torch.stack([part.abs().square().sum() for part in parts]).sum()
+            parts = list(
+                torch.autograd.grad(
+                    loss, leaves, create_graph=True, materialize_grads=True
+                )
+            )
+            values += [part.detach() for part in parts]
+        found.append(values)
+    assert len(found[0]) == len(found[1])
+    assert all(map(torch.equal, *found))
+
+
+def test_who_watches_sees_operators() -> None:
+    """Tracers get the registered operator, not the short way."""
+    arguments = calls(torch.float64)["edge_dots"]
+    a, b, *rest = arguments
+
+    def function(x: Tensor) -> Tensor:
+        result: Tensor = dots._dots(x, b, *rest)
+        return result.square().sum()
+
+    traced = make_fx(function)(a.detach())
+    targets = [str(node.target) for node in traced.graph.nodes]
+    assert "torch_cormorant.edge_dots.default" in targets
 
 
 @pytest.mark.parametrize("given", [(0,), (1, 2), (0, 1, 2)])

@@ -48,6 +48,10 @@ class EdgeGeometry:
     Shapes:
         ``edge_index`` ``[2, E]``, ``edge_vec`` ``[E, 3]``.
 
+    Attributes:
+        pair_index: (source, target) of each undirected pair, or of each edge where none
+            are shared.
+
     Raises:
         ShapeError, DtypeError, DeviceError: If a tensor is not as above.
         EdgeIndexError: If an index is negative or too large.
@@ -93,6 +97,7 @@ class EdgeGeometry:
         self.harmonics, self.plan = harmonics, plan
         self.num_sources, self.num_targets = plan.num_sources, plan.num_targets
         self.edge_length = safe_norm(edge_vec)
+        self.pair_index = self._pair_index()
         self._sh: dict[int, Tensor] = {}
 
     @classmethod
@@ -191,8 +196,7 @@ class EdgeGeometry:
             return self.edge_length
         return self.edge_length.index_select(0, pairs.edge)
 
-    @property
-    def pair_index(self) -> tuple[Tensor, Tensor]:
+    def _pair_index(self) -> tuple[Tensor, Tensor]:
         """(source, target) of each undirected pair, or of each edge."""
         source, target = self.edge_index[0], self.edge_index[1]
         pairs = self.plan.pairs

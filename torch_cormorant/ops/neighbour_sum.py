@@ -24,7 +24,7 @@ from torch import Tensor
 from torch_cormorant.ops.dispatch import chosen, has_double_backward, implementation
 from torch_cormorant.ops.operator import Operator
 from torch_cormorant.ops.paths import PathTable, table_of
-from torch_cormorant.ops.plan import GraphPlan, unpack_plan
+from torch_cormorant.ops.plan import GraphPlan, plan_of
 from torch_cormorant.ops.portable import Need, shapes
 from torch_cormorant.ops.tensors import plain, plus
 
@@ -91,7 +91,7 @@ def _run_sum(
     key: Sequence[int],
     backend: str,
 ) -> list[Tensor]:
-    table, plan = table_of(key), unpack_plan(packed, header)
+    table, plan = table_of(key), plan_of(packed, header)
     made = implementation(backend, x, table)
     return made.forward(plain(x), plain(g), plain(sh), plan, table)
 
@@ -108,7 +108,7 @@ def _run_gradient(
     grads: Sequence[Tensor],
 ) -> list[Tensor]:
     """Gradients with respect to x, g and sh, empty where not needed."""
-    table, plan = table_of(key), unpack_plan(packed, header)
+    table, plan = table_of(key), plan_of(packed, header)
     made = implementation(backend, x, table)
     needed: Need = (need[0], need[1], need[2])
     inputs, full = (plain(x), plain(g), plain(sh)), [plain(grad) for grad in grads]
@@ -249,7 +249,7 @@ def _run_double(
     given: Sequence[bool],
 ) -> list[Tensor]:
     """Gradients of the gradient with respect to x, g, sh and every one of grads."""
-    table, plan = table_of(key), unpack_plan(packed, header)
+    table, plan = table_of(key), plan_of(packed, header)
     made = implementation(backend, x, table)
     inputs, full = (plain(x), plain(g), plain(sh)), [plain(grad) for grad in grads]
     us = [

@@ -108,9 +108,7 @@ def _flat(args: Sequence[Any]) -> tuple[list[int], list[Any]]:
     sizes: list[int] = []
     leaves: list[Any] = []
     for value in args:
-        listed = isinstance(value, (list, tuple)) and any(
-            isinstance(part, Tensor) for part in value
-        )
+        listed = isinstance(value, list) and value and isinstance(value[0], Tensor)
         sizes.append(len(value) if listed else -1)
         leaves.extend(value if listed else (value,))
     return sizes, leaves

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -88,6 +89,10 @@ class GraphPlan:
         return self.order.numel() == self.num_targets
 
 
+_plans: WeakValueDictionary[int, GraphPlan] = WeakValueDictionary()
+"""Plans that are in use, by their packed tensor: operators need not read it again."""
+
+
 def build_plan(
     edge_index: Tensor,
     num_sources: int,
@@ -150,7 +155,18 @@ def build_plan(
     for chunk in chunks:
         numbers += (chunk.first, chunk.last, chunk.slot, chunk.width)
     header = torch.tensor(numbers, dtype=torch.long, device="cpu")
-    return unpack_plan(torch.cat(parts), header, pairs)
+    plan = unpack_plan(torch.cat(parts), header, pairs)
+    if not torch.compiler.is_compiling():
+        _plans[id(plan.packed)] = plan
+    return plan
+
+
+def plan_of(packed: Tensor, header: Tensor) -> GraphPlan:
+    """The plan that two tensors came from, or else what they say."""
+    plan = _plans.get(id(packed))
+    if plan is not None and plan.packed is packed:
+        return plan
+    return unpack_plan(packed, header)
 
 
 def unpack_plan(
