@@ -9,6 +9,7 @@ runs inside one ``torch.autograd.Function``, with the same formulas for its grad
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -16,9 +17,12 @@ from torch import Tensor
 
 NAMESPACE = "torch_cormorant"
 _PLAIN = (Tensor, torch.nn.Parameter)
-_modes: Callable[[], int] = torch._C._len_torch_dispatch_stack  # noqa: SLF001
-_transforms: Callable[[], Any] = torch._C._functorch.peek_interpreter_stack  # noqa: SLF001
-_tracing: Callable[[], Any] = torch._C._get_tracing_state  # noqa: SLF001
+# Names of PyTorch's inside: where a release lacks one, every call is the operator's.
+_WATCHERS = (
+    attrgetter("_len_torch_dispatch_stack"),
+    attrgetter("_functorch.peek_interpreter_stack"),
+    attrgetter("_get_tracing_state"),
+)
 
 
 class Operator:
@@ -92,9 +96,19 @@ class _Direct(torch.autograd.Function):
         return (None, None, *(part for some in spread for part in some))
 
 
+def _watchers() -> tuple[Callable[[], Any], ...]:
+    try:
+        return tuple(find(torch._C) for find in _WATCHERS)  # noqa: SLF001
+    except AttributeError:
+        return (lambda: True,)
+
+
+_found = _watchers()
+
+
 def _watched() -> bool:
-    """Whether tracers, modes or transforms want to see operators."""
-    return bool(_modes()) or _transforms() is not None or _tracing() is not None
+    """Whether modes, transforms or tracers want to see operators."""
+    return any(ask() for ask in _found)
 
 
 def _is_plain(value: Any) -> bool:
