@@ -157,8 +157,57 @@ def test_several_runs_at_once_and_bad_names(
     assert found[0]["ps"] == pytest.approx(0.02)
     assert found[1]["ps"] == pytest.approx(0.01)
     assert found[0]["fluctuation"] < 1e-4
+    with np.load(tmp_path / "energies.npz") as series:
+        assert series["runs"].tolist() == runs
+        assert series["total_eV"].shape == (8, 3)
+        np.testing.assert_allclose(series["time_ps"][-1], [0.02, 0.01, 0.02])
     assert example.main(["--runs", "nvt:300:1"]) == 2
     assert "is not like nve:300:0.5" in capsys.readouterr().err
+
+
+def test_gates_by_the_engine_agree_with_the_traced_graph(tmp_path: Path) -> None:
+    example = load("md_gates.py")
+    found = []
+    for name, more in (("traced", []), ("engine", ["--engine"])):
+        arguments = f"--ps 0.012 --every 1 --out {tmp_path / name} --runs".split()
+        runs = ["nve:300:0.5", "nve:1000:0.25"]
+        assert example.main([*arguments, *runs, *more]) == 0
+        text = (tmp_path / name / "results.json").read_text()
+        found.append(json.loads(text)[:-1])
+    for ours, theirs in zip(*found, strict=True):
+        for key in ("mean_K", "fluctuation", "stretch"):
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-6)
+        assert ours["error"] >= 0
+
+
+def test_gates_of_a_periodic_box_need_the_engine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = load("md_gates.py")
+    box = read(EXAMPLES / "models" / "ethanol.xyz")
+    box.set_cell([7.0, 7.5, 8.0])
+    box.pbc = True
+    box.positions += 3.0  # across the border, as in a liquid
+    box.wrap()
+    write(tmp_path / "box.extxyz", box)
+    arguments = f"--start {tmp_path}/box.extxyz --ps 0.01 --every 2 --out {tmp_path}"
+    assert example.main([*arguments.split(), "--runs", "nve:300:0.5"]) == 2
+    assert "is periodic; use --engine" in capsys.readouterr().err
+    more = ["--engine", "--runs", "nve:300:0.5", "nve:300:0.25"]
+    assert example.main([*arguments.split(), *more]) == 0
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found[0]["fluctuation"] < 1e-4
+    assert 1.0 < found[0]["stretch"] < 1.3
+
+
+def test_the_error_of_a_drift_counts_slow_waves() -> None:
+    example = load("md_gates.py")
+    times = torch.linspace(0, 10, 2000, dtype=torch.float64)
+    slow = torch.randn(40, generator=torch.Generator().manual_seed(0)).double()
+    waves = slow.repeat_interleave(50)
+    plain = example.linear_drift(times.tolist(), waves.tolist(), 1)["error"]
+    assert 3 * plain < example.block_error(times, waves, 1) < 10 * plain
+    assert example.block_error(times[:10], waves[:10], 1) == 0
 
 
 def test_a_molecule_relaxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
