@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,12 @@ from torch_cormorant.interfaces.lammps import LammpsPotential, load_mpi
 SPEED = 0.1  # Angstrom per unit of time of ASE, 10 fs
 
 
-def start(lmp: object, levels: int, units: str = "metal") -> LammpsPotential:
+def start(
+    lmp: object,
+    levels: int,
+    units: str = "metal",
+    training: dict[str, Any] | None = None,
+) -> LammpsPotential:
     """Put the atoms of the test into LAMMPS and attach the potential."""
     atoms = liquid(8)
     # a skewed box and atoms outside of it
@@ -44,9 +51,9 @@ def start(lmp: object, levels: int, units: str = "metal") -> LammpsPotential:
         mass 2 15.999
         """
     )
-    potential = LammpsPotential(
-        lmp, small_potential(2.2, levels), [1, 8], energy_unit="eV", skin=0.6
-    )
+    model = small_potential(2.2, levels)
+    model.info = replace(model.info, training=training or {})
+    potential = LammpsPotential(lmp, model, [1, 8], energy_unit="eV", skin=0.6)
     potential.attach()
     return potential
 

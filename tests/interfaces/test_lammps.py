@@ -16,7 +16,12 @@ from ase.md.verlet import VelocityVerlet
 from lammps_job import start
 from numpy.typing import NDArray
 
-from torch_cormorant.errors import CormorantError, InterfaceError, SpeciesError
+from torch_cormorant.errors import (
+    CormorantError,
+    CormorantWarning,
+    InterfaceError,
+    SpeciesError,
+)
 from torch_cormorant.interfaces.ase import CormorantCalculator
 from torch_cormorant.interfaces.lammps import LammpsPotential, load_mpi
 from torch_cormorant.models import Cormorant
@@ -138,6 +143,16 @@ def test_an_error_of_the_potential_ends_the_run(lmp: object) -> None:
     lmp.command("create_atoms 1 single 0.9 0.9 0.9")
     with pytest.raises(CormorantError, match=r"atoms (9 and 10|10 and 9) of LAM"):
         found.run(2)
+
+
+def test_a_composition_that_was_not_trained_on_is_warned_of(lmp: object) -> None:
+    known = {"compositions": [{"1": 2, "8": 1}]}
+    with pytest.warns(CormorantWarning, match="the atoms in LAMMPS: the training"):
+        found = start(lmp, 1, training=known)
+    found.run(0)  # not again: warnings are errors
+    mixed = {"compositions": [{"1": 2, "8": 1}, {"1": 1, "8": 1}]}
+    lmp.command("clear")
+    start(lmp, 1, training=mixed)
 
 
 def test_mistakes_in_the_setup_are_named(lmp: object, potential: Cormorant) -> None:

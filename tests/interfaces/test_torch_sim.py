@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from torch_sim.models.interface import validate_model_outputs  # noqa: E402
 from torch_cormorant import Cormorant  # noqa: E402
 from torch_cormorant.errors import (  # noqa: E402
     CoincidentAtomsError,
+    CormorantWarning,
     NonFiniteError,
     SpeciesError,
 )
@@ -123,3 +126,21 @@ def test_two_molecules_at_once_keep_their_energies(
     torch.testing.assert_close(total(found), before, rtol=0, atol=1e-4)
     assert (before[0] - before[1]).abs() > 1e-3
     assert model.engine.edges.searches < model.engine.edges.calls
+
+
+def test_a_composition_that_was_not_trained_on_is_warned_of_once(
+    potential: Cormorant, molecules: list[Atoms]
+) -> None:
+    known = {"compositions": [{"1": 2, "8": 1}]}
+    potential.info = replace(potential.info, training=known)
+    model = CormorantSimModel(potential, energy_unit="eV")
+    water = torch_sim.io.atoms_to_state(molecules[:1], CPU, torch.float64)
+    mixed = torch_sim.io.atoms_to_state(molecules[:2], CPU, torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CormorantWarning)
+        model(water)
+    with pytest.warns(CormorantWarning, match="system 1: the training structures"):
+        model(mixed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CormorantWarning)
+        model(mixed)

@@ -34,6 +34,7 @@ from torch_cormorant.errors import (
 from torch_cormorant.graph import edge_vectors
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.models import Cormorant
+from torch_cormorant.models.compositions import warn_of_composition
 from torch_cormorant.ops.geometry import MIN_LENGTH
 
 __all__ = ["LammpsPotential", "load_mpi"]
@@ -184,11 +185,29 @@ class LammpsPotential:
         )
 
     def attach(self) -> None:
-        """Set up ghosts and the fix, and hand the forces over to the potential."""
+        """Set up ghosts and the fix, and hand the forces over to the potential.
+
+        A composition that the training did not span is warned of, by one process.
+        """
+        self._look_at_composition()
         for command in self.commands:
             self.lmp.command(command)
         self.lmp.set_fix_external_callback(self.fix_id, self._callback, None)
         self._attached = True
+
+    def _look_at_composition(self) -> None:
+        """Warn of the composition of all atoms, wherever they are."""
+        count = self.lmp.extract_setting("nlocal")
+        kind = self.lmp.numpy.extract_atom("type", nelem=count)
+        own = np.array([] if kind is None else kind[:count], dtype=np.int64)
+        counts = np.bincount(own.reshape(-1), minlength=len(self.types))
+        if self._comm is not None:
+            counts = self._comm.allreduce(counts)
+            if self._comm.Get_rank() != 0:
+                return
+        z = self.types.repeat_interleave(torch.from_numpy(counts))
+        if len(z):
+            warn_of_composition(self.engine.model, z, "the atoms in LAMMPS")
 
     def run(self, steps: int) -> None:
         """Run LAMMPS, and raise what went wrong in the potential.

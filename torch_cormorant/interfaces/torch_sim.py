@@ -15,6 +15,7 @@ from torch_cormorant.errors import (
 )
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.models import Cormorant
+from torch_cormorant.models.compositions import warn_of_composition
 
 with warnings.catch_warnings():
     # torch-sim scripts its neighbour lists, which newer releases of torch report
@@ -78,6 +79,8 @@ class CormorantSimModel(ModelInterface):
         self._device, self._dtype = self.engine.device, self.engine.dtype
         self._compute_stress, self._compute_forces = compute_stress, True
         self._memory_scales_with = "n_atoms_x_density"
+        self._warned = False
+        self._seen: Tensor | None = None
 
     def _find_bad(
         self, state: SimState, cell: Tensor | None, pbc: Tensor | None
@@ -128,6 +131,7 @@ class CormorantSimModel(ModelInterface):
         """
         del kwargs
         z, count = state.atomic_numbers, state.n_systems
+        self._look_at(z, state.system_idx, count)
         pbc = torch.as_tensor(state.pbc, device=self.device).expand(3)
         periodic = bool(pbc.any())
         # torch-sim keeps cell vectors in columns
@@ -157,3 +161,17 @@ class CormorantSimModel(ModelInterface):
             zeros = out.energy.new_zeros(count, 3, 3)
             found["stress"] = zeros if out.stress is None else out.stress
         return {name: value.to(self.dtype) for name, value in found.items()}
+
+    def _look_at(self, z: Tensor, system: Tensor, count: int) -> None:
+        """Warn once of a composition outside of the training; not in every step."""
+        if self._warned:
+            return
+        seen = torch.stack([z, system])
+        if self._seen is not None and torch.equal(seen, self._seen):
+            return
+        self._seen = seen
+        for k in range(count):
+            where = f"system {k}"
+            if warn_of_composition(self.engine.model, z[system == k], where):
+                self._warned = True
+                return
