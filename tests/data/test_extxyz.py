@@ -248,8 +248,16 @@ def test_the_index_of_a_large_file_is_kept_and_checked(
 def test_a_file_that_changes_under_our_feet_is_noticed(two: Path) -> None:
     dataset = ExtXYZDataset(two)
     two.write_text(TWO[: len(TWO) // 2])
-    with pytest.raises(DataError, match="frame 1: the file has become shorter"):
+    with pytest.raises(DataError, match="frame 1: the file was changed or repl"):
         dataset[1]
+    two.write_text("3\nanother\n" * 40)  # longer, and no frame of it is asked for
+    with pytest.raises(DataError, match=r"frame 0: .* after it was opened"):
+        dataset[0]
+    two.write_text(TWO.replace("-20.5", "-30.5"))  # as long, so only the time tells
+    os.utime(two, ns=(0, 1))
+    with pytest.raises(DataError, match="open it again"):
+        dataset[0]
+    assert ExtXYZDataset(two)[0].energy.item() == -30.5
     two.unlink()
     with pytest.raises(DataError, match="cannot be read"):
         dataset[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -31,12 +32,14 @@ class FrameIndex:
         starts: First byte of every frame, and the end of the last one ``[F + 1]``.
         atoms: Number of atoms of every frame ``[F]``.
         cells: Whether any frame has a cell.
+        stamp: Version of this format, length and time of the file ``[3]``.
     """
 
     path: Path
     starts: NDArray[np.int64]
     atoms: NDArray[np.int64]
     cells: bool
+    stamp: NDArray[np.int64]
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -47,14 +50,18 @@ class FrameIndex:
 
         Raises:
             OSError: The file cannot be read.
-            ValueError: It holds something that is no text.
+            ValueError: The file is another one now, or holds something that is no text.
         """
         start, end = int(self.starts[idx]), int(self.starts[idx + 1])
         with self.path.open("rb") as stream:
             stream.seek(start)
             raw = stream.read(end - start)
-        if len(raw) < end - start:
-            raise ValueError("the file has become shorter since it was opened")
+            now = _stamp(os.fstat(stream.fileno()))
+        if len(raw) < end - start or not np.array_equal(now, self.stamp):
+            raise ValueError(
+                "the file was changed or replaced after it was opened, so frames are "
+                "no longer where they were; open it again"
+            )
         try:
             return raw.decode("utf-8").replace("\r\n", "\n")
         except UnicodeDecodeError as error:
@@ -81,20 +88,25 @@ def index_frames(path: Path, *, cache: bool = True) -> FrameIndex:
     beside = path.with_name(f".{path.name}.index.npz")
     try:
         status = path.stat()
-        stamp = np.array([_VERSION, status.st_size, status.st_mtime_ns])
+        stamp = _stamp(status)
         cache = cache and status.st_size >= _CACHE_FROM
         if cache:
             with contextlib.suppress(DataError):
                 return _kept(path, beside, stamp)
-        index = _scanned(path)
+        index = _scanned(path, stamp)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if cache:
         with contextlib.suppress(OSError):  # a folder that cannot be written is fine
-            write_atomically(beside, lambda stream: _save(stream, index, stamp))
+            write_atomically(beside, lambda stream: _save(stream, index))
     return index
+
+
+def _stamp(status: os.stat_result) -> NDArray[np.int64]:
+    """What tells a file from a later one of the same name."""
+    return np.array([_VERSION, status.st_size, status.st_mtime_ns])
 
 
 def _kept(path: Path, beside: Path, stamp: NDArray[np.int64]) -> FrameIndex:
@@ -109,15 +121,20 @@ def _kept(path: Path, beside: Path, stamp: NDArray[np.int64]) -> FrameIndex:
         or starts[-1] > stamp[1]
     ):
         raise file.fail("stamp", "of another file")
-    return FrameIndex(path, starts, atoms, bool(file.integers("cells")[0]))
+    return FrameIndex(path, starts, atoms, bool(file.integers("cells")[0]), stamp)
 
 
-def _save(stream: BinaryIO, index: FrameIndex, stamp: NDArray[np.int64]) -> None:
-    cells = np.array([int(index.cells)])
-    np.savez(stream, stamp=stamp, starts=index.starts, atoms=index.atoms, cells=cells)
+def _save(stream: BinaryIO, index: FrameIndex) -> None:
+    np.savez(
+        stream,
+        stamp=index.stamp,
+        starts=index.starts,
+        atoms=index.atoms,
+        cells=np.array([int(index.cells)]),
+    )
 
 
-def _scanned(path: Path) -> FrameIndex:
+def _scanned(path: Path, stamp: NDArray[np.int64]) -> FrameIndex:
     starts, atoms, cells = [], [], False
     with path.open("rb") as stream:
         try:
@@ -129,4 +146,4 @@ def _scanned(path: Path) -> FrameIndex:
             raise DataError(f"{path}: frame {len(starts)}: {error}") from None
     if len(starts) < 2:
         raise DataError(f"{path}: holds no frame")
-    return FrameIndex(path, np.array(starts), np.array(atoms[:-1]), cells)
+    return FrameIndex(path, np.array(starts), np.array(atoms[:-1]), cells, stamp)
