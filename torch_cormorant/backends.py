@@ -72,8 +72,14 @@ SEGMENT_SUM = "segment sum"
 CPU_KERNEL = "torch_cormorant.ops.cpu_kernel"
 """Our own C++ kernels, which are no module but a library beside this one."""
 
-PLAIN_WHEELS = ("matscipy", "vesin")
-"""Extensions that need no build against the installed torch."""
+PLAIN_WHEELS = {
+    "cuequivariance_torch": "cuequivariance cuequivariance-torch",
+    "matscipy": "matscipy",
+    "nvalchemiops": "nvalchemi-toolkit-ops",
+    "triton": "triton",
+    "vesin": "vesin",
+}
+"""Projects of extensions that need no build against the installed torch, by module."""
 
 # A new backend is a line here and a branch in its function. The extensions give equal
 # results and, measured on a CPU, are not faster than what auto takes.
@@ -89,6 +95,7 @@ BACKENDS = (
     Backend(NEIGHBOUR_LIST, "torch_cluster", "open systems, by name", "torch_cluster"),
     Backend(NEIGHBOUR_LIST, "vesin", "used by name", "vesin"),
     Backend(NEIGHBOUR_LIST, "matscipy", "used by name", "matscipy"),
+    Backend(NEIGHBOUR_LIST, "nvalchemi", "used by name", "nvalchemiops"),
     Backend(SEGMENT_SUM, "torch", "used"),
     Backend(SEGMENT_SUM, "torch_scatter", "used by name", "torch_scatter"),
 )
@@ -176,12 +183,8 @@ def _command(state: Extension) -> str:
     if state.name == CPU_KERNEL:
         remedy: str = importlib.import_module(CPU_KERNEL).remedy()
         return remedy
-    if state.name == "triton":
-        return "pip install triton"
-    if state.name == "cuequivariance_torch":
-        return "pip install cuequivariance cuequivariance-torch"
     if state.name in PLAIN_WHEELS:
-        return f"pip install {state.name}"
+        return f"pip install {PLAIN_WHEELS[state.name]}"
     if (Path(__file__).parents[1] / "Makefile").is_file():
         return "make extensions"
     again = "" if state.version is None else " --force-reinstall --no-cache-dir"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from torch_cormorant import EdgeGeometry, radius_graph
-from torch_cormorant.backends import available_backends
+from torch_cormorant.backends import available_backends, find_extension
 from torch_cormorant.errors import (
     BackendError,
     CellError,
@@ -108,6 +108,30 @@ def periodic_systems(draw: st.DrawFn) -> Case:
         torch.from_numpy(cell),
         torch.from_numpy(pbc),
     )
+
+
+OTHERS = {"vesin": "vesin", "matscipy": "matscipy", "nvalchemi": "nvalchemiops"}
+"""Named backends of other packages, and their modules."""
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("size", [60, 600])
+def test_no_backend_leaves_out_any_of_hundreds_of_neighbours(
+    backend: str, size: int
+) -> None:
+    found = find_extension(OTHERS[backend])
+    if found.problem:
+        pytest.skip(f"{found.name} is {found.problem}")
+    generator = torch.Generator().manual_seed(size)
+    cell = 2.2 * torch.eye(3).double() + 0.2
+    pos = 3 * torch.rand(size, 3, generator=generator).double()
+    batch = (torch.arange(size) % 7 == 0).long()  # two graphs, mixed up
+    for where in (cell.expand(2, 3, 3) * torch.tensor([1, 4]).view(2, 1, 1), None):
+        expected = neighbour_list(pos, 2.5, batch, where)
+        assert torch.bincount(expected[0][1]).max() > 40
+        edges = neighbour_list(pos, 2.5, batch, where, backend=backend)
+        for ours, theirs in zip(edges, expected, strict=True):
+            assert torch.equal(ours, theirs)
 
 
 @given(system=periodic_systems())

@@ -53,8 +53,8 @@ def neighbour_list(
             vectors of the cell are not read and may be zero.
         loop: Connect each atom with itself (shift zero) too. Default False.
         backend: ``"cells"`` (own search, linear in the atoms), ``"vesin"``,
-            ``"matscipy"``, ``"torch_cluster"`` (nothing periodic), or ``"auto"``
-            (default): the own search.
+            ``"matscipy"``, ``"nvalchemi"``, ``"torch_cluster"`` (nothing periodic), or
+            ``"auto"`` (default): the own search.
 
     Shapes:
         ``pos``: ``[N, 3]``; ``batch``: ``[N]``; ``cell``: ``[3, 3]`` or ``[B, 3, 3]``;
