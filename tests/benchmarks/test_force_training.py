@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from torch_cormorant import load_model
-from torch_cormorant.errors import ConfigError
+from torch_cormorant.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -320,3 +320,27 @@ def test_published_records_are_of_the_frames_that_are_here() -> None:
     assert task.scan is not None
     assert task.scan[1][0] == pytest.approx(1.0, abs=0.6)
     assert task.scan[1][-1] == pytest.approx(177.0, abs=0.6)
+
+
+def test_a_cluster_is_cut_out_of_water_in_whole_molecules() -> None:
+    ase = pytest.importorskip("ase")
+    starts = importlib.import_module("dynamics_starts")
+    water = np.array([[0, 0, 0], [0, 0.76, 0.59], [0, -0.76, 0.59]])
+    places = np.array(
+        [[0.1, 0.1, 0.1], [3.3, 3.2, 0.2], [3.1, 0.3, 3.4], [0, 3.3, 3.0]]
+    )
+    box = ase.Atoms("OH2" * 4, np.concatenate([water + p for p in places]))
+    box.set_cell([6.2, 6.2, 6.2])
+    box.pbc = True
+    box.wrap()
+    found = starts.cluster(box, 7)
+    assert found.get_chemical_formula() == "H14O7"
+    assert not found.pbc.any()
+    distances = found.get_all_distances()
+    for first in range(0, 21, 3):
+        bonds = distances[first, first + 1 : first + 3]
+        np.testing.assert_allclose(bonds, np.hypot(0.76, 0.59))
+    assert np.linalg.norm(found.positions[::3], axis=1).max() < 6.2
+    box.symbols[1] = "O"
+    with pytest.raises(DataError, match="is not the oxygen of a water molecule"):
+        starts.cluster(box, 20)
