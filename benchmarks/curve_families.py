@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from torch_cormorant import Cormorant, CormorantQM9
 from torch_cormorant.bench.peers import MACEPeer, NequIPPeer, SchNetPeer, ViSNetPeer
+from torch_cormorant.models import head_for_target
+from torch_cormorant.models import recipe as documented
 
 INTENSIVE = ("gap", "homo", "lumo", "mu")
 """Targets that do not grow with the molecule: atoms are averaged, not summed."""
@@ -76,6 +78,11 @@ def recipe(target: str, **changes: Any) -> nn.Module:
     return Ours(net)
 
 
+def recipe_head(target: str) -> nn.Module:
+    """The documented recipe, with the head that the package chooses for the target."""
+    return Ours(documented(head=head_for_target(target)))
+
+
 def recipe_soft(target: str) -> nn.Module:
     """The recipe with soft radii that start at 3 Angstrom, where neighbours are."""
     return recipe(target, soft_radius=3.0)
@@ -115,6 +122,11 @@ FAMILIES: dict[str, Family] = {
         recipe,
         lr=1e-3,
         note="Cormorant, even paths, SO3Norm, Bessel functions, SiLU, cutoff 5 A",
+    ),
+    "recipe-head": Family(
+        recipe_head,
+        lr=1e-3,
+        note="the recipe with the head that head_for_target chooses (gap: published)",
     ),
     "recipe-soft-3": Family(
         recipe_soft,

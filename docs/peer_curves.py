@@ -25,6 +25,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 RECORDS = Path(__file__).parent / "records" / "curves"
 STYLES = {
     "recipe": ("#d9722b", "o", "Cormorant, recipe"),
+    "recipe-head": ("#a34d12", "h", "Cormorant, recipe, head by target"),
     "recipe-soft-3": ("#e3a15f", "D", "Cormorant, recipe, soft radii 3 Å"),
     "published": ("#2c6fad", "s", "Cormorant, as published"),
     "nequip": ("#3a8f5c", "^", "NequIP"),
