@@ -135,7 +135,7 @@ def one(args: argparse.Namespace, model: str, job: Task, path: Path) -> None:
     net = build(model, job.molecules.target, args.seed)
     count = sum(part.numel() for part in net.parameters() if part.requires_grad)
     speed = json.loads(args.speed.read_text())["median"] if args.speed else {}
-    step = speed.get(model)
+    step = speed.get(model, speed.get(family.timed_as))
     try:
         outcome = train(net, family, job, args.cpu_seconds, args.seed, step)
     except DivergedError as failure:
