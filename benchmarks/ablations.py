@@ -81,6 +81,7 @@ ROWS = {
     "soft-4": Row("initial soft radii 4 A (1.73 A)", {"soft_radius": 4.0}),
     "cutoff-4": Row("cutoff 4 A", {"cutoff": 4.0}),
     "cutoff-6": Row("cutoff 6 A", {"cutoff": 6.0}),
+    "cutoff-12": Row("cutoff 12 A: all pairs", {"cutoff": 12.0}),
     "extensive": Row("head: sum over atoms, all targets", {"head": "extensive"}),
     "mean": Row("head: mean over atoms, all targets", {"head": "mean"}),
     "attention": Row("head: attention over atoms, all targets", {"head": "attention"}),
