@@ -55,7 +55,7 @@ class DegreeWeights(nn.Module):
     def rows(self) -> Tensor:
         """All degrees in one real matrix ``[sum of in_l * P, P * out]``.
 
-        Rows are interleaved, columns planar; see :func:`as_real`. One call for all
+        Rows are interleaved, columns planar; see ``as_real``. One call for all
         degrees: operations on small matrices cost their start and little else.
         """
         joined = torch.cat([self[l] for l in range(self.lmax + 1)], dim=-1)

@@ -25,7 +25,7 @@ from torch_cormorant.train.callbacks import (  # noqa: E402
     energy_target,
     force_target,
 )
-from torch_cormorant.train.captured import CapturedStep  # noqa: E402
+from torch_cormorant.train.captured import CapturedAdamW, CapturedStep  # noqa: E402
 from torch_cormorant.train.checkpoint import (  # noqa: E402
     AtomicCheckpointIO,
     RunCheckpoints,
@@ -84,6 +84,7 @@ __all__ = [
     "ActivationLog",
     "AtomicCheckpointIO",
     "Calibration",
+    "CapturedAdamW",
     "CapturedStep",
     "Comparison",
     "EpochBar",

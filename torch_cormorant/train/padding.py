@@ -71,7 +71,7 @@ class PaddedSizes:
 
     @property
     def pairs(self) -> int:
-        """Undirected pairs: a self edge is one, and two opposite edges are one."""
+        """Number of undirected pairs; a self edge is one, two opposite ones are one."""
         return (self.atoms + self.edges) // 2
 
     def fit(self, atoms: int, edges: int, width: int) -> bool:
