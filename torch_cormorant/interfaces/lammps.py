@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch_geometric.data import Data
 
-from torch_cormorant.data.describe import SYMBOLS
+from torch_cormorant.data import write_extxyz
 from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import (
     BlowUpError,
@@ -301,20 +302,16 @@ class LammpsPotential:
         sides = np.subtract(high, low)
         cell = np.diag(sides)
         cell[1, 0], cell[2, 0], cell[2, 1] = xy, xz, yz
-        lattice = " ".join(map(repr, cell.flatten().tolist()))
-        flags = " ".join("T" if repeats else "F" for repeats in periodic)
-        lines = [
-            str(len(tag)),
-            f'Lattice="{lattice}" Properties=species:S:1:pos:R:3:id:I:1 pbc="{flags}"',
-        ]
-        for row in tag.argsort():
-            symbol = SYMBOLS[int(self.types[int(kind[row])])]
-            place = " ".join(map(repr, (x[row] - low).tolist()))
-            lines.append(f"{symbol} {place} {int(tag[row])}")
+        order = tag.argsort()
+        atoms = Data(
+            z=self.types[torch.from_numpy(kind[order]).long()],
+            pos=torch.from_numpy(x[order] - low),
+            cell=torch.from_numpy(cell).unsqueeze(0),
+            pbc=torch.tensor(periodic, dtype=torch.bool).unsqueeze(0),
+        )
         try:  # C code calls this; nothing may leave it
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("\n".join(lines) + "\n")
-        except OSError as error:
+            write_extxyz(path, [atoms], arrays=[{"id": torch.from_numpy(tag[order])}])
+        except (OSError, CormorantError) as error:
             return f"; the last good frame could not be written ({error})"
         return found
 

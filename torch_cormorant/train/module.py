@@ -90,7 +90,10 @@ class PropertyRegression(Regression):
 
     def normalised(self, batch: MoleculeBatch) -> Tensor:
         """The network's own output ``[B, T]``: mean 0 and deviation 1 over the data."""
-        output: Tensor = self.network(
+        return self._output(self.network, batch)
+
+    def _output(self, network: nn.Module, batch: Any) -> Tensor:
+        output: Tensor = network(
             batch.z,
             batch.pos.to(self.network_dtype),
             batch.batch,
@@ -147,13 +150,7 @@ class PropertyRegression(Regression):
 
     def plain_terms(self, batch: Any) -> tuple[Tensor, Sums]:
         """Loss and sums of a batch, see :class:`Regression`."""
-        output: Tensor = self.model(
-            batch.z,
-            batch.pos.to(self.network_dtype),
-            batch.batch,
-            num_graphs=batch.num_graphs,
-        )
-        return self._terms(batch, output)
+        return self._terms(batch, self._output(self.model, batch))
 
     def padded_terms(self, batch: PaddedBatch) -> tuple[Tensor, Sums]:
         """Loss and sums of a batch that was filled up."""

@@ -158,7 +158,9 @@ class PotentialRegression(Regression):
 
     def forward(self, batch: FrameBatch) -> PotentialOutput:
         """Energies, and forces and stresses where they are learned."""
-        model = cast("Cormorant", self.network)
+        return self._evaluated(cast("Cormorant", self.network), batch)
+
+    def _evaluated(self, model: Cormorant, batch: Any) -> PotentialOutput:
         return model.evaluate(
             batch.z,
             batch.pos,
@@ -238,17 +240,7 @@ class PotentialRegression(Regression):
 
     def plain_terms(self, batch: Any) -> tuple[Tensor, Sums]:
         """Loss and sums of a batch, see :class:`Regression`."""
-        model = cast("Cormorant", self.model)
-        output = model.evaluate(
-            batch.z,
-            batch.pos,
-            batch.batch,
-            getattr(batch, "cell", None),
-            getattr(batch, "pbc", None),
-            forces=self.weights["forces"] > 0,
-            num_graphs=batch.num_graphs,
-        )
-        return self._terms(batch, output)
+        return self._terms(batch, self._evaluated(cast("Cormorant", self.model), batch))
 
     def padded_terms(self, batch: PaddedBatch) -> tuple[Tensor, Sums]:
         """Loss and sums of a batch that was filled up."""
