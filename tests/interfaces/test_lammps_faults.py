@@ -50,6 +50,7 @@ def test_a_run_that_blows_up_says_where_and_keeps_the_last_good_frame(
     with pytest.raises(BlowUpError, match=r"at step 3: the force on atom \d of LAM"):
         found.run(500)
     frame = read(path)
+    assert frame.arrays["id"].dtype.kind == "i"
     assert frame.arrays["id"].tolist() == list(range(1, 9))
     assert frame.pbc.all()
     frame.calc = CormorantCalculator(found.engine.model, energy_unit="eV")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ def write_extxyz(
         dipole_unit: Unit of their dipoles.
         info: Further values for each frame, under names without spaces.
         arrays: Further values for each atom of each frame, ``[N]`` or ``[N, ...]``,
-            under names without spaces.
+            under names without spaces; integers stay integers.
 
     Raises:
         ShapeError: A tensor does not fit ``pos``; frame and field are named.
@@ -110,7 +111,7 @@ def _frame_text(
             f"frame {number}: 'z': atom {bad[0]} has atomic number {z[bad[0]]}"
         )
     header, columns = [], "species:S:1:pos:R:3"
-    tables = [pos]
+    tables: list[NDArray[Any]] = [pos]
     if "cell" in frame and _values(frame, "cell", number).any():
         cell = _shaped(frame, "cell", number, (9,))
         header.append(f'Lattice="{_words(cell)}"')
@@ -128,8 +129,9 @@ def _frame_text(
         if f":{name}:" in f":{columns}:":
             raise ConfigError(f"arrays: {name!r} is the name of another column")
         table = _table(of_atoms, name, number, count)
-        columns += f":{name}:R:{table.shape[1]}"
-        tables.append(table)
+        whole = not torch.as_tensor(of_atoms).is_floating_point()
+        columns += f":{name}:{'I' if whole else 'R'}:{table.shape[1]}"
+        tables.append(table.astype(np.int64) if whole else table)
     header.append(f"Properties={columns}")
     for field, shape in (("energy", (1,)), ("stress", (9,)), ("dipole", (3,))):
         if field in frame:
@@ -137,11 +139,11 @@ def _frame_text(
             text = _words(values)
             header.append(f"{field}={text}" if shape == (1,) else f'{field}="{text}"')
     header += [_pair(name, value) for name, value in extra.items()]
-    rows = np.concatenate(tables, axis=1).tolist()
+    rows = zip(*(table.tolist() for table in tables), strict=True)
     symbols = [symbol(element) for element in z.tolist()]
     lines = [str(count), " ".join(header)]
     lines += [
-        " ".join([name, *map(repr, row)])
+        " ".join([name, *map(repr, chain.from_iterable(row))])
         for name, row in zip(symbols, rows, strict=True)
     ]
     return "\n".join(lines) + "\n"
