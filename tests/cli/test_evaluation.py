@@ -104,7 +104,7 @@ def test_properties_of_an_extxyz_file(cormorant: Command, tmp_path: Path) -> Non
     ("arguments", "problem"),
     [
         (["b.extxyz"], "frame 0: property 'gap' is missing, there is mu"),
-        (["c.extxyz"], "frame 0: 'gap' is '1 2', expected one number"),
+        (["c.extxyz"], "frame 0: 'gap': 2 numbers, expected 1, 3 (x, y, z)"),
         (["mini_ethanol"], "mini_ethanol: holds no property 'gap'"),
         (["frames.npz"], "frames.npz: holds no property 'gap'"),
         (["a.extxyz", "--part", "test"], "not what"),

@@ -84,21 +84,16 @@ def test_values_of_atoms_are_columns(cormorant: Command, tmp_path: Path) -> None
             torch.testing.assert_close(written[row].forces, expected)
 
 
-def test_errors_of_tensors_are_refused_with_a_way_out(
-    cormorant: Command, tmp_path: Path
-) -> None:
-    saved(tmp_path, "dipole")
-    answer = cormorant("evaluate", "model.safetensors", "in.extxyz", code=2)
-    assert "predicts vectors or tensors" in answer
-
-
 def test_heads_that_do_not_fit_the_targets_are_refused_before_anything_is_written(
     cormorant: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "a.yaml").write_text(CONFIG)
     start = ("train", "a.yaml", "--override")
     for head, answer in (
-        ("dipole", "'dipole' predicts [3] for each molecule"),
+        (
+            "dipole",
+            "'dipole' predicts [3] for each molecule, but data.target",
+        ),
         ("atom_vector", "predicts [3] for each atom"),
         ("[extensive, mean]", "2 heads for 1 targets"),
         ("{degree: 2}", "needs its name as 'kind'"),

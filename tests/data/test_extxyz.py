@@ -279,8 +279,8 @@ def test_what_was_written_is_read_bitwise(tmp_path: Path) -> None:
     for one, other in zip(dataset, source, strict=True):
         for name in ("z", "pos", "energy", "forces"):
             assert torch.equal(one[name], other[name])
-    assert dataset._parsed(7).info["step"] == "7"
-    assert dataset._parsed(7).info["label"] == 'a "b"'
+    assert dataset.parsed(7).info["step"] == "7"
+    assert dataset.parsed(7).info["label"] == 'a "b"'
     memory = dataset[[3, 1]].in_memory()
     assert torch.equal(memory[0].pos, source[3].pos)
     assert len(memory.digest) == 64

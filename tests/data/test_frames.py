@@ -156,7 +156,13 @@ def test_energies_forces_and_stress_change_units_together(
 
 
 def test_a_unit_must_be_known(tmp_path: Path, same: Arrays) -> None:
+    for unit in ("evv", "Angstrom"):
+        same["energy_unit"] = np.array(unit)
+        with pytest.raises(ConfigError, match=rf"f\.npz: unit .* '{unit}' is none of"):
+            Frames(write(tmp_path, same))
     del same["energy_unit"]
+    with pytest.raises(ConfigError, match="file_unit: 'Debye' is none of energy"):
+        Frames(write(tmp_path, same), file_unit="Debye")
     path = write(tmp_path, same)
     with pytest.raises(DataError, match=r"f\.npz: neither 'energy_unit' nor 'units'"):
         Frames(path)

@@ -12,6 +12,7 @@ from torch_geometric.loader import DataLoader
 
 from torch_cormorant import Cormorant
 from torch_cormorant.data import MiniQM9
+from torch_cormorant.errors import ConfigError
 from torch_cormorant.train import PropertyRegression, quiet_lightning
 
 SMALL = {"channels": 4, "num_levels": 2, "lmax": 2, "norm": "norm"}
@@ -65,6 +66,20 @@ def test_loss_and_error_are_means_over_all_components(
     for k in range(len(module.target_maes)):
         metric: Any = module.target_maes[k]
         torch.testing.assert_close(metric.compute(), wrong[:, k].mean().detach())
+
+
+@pytest.mark.parametrize("field", ["cell", "pbc"])
+def test_periodic_structures_are_refused(field: str) -> None:
+    torch.manual_seed(0)
+    module = PropertyRegression(Cormorant(head="dipole", **SMALL), 0.0, 1.0)
+    molecules = labelled(2, 3)
+    empty = torch.zeros(1, 3, 3) if field == "cell" else torch.zeros(1, 3).bool()
+    for data in molecules:
+        data[field] = empty.clone()
+    module(Batch.from_data_list(molecules))
+    molecules[1][field] = empty + 1 if field == "cell" else ~empty
+    with pytest.raises(ConfigError, match="a structure of this batch is periodic"):
+        module(Batch.from_data_list(molecules))
 
 
 def test_a_head_per_atom_is_trained_and_predicts_rows_of_atoms() -> None:

@@ -15,6 +15,7 @@ from torch_cormorant.data import (
     MINI_TARGETS,
     QM9,
     QM9_TARGETS,
+    ExtXYZProperties,
     FrameDataset,
     MiniEthanol,
     MiniQM9,
@@ -27,7 +28,7 @@ from torch_cormorant.errors import ConfigError, DataError
 from torch_cormorant.models import Cormorant, CormorantMD17, CormorantQM9
 from torch_cormorant.models.potential_network import CormorantPotential
 from torch_cormorant.models.recipe import RECIPE, recipe
-from torch_cormorant.models.targets import head_for_target, reference_for_head
+from torch_cormorant.models.targets import head_for_property, reference_for_property
 from torch_cormorant.train import (
     FrameDataModule,
     MoleculeDataModule,
@@ -39,6 +40,8 @@ from torch_cormorant.train import (
 
 __all__ = ["Job", "build", "check_data", "load_data"]
 
+SYMMETRIC = 1e-4
+"""Share of the largest component by which a tensor may miss its transpose."""
 _PROPERTIES = {"mini_qm9": (MINI_TARGETS, "MiniQM9"), "qm9": (QM9_TARGETS, "QM9")}
 
 
@@ -80,7 +83,7 @@ def load_data(data: DataConfig) -> MoleculeDataset | FrameDataset:
         "mini_ethanol": lambda: MiniEthanol(data.unit or None),
         "md17": lambda: _md17(data, place),
         "frames": lambda: _frames(data),
-        "extxyz": lambda: _extxyz(data),
+        "extxyz": lambda: _properties(data) if target else _extxyz(data),
     }
     found: MoleculeDataset | FrameDataset = readers[data.source]()
     warn_of_units(found, data.path)
@@ -124,6 +127,12 @@ def _extxyz(data: DataConfig) -> FrameDataset:
         unit=data.unit or "eV",
     ).in_memory()
     return found
+
+
+def _properties(data: DataConfig) -> MoleculeDataset:
+    names = [data.target] if isinstance(data.target, str) else data.target
+    unit = dict.fromkeys(names, data.unit) if data.unit else None
+    return ExtXYZProperties(data.path, data.target, data.units, unit=unit)
 
 
 def divided(data: MoleculeDataset | FrameDataset, part: Mapping[str, Any]) -> Split:
@@ -216,7 +225,7 @@ class Job:
     def _build_property(self) -> None:
         training = self.config.training
         given = self.config.model.options.get("head")
-        heads = [given or head_for_target(t.name) for t in self.data.targets]
+        heads = [given or head_for_property(t) for t in self.data.targets]
         if isinstance(given, list):
             heads = given
             if len(given) != len(self.data.targets):
@@ -230,11 +239,14 @@ class Job:
         if len(heads) > 1:
             joined = None if published else heads
         network = self._network(self.data.species, joined)
-        _check_head(network, len(self.data.targets))
+        _check_labels(network, self.data)
         references = [training.reference] * len(heads)
         if training.reference == "auto":
             plain = published and given is None
-            references = ["mean" if plain else _reference(kind) for kind in heads]
+            references = [
+                "mean" if plain else reference_for_property(target, _kind(head))
+                for target, head in zip(self.data.targets, heads, strict=True)
+            ]
         self.loaders = MoleculeDataModule(
             self.data,
             self.split,
@@ -304,21 +316,34 @@ class Job:
         return recipe(**options) if kind == "recipe" else Cormorant(**options)
 
 
-def _check_head(network: Cormorant, targets: int) -> None:
-    """Refuse a head whose result the targets, one number each, cannot be."""
-    head = network.head
-    if head.per_atom or tuple(head.shape) != (targets,):
-        shape = list(head.shape)
+def _check_labels(network: Cormorant, data: MoleculeDataset) -> None:
+    """Refuse a head whose result the labels cannot be, and labels that none can be."""
+    head, target = network.head, data.targets[0]
+    row = tuple(data.values.shape[1:])
+    if (head.per_atom, tuple(head.shape)) != (target.per_atom, row):
         raise ConfigError(
-            f"model.options.head: {head.kind!r} predicts {shape} for each {head.rows}, "
-            f"but data.target names {targets} number(s) for each molecule; vectors are "
-            "trained in Python (page Heads), their length by 'dipole_norm'"
+            f"model.options.head: {head.kind!r} predicts {list(head.shape)} for each "
+            f"{head.rows}, but data.target names {list(row)} for each {target.owner}; "
+            f"{_way_out(head.kind)}"
         )
+    if head.kind == "polarizability":
+        uneven = data.values - data.values.mT
+        if float(uneven.abs().max()) > SYMMETRIC * float(data.values.abs().max()):
+            raise DataError(
+                f"{data.source}: {target.name!r} is not symmetric, as the head "
+                "'polarizability' is; symmetrise it, or train its parts of degree 0, 1 "
+                "and 2 one by one, each with the head 'so3'"
+            )
 
 
-def _reference(head: Any) -> str:
-    kind = head["kind"] if isinstance(head, dict) else str(head)
-    return reference_for_head(kind)
+def _way_out(kind: str) -> str:
+    if kind == "published":
+        return "take network: recipe, which has the head that fits"
+    return "leave the head out to have the one that fits"
+
+
+def _kind(head: Any) -> str:
+    return str(head["kind"]) if isinstance(head, dict) else str(head)
 
 
 def build(config: RunConfig, seed: int) -> Job:

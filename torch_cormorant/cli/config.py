@@ -232,13 +232,16 @@ def network_options() -> list[str]:
 
 def _check_together(config: RunConfig, place: _Place) -> None:
     data = config.data
-    frames = data.source not in ("mini_qm9", "qm9")
+    own = data.source == "extxyz" and bool(data.target)
+    frames = data.source not in ("mini_qm9", "qm9") and not own
     if data.source in ("frames", "extxyz", "qm9", "md17") and not data.path:
         raise place.fail("data.path", f"missing; source {data.source!r} needs it")
     if not frames and not data.target:
         raise place.fail("data.target", "missing; which property is to be learned?")
     if frames and data.target:
         raise place.fail("data.target", f"source {data.source!r} has energies only")
+    if own:
+        _check_properties(data, place)
     _check_own(data, place)
     if config.model.network == "potential" and not frames:
         raise place.fail(
@@ -252,6 +255,18 @@ def _check_together(config: RunConfig, place: _Place) -> None:
         raise place.fail("training.ema", f"{config.training.ema} is not below 1")
     if frames and not (config.loss.energy or config.loss.forces):
         raise place.fail("loss", "energy and forces are both 0: nothing to learn")
+
+
+def _check_properties(data: DataConfig, place: _Place) -> None:
+    """A unit for every property of an own file."""
+    names = [data.target] if isinstance(data.target, str) else data.target
+    for name in names:
+        if name not in data.units:
+            raise place.fail(
+                "data.units",
+                f"none is given for {name!r}; name that of the file, such as "
+                f"{{{name}: eV}}, or '1' for a plain number",
+            )
 
 
 def _check_own(data: DataConfig, place: _Place) -> None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from torch_cormorant.cli.prediction import (
@@ -20,8 +19,8 @@ from torch_cormorant.cli.schema import source_name
 from torch_cormorant.cli.structures import read_npz_frames, warn_of_units
 from torch_cormorant.data import (
     QM9,
-    QM9_TARGETS,
     ExtXYZDataset,
+    ExtXYZProperties,
     FrameDataset,
     MiniEthanol,
     MiniQM9,
@@ -30,8 +29,7 @@ from torch_cormorant.data import (
     Target,
     unit_factor,
 )
-from torch_cormorant.data.arrays import NpzFile, npz_names
-from torch_cormorant.data.extxyz_format import numbers_of
+from torch_cormorant.data.arrays import npz_names
 from torch_cormorant.errors import ConfigError, CormorantError, DataError
 from torch_cormorant.models import Cormorant, load_model
 
@@ -42,7 +40,6 @@ _EMBEDDED = ("mini_qm9", "mini_ethanol")
 # Without the training molecules the baselines are fitted to what they are shown for.
 # Of the same lengths, since they stand in a column.
 _OWN_FRAMES = ("mean of the training frames", "mean of these structures   ")
-_OWN_MOLECULES = ("mean of the training molecules", "mean of these molecules       ")
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -55,14 +52,10 @@ def evaluate(args: argparse.Namespace) -> None:
         CormorantError: A file, a property or a structure does not fit.
     """
     model = load_model(args.model, args.device)
-    if model.head.per_atom or tuple(model.head.shape) != (len(model.info.targets),):
-        raise ConfigError(
-            f"{args.model}: the head {model.head.kind!r} predicts vectors or tensors, "
-            "and errors are printed of numbers only; write predictions with cormorant "
-            "predict and compare them"
-        )
     data = read_labels(args.input, model, _units(args.unit, model))
     warn_of_units(data, args.input)
+    if isinstance(data, MoleculeDataset):
+        _check_rows(args, model, data)
     split = trained_split(model, data)
     part = args.part or ("all" if split is None else "test")
     if args.part not in (None, "all") and split is None:
@@ -80,6 +73,24 @@ def evaluate(args: argparse.Namespace) -> None:
         print(_property_tables(args, model, known, everything))
     if split is not None and part in ("all", "train"):
         print("among them are the molecules that the model was trained on")
+
+
+def _check_rows(
+    args: argparse.Namespace, model: Cormorant, data: MoleculeDataset
+) -> None:
+    """Refuse labels of another shape than the predictions.
+
+    Raises:
+        ConfigError: They are.
+    """
+    head, row = model.head, tuple(data.values.shape[1:])
+    own = data.targets[0].owner
+    if (head.rows, tuple(head.shape)) != (own, row):
+        raise ConfigError(
+            f"{args.input}: {data.targets[0].name!r} has {list(row)} for each {own}, "
+            f"the head {head.kind!r} of {args.model} predicts {list(head.shape)} for "
+            f"each {head.rows}"
+        )
 
 
 def read_labels(path: Path, model: Cormorant, units: Mapping[str, str]) -> Labelled:
@@ -156,59 +167,16 @@ def _units(given: Sequence[str], model: Cormorant) -> dict[str, str]:
 def _from_extxyz(
     path: Path, model: Cormorant, units: Mapping[str, str]
 ) -> MoleculeDataset:
-    """Molecules whose properties stand in the second lines of an extxyz file."""
-    file = ExtXYZDataset(path, energy=None, forces=None)
-    targets = [
-        _target(name, unit)
-        for name, unit in zip(model.info.targets, model.info.units, strict=True)
-    ]
-    rows = [[_label(file, row, t) for t in targets] for row in range(len(file))]
-    whole = file.in_memory()
-    factors = [_factor(units.get(t.name, t.unit), t) for t in targets]
-    frames: list[Any] = [whole[row] for row in range(len(whole))]
-    sizes = [frame.z.numel() for frame in frames]
-    arrays: dict[str, Any] = {
-        "z": torch.cat([frame.z for frame in frames]).numpy(),
-        "pos": torch.cat([frame.pos for frame in frames]).numpy(),
-        "offset": np.cumsum([0, *sizes]),
-    }
-    return MoleculeDataset(
-        NpzFile(path, file.digest, arrays),
-        targets,
-        np.array(rows) * np.array(factors),
-        np.arange(len(frames)),
-        [""] * len(frames),
-        name=path.name,
-        level_of_theory="unknown",
-        is_qm9=False,
+    """Molecules whose properties stand in the second lines or columns of a file."""
+    targets, own = (
+        model.info.targets,
+        dict(zip(model.info.targets, model.info.units, strict=True)),
     )
-
-
-def _target(name: str, unit: str) -> Target:
-    """A property in the unit of the model; errors are shown as QM9's are."""
-    known = QM9_TARGETS.get(name)
-    if known is not None and known.unit == unit:
-        return replace(known, paper_mae=None)
-    if unit == "eV":
-        return Target(name, name, unit, unit, shown_unit="meV", shown_factor=1000.0)
-    return Target(name, name, unit, unit)
-
-
-def _label(file: ExtXYZDataset, row: int, target: Target) -> float:
-    info = file.info(row)
+    given = {name: units.get(name) or own[name] or "1" for name in targets}
     # As `cormorant predict` writes it: a name in the file has no spaces.
-    key = target.name.replace(" ", "_")
-    where = f"{file.path}: frame {row}"
-    if key not in info:
-        there = ", ".join(info) or "nothing of the kind"
-        raise DataError(f"{where}: property {key!r} is missing, there is {there}")
-    try:
-        values = numbers_of(info[key], key)
-    except ValueError as error:
-        raise DataError(f"{where}: {error}") from None
-    if values.shape != (1,) or not np.isfinite(values).all():
-        raise DataError(f"{where}: {key!r} is {info[key]!r}, expected one number")
-    return float(values[0])
+    names = {name: name.replace(" ", "_") for name in targets}
+    unit = {name: own[name] for name in units if own[name]}
+    return ExtXYZProperties(path, targets, given, unit=unit, names=names)
 
 
 def trained_split(model: Cormorant, data: Labelled) -> Split | None:
@@ -258,13 +226,17 @@ def _property_tables(
     factors = [_factor(unit, target) for target, unit in units]
     frames = [data[row] for row in range(len(data))]
     predicted = property_values(model, frames, args.batch_size).double()
-    predicted = predicted * torch.tensor(factors, dtype=torch.float64)
+    scales = torch.tensor(factors, dtype=torch.float64)
+    predicted = predicted * scales  # one property with several columns has one unit
+    part = "these" if known is data else "the training"
     tables = []
     for number, target in enumerate(data.targets):
         found = compare(known, data, predicted, number)
-        title = f"{data.title}: {target.name} of {len(data):,} molecules"
-        table = replace(found, title=title).table(args.model.name)
-        tables.append(table if known is not data else table.replace(*_OWN_MOLECULES))
+        title = (
+            f"{data.title}: {target.name} of {'the atoms of ' * target.per_atom}"
+            f"{len(data):,} molecules{', all components' * bool(target.shape)}"
+        )
+        tables.append(replace(found, title=title).table(args.model.name, part))
     return "\n".join(tables)
 
 

@@ -37,7 +37,9 @@ class DataConfig:
 
     source: str = doc("mini_qm9", f"one of {', '.join(SOURCES)}")
     path: str = doc("", "file, or folder of raw files (qm9, md17)")
-    target: str | list[str] = doc("", "property, or a list of them (property sets)")
+    target: str | list[str] = doc(
+        "", "property, or a list of them (property sets; extxyz: its name in the file)"
+    )
     molecule: str = doc("", "molecule of MD17, where the file does not tell it")
     part: str = doc("", "part of a divided file of frames")
     energy: str = doc("energy", "name of the energy in an extxyz file")
@@ -45,7 +47,9 @@ class DataConfig:
     stress: str = doc("", "name of the stress in an extxyz file")
     virial: str = doc("", "name of the virial, to have the stress from it")
     units: dict[str, str] = doc(
-        {}, "units of a file where they are not ASE's: {energy: Hartree}"
+        {},
+        "units of a file where they are not ASE's: {energy: Hartree}; with a target "
+        "that of each: {gap: eV}",
     )
     unit: str = doc("", "unit to hand energies out in")
     train: int | None = doc(None, "training molecules; default the published share")

@@ -18,6 +18,7 @@ from torch_cormorant.cli.building import Job, build
 from torch_cormorant.cli.config import as_plain
 from torch_cormorant.cli.schema import RunConfig
 from torch_cormorant.data import Target
+from torch_cormorant.data.describe import symbol
 from torch_cormorant.train.html_report import RunReport, write_report
 
 __all__ = ["run_training"]
@@ -268,7 +269,7 @@ def test(job: Job, log: train.EpochLog, outputs: Any) -> RunReport:
         if len(targets) == 1:
             valid = loaders.valid
             baseline = train.compare(loaders.train, valid, valid.values).composition
-        names = [str(m.smiles) or f"molecule {int(m.idx)}" for m in part]
+        names = row_names(part)
     network: Any = job.module.network
     return RunReport(
         title=f"{job.data.title}: {', '.join(job.targets)}, "
@@ -280,13 +281,29 @@ def test(job: Job, log: train.EpochLog, outputs: Any) -> RunReport:
         errors=errors,
         values=part.values,
         predicted=predicted,
-        counts=part.element_counts(),
+        counts=part.element_counts() if job.frames else part.row_counts(),
         species=part.species,
         names=names,
         forces=forces,
         network=network,
         baseline=baseline,
     )
+
+
+def row_names(part: Any) -> list[str]:
+    """What to call the rows of the labels: molecules, or their atoms.
+
+    Args:
+        part: Molecules with properties.
+    """
+    names = [str(m.smiles) or f"molecule {int(m.idx)}" for m in part]
+    if not part.per_atom:
+        return names
+    return [
+        f"{name}, atom {k} ({symbol(int(number))})"
+        for name, molecule in zip(names, part, strict=True)
+        for k, number in enumerate(molecule.z)
+    ]
 
 
 def finish(
@@ -321,7 +338,9 @@ def summarise(
     print()
     # Targets have units of their own: nothing is averaged over them.
     for k, target in enumerate(targets):
-        own, truth = stacked[..., k : k + 1], values[:, k : k + 1]
+        own, truth = stacked[:, :, k : k + 1], values[:, k : k + 1]
+        if target.shape:  # one vector or tensor: every component counts
+            own, truth = stacked.reshape(len(seeds), -1, 1), values.reshape(-1, 1)
         result = calibration(own, truth)
         maes = [(one - truth).abs().mean().item() for one in own]
         mean, spread = statistics.fmean(maes), statistics.stdev(maes)

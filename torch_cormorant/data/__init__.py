@@ -16,6 +16,7 @@ from torch_cormorant.data.frames import Frames, frame_parts
 from torch_cormorant.data.md17 import MD17, MD17_MOLECULES
 from torch_cormorant.data.mini_ethanol import MiniEthanol
 from torch_cormorant.data.mini_qm9 import MiniQM9
+from torch_cormorant.data.properties import ExtXYZProperties
 from torch_cormorant.data.qm9 import QM9, QM9Arrays
 from torch_cormorant.data.qm9_g4mp2 import QM9G4MP2
 from torch_cormorant.data.reference_energies import (
@@ -60,6 +61,7 @@ __all__ = [
     "CompositionBaseline",
     "DatasetInfo",
     "ExtXYZDataset",
+    "ExtXYZProperties",
     "FileCheck",
     "FrameArrays",
     "FrameDataset",

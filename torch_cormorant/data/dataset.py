@@ -23,13 +23,17 @@ class MoleculeDataset(InMemoryDataset):
     """Molecules and their properties, held in memory.
 
     Each molecule is a :class:`torch_geometric.data.Data` with ``z [N]`` (int64),
-    ``pos [N, 3]`` (float64, Angstrom), ``y [1, T]`` (float64, units of ``targets``),
-    ``idx [1]`` (number in the source) and ``smiles``.
+    ``pos [N, 3]`` (float64, Angstrom), ``y`` (float64, units of ``targets``),
+    ``idx [1]`` (number in the source) and ``smiles``. ``y`` is ``[1, T]`` for numbers,
+    ``[1, 3]`` or ``[1, 3, 3]`` for a vector or tensor, ``[N, T]`` for numbers of atoms
+    and ``[N, 3]`` for their vectors.
 
     Args:
         file: Checked arrays ``z``, ``pos`` and ``offset``.
         targets: The ``T`` properties that ``values`` holds.
-        values: Properties ``[n, T]`` in float64, in the units of ``targets``.
+        values: Properties ``[n, T]`` in float64, in the units of ``targets``. One
+            vector or tensor: ``[n, *shape]``; of atoms: one row for each, in the order
+            of ``file``.
         idx: Number of each molecule in the source ``[n]``.
         smiles: One SMILES string per molecule.
         name: What to call the set in tables.
@@ -59,6 +63,7 @@ class MoleculeDataset(InMemoryDataset):
         self.is_qm9 = is_qm9
         offset = torch.from_numpy(file.integers("offset"))
         each = torch.arange(len(offset))
+        self.per_atom = self.targets[0].per_atom
         self._data = Data(
             z=torch.from_numpy(file.integers("z")),
             pos=torch.from_numpy(file["pos"].astype(np.float64)),
@@ -69,7 +74,7 @@ class MoleculeDataset(InMemoryDataset):
         self.slices = {
             "z": offset,
             "pos": offset,
-            "y": each,
+            "y": offset if self.per_atom else each,
             "idx": each,
             "smiles": each,
         }
@@ -98,14 +103,32 @@ class MoleculeDataset(InMemoryDataset):
 
     @property
     def values(self) -> Tensor:
-        """Properties of the molecules of this (sub)set ``[n, T]``, float64."""
+        """Properties of the molecules of this (sub)set ``[n, T]``, float64.
+
+        Of a vector or tensor all its components; of values of atoms one row for each.
+        """
         y: Tensor = self._data.y
-        return y[self._rows()]
+        return y[self._atoms() if self.per_atom else self._rows()]
+
+    def _atoms(self) -> Tensor:
+        """Rows of all atoms of this (sub)set."""
+        offset = self.slices["z"]
+        parts = [
+            torch.arange(int(offset[k]), int(offset[k + 1])) for k in self.indices()
+        ]
+        return torch.cat([*parts, self._rows()[:0]])
 
     def element_counts(self) -> Tensor:
         """How often each of :attr:`species` occurs in each molecule ``[n, S]``."""
         counts = element_counts(self._data.z, self.slices["z"], self.species)
         return counts[self._rows()]
+
+    def row_counts(self) -> Tensor:
+        """The same for each row of :attr:`values`: for one of an atom, that atom."""
+        if not self.per_atom:
+            return self.element_counts()
+        z: Tensor = self._data.z[self._atoms()]
+        return element_counts(z, torch.arange(len(z) + 1), self.species)
 
     def describe(self) -> str:
         """Size, elements, units, level of theory, source and digest as text.
@@ -116,7 +139,7 @@ class MoleculeDataset(InMemoryDataset):
             '  molecules:       310'
         """
         sizes = (self.slices["z"][1:] - self.slices["z"][:-1])[self._rows()]
-        properties = [f"{target.name} ({target.unit})" for target in self.targets]
+        properties = [_described(target) for target in self.targets]
         return describe_rows(
             self.title,
             {
@@ -129,3 +152,10 @@ class MoleculeDataset(InMemoryDataset):
                 "SHA-256": self.digest,
             },
         )
+
+
+def _described(target: Target) -> str:
+    """Name, unit and, where it is no number of a molecule, shape and owner."""
+    shape = " x ".join(map(str, target.shape))
+    parts = [target.unit, shape, "of each atom" if target.per_atom else ""]
+    return f"{target.name} ({', '.join(part for part in parts if part)})"

@@ -159,18 +159,14 @@ class ExtXYZDataset(Dataset):
         Raises:
             DataError: The frame is damaged.
         """
-        return dict(self._parsed(idx).info)
+        return dict(self.parsed(idx).info)
 
-    def _arrays(self, idx: int) -> FrameArrays:
-        frame = self._parsed(idx)
-        try:
-            arrays = self._converted(frame)
-        except ValueError as error:
-            raise self._fail(idx, str(error)) from None
-        check_frames(arrays, str(self.path), lambda _: f"frame {idx}")
-        return arrays
+    def parsed(self, idx: int) -> ParsedFrame:
+        """What a frame says, as it stands there, by its number in the file.
 
-    def _parsed(self, idx: int) -> ParsedFrame:
+        Raises:
+            DataError: The frame is damaged.
+        """
         if self._frames is not None:
             return self._frames[idx]
         if self._index is None:
@@ -181,6 +177,15 @@ class ExtXYZDataset(Dataset):
             raise self._fail(idx, str(error)) from None
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read ({error})") from error
+
+    def _arrays(self, idx: int) -> FrameArrays:
+        frame = self.parsed(idx)
+        try:
+            arrays = self._converted(frame)
+        except ValueError as error:
+            raise self._fail(idx, str(error)) from None
+        check_frames(arrays, str(self.path), lambda _: f"frame {idx}")
+        return arrays
 
     def _fail(self, idx: int, problem: str) -> DataError:
         return DataError(f"{self.path}: frame {idx}: {problem}")
@@ -277,7 +282,7 @@ class ExtXYZDataset(Dataset):
         for idx in range(self.len()):
             if self._index is not None and self._index.atoms[idx] != 1:
                 continue
-            frame = self._parsed(idx)
+            frame = self.parsed(idx)
             if frame.info.get("config_type", "").lower() == "isolatedatom":
                 arrays = self._arrays(idx)
                 if arrays.energy is not None:

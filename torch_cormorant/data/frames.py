@@ -116,6 +116,7 @@ class Frames(FrameDataset):
                     f"{file.path}: neither 'energy_unit' nor 'units' names the unit of "
                     "the energies; name it, for example file_unit='eV'"
                 )
+            _check_unit(file, stated, stated == file_unit)
         factor = 1.0
         if unit is not None and stated is not None:
             factor = unit_factor(stated, unit)
@@ -159,6 +160,17 @@ def _text(file: NpzFile, name: str) -> str | None:
 def _unit_of_text(text: str | None) -> str | None:
     found = re.search(r"\benergy ([^\s;,]+)", text or "")
     return found[1] if found else None
+
+
+def _check_unit(file: NpzFile, stated: str, given: bool) -> None:
+    """Refuse what is no unit of energy, such as a misspelt one."""
+    try:
+        unit_factor(stated, "eV")
+    except ConfigError as problem:
+        where = "file_unit" if given else f"{file.path}: unit of the energies"
+        raise ConfigError(
+            f"{where}: {stated!r} is none of energy ({problem})"
+        ) from None
 
 
 def _reals(file: NpzFile, name: str) -> Floats | None:

@@ -33,6 +33,9 @@ class Target:
         paper_mae: Error that Table 1 of Anderson et al. 2019 reports for Cormorant,
             in ``shown_unit``, trained on 100,000 molecules; ``None`` if not reported.
         aliases: Other names that mean the same.
+        shape: Of one value: ``()`` for a number, ``(3,)`` for a vector, ``(3, 3)`` for
+            a tensor, ``(2l + 1,)`` for components of degree l.
+        per_atom: Whether every atom has a value, not every molecule.
 
     Example:
         >>> find_target("HOMO", QM9_TARGETS).shown_unit
@@ -49,11 +52,23 @@ class Target:
     shown_factor: float = 1.0
     paper_mae: float | None = None
     aliases: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    per_atom: bool = False
 
     def __post_init__(self) -> None:
         """Show errors in the unit of the data where nothing else is asked for."""
         if not self.shown_unit:
             object.__setattr__(self, "shown_unit", self.unit)
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """Shape of one row of labels: a number is a row of one."""
+        return self.shape or (1,)
+
+    @property
+    def owner(self) -> str:
+        """What a value belongs to, ``"atom"`` or ``"molecule"``."""
+        return "atom" if self.per_atom else "molecule"
 
     def shown(self, value: float) -> str:
         """Format a value that is given in ``unit``, with the unit of display.
@@ -66,8 +81,9 @@ class Target:
             ['61 meV', '4322 eV']
         """
         if abs(value * self.shown_factor) >= TOO_LARGE:
-            return f"{value:.4g} {self.unit}"
-        return f"{value * self.shown_factor:.4g} {self.shown_unit}"
+            return f"{value:.4g} {self.unit}".removesuffix(" 1")
+        shown = f"{value * self.shown_factor:.4g} {self.shown_unit}"
+        return shown.removesuffix(" 1")  # a plain number
 
 
 def _hartree(

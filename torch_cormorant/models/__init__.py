@@ -15,7 +15,12 @@ from torch_cormorant.models.potential_vibrations import (
 )
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
 from torch_cormorant.models.recipe import RECIPE, recipe
-from torch_cormorant.models.targets import head_for_target, reference_for_head
+from torch_cormorant.models.targets import (
+    head_for_property,
+    head_for_target,
+    reference_for_head,
+    reference_for_property,
+)
 
 __all__ = [
     "CONVENTION",
@@ -28,11 +33,13 @@ __all__ = [
     "Normalisation",
     "PotentialOutput",
     "Vibrations",
+    "head_for_property",
     "head_for_target",
     "hessian",
     "load_model",
     "recipe",
     "reference_for_head",
+    "reference_for_property",
     "save_model",
     "vibrational_frequencies",
 ]

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from torch_cormorant.data import MINI_TARGETS, QM9_TARGETS, find_target
+from torch_cormorant.data import (
+    MINI_TARGETS,
+    QM9_TARGETS,
+    Target,
+    find_target,
+    unit_factor,
+)
+from torch_cormorant.errors import ConfigError, DataError
+from torch_cormorant.nn.heads import HeadSpec
 
-__all__ = ["TARGET_HEADS", "head_for_target", "reference_for_head"]
+__all__ = [
+    "TARGET_HEADS",
+    "head_for_property",
+    "head_for_target",
+    "reference_for_head",
+    "reference_for_property",
+]
 
 _EXTENSIVE = ("alpha", "zpve", "U0", "U", "H", "G", "Cv", "energy", "energy_atom")
 _ATOMISATION = ("U0_atom", "U_atom", "H_atom", "G_atom")
@@ -58,6 +72,87 @@ def head_for_target(name: str) -> str:
         ('dipole_norm', 'extensive')
     """
     return TARGET_HEADS[find_target(name, {**MINI_TARGETS, **QM9_TARGETS}).name]
+
+
+def head_for_property(target: Target) -> HeadSpec:
+    """The head that fits a property of any data set, by its name, shape and unit.
+
+    =======================================  ===========================================
+    one value is                             head
+    =======================================  ===========================================
+    a number, with a name of QM9             that of :func:`head_for_target`
+    another number                           ``"published"``: MLP, sum, MLP
+    a vector in Debye, e Angstrom, ...       ``"dipole"``
+    another vector                           ``"vector"``; of atoms ``"atom_vector"``
+    a tensor (3 x 3)                         ``"polarizability"``
+    2l + 1 components, a number of an atom   ``"so3"`` of degree l
+    =======================================  ===========================================
+
+    A property that grows with the molecule, such as an energy, is better off with
+    ``"extensive"``; a name that is not known does not tell.
+
+    Args:
+        target: The property, ``dataset.targets[0]`` for example.
+
+    Returns:
+        A value of ``head=`` of :class:`~torch_cormorant.Cormorant`.
+
+    Raises:
+        ConfigError: No head predicts it: tensors of atoms.
+
+    Example:
+        >>> head_for_property(Target("d", "d", "e*bohr", "e*bohr", shape=(3,)))
+        'dipole'
+        >>> head_for_property(Target("q", "q", "e", "e", per_atom=True))
+        {'kind': 'so3', 'degree': 0, 'per_atom': True}
+    """
+    if target.shape == (3, 3):
+        if target.per_atom:
+            raise ConfigError(
+                f"{target.name!r}: no head predicts tensors (3 x 3) of atoms; train "
+                "its parts of degree 0, 1 and 2 one by one, each with the head 'so3'"
+            )
+        return "polarizability"
+    if target.shape == (3,):
+        if target.per_atom:
+            return "atom_vector"
+        return "dipole" if _measures_dipoles(target.unit) else "vector"
+    if target.shape or target.per_atom:
+        degree = (target.row[0] - 1) // 2
+        return {"kind": "so3", "degree": degree, "per_atom": target.per_atom}
+    try:
+        return head_for_target(target.name)
+    except DataError:
+        return "published"
+
+
+def _measures_dipoles(unit: str) -> bool:
+    try:
+        unit_factor(unit, "Debye")
+    except ConfigError:  # another quantity, or a unit that nobody knows
+        return False
+    return True
+
+
+def reference_for_property(target: Target, kind: str) -> str:
+    """What may be subtracted from the labels of a property.
+
+    Args:
+        target: The property.
+        kind: Name of the head.
+
+    Returns:
+        As :func:`reference_for_head`; for numbers of atoms ``"composition"``, which is
+        the mean of every element.
+
+    Example:
+        >>> charge = Target("q", "q", "e", "e", per_atom=True)
+        >>> reference_for_property(charge, "so3")
+        'composition'
+    """
+    if target.per_atom and target.row == (1,):
+        return "composition"
+    return "none" if target.shape else reference_for_head(kind)
 
 
 def reference_for_head(kind: str) -> str:

@@ -125,15 +125,16 @@ class MoleculeDataModule(_Parts):
     """Loaders over the parts of a split, and the statistics of its training part.
 
     Args:
-        dataset: Molecules with one property or more.
+        dataset: Molecules with one property or more, or with a vector or tensor, whose
+            components share one scale.
         split: Row numbers of the parts.
         batch_size: Molecules per batch; default the paper's.
         seed: Seed of the training order.
         reference: What the network learns the rest of: ``"mean"`` of the training
             values (published, default), ``"composition"``, the least-squares fit of
-            the training values to the number of atoms of each element, or ``"none"``
-            for properties whose zero must stay, such as dipoles; or one of these
-            for each target.
+            the training values to the number of atoms of each element (for values of
+            atoms: the mean of every element), or ``"none"`` for properties whose zero
+            must stay, such as vectors and tensors; or one of these for each target.
         **batches: ``balanced`` and ``cutoff``: batches with equal numbers of edges.
 
     Attributes:
@@ -142,7 +143,8 @@ class MoleculeDataModule(_Parts):
 
     Raises:
         ConfigError: The batch size is not positive, the split does not fit the data
-            set, or the training values of a property do not vary.
+            set, the training values of a property do not vary, or something would be
+            subtracted from vectors.
     """
 
     def __init__(
@@ -191,10 +193,15 @@ class MoleculeDataModule(_Parts):
 
 def _statistics(train: MoleculeDataset, references: Sequence[str]) -> Normalisation:
     """References of the training values, and their deviations around them."""
-    values, counts = train.values, train.element_counts()
+    values, counts = train.values, train.row_counts()
     means, stds, columns = [], [], []
     for k, (target, kind) in enumerate(zip(train.targets, references, strict=True)):
-        column = values[:, k : k + 1]
+        if target.shape and kind != "none":
+            raise ConfigError(
+                f"reference: {kind!r} would be subtracted from {target.name!r}, whose "
+                "zero must stay since it turns with the molecule; expected 'none'"
+            )
+        column = values.reshape(-1, 1) if target.shape else values[:, k : k + 1]
         mean, atoms = 0.0, [0.0] * len(train.species)
         rest = column
         if kind == "mean":

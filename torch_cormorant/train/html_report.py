@@ -54,11 +54,13 @@ class RunReport:
         log_target: Unit of the errors in ``rows``.
         table: Errors beside baselines, as text.
         errors: The same as plain values.
-        values: True values of the test molecules ``[n, T]``.
-        predicted: Predictions ``[n, T]``.
-        counts: Atoms of each element in each test molecule ``[n, S]``.
+        values: True values of the test molecules ``[n, T]``; of a vector or tensor all
+            components, of values of atoms one row for each.
+        predicted: Predictions, shaped alike.
+        counts: Atoms of each element in each test molecule ``[n, S]``; for values of
+            atoms the element of each.
         species: The elements.
-        names: What to call the test molecules.
+        names: What to call the test molecules, or their atoms.
         forces: True and predicted force components ``[N, 3]``, and the atomic numbers
             ``[N]`` they belong to.
         activations: Per epoch, level and degree.
@@ -99,7 +101,10 @@ def write_report(path: Path, report: RunReport, record: Mapping[str, Any]) -> No
         _section("Learning curve", _learning_curve(report)),
     ]
     for k, target in enumerate(report.targets):
-        truth, ours = report.values[:, k], report.predicted[:, k]
+        truth, ours = (
+            rows.flatten(1) if target.shape else rows[:, k : k + 1]
+            for rows in (report.values, report.predicted)
+        )
         body = _picture(_parity(truth, ours, target), f"parity of {target.name}")
         # Frames of one molecule have one size and one composition: nothing to compare.
         if len(report.counts.unique(dim=0)) > 1:
@@ -190,13 +195,15 @@ def _learning_curve(report: RunReport) -> str:
 def _parity(truth: Tensor, ours: Tensor, target: Target) -> Figure:
     axes = _figure(2)
     _scatter(axes[0], truth, ours)
-    axes[0].set_xlabel(f"{target.name}, computed [{target.unit}]")
-    axes[0].set_ylabel(f"{target.name}, predicted [{target.unit}]")
-    wrong = (ours - truth) * target.shown_factor
+    what = f"{target.name}{' (components)' * bool(target.shape)}"
+    axes[0].set_xlabel(f"{what}, computed [{target.unit}]")
+    axes[0].set_ylabel(f"{what}, predicted [{target.unit}]")
+    wrong = ((ours - truth) * target.shown_factor).flatten()
     axes[1].hist(wrong.numpy(), bins=min(40, max(8, len(wrong) // 4)), color=_BLUE)
     axes[1].axvline(0, color=_GREY, linewidth=1)
     axes[1].set_xlabel(f"predicted - computed [{target.shown_unit}]")
-    axes[1].set_ylabel("test structures")
+    counted = "atoms" if target.per_atom else "structures"
+    axes[1].set_ylabel(f"{'components of ' * bool(target.shape)}test {counted}")
     return _owner(axes[0])
 
 
@@ -212,41 +219,49 @@ def _scatter(axes: Axes, truth: Tensor, ours: Tensor) -> None:
 
 
 def _spread(report: RunReport, truth: Tensor, ours: Tensor, target: Target) -> Figure:
-    axes = _figure(2)
-    wrong = (ours - truth).abs() * target.shown_factor
-    sizes = report.counts.sum(dim=1).long()
-    groups = sizes.unique().tolist()
-    means = [wrong[sizes == size].mean().item() for size in groups]
-    axes[0].bar(groups, means, color=_BLUE)
-    axes[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes[0].set_xlabel("atoms in the molecule")
-    axes[0].set_ylabel(f"MAE [{target.shown_unit}]")
+    axes = _figure(1 if target.per_atom else 2)
+    wrong = (ours - truth).abs().mean(dim=1) * target.shown_factor
+    if not target.per_atom:
+        sizes = report.counts.sum(dim=1).long()
+        groups = sizes.unique().tolist()
+        means = [wrong[sizes == size].mean().item() for size in groups]
+        axes[0].bar(groups, means, color=_BLUE)
+        axes[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes[0].set_xlabel("atoms in the molecule")
+        axes[0].set_ylabel(f"MAE [{target.shown_unit}]")
     names, bars = [], []
     for k, number in enumerate(report.species):
         holds = report.counts[:, k] > 0
         if holds.any():
             names.append(f"{symbol(number)} ({int(holds.sum())})")
             bars.append(wrong[holds].mean().item())
-    axes[1].bar(names, bars, color=_ORANGE)
-    axes[1].set_xlabel("molecules that hold the element (how many)")
-    axes[1].set_ylabel(f"MAE [{target.shown_unit}]")
-    return _owner(axes[0])
+    axes[-1].bar(names, bars, color=_ORANGE)
+    what = "atoms" if target.per_atom else "molecules that hold the element"
+    axes[-1].set_xlabel(f"{what} (how many)")
+    axes[-1].set_ylabel(f"MAE [{target.shown_unit}]")
+    return _owner(axes[-1])
 
 
 def _worst(report: RunReport, truth: Tensor, ours: Tensor, target: Target) -> str:
-    order = (ours - truth).abs().argsort(descending=True, stable=True)[:_WORST]
+    wrong = (ours - truth).norm(dim=1) if target.shape else (ours - truth)[:, 0]
+    order = wrong.abs().argsort(descending=True, stable=True)[:_WORST]
     rows = [
         f"<tr><td>{html.escape(report.names[k])}</td>"
-        f'<td class="number">{truth[k].item():.5g}</td>'
-        f'<td class="number">{ours[k].item():.5g}</td>'
-        f'<td class="number">{target.shown((ours[k] - truth[k]).item())}</td></tr>'
+        f'<td class="number">{_numbers(truth[k])}</td>'
+        f'<td class="number">{_numbers(ours[k])}</td>'
+        f'<td class="number">{target.shown(wrong[k].item())}</td></tr>'
         for k in order.tolist()
     ]
     head = (
-        f"<tr><th>worst molecules</th><th>computed [{html.escape(target.unit)}]</th>"
-        "<th>predicted</th><th>error</th></tr>"
+        f"<tr><th>worst {target.owner}s</th>"
+        f"<th>computed [{html.escape(target.unit)}]</th>"
+        f"<th>predicted</th><th>{'length of the ' * bool(target.shape)}error</th></tr>"
     )
     return f"<table>{head}{''.join(rows)}</table>\n"
+
+
+def _numbers(row: Tensor) -> str:
+    return " ".join(f"{number:.5g}" for number in row.tolist())
 
 
 def _forces(report: RunReport) -> Figure:

@@ -93,7 +93,7 @@ def results_table(title: str, unit: str, rows: Sequence[tuple[str, float]]) -> s
           mean      12.50
     """
     width = max(len(name) for name, _ in (*rows, ("model", 0.0)))
-    head = f"MAE [{unit}]"
+    head = f"MAE [{unit}]" if unit != "1" else "MAE"
     lines = [title, f"  {'model':<{width}}  {head}"]
     for name, value in rows:
         lines.append(f"  {name:<{width}}  {_four_digits(value):>{len(head)}}")
