@@ -44,6 +44,7 @@ def test_there_is_an_example_for_every_task() -> None:
         "md17_energies",
         "md17_forces",
         "own_extxyz",
+        "own_properties",
         "mini_gap",
         "mini_ethanol",
     }
