@@ -17,6 +17,7 @@ import platform
 import shlex
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -270,22 +271,37 @@ def run_row(name: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(folder: Path) -> str:
-    """All finished rows in Markdown, the recipe first."""
+    """All finished rows in Markdown, the recipe first, and the spread between seeds."""
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    records.sort(key=lambda r: list(ROWS).index(r["row"]))
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ROWS}
+    for record in records:
+        found[record["row"]].append(record)
     heads = [f"{t} / {u}" for t, u in zip(TARGETS, records[0]["units"], strict=True)]
-    head = ["change", *heads, "first loss", "largest later"]
+    head = ["change", *heads, "seeds", "first loss", "largest later"]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
-    for r in records:
-        best = [
-            f"{v:.3g} ({e:.3g})" for v, e in zip(r["mae"], r["mae_ema"], strict=True)
-        ]
-        rest = [f"{r['first_loss']:.2g}", f"{r['largest_loss']:.2g}"]
-        cells = [r["title"], *best, *rest]
-        lines.append(f"| {' | '.join(cells)} |")
+    for seeds in filter(None, found.values()):
+        both = (np.mean([r[key] for r in seeds], axis=0) for key in ("mae", "mae_ema"))
+        best = [f"{v:.3g} ({e:.3g})" for v, e in zip(*both, strict=True)]
+        first, largest = (
+            max(r[key] for r in seeds) for key in ("first_loss", "largest_loss")
+        )
+        rest = [str(len(seeds)), f"{first:.2g}", f"{largest:.2g}"]
+        lines.append(f"| {' | '.join([seeds[0]['title'], *best, *rest])} |")
     base = [f"{v:.3g}" for v in records[0]["composition"]]
-    lines.append(f"| composition alone | {' | '.join(base)} |  |  |")
+    lines.append(f"| composition alone | {' | '.join(base)} |  |  |  |")
+    spread = [f"{v:.2g}" for v in between_seeds(found.values())]
+    lines.append(f"| *between seeds* | {' | '.join(spread)} |  |  |  |")
     return "\n".join(lines) + "\n"
+
+
+def between_seeds(rows: Iterable[Sequence[dict[str, Any]]]) -> list[float]:
+    """Standard deviation of one run, pooled over all rows with several seeds."""
+    several = [np.array([r["mae"] for r in seeds]) for seeds in rows if len(seeds) > 1]
+    if not several:
+        return [math.nan] * len(TARGETS)
+    squares = sum(((one - one.mean(axis=0)) ** 2).sum(axis=0) for one in several)
+    freedom = sum(len(one) - 1 for one in several)
+    return np.sqrt(squares / freedom).tolist()
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ Every record is one run of ``benchmarks/learning_curves.py``.
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,21 @@ def records() -> list[dict[str, Any]]:
     return sorted(runs, key=_key)
 
 
+def merged(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One run for all that differ in their seed: mean error, spread and number."""
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault(_key(run), []).append(run)
+    joined = []
+    for same in groups.values():
+        first = min(same, key=lambda run: run["seed"])
+        errors = [run["test_mae"] for run in same]
+        mean = None if None in errors else statistics.fmean(errors)
+        spread = statistics.stdev(errors) if len(errors) > 1 and mean else 0.0
+        joined.append({**first, "test_mae": mean, "spread": spread, "seeds": len(same)})
+    return joined
+
+
 def _key(run: dict[str, Any]) -> tuple[int, int, float, int]:
     return (
         ORDER.index(run["target"]),
@@ -69,6 +85,7 @@ def unit(run: dict[str, Any]) -> str:
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
     """Errors as a Markdown table, the smallest of a target and size in bold."""
+    runs = merged(runs)
     head = (
         "target | training molecules | CPU s | network | weights | steps | epochs | "
         "test MAE | composition | mean | unit"
@@ -80,6 +97,8 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
         error = "diverged" if run["test_mae"] is None else f"{run['test_mae']:.3g}"
         if len(group) > 1 and run["test_mae"] == min(errors, default=None):
             error = f"**{error}**"
+        if run["seeds"] > 1:
+            error += f" ± {run['spread']:.1g} ({run['seeds']} seeds)"
         cells = [
             run["target"],
             f"{run['train_size']:,}",
@@ -157,7 +176,8 @@ def _against_molecules(axis: Axes, runs: Sequence[dict[str, Any]]) -> None:
         mine = [run for run in runs if run["model"] == name and run["test_mae"]]
         budgets = sorted({run["budget_cpu_seconds"] for run in mine})
         for budget in budgets:  # a line joins equal budgets; hollow: smaller ones
-            same = [run for run in mine if run["budget_cpu_seconds"] == budget]
+            one = [run for run in mine if run["budget_cpu_seconds"] == budget]
+            same = merged(one)
             sizes = [run["train_size"] for run in same]
             errors = [run["test_mae"] for run in same]
             face = colour if budget == budgets[-1] else "white"
@@ -178,7 +198,7 @@ def _against_molecules(axis: Axes, runs: Sequence[dict[str, Any]]) -> None:
 def _against_time(axis: Axes, runs: Sequence[dict[str, Any]]) -> None:
     smallest = min(run["train_size"] for run in runs)
     for run in runs:
-        if run["train_size"] == smallest:
+        if run["train_size"] == smallest and run["seed"] == 0:
             colour, marker, label = STYLES[run["model"]]
             seconds = [look["seconds"] for look in run["valid"]]
             errors = [look["valid_mae"] for look in run["valid"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -134,13 +134,21 @@ def _check_names(
         )
 
 
+@dataclass(frozen=True)
 class _Kind:
-    """Whom a property belongs to, and the shape of one value."""
+    """How many numbers a property has, and for whom."""
 
-    def __init__(self, size: int, *, per_atom: bool) -> None:
-        self.size, self.per_atom = size, per_atom
-        odd = (size,) if size % 2 else None
-        self.shape = _SHAPES.get(size, odd)
+    size: int
+    per_atom: bool
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Of one value; ``None`` for a size that means nothing."""
+        return _SHAPES.get(self.size, (self.size,) if self.size % 2 else None)
+
+    def __str__(self) -> str:
+        owner = "each atom" if self.per_atom else "the molecule"
+        return f"{self.size} number{'s' * (self.size > 1)} for {owner}"
 
 
 def _whole(
@@ -167,7 +175,7 @@ def _check_several(names: Sequence[str], kinds: Sequence[_Kind]) -> None:
     for name, kind in zip(names, kinds, strict=True):
         if kind.size > 1 or kind.per_atom != kinds[0].per_atom:
             raise ConfigError(
-                f"target: {name!r} has {_said(kind)}, {names[0]!r} {_said(kinds[0])}; "
+                f"target: {name!r} has {kind}, {names[0]!r} {kinds[0]}; "
                 "several properties must be one number each, all of molecules or all "
                 "of atoms; read vectors and tensors one by one"
             )
@@ -179,16 +187,10 @@ def _check_kind(here: _Kind, first: _Kind, key: str) -> None:
             f"{key!r}: {here.size} numbers, expected 1, 3 (x, y, z), 9 (3 x 3) or "
             "2l + 1 of degree l"
         )
-    if (here.size, here.per_atom) != (first.size, first.per_atom):
+    if here != first:
         raise ValueError(
-            f"{key!r}: {_said(here)}, in frame 0 {_said(first)}; it must be the same "
-            "everywhere"
+            f"{key!r}: {here}, in frame 0 {first}; it must be the same everywhere"
         )
-
-
-def _said(kind: _Kind) -> str:
-    owner = "each atom" if kind.per_atom else "the molecule"
-    return f"{kind.size} number{'s' * (kind.size > 1)} for {owner}"
 
 
 def _values(frame: ParsedFrame, key: str) -> tuple[Floats, bool]:
