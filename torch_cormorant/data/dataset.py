@@ -155,7 +155,8 @@ class MoleculeDataset(InMemoryDataset):
 
 
 def _described(target: Target) -> str:
-    """Name, unit and, where it is no number of a molecule, shape and owner."""
-    shape = " x ".join(map(str, target.shape))
-    parts = [target.unit, shape, "of each atom" if target.per_atom else ""]
+    """Name, unit and, where it is no number of a molecule, what it is."""
+    kinds = {(): "", (3,): "vector", (3, 3): "tensor"}
+    kind = kinds.get(target.shape, f"{target.row[0]} components")
+    parts = [target.unit, kind, "of each atom" if target.per_atom else ""]
     return f"{target.name} ({', '.join(part for part in parts if part)})"

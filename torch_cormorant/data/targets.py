@@ -62,7 +62,7 @@ class Target:
 
     @property
     def row(self) -> tuple[int, ...]:
-        """Shape of one row of labels: a number is a row of one."""
+        """Shape of one row of labels; a number is a row of one."""
         return self.shape or (1,)
 
     @property
