@@ -65,12 +65,12 @@ def write_own(path: Path) -> list[dict[str, torch.Tensor]]:
 
 def numbers(text: str) -> dict[str, float]:
     """Return the errors of a table by the name before them."""
-    lines = [line.rsplit(None, 1) for line in text.splitlines() if line[:2] == "  "]
-    return {
-        name.strip(): float(value)
-        for name, value in lines
-        if name.strip() != "model" and "model  " not in name
-    }
+    found = {}
+    for line in text.splitlines():
+        *words, last = line.split() or [""]
+        if line[:2] == "  " and words and last[0].isdigit():
+            found[" ".join(words)] = float(last)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -150,12 +150,118 @@ def test_units_are_converted_on_the_way(cormorant: Command, tmp_path: Path) -> N
     )
     file = tmp_path / "runs/a/model.safetensors"
     assert load_model(file).info.units == ("Debye",)
-    tables = [
-        numbers(cormorant("evaluate", file, "own.extxyz", "--part", "all", *more))
-        for more in ([], ["--unit", "dipole=e*bohr"])
-    ]
-    ratio = tables[1]["always zero"] / tables[0]["always zero"]
+    whole = ("--part", "all")
+    # The file of the training: its units are known.
+    printed = cormorant("evaluate", file, "own.extxyz", *whole)
+    assert "taken as" not in printed
+    known = numbers(printed)
+    # The same molecules in another file: the unit of the model, unless it is said.
+    text = (tmp_path / "own.extxyz").read_text()
+    (tmp_path / "other.extxyz").write_text(text.replace("own=", "mine="))
+    printed = cormorant("evaluate", file, "other.extxyz")
+    assert "taken as the units of the file: dipole Debye, pos Angstrom" in printed
+    ratio = known["always zero"] / numbers(printed)["always zero"]
     assert ratio == pytest.approx(2.541746, rel=1e-3)
+    said = cormorant("evaluate", file, "other.extxyz", "--unit", "dipole=e*bohr")
+    assert numbers(said) == known
+
+
+def test_a_file_in_bohr_stays_in_bohr(cormorant: Command, tmp_path: Path) -> None:
+    write_own(tmp_path / "own.extxyz")
+    (tmp_path / "a.yaml").write_text(CONFIG)
+    cormorant(
+        *("train", "a.yaml", "--override", "data.target=own"),
+        "data.units={own: eV, pos: bohr}",
+    )
+    file = tmp_path / "runs/a/model.safetensors"
+    known = numbers(cormorant("evaluate", file, "own.extxyz", "--part", "all"))
+    ours = known["model.safetensors"]
+    text = (tmp_path / "own.extxyz").read_text()
+    (tmp_path / "other.extxyz").write_text(text.replace("dipole=", "mine="))
+    silent = numbers(cormorant("evaluate", file, "other.extxyz"))
+    assert silent["model.safetensors"] != ours
+    said = cormorant("evaluate", file, "other.extxyz", "--unit", "pos=bohr")
+    assert numbers(said)["model.safetensors"] == ours
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "columns"),
+    [("energy", "own=", None), ("energy", "", "charge:R:1"), ("my own", "own=", None)],
+)
+def test_any_name_can_be_trained_evaluated_and_predicted(
+    cormorant: Command, tmp_path: Path, target: str, source: str, columns: str | None
+) -> None:
+    write_own(tmp_path / "own.extxyz")
+    text = (tmp_path / "own.extxyz").read_text()
+    quoted = f'"{target}"=' if " " in target else f"{target}="
+    text = text.replace(source or "no such", quoted)
+    if columns:
+        text = text.replace(columns, f"{target}:R:1")
+    (tmp_path / "own.extxyz").write_text(text)
+    (tmp_path / "a.yaml").write_text(CONFIG)
+    printed = cormorant(
+        *("train", "a.yaml", "--override", f"data.target={target}"),
+        f"data.units={{{target}: Hartree}}",
+    )
+    file = tmp_path / "runs/a/model.safetensors"
+    found = numbers(cormorant("evaluate", file, "own.extxyz"))
+    ours = found["model.safetensors"]
+    assert ours == pytest.approx(numbers(printed)["Cormorant"], rel=1e-3)
+    cormorant("predict", file, "own.extxyz", "-o", "new.extxyz")
+    again = numbers(cormorant("evaluate", file, "new.extxyz"))
+    assert again["model.safetensors"] < 1e-6 * ours
+
+
+def test_notes_name_absent_elements_and_units_that_nobody_knows(
+    cormorant: Command, tmp_path: Path
+) -> None:
+    write_own(tmp_path / "own.extxyz")
+    lines = (tmp_path / "own.extxyz").read_text().splitlines()
+    rows = split_indices(60, 30, 10, 20).test.tolist()
+    starts = [k for k, line in enumerate(lines) if line.isdigit()]
+    first = starts[rows[0]] + 2
+    lines[first] = " ".join(["Si", *lines[first].split()[1:]])
+    (tmp_path / "own.extxyz").write_text("\n".join(lines) + "\n")
+    (tmp_path / "a.yaml").write_text(CONFIG)
+    printed = cormorant(
+        *("train", "a.yaml", "--override", "data.target=dipole"),
+        "data.units={dipole: Debey}",
+    )
+    assert "note: no training molecule holds Si" in printed
+    assert "note: the unit 'Debey' is not understood" in printed
+    assert "head so3" in printed
+
+
+def test_a_resumed_run_keeps_its_units(cormorant: Command, tmp_path: Path) -> None:
+    write_own(tmp_path / "own.extxyz")
+    (tmp_path / "a.yaml").write_text(CONFIG)
+    start = ("train", "a.yaml", "--override", "data.target=dipole")
+    cormorant(*start, "data.units={dipole: e*Angstrom}")
+    for change in ("{dipole: Debye}", "{dipole: e*Angstrom, pos: bohr}"):
+        answer = cormorant(*start, f"data.units={change}", "--resume", code=2)
+        assert "cannot be resumed with" in answer
+    answer = cormorant(
+        *start, "data.units={dipole: e*Angstrom}", "data.unit=Debye", "--resume", code=2
+    )
+    assert "target_units" in answer
+
+
+def test_cells_that_mean_nothing_are_left_alone(
+    cormorant: Command, tmp_path: Path
+) -> None:
+    write_own(tmp_path / "own.extxyz")
+    text = (tmp_path / "own.extxyz").read_text()
+    box = 'Lattice="9 0 0 0 9 0 0 0 9" pbc="F F F" own='
+    (tmp_path / "own.extxyz").write_text(text.replace("own=", box))
+    (tmp_path / "a.yaml").write_text(CONFIG)
+    own = ("data.target=own", "data.units={own: eV}")
+    cormorant("train", "a.yaml", "--override", *own)
+    file = tmp_path / "runs/a/model.safetensors"
+    cormorant("predict", file, "own.extxyz", "-o", "new.csv")
+    cell = text.replace("own=", box.replace("F F F", "T T T"), 1)
+    (tmp_path / "cell.extxyz").write_text(cell)
+    answer = cormorant("predict", file, "cell.extxyz", "-o", "b.csv", code=2)
+    assert "structure 0: pbc: properties are of molecules" in answer
 
 
 def test_several_seeds_of_a_vector(cormorant: Command, tmp_path: Path) -> None:
@@ -208,6 +314,26 @@ def test_several_seeds_of_a_vector(cormorant: Command, tmp_path: Path) -> None:
             ],
             "a potential needs frames",
         ),
+        (["data.target=[]"], "an empty list; name at least one"),
+        (["data.target=own", "data.units={own: eV, positions: A}"], "no 'positions'"),
+        (
+            ["data.target=own", "data.units={own: eV}", "loss.forces=5"],
+            "loss: is for energies and forces",
+        ),
+        (
+            ["data.target=own", "data.units={own: eV}", "data.stress=s"],
+            "data.stress: is for energies and forces",
+        ),
+        (["loss.forces=1"], "or, to learn a property, with data.target"),
+        (["data.energy=own", "loss.forces=0"], "frame 0 has no 'forces'"),
+        (
+            [
+                "data.target=neg",
+                "data.units={neg: Debye}",
+                "model.options.head=dipole_norm",
+            ],
+            "'neg' is negative somewhere",
+        ),
         (["data.target=uneven", "data.units={uneven: '1'}"], "is not symmetric"),
         (["data.target=nine", "data.units={nine: '1'}"], "no head predicts tensors"),
     ],
@@ -217,7 +343,7 @@ def test_what_cannot_be_learned_is_refused_before_anything_is_written(
 ) -> None:
     write_own(tmp_path / "own.extxyz")
     lines = (tmp_path / "own.extxyz").read_text()
-    lines = lines.replace("own=", 'uneven="1 2 3 4 5 6 7 8 9" own=')
+    lines = lines.replace("own=", 'uneven="1 2 3 4 5 6 7 8 9" neg=-1 own=')
     columns = "charge:R:1:field:R:3"
     kept = [
         line if "=" in line or line.isdigit() else f"{line} 1 2 3 4 5 6 7 8 9"

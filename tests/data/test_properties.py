@@ -15,10 +15,12 @@ from torch_cormorant.data import (
     CompositionBaseline,
     ExtXYZProperties,
     MiniQM9,
+    Target,
     unit_factor,
     write_extxyz,
 )
 from torch_cormorant.errors import ConfigError, DataError
+from torch_cormorant.models import head_for_property
 
 UNITS = {"gap": "eV", "dipole": "Debye", "alpha": "bohr^3", "q": "e", "v": "1"}
 
@@ -144,6 +146,11 @@ def test_composition_of_atoms_is_the_mean_of_each_element(file: Path) -> None:
         ([], {"units": {}}, ConfigError, "name each property once"),
         (["gap", "gap"], {}, ConfigError, "name each property once"),
         ("gap", {"unit": {"gp": "eV"}}, ConfigError, "unit: 'gp' is not one"),
+        ("gap", {"units": {"gap": "eV", "poss": "A"}}, ConfigError, "'poss' is not in"),
+        ("gap", {"units": "eV"}, ConfigError, "units: 'eV'; expected a unit for each"),
+        ("gap", {"units": {"gap": 1}}, ConfigError, "expected a unit for each name"),
+        ("gap", {"unit": "meV"}, ConfigError, "unit: 'meV'; expected"),
+        ([3], {"units": {}}, ConfigError, r"target: \[3\] is neither a name nor"),
         ("gap", {"unit": {"gap": "Debye"}}, ConfigError, "measure different things"),
         (["gap", "dipole"], {}, ConfigError, "'dipole' has 3 numbers for the molecule"),
         (["gap", "q"], {}, ConfigError, "'q' has 1 number for each atom"),
@@ -169,6 +176,7 @@ def test_what_does_not_fit_is_named(
         ("a=1", "b=1", "frame 1: property 'a' is missing, there is b"),
         ('a="1 2"', "a=1", r"frame 0: 'a': 2 numbers, expected 1, 3 \(x, y, z\)"),
         ("a=1", 'a=1 Lattice="9 0 0 0 9 0 0 0 9"', "frame 1: has a cell"),
+        ("a=1", "a=1 a=2", "'a' is there twice: '1' and '2'"),
         ("a=1", "a=1 Properties=species:S:1:pos:R:3:a:R:1", "is there twice"),
         ("a=1", "Properties=species:S:1:pos:R:3:a:R:1", "1 number for each atom"),
     ],
@@ -192,6 +200,44 @@ def test_files_that_ase_reads(tmp_path: Path, file: Path) -> None:
         other = ExtXYZProperties(tmp_path / "own.traj", name, units)
         assert torch.equal(own.values, other.values)
         assert own.target.per_atom == other.target.per_atom
+
+
+def test_tensors_and_charges_as_ase_writes_them(tmp_path: Path) -> None:
+    ase_io = pytest.importorskip("ase.io", reason="ASE is not installed")
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    tensor = torch.tensor([[1.0, 0.5, 0.25], [0.5, 2.0, -1.0], [0.25, -1.0, 3.0]])
+    atoms = Atoms("OH2", [[0, 0, 0], [0, 0.8, 0.6], [0, -0.8, 0.6]])
+    atoms.info["pol"] = tensor.numpy()
+    atoms.calc = SinglePointCalculator(atoms, charges=[-0.8, 0.4, 0.4])
+    for name, charges in (("w.extxyz", "charge"), ("w.traj", "charges")):
+        ase_io.write(tmp_path / name, [atoms, atoms])
+        pol = ExtXYZProperties(tmp_path / name, "pol", {"pol": "bohr^3"})
+        assert torch.equal(pol[1].y, tensor.double()[None])
+        # Three numbers of three atoms are no vector.
+        own = ExtXYZProperties(tmp_path / name, charges, {charges: "e"})
+        assert own[1].y.flatten().tolist() == [-0.8, 0.4, 0.4]
+        assert own.target.per_atom
+
+
+@pytest.mark.parametrize(
+    ("target", "head"),
+    [
+        (Target("mu", "", "", "Debye"), "dipole_norm"),
+        (Target("mu", "", "", "e*bohr"), "dipole_norm"),
+        (Target("mu", "", "", "eV"), "published"),  # a chemical potential
+        (Target("dipole", "", "", "eV"), "published"),
+        (Target("g", "", "", "1"), "published"),
+        (Target("U0", "", "", "kcal/mol"), "extensive"),
+        (Target("Cv", "", "", "cal/(mol K)"), "extensive"),
+        (Target("mine", "", "", "eV"), "published"),
+        (Target("d", "", "", "Debey", shape=(3,)), "vector"),
+        (Target("d", "", "", "e A", shape=(3,)), "dipole"),
+    ],
+)
+def test_name_and_unit_choose_the_head(target: Target, head: str) -> None:
+    assert head_for_property(target) == head
 
 
 def test_data_lists_keep_the_kind(file: Path) -> None:

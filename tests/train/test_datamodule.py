@@ -52,7 +52,7 @@ def test_unusable_data_are_refused() -> None:
     split = split_indices(310)
     with pytest.raises(ConfigError, match="batch_size: 0"):
         MoleculeDataModule(MiniQM9("mu"), split, batch_size=0)
-    with pytest.raises(ConfigError, match="1 training values of 'mu' do not vary"):
+    with pytest.raises(ConfigError, match="'mu' in 1 molecules do not vary"):
         MoleculeDataModule(MiniQM9("mu"), split_indices(310, train=1))
 
 

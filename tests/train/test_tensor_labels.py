@@ -78,7 +78,7 @@ def test_periodic_structures_are_refused(field: str) -> None:
         data[field] = empty.clone()
     module(Batch.from_data_list(molecules))
     molecules[1][field] = empty + 1 if field == "cell" else ~empty
-    with pytest.raises(ConfigError, match="a structure of this batch is periodic"):
+    with pytest.raises(ConfigError, match="pbc: properties are of molecules"):
         module(Batch.from_data_list(molecules))
 
 

@@ -19,6 +19,7 @@ from torch_cormorant.cli.schema import (
     LIMITS,
     SECTIONS,
     DataConfig,
+    LossConfig,
     RunConfig,
     source_name,
 )
@@ -236,6 +237,8 @@ def _check_together(config: RunConfig, place: _Place) -> None:
     frames = data.source not in ("mini_qm9", "qm9") and not own
     if data.source in ("frames", "extxyz", "qm9", "md17") and not data.path:
         raise place.fail("data.path", f"missing; source {data.source!r} needs it")
+    if data.target == []:
+        raise place.fail("data.target", "an empty list; name at least one property")
     if not frames and not data.target:
         raise place.fail("data.target", "missing; which property is to be learned?")
     if frames and data.target:
@@ -253,13 +256,29 @@ def _check_together(config: RunConfig, place: _Place) -> None:
         raise place.fail("training.reference", f"{reference!r} is not for {what}")
     if config.training.ema >= 1:
         raise place.fail("training.ema", f"{config.training.ema} is not below 1")
-    if frames and not (config.loss.energy or config.loss.forces):
+    _check_loss(config.loss, place, frames=frames)
+
+
+def _check_loss(loss: LossConfig, place: _Place, *, frames: bool) -> None:
+    """The loss of frames, which properties have not."""
+    if not frames and loss != LossConfig():
+        raise place.fail("loss", "is for energies and forces; properties have one loss")
+    if frames and not (loss.energy or loss.forces):
         raise place.fail("loss", "energy and forces are both 0: nothing to learn")
 
 
 def _check_properties(data: DataConfig, place: _Place) -> None:
-    """A unit for every property of an own file."""
+    """A unit for every property of an own file, and nothing about energies."""
+    for key in ("stress", "virial", "molecule", "part"):
+        if getattr(data, key):
+            raise place.fail(f"data.{key}", "is for energies and forces; leave it out")
     names = [data.target] if isinstance(data.target, str) else data.target
+    for name in data.units:
+        if name not in (*names, "pos"):
+            known = ", ".join([*map(repr, names), "'pos'"])
+            raise place.fail(
+                f"data.units.{name}", f"what is read is {known}; there is no {name!r}"
+            )
     for name in names:
         if name not in data.units:
             raise place.fail(

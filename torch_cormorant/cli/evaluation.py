@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from torch_cormorant.cli.prediction import (
-    is_potential,
-    potential_outputs,
-    property_values,
+from torch_cormorant.cli.labels import (
+    Labelled,
+    assumed_units,
+    given_units,
+    is_text_file,
+    read_labels,
+    recorded_data,
 )
-from torch_cormorant.cli.schema import source_name
-from torch_cormorant.cli.structures import read_npz_frames, warn_of_units
+from torch_cormorant.cli.prediction import potential_outputs, property_values
+from torch_cormorant.cli.structures import warn_of_units
 from torch_cormorant.data import (
-    QM9,
-    ExtXYZDataset,
-    ExtXYZProperties,
     FrameDataset,
-    MiniEthanol,
-    MiniQM9,
     MoleculeDataset,
     Split,
     Target,
     unit_factor,
 )
-from torch_cormorant.data.arrays import npz_names
-from torch_cormorant.errors import ConfigError, CormorantError, DataError
+from torch_cormorant.errors import ConfigError, CormorantError
 from torch_cormorant.models import Cormorant, load_model
 
 __all__ = ["evaluate"]
 
-Labelled = MoleculeDataset | FrameDataset
-_EMBEDDED = ("mini_qm9", "mini_ethanol")
 # Without the training molecules the baselines are fitted to what they are shown for.
 # Of the same lengths, since they stand in a column.
 _OWN_FRAMES = ("mean of the training frames", "mean of these structures   ")
@@ -52,7 +45,8 @@ def evaluate(args: argparse.Namespace) -> None:
         CormorantError: A file, a property or a structure does not fit.
     """
     model = load_model(args.model, args.device)
-    data = read_labels(args.input, model, _units(args.unit, model))
+    units = given_units(args.unit, model)
+    data = read_labels(args.input, model, units)
     warn_of_units(data, args.input)
     if isinstance(data, MoleculeDataset):
         _check_rows(args, model, data)
@@ -73,6 +67,8 @@ def evaluate(args: argparse.Namespace) -> None:
         print(_property_tables(args, model, known, everything))
     if split is not None and part in ("all", "train"):
         print("among them are the molecules that the model was trained on")
+    if is_text_file(args.input) and not recorded_data(model, args.input):
+        print(f"taken as the units of the file: {assumed_units(model, units)}")
 
 
 def _check_rows(
@@ -91,92 +87,6 @@ def _check_rows(
             f"the head {head.kind!r} of {args.model} predicts {list(head.shape)} for "
             f"each {head.rows}"
         )
-
-
-def read_labels(path: Path, model: Cormorant, units: Mapping[str, str]) -> Labelled:
-    """Labelled structures for a model.
-
-    Args:
-        path: A file, the folder of QM9, or the name of an embedded set. Frames may be
-            those of MD17 or revised MD17 (kcal/mol).
-        model: Tells what is looked for.
-        units: Of the labels of an extxyz file, by name.
-
-    Returns:
-        Frames for a potential, molecules for properties.
-
-    Raises:
-        DataError: What the model predicts is not there; property and file are named.
-        ConfigError: A unit does not fit, or stands where the file tells it itself.
-    """
-    suffix, targets = path.suffix.lower(), list(model.info.targets)
-    embedded = not path.exists() and source_name(str(path)) in _EMBEDDED
-    if units and suffix not in (".extxyz", ".xyz"):
-        raise ConfigError(f"--unit: {path} tells its units; only extxyz files need it")
-    if embedded and source_name(str(path)) == "mini_qm9":
-        return MiniQM9(targets)
-    if path.is_dir():
-        return QM9(path, target=targets, download=False)
-    if suffix == ".npz" and "y_names" in npz_names(path):
-        return QM9(npz=path, target=targets)
-    if suffix in (".extxyz", ".xyz") and not is_potential(model):
-        return _from_extxyz(path, model, units)
-    if not (embedded or suffix in (".npz", ".extxyz", ".xyz")):
-        raise DataError(
-            f"{path}: labels are read from .extxyz, .npz, the folder of QM9, "
-            f"{' and '.join(_EMBEDDED)}"
-        )
-    return _frames(path, model, units, embedded=embedded)
-
-
-def _frames(
-    path: Path, model: Cormorant, units: Mapping[str, str], *, embedded: bool
-) -> FrameDataset:
-    if not is_potential(model):
-        raise DataError(
-            f"{path}: holds no property {model.info.targets[0]!r}, only frames with "
-            "energies; give molecules with it, as QM9's arrays or an extxyz file"
-        )
-    unit = model.info.units[0] or "eV"
-    if embedded:
-        return MiniEthanol(unit)
-    if path.suffix.lower() == ".npz":
-        return read_npz_frames(path, unit)
-    return ExtXYZDataset(path, unit=unit, units=units).in_memory()
-
-
-def _units(given: Sequence[str], model: Cormorant) -> dict[str, str]:
-    """What ``--unit`` says.
-
-    Raises:
-        ConfigError: An entry is no pair, or names nothing that the model predicts.
-    """
-    units = {}
-    for entry in given:
-        name, sign, unit = entry.partition("=")
-        if not (name and sign and unit):
-            raise ConfigError(f"--unit {entry}: expected NAME=UNIT, such as gap=eV")
-        if name not in model.info.targets:
-            raise ConfigError(
-                f"--unit {entry}: the model predicts {', '.join(model.info.targets)}"
-            )
-        units[name] = unit
-    return units
-
-
-def _from_extxyz(
-    path: Path, model: Cormorant, units: Mapping[str, str]
-) -> MoleculeDataset:
-    """Molecules whose properties stand in the second lines or columns of a file."""
-    targets, own = (
-        model.info.targets,
-        dict(zip(model.info.targets, model.info.units, strict=True)),
-    )
-    given = {name: units.get(name) or own[name] or "1" for name in targets}
-    # As `cormorant predict` writes it: a name in the file has no spaces.
-    names = {name: name.replace(" ", "_") for name in targets}
-    unit = {name: own[name] for name in units if own[name]}
-    return ExtXYZProperties(path, targets, given, unit=unit, names=names)
 
 
 def trained_split(model: Cormorant, data: Labelled) -> Split | None:

@@ -15,6 +15,7 @@ from torch_geometric.data import Batch, Data
 
 from torch_cormorant.errors import ConfigError, CormorantError, DataError
 from torch_cormorant.models import Cormorant, load_model
+from torch_cormorant.models.checks import refuse_cells
 from torch_cormorant.models.compositions import warn_of_composition
 from torch_cormorant.models.potential import PotentialOutput
 
@@ -83,7 +84,8 @@ def _checked_output(args: argparse.Namespace) -> str:
 
 def is_potential(model: Cormorant) -> bool:
     """Whether the only output of a model is an energy, so that it has forces."""
-    return model.info.targets == ("energy",) and model.num_targets == 1
+    one = not model.head.per_atom and tuple(model.head.shape) == (1,)
+    return model.info.targets == ("energy",) and one
 
 
 def batches(frames: Sequence[Data], size: int) -> list[list[Data]]:
@@ -153,8 +155,7 @@ def property_values(
     for number, group in enumerate(batches(frames, batch_size)):
         try:
             batch = _joined(group, model)
-            if getattr(batch, "cell", None) is not None:
-                raise ConfigError("pbc: properties are of molecules, not of cells")
+            refuse_cells(batch)
             values = model.predict(
                 batch.z, batch.pos, batch.batch, num_graphs=batch.num_graphs
             )
@@ -190,6 +191,8 @@ def _named(
     for k, data in enumerate(group):
         try:
             one = _joined([data], model)
+            if not is_potential(model):
+                refuse_cells(one)
             model.predict(one.z, one.pos)
         except CormorantError as own:
             return DataError(f"structure {start + k}: {own}")

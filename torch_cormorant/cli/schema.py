@@ -51,7 +51,9 @@ class DataConfig:
         "units of a file where they are not ASE's: {energy: Hartree}; with a target "
         "that of each: {gap: eV}",
     )
-    unit: str = doc("", "unit to hand energies out in")
+    unit: str = doc(
+        "", "unit to hand energies out in, or all targets of an extxyz file"
+    )
     train: int | None = doc(None, "training molecules; default the published share")
     valid: int | None = doc(None, "validation molecules")
     test: int | None = doc(None, "test molecules")

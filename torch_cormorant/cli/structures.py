@@ -85,19 +85,22 @@ def warn_of_units(frames: Any, path: Path | str) -> None:
             return
 
 
-def read_npz_frames(path: Path, unit: str | None = None) -> FrameDataset:
+def read_npz_frames(
+    path: Path, unit: str | None = None, file_unit: str | None = None
+) -> FrameDataset:
     """Frames of plain arrays, or of MD17 (kcal/mol) by the names of its arrays.
 
     Args:
         path: The ``.npz`` file.
         unit: Unit of the energies; default that of the file.
+        file_unit: Unit in a file of plain arrays that does not tell it.
 
     Raises:
         DataError: The file is missing, damaged or not understood.
     """
     if _MD17_NAMES & set(npz_names(path)):
         return MD17(npz=path, unit=unit or "kcal/mol")
-    return Frames(path, unit=unit)
+    return Frames(path, unit=unit, file_unit=file_unit)
 
 
 def _numbered(frames: Sequence[Data]) -> Structures:

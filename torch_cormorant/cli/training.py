@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import statistics
 import sys
@@ -19,6 +20,7 @@ from torch_cormorant.cli.config import as_plain
 from torch_cormorant.cli.schema import RunConfig
 from torch_cormorant.data import Target
 from torch_cormorant.data.describe import symbol
+from torch_cormorant.data.units import unit_is_known
 from torch_cormorant.train.html_report import RunReport, write_report
 
 __all__ = ["run_training"]
@@ -158,11 +160,15 @@ def command_line() -> str:
 def settings(job: Job) -> dict[str, object]:
     """What must be the same when a run is resumed."""
     plain = as_plain(job.config)
+    data = plain["data"]
+    labels = ("units", "energy", "forces", "stress", "virial")
     training = {k: v for k, v in plain["training"].items() if k not in _FREE}
     return {
         "data_sha256": job.data.digest,
         "split_sha256": job.split.digest,
         "targets": job.targets,
+        "target_units": job.units,
+        **{f"data_{name}": data[name] for name in labels},
         **plain["model"],
         **plain["loss"],
         **training,
@@ -174,11 +180,41 @@ def describe(job: Job) -> str:
     """One line about what is about to run."""
     sizes = " / ".join(str(len(part)) for part in job.split.parts)
     what = ", ".join(job.targets)
-    return (
-        f"{job.data.title}, {job.data.level_of_theory}: {what}, {sizes} "
-        f"train/valid/test\n{job.config.model.network} network, "
-        f"{parameters(job):,} parameters"
-    )
+    theory = job.data.level_of_theory
+    known = "" if theory == "unknown" else f", {theory}"
+    head = job.module.model.head
+    kinds = dict.fromkeys(part.kind for part in getattr(head, "heads", [head]))
+    network = f"{job.config.model.network} network, head {', '.join(kinds)}"
+    lines = [
+        f"{job.data.title}{known}: {what}, {sizes} train/valid/test",
+        f"{network}, {parameters(job):,} parameters",
+        *remarks(job),
+    ]
+    return "\n".join(lines)
+
+
+def remarks(job: Job) -> list[str]:
+    """What is allowed, but is probably not meant.
+
+    Args:
+        job: What is trained.
+    """
+    found = []
+    part = job.loaders.train
+    counts = part.element_counts().sum(dim=0).tolist()
+    absent = [z for z, count in zip(part.species, counts, strict=True) if count == 0]
+    if absent:
+        names = ", ".join(symbol(number) for number in absent)
+        found.append(
+            f"note: no training molecule holds {names}; predictions for it mean nothing"
+        )
+    target = None if job.frames else job.data.targets[0]
+    if target and target.shape == (3,) and not unit_is_known(target.unit):
+        found.append(
+            f"note: the unit {target.unit!r} is not understood, so {target.name!r} is "
+            "learned as a vector like any other, not as a dipole moment"
+        )
+    return found
 
 
 def parameters(job: Job) -> int:
@@ -268,7 +304,8 @@ def test(job: Job, log: train.EpochLog, outputs: Any) -> RunReport:
         errors = {t.name: one.record() for t, one in zip(targets, several, strict=True)}
         if len(targets) == 1:
             valid = loaders.valid
-            baseline = train.compare(loaders.train, valid, valid.values).composition
+            guess = train.compare(loaders.train, valid, valid.values)
+            baseline = guess.zero if guess.composition is None else guess.composition
         names = row_names(part)
     network: Any = job.module.network
     return RunReport(
@@ -351,7 +388,8 @@ def summarise(
             "mae_spread": spread,
             **result.record(),
         }
-        name = "calibration" if len(targets) == 1 else f"calibration_{target.name}"
+        safe = re.sub(r"[^\w.+-]", "_", target.name)
+        name = "calibration" if len(targets) == 1 else f"calibration_{safe}"
         plot_calibration(out / f"{name}.png", result, target.unit)
         print(
             f"{target.name}, {len(seeds)} seeds: MAE {target.shown(mean)} +- "

@@ -211,10 +211,13 @@ def _table(name: str, words: list[list[str]]) -> Floats:
 def numbers_of(text: str, name: str) -> Floats:
     """The numbers of a value, whatever brackets it stands in.
 
+    ASE writes arrays of more than one axis with the word ``_JSON`` before them.
+
     Raises:
         ValueError: One of the words is no number.
     """
-    words = text.translate(str.maketrans("[]{}(),", "       ")).split()
+    bare = text.removeprefix("_JSON ")
+    words = bare.translate(str.maketrans("[]{}(),", "       ")).split()
     try:
         return np.array([_number(word) for word in words])
     except ValueError:
@@ -236,7 +239,7 @@ def parse_pairs(line: str) -> dict[str, str]:
     A line without any ``=`` is a comment.
 
     Raises:
-        ValueError: A quote or bracket is not closed.
+        ValueError: A quote or bracket is not closed, or a key has two values.
     """
     if "=" not in line:
         return {}
@@ -249,6 +252,8 @@ def parse_pairs(line: str) -> dict[str, str]:
             value, position = _word(line, _skip_spaces(line, after + 1), stop="")
         else:
             value = "T"
+        if found.get(key, value) != value:
+            raise ValueError(f"{key!r} is there twice: {found[key]!r} and {value!r}")
         if key:
             found[key] = value
     return found

@@ -15,6 +15,8 @@ __all__ = ["read_with_ase", "uses_own_reader"]
 
 _OWN = {"extxyz", "xyz"}
 # Some of these may unpickle, run code or ask a server.
+# Results of calculators that belong to atoms, however many of them there are.
+_OF_ATOMS = {"charges", "magmoms"}
 _REFUSED = {"bundletrajectory", "gpw", "mysql", "postgresql"}
 
 
@@ -90,7 +92,7 @@ def _frame_of(atoms: Any) -> ParsedFrame:
         elif (
             values.shape[:1] == (count,)
             and name not in atoms.info
-            and (name in atoms.arrays or values.ndim == 2)
+            and (name in atoms.arrays or values.ndim == 2 or name in _OF_ATOMS)
         ):
             arrays[str(name)] = values.reshape(count, -1).astype(np.float64)
         else:

@@ -41,7 +41,7 @@ class ExtXYZProperties(MoleculeDataset):
         target: Name of the property, or several.
         units: Unit of each property in the file, by name; ``"1"`` for a plain number.
             ``"pos"`` among them: of the positions, default Angstrom. Those of others
-            may stand there too.
+            that the file holds may stand there too.
         unit: Unit to hand a property out in, by name, where it is another one than that
             of the file; converted by :func:`~torch_cormorant.data.unit_factor`.
         names: Name in the file, where it is another one.
@@ -83,7 +83,7 @@ class ExtXYZProperties(MoleculeDataset):
         name: str | None = None,
         level_of_theory: str = "unknown",
     ) -> None:
-        wanted = [target] if isinstance(target, str) else list(target)
+        wanted = _names(target)
         _check_names(wanted, units, unit or {})
         keys = {name: (names or {}).get(name, name) for name in wanted}
         lengths = {"pos": units.get("pos", "Angstrom")}
@@ -91,6 +91,7 @@ class ExtXYZProperties(MoleculeDataset):
             path, energy=None, forces=None, units=lengths, format=format, name=name
         )
         frames = [file.parsed(row) for row in range(len(file))]
+        _check_units(frames[0], units, [*wanted, *keys.values()])
         kinds, rows = zip(
             *(_whole(file, frames, key) for key in keys.values()), strict=True
         )
@@ -116,9 +117,26 @@ class ExtXYZProperties(MoleculeDataset):
         )
 
 
+def _names(target: str | Sequence[str]) -> list[str]:
+    given: object = [target] if isinstance(target, str) else target
+    if isinstance(given, Sequence) and all(isinstance(name, str) for name in given):
+        return list(given)
+    raise ConfigError(f"target: {target!r} is neither a name nor a list of names")
+
+
 def _check_names(
     wanted: Sequence[str], units: Mapping[str, str], unit: Mapping[str, str]
 ) -> None:
+    for name, given in (("units", units), ("unit", unit)):
+        texts: object = given  # users pass anything
+        if not (
+            isinstance(texts, Mapping)
+            and all(isinstance(value, str) for value in texts.values())
+        ):
+            raise ConfigError(
+                f"{name}: {given!r}; expected a unit for each name, such as "
+                "{'gap': 'eV'}"
+            )
     if not wanted or len(set(wanted)) < len(wanted):
         raise ConfigError(f"target: {list(wanted)}; name each property once")
     for name in wanted:
@@ -132,6 +150,19 @@ def _check_names(
         raise ConfigError(
             f"unit: {unknown[0]!r} is not one of {', '.join(map(repr, wanted))}"
         )
+
+
+def _check_units(
+    first: ParsedFrame, units: Mapping[str, str], wanted: Sequence[str]
+) -> None:
+    """Refuse the unit of something that is nowhere: a misspelt name."""
+    held = [*wanted, "pos", *first.info, *first.arrays]
+    for name in units:
+        if name not in held:
+            raise ConfigError(
+                f"units: {name!r} is not in the file; there is "
+                f"{', '.join(dict.fromkeys(held))}"
+            )
 
 
 @dataclass(frozen=True)

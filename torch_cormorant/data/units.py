@@ -91,6 +91,23 @@ def unit_factor(source: str, target: str) -> float:
     return 1.0 if _same(source, target) else size / wanted
 
 
+def unit_is_known(unit: str) -> bool:
+    """Whether :func:`unit_factor` understands a unit.
+
+    Args:
+        unit: Any text.
+
+    Example:
+        >>> unit_is_known("Debye"), unit_is_known("Debey")
+        (True, False)
+    """
+    try:
+        _parse(unit)
+    except ConfigError:
+        return False
+    return True
+
+
 def _same(source: str, target: str) -> bool:
     return _plain(source) == _plain(target)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -270,3 +271,22 @@ def check_weights(dtype: torch.dtype) -> None:
             "call model.float() or model.double()"
         )
         raise DtypeError(msg)
+
+
+def refuse_cells(batch: Any) -> None:
+    """Refuse periodic structures where the network would not see their images.
+
+    Args:
+        batch: Structures, perhaps with ``cell`` and ``pbc``.
+
+    Raises:
+        ConfigError: One of them is periodic.
+    """
+    periodic = getattr(batch, "pbc", None)
+    if periodic is None:
+        periodic = getattr(batch, "cell", None)
+    if periodic is not None and bool(periodic.any()):
+        raise ConfigError(
+            "pbc: properties are of molecules, and the structure is periodic; leave "
+            "out cell and pbc if they mean nothing, or train a potential"
+        )

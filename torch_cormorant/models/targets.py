@@ -80,7 +80,7 @@ def head_for_property(target: Target) -> HeadSpec:
     =======================================  ===========================================
     one value is                             head
     =======================================  ===========================================
-    a number, with a name of QM9             that of :func:`head_for_target`
+    a number, with name and unit of QM9      that of :func:`head_for_target`
     another number                           ``"published"``: MLP, sum, MLP
     a vector in Debye, e Angstrom, ...       ``"dipole"``
     another vector                           ``"vector"``; of atoms ``"atom_vector"``
@@ -116,21 +116,25 @@ def head_for_property(target: Target) -> HeadSpec:
     if target.shape == (3,):
         if target.per_atom:
             return "atom_vector"
-        return "dipole" if _measures_dipoles(target.unit) else "vector"
+        return "dipole" if _alike(target.unit, "Debye") else "vector"
     if target.shape or target.per_atom:
         degree = (target.row[0] - 1) // 2
         return {"kind": "so3", "degree": degree, "per_atom": target.per_atom}
     try:
-        return head_for_target(target.name)
+        known = find_target(target.name, {**MINI_TARGETS, **QM9_TARGETS})
     except DataError:
         return "published"
+    # One name may mean many things: mu is a chemical potential, too.
+    same = _alike(target.unit, known.unit)
+    return TARGET_HEADS[known.name] if same else "published"
 
 
-def _measures_dipoles(unit: str) -> bool:
+def _alike(unit: str, other: str) -> bool:
+    """Whether two units measure the same."""
     try:
-        unit_factor(unit, "Debye")
+        unit_factor(unit, other)
     except ConfigError:  # another quantity, or a unit that nobody knows
-        return False
+        return unit == other
     return True
 
 

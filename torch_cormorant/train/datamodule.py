@@ -213,11 +213,16 @@ def _statistics(train: MoleculeDataset, references: Sequence[str]) -> Normalisat
             rest = column - fit.predict(counts)
         # Without a reference the zero stays where it is.
         std = _deviation(rest)
+        if not math.isfinite(std):
+            raise ConfigError(
+                f"train: values of {target.name!r} up to "
+                f"{float(column.abs().max()):g} are too large; take another unit"
+            )
         # As few molecules as the fit has numbers are met exactly, up to rounding.
         if len(rest) < 2 or not std > ROUNDING * float(column.abs().max()):
             raise ConfigError(
-                f"train: the {len(rest)} training values of {target.name!r} do "
-                f"not vary{_around(kind)}; use more molecules"
+                f"train: the training values of {target.name!r} in {len(train)} "
+                f"molecules do not vary{_around(kind)}"
             )
         means.append(mean)
         stds.append(std)
@@ -230,7 +235,12 @@ def _statistics(train: MoleculeDataset, references: Sequence[str]) -> Normalisat
 
 
 def _around(reference: str) -> str:
-    return " around their composition" if reference == "composition" else ""
+    if reference != "composition":
+        return "; use more molecules"
+    return (
+        " around their composition; use more molecules, or, if they are sums over "
+        "atoms, there is nothing left to learn"
+    )
 
 
 def _deviation(rest: Tensor) -> float:

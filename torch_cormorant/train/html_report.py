@@ -66,7 +66,8 @@ class RunReport:
         activations: Per epoch, level and degree.
         remarks: Spikes, dead levels.
         network: For the learned radial functions.
-        baseline: Error of the composition baseline on the validation molecules.
+        baseline: Error of the composition baseline on the validation molecules; of
+            vectors and tensors that of guessing zero.
     """
 
     title: str
@@ -174,7 +175,8 @@ def _learning_curve(report: RunReport) -> str:
     axes = _figure(2 if forces else 1, 5.6)
     levels = []
     if report.baseline is not None:
-        levels = [("composition baseline, validation", report.baseline)]
+        guess = "always zero" if report.log_target.shape else "composition baseline"
+        levels = [(f"{guess}, validation", report.baseline)]
     draw_learning_curve(axes[0], report.rows, report.log_target, levels)
     if forces:
         factor, unit = report.log_target.shown_factor, report.log_target.shown_unit

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
 from torch_cormorant.models import Cormorant, Normalisation
+from torch_cormorant.models.checks import refuse_cells
 from torch_cormorant.train.base import (
     MoleculeBatch,
     Regression,
@@ -258,23 +259,6 @@ def weights_of(batch: Any) -> Tensor:
     if weights is None:
         return torch.ones(batch.num_graphs, dtype=torch.float64, device=batch.z.device)
     return weights.view(-1)
-
-
-def refuse_cells(batch: Any) -> None:
-    """Refuse periodic structures: the network would not see their images.
-
-    Raises:
-        ConfigError: A structure is periodic.
-    """
-    periodic = getattr(batch, "pbc", None)
-    if periodic is None:
-        periodic = getattr(batch, "cell", None)
-    if periodic is not None and bool(periodic.any()):
-        raise ConfigError(
-            "pbc: properties are of molecules, and a structure of this batch is "
-            "periodic; leave out cell and pbc if they mean nothing, or train a "
-            "potential (PotentialRegression)"
-        )
 
 
 def hopeless(model: nn.Module) -> Tensor:
