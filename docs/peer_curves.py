@@ -97,7 +97,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
         error = "diverged" if run["test_mae"] is None else f"{run['test_mae']:.3g}"
         if len(group) > 1 and run["test_mae"] == min(errors, default=None):
             error = f"**{error}**"
-        if run["seeds"] > 1:
+        if run["seeds"] > 1 and run["test_mae"] is not None:
             error += f" ± {run['spread']:.1g} ({run['seeds']} seeds)"
         cells = [
             run["target"],
@@ -173,11 +173,11 @@ def peer_curves() -> Figure:
 
 def _against_molecules(axis: Axes, runs: Sequence[dict[str, Any]]) -> None:
     for name, (colour, marker, label) in STYLES.items():
-        mine = [run for run in runs if run["model"] == name and run["test_mae"]]
+        whole = merged([run for run in runs if run["model"] == name])
+        mine = [run for run in whole if run["test_mae"] is not None]
         budgets = sorted({run["budget_cpu_seconds"] for run in mine})
         for budget in budgets:  # a line joins equal budgets; hollow: smaller ones
-            one = [run for run in mine if run["budget_cpu_seconds"] == budget]
-            same = merged(one)
+            same = [run for run in mine if run["budget_cpu_seconds"] == budget]
             sizes = [run["train_size"] for run in same]
             errors = [run["test_mae"] for run in same]
             face = colour if budget == budgets[-1] else "white"

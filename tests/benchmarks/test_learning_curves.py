@@ -210,6 +210,29 @@ def test_a_run_is_recorded_once_and_drawn(
     assert "| mu | 15 | 3 | SchNet (PyG) | 10 | 6 |" in drawn.table(drawn.records())
 
 
+def test_seeds_of_one_network_are_one_row() -> None:
+    drawn = script("peer_curves")
+    plain = {
+        "target": "alpha",
+        "train_size": 10,
+        "budget_cpu_seconds": 3.0,
+        "model": "schnet",
+        "parameters": 1,
+        "steps": 1,
+        "epochs": 1.0,
+        "baselines": {"composition": 9.0, "training_mean": 9.0},
+        "unit": "bohr^3",
+    }
+    runs = [{**plain, "seed": k, "test_mae": mae} for k, mae in ((1, 4.0), (0, 2.0))]
+    (joined,) = drawn.merged(runs)
+    assert (joined["test_mae"], joined["seed"], joined["seeds"]) == (3.0, 0, 2)
+    assert joined["spread"] == pytest.approx(math.sqrt(2))
+    assert "| 3 ± 1 (2 seeds) |" in drawn.table(runs)
+    runs[0]["test_mae"] = None
+    assert drawn.merged(runs)[0]["test_mae"] is None
+    assert "| diverged |" in drawn.table(runs)
+
+
 def test_a_missing_file_is_one_line(
     curves: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from torch_cormorant import load_model
+from torch_cormorant import Cormorant, load_model, save_model, spherical_harmonics
 from torch_cormorant.data import MiniQM9, split_indices, write_extxyz
 
 Command = Callable[..., str]
@@ -30,6 +30,12 @@ def bonds(data: Data) -> torch.Tensor:
     return weight
 
 
+def real_degree_2(pos: torch.Tensor) -> torch.Tensor:
+    """Return the sum over atoms of harmonics of degree 2 times the distance."""
+    harmonics = spherical_harmonics(pos, 2)[:, 4:]
+    return (harmonics * pos.norm(dim=1, keepdim=True)).sum(dim=0)
+
+
 def write_own(path: Path) -> list[dict[str, torch.Tensor]]:
     """Write 60 molecules with labels of every kind, and return them."""
     frames, found = [], []
@@ -44,13 +50,14 @@ def write_own(path: Path) -> list[dict[str, torch.Tensor]]:
                 "dipole": data.dipole[0],
                 "spread": pos.T @ pos,
                 "charge": charge,
+                "five": real_degree_2(pos),
                 "field": weight @ data.pos - weight.sum(1, keepdim=True) * data.pos,
             }
         )
     info = [
         {
             k: " ".join(map(repr, one[k].flatten().tolist()))
-            for k in ("own", "dipole", "spread")
+            for k in ("own", "dipole", "spread", "five")
         }
         for one in found
     ]
@@ -82,6 +89,7 @@ def numbers(text: str) -> dict[str, float]:
         ("spread", "Angstrom^2", "polarizability", "always zero"),
         ("charge", "e", "so3", "mean of each element in the training molecules"),
         ("field", "1", "so3", "always zero"),
+        ("five", "1", "so3", "always zero"),
     ],
 )
 def test_a_property_of_any_kind_is_trained_tested_and_predicted(
@@ -123,6 +131,80 @@ def test_a_property_of_any_kind_is_trained_tested_and_predicted(
     cormorant("predict", file, "own.extxyz", "-o", "new.extxyz")
     again = cormorant("evaluate", file, "new.extxyz")
     assert numbers(again)["model.safetensors"] < 1e-9
+
+
+def test_energies_of_own_files_keep_their_unit(
+    cormorant: Command, tmp_path: Path
+) -> None:
+    write_own(tmp_path / "own.extxyz")
+    text = (tmp_path / "own.extxyz").read_text().replace("own=", "energy=")
+    (tmp_path / "own.extxyz").write_text(text)
+    (tmp_path / "other.extxyz").write_text(text.replace("dipole=", "mine="))
+    (tmp_path / "a.yaml").write_text(CONFIG)
+    for unit in ("Hartree", "1"):
+        cormorant(
+            *("train", "a.yaml", "--overwrite", "--override", "data.target=energy"),
+            f"data.units={{energy: '{unit}'}}",
+        )
+        file = tmp_path / "runs/a/model.safetensors"
+        whole = numbers(cormorant("evaluate", file, "own.extxyz", "--part", "all"))
+        other = cormorant("evaluate", file, "other.extxyz")
+        assert f"energy {unit}, pos Angstrom" in other
+        found = numbers(other)["model.safetensors"]
+        assert found == pytest.approx(whole["model.safetensors"], rel=1e-12)
+
+
+def test_a_model_without_a_unit_is_compared_as_it_is(
+    cormorant: Command, tmp_path: Path
+) -> None:
+    labels = write_own(tmp_path / "own.extxyz")
+    torch.manual_seed(0)
+    model = Cormorant(channels=4, num_levels=1, lmax=1, hidden=8).double()
+    save_model(tmp_path / "m.safetensors", model, targets=["own"], units=[""])
+    printed = cormorant("evaluate", "m.safetensors", "own.extxyz")
+    data: Any = MiniQM9("gap")
+    wrong = [
+        (model.eval().predict(data[k].z, data[k].pos) - one["own"]).abs().item()
+        for k, one in enumerate(labels)
+    ]
+    expected = sum(wrong) / len(wrong)
+    assert numbers(printed)["m.safetensors"] == pytest.approx(expected, rel=1e-3)
+    answer = cormorant(
+        "evaluate", "m.safetensors", "own.extxyz", "--unit", "own=eV", code=2
+    )
+    assert "the model file tells none" in answer
+
+
+def test_predictions_of_a_file_in_bohr(cormorant: Command, tmp_path: Path) -> None:
+    write_own(tmp_path / "own.extxyz")
+    (tmp_path / "a.yaml").write_text(CONFIG)
+    cormorant(
+        *("train", "a.yaml", "--override", "data.target=own"),
+        "data.units={own: eV, pos: bohr}",
+    )
+    file = tmp_path / "runs/a/model.safetensors"
+    text = (tmp_path / "own.extxyz").read_text()
+    (tmp_path / "other.extxyz").write_text(text.replace("dipole=", "mine="))
+    cormorant("predict", file, "own.extxyz", "-o", "a.csv")
+    cormorant("predict", file, "other.extxyz", "-o", "b.csv", "--unit", "pos=bohr")
+    cormorant("predict", file, "other.extxyz", "-o", "c.csv")
+    first, second, third = ((tmp_path / f"{k}.csv").read_text() for k in "abc")
+    assert first == second != third
+    arguments = ("predict", file, "other.extxyz", "-o", "d.csv", "--unit")
+    assert "only that of the positions" in cormorant(*arguments, "own=eV", code=2)
+
+
+def test_any_text_may_be_a_name_or_a_unit(cormorant: Command, tmp_path: Path) -> None:
+    write_own(tmp_path / "own.extxyz")
+    text = (tmp_path / "own.extxyz").read_text().replace("own=", "a_$^$=")
+    (tmp_path / "own.extxyz").write_text(text)
+    (tmp_path / "a.yaml").write_text(CONFIG)
+    cormorant(
+        *("train", "a.yaml", "--override", "data.target=a_$^$"),
+        *("data.units={a_$^$: $/mol}", "training.seeds=[0, 1]"),
+    )
+    assert (tmp_path / "runs/a/seed-1/report.html").exists()
+    assert (tmp_path / "runs/a/calibration.png").exists()
 
 
 def test_several_numbers_of_atoms_each_have_a_head(
@@ -334,6 +416,20 @@ def test_several_seeds_of_a_vector(cormorant: Command, tmp_path: Path) -> None:
             ],
             "'neg' is negative somewhere",
         ),
+        (
+            [
+                "data.target=[own, neg]",
+                "data.units={own: Debye, neg: Debye}",
+                "model.network=published",
+                "model.options.head=dipole_norm",
+            ],
+            "'neg' is negative somewhere",
+        ),
+        (
+            ["data.target=own", "data.units={own: eV}", "data.energy=e"],
+            "data.energy: is for energies and forces",
+        ),
+        (["data.target=own", "data.units={own: 1}"], "write '1' in quotes"),
         (["data.target=uneven", "data.units={uneven: '1'}"], "is not symmetric"),
         (["data.target=nine", "data.units={nine: '1'}"], "no head predicts tensors"),
     ],

@@ -53,6 +53,18 @@ def crystal(tmp_path: Path) -> Path:
     return path
 
 
+def test_comments_may_say_a_word_twice(tmp_path: Path) -> None:
+    path = tmp_path / "a.xyz"
+    path.write_text("1\nE = -1.0 after, E = -0.9 before\nH 0 0 0\n")
+    assert ExtXYZDataset(path, energy=None, forces=None)[0].z.tolist() == [1]
+    same = "Properties=species:S:1:pos:R:3 energy=1.0 energy=1.00"
+    path.write_text(f"1\n{same}\nH 0 0 0\n")
+    assert ExtXYZDataset(path, forces=None)[0].energy.item() == 1.0
+    path.write_text(f"1\n{same}1\nH 0 0 0\n")
+    with pytest.raises(DataError, match="frame 0: 'energy' is there twice"):
+        ExtXYZDataset(path, forces=None)[0]
+
+
 def test_frames_have_the_promised_fields(two: Path) -> None:
     dataset = ExtXYZDataset(two)
     assert len(dataset) == 2

@@ -84,6 +84,7 @@ def test_every_kind_is_read_to_the_last_bit(
         assert torch.equal(data[k].y, row)
         assert data[k].y.dtype == torch.float64
     assert torch.equal(data.values, torch.cat(rows))
+    species = torch.tensor(data.species)
     # A subset in another order, and batches of it.
     order = [4, 1, 5]
     part = data[torch.tensor(order)]
@@ -91,7 +92,14 @@ def test_every_kind_is_read_to_the_last_bit(
     assert torch.equal(part.values, wanted)
     batch = next(iter(DataLoader(part, batch_size=3)))
     assert torch.equal(batch.y, wanted)
-    assert part.row_counts().shape == (len(wanted), len(data.species))
+    counts = part.row_counts()
+    if per_atom:
+        z = torch.cat([one.z for one in part])
+        assert torch.equal(counts.argmax(dim=1), torch.searchsorted(species, z))
+        assert torch.equal(counts.sum(dim=1), torch.ones_like(counts[:, 0]))
+    else:
+        expected = [(one.z[:, None] == species).sum(dim=0).tolist() for one in part]
+        assert counts.tolist() == expected
     assert part[torch.tensor([], dtype=torch.long)].values.shape[0] == 0
     assert name in data.describe()
 
@@ -147,9 +155,11 @@ def test_composition_of_atoms_is_the_mean_of_each_element(file: Path) -> None:
         (["gap", "gap"], {}, ConfigError, "name each property once"),
         ("gap", {"unit": {"gp": "eV"}}, ConfigError, "unit: 'gp' is not one"),
         ("gap", {"units": {"gap": "eV", "poss": "A"}}, ConfigError, "'poss' is not in"),
-        ("gap", {"units": "eV"}, ConfigError, "units: 'eV'; expected a unit for each"),
-        ("gap", {"units": {"gap": 1}}, ConfigError, "expected a unit for each name"),
+        ("gap", {"units": "eV"}, ConfigError, "units: 'eV'; expected a text for each"),
+        ("gap", {"units": {"gap": 1}}, ConfigError, "expected a text for each name"),
         ("gap", {"unit": "meV"}, ConfigError, "unit: 'meV'; expected"),
+        ("gap", {"names": {"onw": "x"}}, ConfigError, "names: 'onw' is not one of"),
+        ("gap", {"names": "x"}, ConfigError, "names: 'x'; expected"),
         ([3], {"units": {}}, ConfigError, r"target: \[3\] is neither a name nor"),
         ("gap", {"unit": {"gap": "Debye"}}, ConfigError, "measure different things"),
         (["gap", "dipole"], {}, ConfigError, "'dipole' has 3 numbers for the molecule"),
@@ -175,8 +185,7 @@ def test_what_does_not_fit_is_named(
         ("a=1", 'a="1 2 3"', "frame 1: 'a': 3 numbers for the molecule, in frame 0 1"),
         ("a=1", "b=1", "frame 1: property 'a' is missing, there is b"),
         ('a="1 2"', "a=1", r"frame 0: 'a': 2 numbers, expected 1, 3 \(x, y, z\)"),
-        ("a=1", 'a=1 Lattice="9 0 0 0 9 0 0 0 9"', "frame 1: has a cell"),
-        ("a=1", "a=1 a=2", "'a' is there twice: '1' and '2'"),
+        ("a=1", 'a=1 Lattice="9 0 0 0 9 0 0 0 9"', "frame 1: is periodic"),
         ("a=1", "a=1 Properties=species:S:1:pos:R:3:a:R:1", "is there twice"),
         ("a=1", "Properties=species:S:1:pos:R:3:a:R:1", "1 number for each atom"),
     ],
@@ -210,15 +219,21 @@ def test_tensors_and_charges_as_ase_writes_them(tmp_path: Path) -> None:
     tensor = torch.tensor([[1.0, 0.5, 0.25], [0.5, 2.0, -1.0], [0.25, -1.0, 3.0]])
     atoms = Atoms("OH2", [[0, 0, 0], [0, 0.8, 0.6], [0, -0.8, 0.6]])
     atoms.info["pol"] = tensor.numpy()
-    atoms.calc = SinglePointCalculator(atoms, charges=[-0.8, 0.4, 0.4])
-    for name, charges in (("w.extxyz", "charge"), ("w.traj", "charges")):
+    own = [-0.8, 0.4, 0.4]
+    atoms.calc = SinglePointCalculator(atoms, charges=own, energies=own)
+    for name, charges in (
+        ("w.extxyz", "charge"),
+        ("w.traj", "charges"),
+        ("w.extxyz", "energies"),
+        ("w.traj", "energies"),
+    ):
         ase_io.write(tmp_path / name, [atoms, atoms])
         pol = ExtXYZProperties(tmp_path / name, "pol", {"pol": "bohr^3"})
         assert torch.equal(pol[1].y, tensor.double()[None])
         # Three numbers of three atoms are no vector.
-        own = ExtXYZProperties(tmp_path / name, charges, {charges: "e"})
-        assert own[1].y.flatten().tolist() == [-0.8, 0.4, 0.4]
-        assert own.target.per_atom
+        data = ExtXYZProperties(tmp_path / name, charges, {charges: "e"})
+        assert data[1].y.flatten().tolist() == own
+        assert data.target.per_atom
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,17 @@ def test_resume_needs_the_same_settings(tmp_path: Path) -> None:
         folder.prepare({"lr": 0.1, "target": "mu"}, resume=True, overwrite=False)
 
 
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.prepare({"lr": 0.1}, resume=False, overwrite=False)
+    folder.last.write_bytes(b"x")
+    folder.prepare({"lr": 0.1, "new": 1}, resume=True, overwrite=False)
+    with pytest.raises(ConfigError, match=r"cannot be resumed with lr = 0\.2"):
+        folder.prepare({"lr": 0.2, "new": 1}, resume=True, overwrite=False)
+    with pytest.raises(DataError, match=r"settings\.json: damaged"):
+        folder.prepare({"other": 1}, resume=True, overwrite=False)
+
+
 def test_resume_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no checkpoint to resume from"):
         RunFolder(tmp_path / "run").prepare({}, resume=True, overwrite=False)

@@ -77,6 +77,9 @@ def test_periodic_structures_are_refused(field: str) -> None:
     for data in molecules:
         data[field] = empty.clone()
     module(Batch.from_data_list(molecules))
+    if field == "pbc":  # lists are batched as lists
+        listed = [Data(z=d.z, pos=d.pos, y=d.y, pbc=[False] * 3) for d in molecules]
+        module(Batch.from_data_list(listed))
     molecules[1][field] = empty + 1 if field == "cell" else ~empty
     with pytest.raises(ConfigError, match="pbc: properties are of molecules"):
         module(Batch.from_data_list(molecules))

@@ -117,15 +117,15 @@ def _frames(data: DataConfig) -> FrameDataset:
 def _extxyz(data: DataConfig) -> FrameDataset:
     from torch_cormorant.data import ExtXYZDataset
 
-    first = ExtXYZDataset(data.path, energy=None, forces=None).parsed(0)
-    there = ", ".join([*first.info, *first.arrays]) or "nothing of the kind"
-    if data.energy not in first.info:
+    held = ExtXYZDataset(data.path, energy=None, forces=None).held(0)
+    there = ", ".join(held) or "nothing of the kind"
+    if data.energy not in held:
         raise ConfigError(
             f"data.energy: {data.path}: frame 0 has no {data.energy!r}, there is "
             f"{there}; name the right one with data.energy, or, to learn a property, "
             "with data.target"
         )
-    if data.forces and data.forces not in first.arrays:
+    if data.forces and data.forces not in held:
         raise ConfigError(
             f"data.forces: {data.path}: frame 0 has no {data.forces!r}, there is "
             f"{there}; name the right one with data.forces, or for energies alone say "
@@ -340,7 +340,7 @@ def _check_labels(network: Cormorant, data: MoleculeDataset) -> None:
             f"{head.rows}, but data.target names {list(row)} for each {target.owner}; "
             f"{_way_out(head.kind)}"
         )
-    parts = getattr(head, "heads", [head])
+    parts = getattr(head, "heads", [head] * len(data.targets))
     for k, part in enumerate(parts):
         if part.kind == "dipole_norm" and float(data.values[:, k].min()) < 0:
             raise DataError(

@@ -211,7 +211,11 @@ def _check_value(key: str, value: Any, place: _Place) -> None:
             expected = "at least" if included else "more than"
             raise place.fail(key, f"{value} is not {expected} {smallest:g}")
     if key == "data.units" and not all(isinstance(v, str) for v in value.values()):
-        raise place.fail(key, f"expected names of units, found {value!r}")
+        raise place.fail(
+            key,
+            f"expected names of units, found {value!r}; for a plain number write '1' "
+            "in quotes",
+        )
     if key == "model.options":
         known = network_options()
         for name in value:
@@ -269,8 +273,8 @@ def _check_loss(loss: LossConfig, place: _Place, *, frames: bool) -> None:
 
 def _check_properties(data: DataConfig, place: _Place) -> None:
     """A unit for every property of an own file, and nothing about energies."""
-    for key in ("stress", "virial", "molecule", "part"):
-        if getattr(data, key):
+    for key in ("energy", "forces", "stress", "virial", "molecule", "part"):
+        if getattr(data, key) != getattr(DataConfig(), key):
             raise place.fail(f"data.{key}", "is for energies and forces; leave it out")
     names = [data.target] if isinstance(data.target, str) else data.target
     for name in data.units:

@@ -156,7 +156,7 @@ def _factor(unit: str, target: Target) -> float:
     Raises:
         ConfigError: There is none, or it measures something else.
     """
-    if unit == target.unit:
+    if unit == target.unit or (not unit and target.unit == "1"):
         return 1.0
     if not unit:
         raise ConfigError(

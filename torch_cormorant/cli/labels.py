@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from torch_cormorant.cli.prediction import is_potential
 from torch_cormorant.cli.schema import source_name
 from torch_cormorant.cli.structures import read_npz_frames
 from torch_cormorant.data import (
@@ -27,6 +26,7 @@ __all__ = [
     "Labelled",
     "assumed_units",
     "given_units",
+    "is_potential",
     "is_text_file",
     "read_labels",
     "recorded_data",
@@ -35,6 +35,19 @@ __all__ = [
 Labelled: TypeAlias = MoleculeDataset | FrameDataset
 _EMBEDDED = ("mini_qm9", "mini_ethanol")
 _TEXT = (".extxyz", ".xyz")
+
+
+def is_potential(model: Cormorant) -> bool:
+    """Whether the only output of a model is an energy, so that it has forces.
+
+    A property of an own file may be called energy, too, and have any unit.
+    """
+    one = not model.head.per_atom and tuple(model.head.shape) == (1,)
+    trained = model.info.training.get("config", {})
+    data = trained.get("data", {}) if isinstance(trained, Mapping) else {}
+    own = isinstance(data, Mapping) and data.get("source") == "extxyz"
+    own_property = own and bool(data.get("target"))
+    return model.info.targets == ("energy",) and one and not own_property
 
 
 def is_text_file(path: Path) -> bool:
@@ -50,7 +63,8 @@ def read_labels(path: Path, model: Cormorant, units: Mapping[str, str]) -> Label
             those of MD17 or revised MD17 (kcal/mol).
         model: Tells what is looked for. If the file is the one that it was trained on,
             names and units are those of the training.
-        units: Of the labels of an extxyz file, by name.
+        units: Of the labels of an extxyz file, by name, or of the energies of plain
+            arrays that do not tell it.
 
     Returns:
         Frames for a potential, molecules for properties.
@@ -61,7 +75,8 @@ def read_labels(path: Path, model: Cormorant, units: Mapping[str, str]) -> Label
     """
     suffix, targets = path.suffix.lower(), list(model.info.targets)
     embedded = not path.exists() and source_name(str(path)) in _EMBEDDED
-    if units and not is_text_file(path):
+    plain = suffix == ".npz" and is_potential(model) and set(units) <= {"energy"}
+    if units and not (is_text_file(path) or plain):
         raise ConfigError(f"--unit: {path} tells its units; only extxyz files need it")
     if embedded and source_name(str(path)) == "mini_qm9":
         return MiniQM9(targets)
@@ -144,13 +159,16 @@ def _properties(
     targets = model.info.targets
     own = dict(zip(targets, model.info.units, strict=True))
     there = {**recorded_data(model, path).get("units", {}), **units}
-    given = {name: there.get(name) or own[name] or "1" for name in targets}
+    # A model without a unit is compared with the numbers as they are.
+    given = {
+        name: units.get(name) or (own[name] and there.get(name)) or own[name] or "1"
+        for name in targets
+    }
     unit = {name: own[name] for name in there if own.get(name)}
     if "pos" in there:
         given["pos"] = there["pos"]
     # As `cormorant predict` writes it: a name in the file has no spaces.
-    first = ExtXYZDataset(path, energy=None, forces=None).parsed(0)
-    held = {*first.info, *first.arrays}
+    held = ExtXYZDataset(path, energy=None, forces=None).held(0)
     names = {name: name.replace(" ", "_") for name in targets if name not in held}
     return ExtXYZProperties(path, targets, given, unit=unit, names=names)
 
@@ -172,8 +190,8 @@ def _frames(
         return read_npz_frames(path, unit, there.get("energy"))
     energy = record.get("energy", "energy")
     forces = record.get("forces", "forces")
-    first = ExtXYZDataset(path, energy=None, forces=None).parsed(0)
-    if not forces or (forces not in first.arrays and energy in first.info):
+    held = ExtXYZDataset(path, energy=None, forces=None).held(0)
+    if not forces or (forces not in held and energy in held):
         forces = None  # energies alone can be compared too
     return ExtXYZDataset(
         path, energy=energy, forces=forces, unit=unit, units=there

@@ -222,14 +222,18 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         choices=("train", "valid", "test", "all"),
         help="of the data the model was trained on; default test",
     )
-    evaluate.add_argument(
-        "--unit",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=UNIT",
-        help="units of an extxyz file; default those of the model",
-    )
+    for command, text in (
+        (evaluate, "units of an extxyz file; default those of the model"),
+        (predict, "pos=UNIT: unit of the positions of an extxyz file; default Å"),
+    ):
+        command.add_argument(
+            "--unit",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="NAME=UNIT",
+            help=text,
+        )
     predict.add_argument(
         "-o", "--output", type=Path, required=True, help=".extxyz or .csv"
     )

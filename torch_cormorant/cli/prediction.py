@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from torch_cormorant.cli.labels import given_units, is_potential, recorded_data
 from torch_cormorant.errors import ConfigError, CormorantError, DataError
 from torch_cormorant.models import Cormorant, load_model
 from torch_cormorant.models.checks import refuse_cells
 from torch_cormorant.models.compositions import warn_of_composition
 from torch_cormorant.models.potential import PotentialOutput
 
-__all__ = ["is_potential", "potential_outputs", "predict", "property_values"]
+__all__ = ["potential_outputs", "predict", "property_values"]
 
 
 def predict(args: argparse.Namespace) -> None:
@@ -27,7 +28,7 @@ def predict(args: argparse.Namespace) -> None:
 
     Args:
         args: ``model``, ``input``, ``output``, ``overwrite``, ``batch_size``,
-            ``device`` and ``no_forces``.
+            ``device``, ``unit`` and ``no_forces``.
 
     Raises:
         CormorantError: A file or a structure does not fit.
@@ -41,7 +42,7 @@ def predict(args: argparse.Namespace) -> None:
             f"{args.output}: a table has one row for every structure; write values of "
             "atoms as .extxyz"
         )
-    found = read_structures(args.input)
+    found = read_structures(args.input, _length_unit(args, model))
     if is_potential(model):
         for name, frame in zip(found.names, found.frames, strict=True):
             if warn_of_composition(model, frame.z, f"{args.input}: {name}"):
@@ -63,6 +64,24 @@ def predict(args: argparse.Namespace) -> None:
         print("a table holds no forces; for them write .extxyz")
 
 
+def _length_unit(args: argparse.Namespace, model: Cormorant) -> str:
+    """Unit of the positions: what is said, or that of the training for its file.
+
+    Raises:
+        ConfigError: Another unit is given, or the file cannot have one.
+    """
+    units = given_units(args.unit, model)
+    if set(units) - {"pos"}:
+        raise ConfigError(
+            "--unit: predictions are in the units of the model; only that of the "
+            "positions in the file can be given, pos=UNIT"
+        )
+    if units and args.input.suffix.lower() not in (".extxyz", ".xyz"):
+        raise ConfigError("--unit: only extxyz files need it")
+    known = recorded_data(model, args.input).get("units", {})
+    return str(units.get("pos", known.get("pos", "Angstrom")))
+
+
 def _checked_output(args: argparse.Namespace) -> str:
     """The suffix of a file that may be written.
 
@@ -80,12 +99,6 @@ def _checked_output(args: argparse.Namespace) -> str:
             "another file"
         )
     return str(suffix)
-
-
-def is_potential(model: Cormorant) -> bool:
-    """Whether the only output of a model is an energy, so that it has forces."""
-    one = not model.head.per_atom and tuple(model.head.shape) == (1,)
-    return model.info.targets == ("energy",) and one
 
 
 def batches(frames: Sequence[Data], size: int) -> list[list[Data]]:

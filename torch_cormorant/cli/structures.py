@@ -41,12 +41,13 @@ class Structures:
     names: Sequence[str]
 
 
-def read_structures(path: Path) -> Structures:
+def read_structures(path: Path, unit: str = "Angstrom") -> Structures:
     """Read structures; the suffix tells the format.
 
     Args:
         path: ``.extxyz``, ``.xyz``, ``.npz`` (frames), ``.sdf``, or ``.csv`` with a
             column ``smiles``.
+        unit: Of the positions in an extxyz file.
 
     Returns:
         The structures.
@@ -57,8 +58,8 @@ def read_structures(path: Path) -> Structures:
         BackendError: RDKit is missing (sdf and csv).
     """
     readers: dict[str, Callable[[Path], Structures]] = {
-        ".extxyz": _extxyz,
-        ".xyz": _extxyz,
+        ".extxyz": lambda path: _extxyz(path, unit),
+        ".xyz": lambda path: _extxyz(path, unit),
         ".npz": _npz,
         ".sdf": _sdf,
         ".csv": _smiles,
@@ -107,8 +108,8 @@ def _numbered(frames: Sequence[Data]) -> Structures:
     return Structures(frames, [f"frame {k}" for k in range(len(frames))])
 
 
-def _extxyz(path: Path) -> Structures:
-    data: Any = ExtXYZDataset(path, energy=None, forces=None)
+def _extxyz(path: Path, unit: str) -> Structures:
+    data: Any = ExtXYZDataset(path, energy=None, forces=None, units={"pos": unit})
     return _numbered([data[k] for k in range(len(data))])
 
 

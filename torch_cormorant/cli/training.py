@@ -177,7 +177,7 @@ def settings(job: Job) -> dict[str, object]:
 
 
 def describe(job: Job) -> str:
-    """One line about what is about to run."""
+    """What is about to run, and notes on what is probably not meant."""
     sizes = " / ".join(str(len(part)) for part in job.split.parts)
     what = ", ".join(job.targets)
     theory = job.data.level_of_theory
@@ -209,7 +209,8 @@ def remarks(job: Job) -> list[str]:
             f"note: no training molecule holds {names}; predictions for it mean nothing"
         )
     target = None if job.frames else job.data.targets[0]
-    if target and target.shape == (3,) and not unit_is_known(target.unit):
+    vector = target is not None and target.shape == (3,) and not target.per_atom
+    if target and vector and not unit_is_known(target.unit):
         found.append(
             f"note: the unit {target.unit!r} is not understood, so {target.name!r} is "
             "learned as a vector like any other, not as a dipole moment"

@@ -161,6 +161,15 @@ class ExtXYZDataset(Dataset):
         """
         return dict(self.parsed(idx).info)
 
+    def held(self, idx: int) -> list[str]:
+        """Names of what a frame holds besides elements and positions.
+
+        Raises:
+            DataError: The frame is damaged.
+        """
+        frame = self.parsed(idx)
+        return list(dict.fromkeys([*frame.info, *frame.arrays]))
+
     def parsed(self, idx: int) -> ParsedFrame:
         """What a frame says, as it stands there, by its number in the file.
 

@@ -239,7 +239,8 @@ def parse_pairs(line: str) -> dict[str, str]:
     A line without any ``=`` is a comment.
 
     Raises:
-        ValueError: A quote or bracket is not closed, or a key has two values.
+        ValueError: A quote or bracket is not closed, or, in extended XYZ, a key has
+            two values.
     """
     if "=" not in line:
         return {}
@@ -252,11 +253,18 @@ def parse_pairs(line: str) -> dict[str, str]:
             value, position = _word(line, _skip_spaces(line, after + 1), stop="")
         else:
             value = "T"
-        if found.get(key, value) != value:
+        if "Properties" in found and key in found and _differ(found[key], value):
             raise ValueError(f"{key!r} is there twice: {found[key]!r} and {value!r}")
         if key:
             found[key] = value
     return found
+
+
+def _differ(one: str, other: str) -> bool:
+    try:
+        return _number(one) != _number(other)
+    except ValueError:
+        return one != other
 
 
 def _skip_spaces(line: str, position: int) -> int:

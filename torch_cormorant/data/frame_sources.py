@@ -14,9 +14,9 @@ from torch_cormorant.errors import BackendError, ConfigError, DataError
 __all__ = ["read_with_ase", "uses_own_reader"]
 
 _OWN = {"extxyz", "xyz"}
-# Some of these may unpickle, run code or ask a server.
 # Results of calculators that belong to atoms, however many of them there are.
-_OF_ATOMS = {"charges", "magmoms"}
+_OF_ATOMS = {"charges", "magmoms", "energies", "stresses"}
+# Some of these may unpickle, run code or ask a server.
 _REFUSED = {"bundletrajectory", "gpw", "mysql", "postgresql"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from torch_cormorant.data.arrays import NpzFile, npz_names, read_npz
 from torch_cormorant.data.frame_checks import Floats, FrameArrays
 from torch_cormorant.data.frame_dataset import FrameDataset
-from torch_cormorant.data.units import unit_factor
-from torch_cormorant.errors import ConfigError, DataError
+from torch_cormorant.data.units import unit_factor, unit_is_known
+from torch_cormorant.errors import ConfigError, CormorantWarning, DataError
 
 __all__ = ["Frames", "frame_parts"]
 
@@ -163,11 +164,18 @@ def _unit_of_text(text: str | None) -> str | None:
 
 
 def _check_unit(file: NpzFile, stated: str, given: bool) -> None:
-    """Refuse what is no unit of energy, such as a misspelt one."""
+    """Refuse the unit of another quantity; warn of one that is not understood."""
+    if not unit_is_known(stated):
+        text = (
+            f"{file.path}: {stated!r} is not understood as a unit of energy; energies "
+            "keep it, and cannot be converted"
+        )
+        warnings.warn(text, CormorantWarning, stacklevel=4)
+        return
     try:
         unit_factor(stated, "eV")
     except ConfigError as problem:
-        where = "file_unit" if given else f"{file.path}: unit of the energies"
+        where = f"{file.path}: {'file_unit' if given else 'unit of the energies'}"
         raise ConfigError(
             f"{where}: {stated!r} is none of energy ({problem})"
         ) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch_cormorant.data.dataset import MoleculeDataset
 from torch_cormorant.data.extxyz import ExtXYZDataset
 from torch_cormorant.data.extxyz_format import ParsedFrame, numbers_of
 from torch_cormorant.data.frame_checks import Floats, FrameArrays, check_frames
-from torch_cormorant.data.targets import QM9_TARGETS, Target
+from torch_cormorant.data.targets import Target
 from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import ConfigError, DataError
 
@@ -50,9 +50,9 @@ class ExtXYZProperties(MoleculeDataset):
         level_of_theory: How the properties were computed.
 
     Raises:
-        DataError: The file is missing or damaged, or a frame lacks a property, has a
-            cell, or holds something that is not finite or of another size than in the
-            first frame; file, frame and property are named.
+        DataError: The file is missing or damaged, or a frame lacks a property, is
+            periodic, or holds something that is not finite or of another size than in
+            the first frame; file, frame and property are named.
         ConfigError: A unit is missing or cannot be converted, a property is named
             twice, or properties are of different kinds.
 
@@ -84,14 +84,14 @@ class ExtXYZProperties(MoleculeDataset):
         level_of_theory: str = "unknown",
     ) -> None:
         wanted = _names(target)
-        _check_names(wanted, units, unit or {})
+        _check_names(wanted, units, unit or {}, names or {})
         keys = {name: (names or {}).get(name, name) for name in wanted}
         lengths = {"pos": units.get("pos", "Angstrom")}
         file = ExtXYZDataset(
             path, energy=None, forces=None, units=lengths, format=format, name=name
         )
         frames = [file.parsed(row) for row in range(len(file))]
-        _check_units(frames[0], units, [*wanted, *keys.values()])
+        _check_units(file.held(0), units, [*wanted, *keys.values()])
         kinds, rows = zip(
             *(_whole(file, frames, key) for key in keys.values()), strict=True
         )
@@ -101,7 +101,7 @@ class ExtXYZProperties(MoleculeDataset):
         factors = [_factor(units[name], shown[name]) for name in wanted]
         scaled = [part * factor for part, factor in zip(rows, factors, strict=True)]
         targets = [
-            _target(name, shown[name], kind)
+            _target(name, keys[name], units[name], shown[name], kind)
             for name, kind in zip(wanted, kinds, strict=True)
         ]
         sizes = [len(frame.z) for frame in frames]
@@ -125,17 +125,20 @@ def _names(target: str | Sequence[str]) -> list[str]:
 
 
 def _check_names(
-    wanted: Sequence[str], units: Mapping[str, str], unit: Mapping[str, str]
+    wanted: Sequence[str],
+    units: Mapping[str, str],
+    unit: Mapping[str, str],
+    names: Mapping[str, str],
 ) -> None:
-    for name, given in (("units", units), ("unit", unit)):
+    for name, given in (("units", units), ("unit", unit), ("names", names)):
         texts: object = given  # users pass anything
         if not (
             isinstance(texts, Mapping)
             and all(isinstance(value, str) for value in texts.values())
         ):
             raise ConfigError(
-                f"{name}: {given!r}; expected a unit for each name, such as "
-                "{'gap': 'eV'}"
+                f"{name}: {given!r}; expected a text for each name, such as "
+                "units={'gap': 'eV'}"
             )
     if not wanted or len(set(wanted)) < len(wanted):
         raise ConfigError(f"target: {list(wanted)}; name each property once")
@@ -145,23 +148,24 @@ def _check_names(
                 f"units: none is given for {name!r}; name that of the file, such as "
                 f"units={{{name!r}: 'eV'}}, or '1' for a plain number"
             )
-    unknown = sorted({*unit} - {*wanted})
-    if unknown:
-        raise ConfigError(
-            f"unit: {unknown[0]!r} is not one of {', '.join(map(repr, wanted))}"
-        )
+    for argument, given in (("unit", unit), ("names", names)):
+        unknown = sorted({*given} - {*wanted})
+        if unknown:
+            raise ConfigError(
+                f"{argument}: {unknown[0]!r} is not one of "
+                f"{', '.join(map(repr, wanted))}"
+            )
 
 
 def _check_units(
-    first: ParsedFrame, units: Mapping[str, str], wanted: Sequence[str]
+    held: Sequence[str], units: Mapping[str, str], wanted: Sequence[str]
 ) -> None:
     """Refuse the unit of something that is nowhere: a misspelt name."""
-    held = [*wanted, "pos", *first.info, *first.arrays]
+    known = list(dict.fromkeys([*wanted, "pos", *held]))
     for name in units:
-        if name not in held:
+        if name not in known:
             raise ConfigError(
-                f"units: {name!r} is not in the file; there is "
-                f"{', '.join(dict.fromkeys(held))}"
+                f"units: {name!r} is not in the file; there is {', '.join(known)}"
             )
 
 
@@ -234,7 +238,7 @@ def _values(frame: ParsedFrame, key: str) -> tuple[Floats, bool]:
 
 def _found(frame: ParsedFrame, key: str) -> tuple[Floats, bool]:
     if frame.pbc.any():
-        raise ValueError("has a cell; properties are of molecules, not of cells")
+        raise ValueError("is periodic; properties are of molecules, not of cells")
     if key in frame.info and key in frame.arrays:
         raise ValueError(f"{key!r} is there twice, for the molecule and for its atoms")
     if key in frame.arrays:
@@ -250,16 +254,19 @@ def _factor(there: str, shown: str) -> float:
     return 1.0 if there == shown else unit_factor(there, shown)
 
 
-def _target(name: str, unit: str, kind: _Kind) -> Target:
-    """A property as the tables show it; a known one as QM9's."""
-    shape = kind.shape or ()
-    known = QM9_TARGETS.get(name)
-    if known is not None and known.unit == unit and not (shape or kind.per_atom):
-        return replace(known, paper_mae=None)
-    shown: dict[str, Any] = {}
-    if unit == "eV":
-        shown = {"shown_unit": "meV", "shown_factor": 1000.0}
-    return Target(name, name, unit, unit, shape=shape, per_atom=kind.per_atom, **shown)
+def _target(name: str, key: str, there: str, unit: str, kind: _Kind) -> Target:
+    """A property as the tables show it: eV as meV, as those of QM9."""
+    return Target(
+        name,
+        key,
+        there,
+        unit,
+        factor=_factor(there, unit),
+        shown_unit="meV" if unit == "eV" else "",
+        shown_factor=1000.0 if unit == "eV" else 1.0,
+        shape=kind.shape or (),
+        per_atom=kind.per_atom,
+    )
 
 
 def _molecules(

@@ -285,7 +285,7 @@ def refuse_cells(batch: Any) -> None:
     periodic = getattr(batch, "pbc", None)
     if periodic is None:
         periodic = getattr(batch, "cell", None)
-    if periodic is not None and bool(periodic.any()):
+    if periodic is not None and bool(torch.as_tensor(periodic).any()):
         raise ConfigError(
             "pbc: properties are of molecules, and the structure is periodic; leave "
             "out cell and pbc if they mean nothing, or train a potential"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -92,6 +93,7 @@ def _correlation(left: Tensor, right: Tensor) -> float:
     return torch.corrcoef(ranks.double())[0, 1].item()
 
 
+@rc_context({"text.parse_math": False})  # units are the user's own text
 def plot_calibration(path: Path, found: Calibration, unit: str = "") -> None:
     """Error against spread, group by group.
 

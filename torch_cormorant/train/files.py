@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch_cormorant.data.files import write_atomically
 from torch_cormorant.errors import ConfigError, DataError
@@ -127,9 +128,7 @@ class RunFolder:
             raise ConfigError(f"{self.path}: holds no checkpoint to resume from")
         try:
             stored = json.loads(self.settings.read_text())
-            differing = [
-                name for name, value in settings.items() if stored[name] != value
-            ]
+            differing = _differing(stored, settings)
             planned = stored.get(EPOCHS)
         except (AttributeError, OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.settings}: damaged ({error!r})") from error
@@ -145,3 +144,16 @@ class RunFolder:
             f"{self.path}: started for {planned} epochs, goes on to {epochs}: a "
             "schedule that depends on the length changes from here on"
         )
+
+
+def _differing(stored: Mapping[str, Any], settings: Mapping[str, object]) -> list[str]:
+    """Names of settings that are not as they were; those not kept are left out.
+
+    Raises:
+        KeyError: None of them is there, so that it is no file of settings.
+    """
+    # A run of an earlier version may not have kept all of them.
+    kept = [name for name in settings if name in stored]
+    if settings and not kept:
+        raise KeyError(next(iter(settings)))
+    return [name for name in kept if stored[name] != settings[name]]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -96,6 +97,13 @@ def write_report(path: Path, report: RunReport, record: Mapping[str, Any]) -> No
         report: What is shown.
         record: Command, settings, data, versions and hardware; plain values.
     """
+    # Names and units are the user's own text: no mathematics in them.
+    with rc_context({"text.parse_math": False}):
+        text = _page(report, record)
+    write_atomically(path, lambda stream: stream.write(text.encode()))
+
+
+def _page(report: RunReport, record: Mapping[str, Any]) -> str:
     parts = [
         _heading(report, record),
         _section("Errors", f"<pre>{html.escape(report.table)}</pre>"),
@@ -123,12 +131,11 @@ def write_report(path: Path, report: RunReport, record: Mapping[str, Any]) -> No
         body = _picture(plot_radial(report.network), "radial functions and cutoffs")
         parts.append(_section("Learned cutoffs and radial functions", body))
     parts.append(_section("Record", _record(record)))
-    text = (
+    return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">\n'
         f"<title>{html.escape(report.title)}</title>\n<style>{_STYLE}</style></head>\n"
         f"<body>\n{''.join(parts)}</body>\n</html>\n"
     )
-    write_atomically(path, lambda stream: stream.write(text.encode()))
 
 
 def _heading(report: RunReport, record: Mapping[str, Any]) -> str:

@@ -125,6 +125,7 @@ class PropertyRegression(Regression):
             NonFiniteError: The loss is NaN or infinite, and no guard deals with it.
         """
         if self.captured is not None:
+            refuse_cells(batch)
             return self.captured_step(batch)
         weights = self._weights(batch)
         try:
