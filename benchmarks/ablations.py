@@ -270,28 +270,50 @@ def run_row(name: str, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+AVERAGED = ("recipe", "constant")
+"""Rows whose averaged weights (EMA) have a line of their own."""
+
+
 def table(folder: Path) -> str:
-    """All finished rows in Markdown, the recipe first, and the spread between seeds."""
+    """All finished rows in Markdown, the recipe first, and the spread between seeds.
+
+    Errors are means over seeds; in brackets the change against the recipe with the same
+    seeds.
+    """
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in ROWS}
     for record in records:
         found[record["row"]].append(record)
+    recipe = {record["seed"]: np.array(record["mae"]) for record in found["recipe"]}
     heads = [f"{t} / {u}" for t, u in zip(TARGETS, records[0]["units"], strict=True)]
     head = ["change", *heads, "seeds", "first loss", "largest later"]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
-    for seeds in filter(None, found.values()):
-        both = (np.mean([r[key] for r in seeds], axis=0) for key in ("mae", "mae_ema"))
-        best = [f"{v:.3g} ({e:.3g})" for v, e in zip(*both, strict=True)]
-        first, largest = (
-            max(r[key] for r in seeds) for key in ("first_loss", "largest_loss")
-        )
-        rest = [str(len(seeds)), f"{first:.2g}", f"{largest:.2g}"]
-        lines.append(f"| {' | '.join([seeds[0]['title'], *best, *rest])} |")
+    for name, seeds in found.items():
+        if seeds:
+            lines.append(_line(seeds[0]["title"], seeds, recipe, "mae"))
+        if seeds and name in AVERAGED:
+            title = f"{seeds[0]['title'].split(':')[0]}, averaged weights (EMA)"
+            lines.append(_line(title, seeds, recipe, "mae_ema"))
     base = [f"{v:.3g}" for v in records[0]["composition"]]
     lines.append(f"| composition alone | {' | '.join(base)} |  |  |  |")
     spread = [f"{v:.2g}" for v in between_seeds(found.values())]
     lines.append(f"| *between seeds* | {' | '.join(spread)} |  |  |  |")
     return "\n".join(lines) + "\n"
+
+
+def _line(
+    title: str, seeds: list[dict[str, Any]], recipe: dict[int, Any], key: str
+) -> str:
+    """One line of the table."""
+    mean = np.mean([r[key] for r in seeds], axis=0)
+    same = [np.array(r[key]) / recipe[r["seed"]] for r in seeds if r["seed"] in recipe]
+    change = 100 * (np.mean(same, axis=0) - 1) if same else np.full(3, math.nan)
+    cells = [f"{v:.3g} ({c:+.0f} %)" for v, c in zip(mean, change, strict=True)]
+    if key == "mae" and seeds[0]["row"] == "recipe":
+        cells = [f"{v:.3g}" for v in mean]
+    first, largest = (max(r[k] for r in seeds) for k in ("first_loss", "largest_loss"))
+    rest = [str(len(seeds)), f"{first:.2g}", f"{largest:.2g}"]
+    return f"| {' | '.join([title, *cells, *rest])} |"
 
 
 def between_seeds(rows: Iterable[Sequence[dict[str, Any]]]) -> list[float]:
