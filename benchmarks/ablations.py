@@ -307,8 +307,8 @@ def _line(
     """One line of the table."""
     mean = np.mean([r[key] for r in seeds], axis=0)
     same = [np.array(r[key]) / recipe[r["seed"]] for r in seeds if r["seed"] in recipe]
-    change = 100 * (np.mean(same, axis=0) - 1) if same else np.full(3, math.nan)
-    cells = [f"{v:.3g} ({c:+.0f} %)" for v, c in zip(mean, change, strict=True)]
+    change = 100 * (np.mean(same, axis=0) - 1) if same else np.zeros(len(mean))
+    cells = [f"{v:.3g} ({round(c):+d} %)" for v, c in zip(mean, change, strict=True)]
     if key == "mae" and seeds[0]["row"] == "recipe":
         cells = [f"{v:.3g}" for v in mean]
     first, largest = (max(r[k] for r in seeds) for k in ("first_loss", "largest_loss"))
