@@ -98,7 +98,8 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
         if len(group) > 1 and run["test_mae"] == min(errors, default=None):
             error = f"**{error}**"
         if run["seeds"] > 1 and run["test_mae"] is not None:
-            error += f" ± {run['spread']:.1g} ({run['seeds']} seeds)"
+            spread = float(f"{run['spread']:.1g}")
+            error += f" ± {spread:g} ({run['seeds']} seeds)"
         cells = [
             run["target"],
             f"{run['train_size']:,}",
