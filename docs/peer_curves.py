@@ -173,6 +173,7 @@ def peer_curves() -> Figure:
 
 
 def _against_molecules(axis: Axes, runs: Sequence[dict[str, Any]]) -> None:
+    largest = max(run["budget_cpu_seconds"] for run in runs)
     for name, (colour, marker, label) in STYLES.items():
         whole = merged([run for run in runs if run["model"] == name])
         mine = [run for run in whole if run["test_mae"] is not None]
@@ -181,7 +182,7 @@ def _against_molecules(axis: Axes, runs: Sequence[dict[str, Any]]) -> None:
             same = [run for run in mine if run["budget_cpu_seconds"] == budget]
             sizes = [run["train_size"] for run in same]
             errors = [run["test_mae"] for run in same]
-            face = colour if budget == budgets[-1] else "white"
+            face = colour if budget == largest else "white"
             style = {"color": colour, "marker": marker, "markerfacecolor": face}
             axis.plot(sizes, errors, label=label, **style)
     sizes = sorted({run["train_size"] for run in runs})
