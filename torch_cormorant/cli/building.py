@@ -54,8 +54,7 @@ def check_data(data: DataConfig) -> None:
     Raises:
         DataError: There is no such property, or no such file.
     """
-    names = [data.target] if isinstance(data.target, str) else data.target
-    for name in filter(None, names):
+    for name in data.names:
         if data.source in _PROPERTIES:
             find_target(name, *_PROPERTIES[data.source])
     if data.source in {"extxyz", "frames"} and not Path(data.path).is_file():
@@ -144,8 +143,7 @@ def _extxyz(data: DataConfig) -> FrameDataset:
 
 
 def _properties(data: DataConfig) -> MoleculeDataset:
-    names = [data.target] if isinstance(data.target, str) else data.target
-    unit = dict.fromkeys(names, data.unit) if data.unit else None
+    unit = dict.fromkeys(data.names, data.unit) if data.unit else None
     return ExtXYZProperties(data.path, data.target, data.units, unit=unit)
 
 

@@ -276,14 +276,13 @@ def _check_properties(data: DataConfig, place: _Place) -> None:
     for key in ("energy", "forces", "stress", "virial", "molecule", "part"):
         if getattr(data, key) != getattr(DataConfig(), key):
             raise place.fail(f"data.{key}", "is for energies and forces; leave it out")
-    names = [data.target] if isinstance(data.target, str) else data.target
     for name in data.units:
-        if name not in (*names, "pos"):
-            known = ", ".join([*map(repr, names), "'pos'"])
+        if name not in (*data.names, "pos"):
+            known = ", ".join([*map(repr, data.names), "'pos'"])
             raise place.fail(
                 f"data.units.{name}", f"what is read is {known}; there is no {name!r}"
             )
-    for name in names:
+    for name in data.names:
         if name not in data.units:
             raise place.fail(
                 "data.units",

@@ -62,6 +62,12 @@ class DataConfig:
         None, "number of an official split of revised MD17, in place of the sizes"
     )
 
+    @property
+    def names(self) -> list[str]:
+        """The properties that are named, one or several."""
+        several = [self.target] if isinstance(self.target, str) else self.target
+        return [name for name in several if name]
+
 
 @dataclass
 class ModelConfig:
