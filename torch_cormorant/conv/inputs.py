@@ -16,7 +16,7 @@ from torch_cormorant.errors import (
     ShapeError,
 )
 from torch_cormorant.ops import EdgeGeometry
-from torch_cormorant.ops.geometry import check_edge_index
+from torch_cormorant.ops.edges import check_edge_index
 
 NodeInput = Tensor | tuple[Tensor, Tensor]
 

@@ -184,14 +184,59 @@ void backward(const Sum *p, int threads) {
   });
 }
 
-template <class Work> int guarded(const Work &work) {
+// What an entry point answers; the names stand in ops/cpu_kernel.py.
+enum Status {
+  DONE = 0,
+  NO_MEMORY,
+  NO_THREADS,
+  BAD_ROWPTR,
+  BAD_EDGE,
+  BAD_SOURCE,
+  BAD_ROW,
+  BAD_INDEX_A,
+  BAD_INDEX_B
+};
+
+// Whether every index lies in 0 .. limit - 1.
+bool within(const int64_t *index, int64_t count, int64_t limit) {
+  uint64_t bad = 0;
+  for (int64_t k = 0; k < count; k++)
+    bad |= (uint64_t)index[k] >= (uint64_t)limit;
+  return !bad;
+}
+
+// Whether row pointers rise from 0 to the number of edges.
+bool rises(const int64_t *ptr, int64_t count, int64_t last) {
+  bool bad = ptr[0] != 0 || ptr[count] != last;
+  for (int64_t k = 0; k < count; k++) bad |= ptr[k] > ptr[k + 1];
+  return !bad;
+}
+
+Status check(const Sum *p) {
+  if (!rises(p->rowptr, p->targets, p->edges)) return BAD_ROWPTR;
+  if (!within(p->edge, p->edges, p->edges)) return BAD_EDGE;
+  if (!within(p->source, p->edges, p->sources)) return BAD_SOURCE;
+  if (p->row != p->edge && !within(p->row, p->edges, p->rows)) return BAD_ROW;
+  return DONE;
+}
+
+Status check(const Dots *p) {
+  if (!within(p->index_a, p->edges, p->rows_a)) return BAD_INDEX_A;
+  if (!within(p->index_b, p->edges, p->rows_b)) return BAD_INDEX_B;
+  return DONE;
+}
+
+Status check(const Square *) { return DONE; }
+
+template <class Problem, class Work> int guarded(const Problem *p, const Work &work) {
+  if (const Status found = check(p)) return found;
   try {
     work();
-    return 0;
+    return DONE;
   } catch (const std::bad_alloc &) {
-    return 1;
+    return NO_MEMORY;
   } catch (const std::system_error &) {
-    return 2;
+    return NO_THREADS;
   }
 }
 
@@ -201,7 +246,7 @@ template <class Work> int guarded(const Work &work) {
 
 extern "C" {
 
-EXPORT int32_t cormorant_abi() { return 2; }
+EXPORT int32_t cormorant_abi() { return 3; }
 
 EXPORT const char *cormorant_isa() { return chosen->name; }
 
@@ -214,7 +259,7 @@ EXPORT int32_t cormorant_use(const char *name) {
 
 EXPORT int32_t cormorant_sum_forward(const Sum *p) {
   const int64_t work = (p->edges + p->targets) * p->cg.second * p->wide;
-  return guarded([&] {
+  return guarded(p, [&] {
     share(useful(p->threads, work), p->targets, 4, chosen->sum_scratch(p),
           [&](int64_t first, int64_t last, void *scratch) {
             chosen->sum_forward(p, first, last, scratch);
@@ -224,12 +269,12 @@ EXPORT int32_t cormorant_sum_forward(const Sum *p) {
 
 EXPORT int32_t cormorant_sum_backward(const Sum *p) {
   const int64_t work = p->edges * p->cg.second * p->wide;
-  return guarded([&] { backward(p, useful(p->threads, work)); });
+  return guarded(p, [&] { backward(p, useful(p->threads, work)); });
 }
 
 EXPORT int32_t cormorant_square_forward(const Square *p) {
   const int64_t work = p->nodes * p->cg.first * p->cg.second * p->wide;
-  return guarded([&] {
+  return guarded(p, [&] {
     share(useful(p->threads, work), p->nodes, 16, chosen->square_scratch(p),
           [&](int64_t first, int64_t last, void *scratch) {
             chosen->square_forward(p, first, last, scratch);
@@ -239,7 +284,7 @@ EXPORT int32_t cormorant_square_forward(const Square *p) {
 
 EXPORT int32_t cormorant_square_backward(const Square *p) {
   const int64_t work = p->nodes * p->cg.first * p->cg.second * p->wide;
-  return guarded([&] {
+  return guarded(p, [&] {
     share(useful(p->threads, work), p->nodes, 16, chosen->square_scratch(p),
           [&](int64_t first, int64_t last, void *scratch) {
             chosen->square_backward(p, first, last, scratch);
@@ -249,7 +294,7 @@ EXPORT int32_t cormorant_square_backward(const Square *p) {
 
 EXPORT int32_t cormorant_dots_forward(const Dots *p) {
   const int64_t work = p->edges * (p->lmax + 1) * (p->lmax + 1) * p->wide / 4;
-  return guarded([&] {
+  return guarded(p, [&] {
     share(useful(p->threads, work), p->edges, 256, 0,
           [&](int64_t first, int64_t last, void *) {
             chosen->dots_forward(p, first, last);
@@ -260,7 +305,7 @@ EXPORT int32_t cormorant_dots_forward(const Dots *p) {
 EXPORT int32_t cormorant_dots_backward(const Dots *p) {
   const int64_t work = p->edges * (p->lmax + 1) * (p->lmax + 1) * p->wide / 4;
   const int threads = useful(p->threads, work);
-  return guarded([&] {
+  return guarded(p, [&] {
     in_threads(threads, [&](int t) { chosen->dots_backward(p, t, threads); });
   });
 }

@@ -1,7 +1,8 @@
 // The plain C interface between Python (ctypes), the dispatcher and the kernels.
 //
 // Complex tensors are real ones with (re, im) side by side in their last axis, `wide`
-// numbers in all. Every tensor is contiguous.
+// numbers in all. Every tensor is contiguous. Types and shapes are checked in Python
+// (ops/operands.py), the values of index tensors here, before anything else is read.
 #pragma once
 #include <cstdint>
 

@@ -31,7 +31,7 @@ from torch_cormorant.interfaces.memory_plan import MemoryPlan, plan_memory, widt
 from torch_cormorant.models import Cormorant
 from torch_cormorant.models.checks import check_molecules, check_weights
 from torch_cormorant.ops import EdgeGeometry
-from torch_cormorant.ops.geometry import MIN_LENGTH
+from torch_cormorant.ops.edges import MIN_LENGTH
 
 __all__ = ["ChunkedOutput", "MemoryPlan", "evaluate_in_chunks", "plan_memory"]
 

@@ -28,7 +28,7 @@ from torch_cormorant.interfaces.fixed_graph import (
     trace,
 )
 from torch_cormorant.models import Cormorant
-from torch_cormorant.ops.geometry import MIN_LENGTH
+from torch_cormorant.ops.edges import MIN_LENGTH
 
 __all__ = ["export_potential", "load_exported"]
 

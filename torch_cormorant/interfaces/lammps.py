@@ -36,7 +36,7 @@ from torch_cormorant.graph import edge_vectors
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.models import Cormorant
 from torch_cormorant.models.compositions import warn_of_composition
-from torch_cormorant.ops.geometry import MIN_LENGTH
+from torch_cormorant.ops.edges import MIN_LENGTH
 
 __all__ = ["LammpsPotential", "load_mpi"]
 

@@ -29,7 +29,7 @@ from torch_cormorant.models.checks import (
 from torch_cormorant.nn.heads import ExtensiveHead, HeadInput
 from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
-from torch_cormorant.ops.geometry import check_edge_index
+from torch_cormorant.ops.edges import check_edge_index
 from torch_cormorant.ops.segment import scatter_sum
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from torch_cormorant.cg import clebsch_gordan
-from torch_cormorant.errors import BackendError
+from torch_cormorant.errors import BackendError, EdgeIndexError
 from torch_cormorant.ops.paths import PathTable
 from torch_cormorant.ops.plan import GraphPlan
 from torch_cormorant.ops.portable import Need, shapes
@@ -29,9 +29,18 @@ from torch_cormorant.ops.tensors import real_view
 FILE = Path(__file__).with_name("_cpu_kernel.so")
 SWITCH = "CORMORANT_CPU_KERNEL"
 MAX_LMAX = 6
-_ABI = 2
+_ABI = 3
 _P, _I, _L = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 _FAILURES = {1: "out of memory", 2: "the system gives no more threads"}
+_INDICES = {
+    3: ("rowptr of the plan", "rowptr"),
+    4: ("csr_edge of the plan", "edges"),
+    5: ("csr_source of the plan", "sources"),
+    6: ("csr_row of the plan", "rows"),
+    7: ("index_a", "rows_a"),
+    8: ("index_b", "rows_b"),
+}
+"""Statuses of an index tensor with a value out of range, and the size it exceeds."""
 
 
 class _Coefficients(ctypes.Structure):
@@ -204,6 +213,15 @@ def _call(name: str, struct: Any) -> None:
     if status == 2:
         struct.threads = 1
         status = entry(ctypes.byref(struct))
+    if status in _INDICES:
+        tensor, size = _INDICES[status]
+        expected = (
+            f"rise from 0 to {struct.edges}, the number of edges"
+            if size == "rowptr"
+            else f"hold 0 to {getattr(struct, size) - 1}"
+        )
+        message = f"{tensor} must {expected}; it holds other numbers"
+        raise EdgeIndexError(message)
     if status:
         message = f"the CPU kernel failed: {_FAILURES.get(status, status)}"
         raise BackendError(message)

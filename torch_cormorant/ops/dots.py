@@ -15,6 +15,11 @@ from torch import Tensor
 
 from torch_cormorant.ops import cpu_kernel
 from torch_cormorant.ops.dispatch import chosen, use_kernel
+from torch_cormorant.ops.operands import (
+    check_dots,
+    check_rank,
+    check_spread,
+)
 from torch_cormorant.ops.operator import Operator
 from torch_cormorant.ops.tensors import accumulate, plain, plus
 
@@ -40,9 +45,24 @@ def edge_dots(
         ``a`` ``[N, M, C]``, ``b`` ``[N', M, C]``, indices ``[E]``; result
         ``[E, lmax + 1, C]``.
 
+    Raises:
+        ShapeError, DtypeError, DeviceError: If a tensor does not fit the others.
+        EdgeIndexError: If an index names a row that does not exist.
+
     Note:
         Differentiable to any order; works in chunks of edges.
+
+    Example:
+        >>> import torch
+        >>> from torch_cormorant.ops import edge_dots
+        >>> x, index = torch.randn(3, 4, 8), torch.tensor([[0, 1], [1, 2]])
+        >>> tuple(edge_dots(x, x, index[1], index[0]).shape)
+        (2, 2, 8)
     """
+    check_rank("a", a, "nodes components channels")
+    check_rank("b", b, "nodes components channels")
+    check_rank("index_a", index_a, "edges")
+    check_rank("index_b", index_b, "edges")
     args = (plain(a), plain(b), plain(index_a), plain(index_b), chosen(backend))
     out: Tensor = _dots(*args)
     return out
@@ -50,6 +70,7 @@ def edge_dots(
 
 def _run_dots(a: Tensor, b: Tensor, ia: Tensor, ib: Tensor, backend: str) -> Tensor:
     a, b, ia, ib = plain(a), plain(b), plain(ia), plain(ib)
+    check_dots(a, b, ia, ib)
     if use_kernel(backend, a, None) and _lmax(a) <= cpu_kernel.MAX_LMAX:
         return cpu_kernel.dots(a, b, ia, ib)
     degrees = _degrees(a)
@@ -73,6 +94,7 @@ def _run_spread(
 ) -> list[Tensor]:
     """Sums over edges of u times the other operand; empty where not needed."""
     a, b, ia, ib, u = plain(a), plain(b), plain(ia), plain(ib), plain(u)
+    check_spread(a, b, ia, ib, u, need)
     da: Tensor | None
     db: Tensor | None
     if use_kernel(backend, a, None) and _lmax(a) <= cpu_kernel.MAX_LMAX:
@@ -153,6 +175,7 @@ _dots = Operator(
     fake=_fake_dots,
     keep=_keep_dots,
     backward=_dots_backward,
+    operands=(0, 1),
 )
 _spread = Operator(
     "edge_dots_backward",
@@ -162,6 +185,8 @@ _spread = Operator(
     fake=_fake_spread,
     keep=_keep_spread,
     backward=_spread_backward,
+    operands=(0, 1, 4),
+    own=(0, 1),
 )
 
 

@@ -21,8 +21,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torch_cormorant.errors import ShapeError
 from torch_cormorant.ops.dispatch import chosen, has_double_backward, implementation
-from torch_cormorant.ops.operator import Operator
+from torch_cormorant.ops.operands import (
+    check_count,
+    check_like,
+    check_rank,
+    check_results,
+    check_sum,
+)
+from torch_cormorant.ops.operator import Operator, is_transformed
 from torch_cormorant.ops.paths import PathTable, table_of
 from torch_cormorant.ops.plan import GraphPlan, plan_of
 from torch_cormorant.ops.portable import Need, shapes
@@ -59,12 +67,32 @@ def neighbour_sum(
         For each degree l one tensor ``[N_target, 2l + 1, number of paths, C]``.
 
     Raises:
+        ShapeError, DtypeError, DeviceError: If a tensor does not fit the others.
+        EdgeIndexError: If the plan names a row that does not exist.
         BackendError: If the backend is unknown, or missing on this machine.
 
     Note:
         Deterministic; differentiable to any order; one operator for ``torch.compile``.
         Memory beyond inputs and outputs is bounded by the chunk size of the plan.
+
+    Example:
+        >>> import torch
+        >>> from torch_cormorant.ops import PathTable, build_plan, neighbour_sum
+        >>> plan = build_plan(torch.tensor([[0, 1, 2], [1, 0, 0]]), 3, 3)
+        >>> x, g, sh = torch.randn(3, 4, 8), torch.randn(3, 2, 8), torch.randn(3, 4)
+        >>> sums = neighbour_sum(x, g, sh, plan, PathTable(1, 1, 1))
+        >>> [tuple(part.shape) for part in sums]
+        [(3, 1, 2, 8), (3, 3, 3, 8)]
     """
+    check_rank("x", x, "nodes components channels")
+    check_rank("g", g, "edges degrees channels")
+    check_rank("sh", sh, "edges components")
+    if x.shape[1] != (table.lmax2 + 1) ** 2:
+        msg = (
+            f"x must have (lmax2 + 1)^2 = {(table.lmax2 + 1) ** 2} components on axis "
+            f"1, as the table says, got {x.shape[1]}"
+        )
+        raise ShapeError(msg)
     used = (table.used_lmax2 + 1) ** 2
     if used < x.shape[1]:
         x = x[:, :used]
@@ -87,13 +115,17 @@ def _run_sum(
     sh: Tensor,
     packed: Tensor,
     header: Tensor,
-    num_targets: int,  # noqa: ARG001 - for the shapes of fake tensors
+    num_targets: int,
     key: Sequence[int],
     backend: str,
 ) -> list[Tensor]:
     table, plan = table_of(key), plan_of(packed, header)
-    made = implementation(backend, x, table)
-    return made.forward(plain(x), plain(g), plain(sh), plan, table)
+    x, g, sh = plain(x), plain(g), plain(sh)
+    check_sum(x, g, sh, plan, table)
+    if num_targets != plan.num_targets:
+        msg = f"num_targets is {num_targets}, the plan's graph has {plan.num_targets}"
+        raise ShapeError(msg)
+    return implementation(backend, x, table).forward(x, g, sh, plan, table)
 
 
 def _run_gradient(
@@ -109,14 +141,27 @@ def _run_gradient(
 ) -> list[Tensor]:
     """Gradients with respect to x, g and sh, empty where not needed."""
     table, plan = table_of(key), plan_of(packed, header)
+    inputs, full = (plain(x), plain(g), plain(sh)), [plain(grad) for grad in grads]
+    _check_gradient(inputs, plan, table, need, full)
     made = implementation(backend, x, table)
     needed: Need = (need[0], need[1], need[2])
-    inputs, full = (plain(x), plain(g), plain(sh)), [plain(grad) for grad in grads]
     parts = made.backward(*inputs, plan, table, needed, full)
     return [
         like.new_empty(0) if part is None else part
         for part, like in zip(parts, inputs, strict=True)
     ]
+
+
+def _check_gradient(
+    inputs: tuple[Tensor, Tensor, Tensor],
+    plan: GraphPlan,
+    table: PathTable,
+    need: Sequence[bool],
+    grads: Sequence[Tensor],
+) -> None:
+    check_sum(*inputs, plan, table)
+    check_count("need", need, 3)
+    check_results(grads, plan.num_targets, table, inputs[0])
 
 
 def _fake_sum(
@@ -184,7 +229,7 @@ def _gradient_backward(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, 
         for part, there in zip(cotangents, ctx.need, strict=True)
     ]
     inputs, plan, key = (x, g, sh), (packed, header), ctx.key
-    if x.is_cuda and has_double_backward(ctx.backend):
+    if x.is_cuda and has_double_backward(ctx.backend) and not is_transformed():
         there = [part is not None for part in given]
         full = [x.new_empty(0) if part is None else part for part in given]
         parts = _double(*inputs, *plan, key, ctx.backend, need, grads, full, there)
@@ -250,11 +295,18 @@ def _run_double(
 ) -> list[Tensor]:
     """Gradients of the gradient with respect to x, g, sh and every one of grads."""
     table, plan = table_of(key), plan_of(packed, header)
-    made = implementation(backend, x, table)
     inputs, full = (plain(x), plain(g), plain(sh)), [plain(grad) for grad in grads]
+    check_count("need", need, 4)
+    _check_gradient(inputs, plan, table, need[:3], full)
+    check_count("cotangents", cotangents, 3)
+    check_count("given", given, 3)
     us = [
         plain(u) if there else None for u, there in zip(cotangents, given, strict=True)
     ]
+    for k, (u, like) in enumerate(zip(us, inputs, strict=True)):
+        if u is not None:
+            check_like(f"cotangents[{k}]", u, like)
+    made = implementation(backend, x, table)
     if hasattr(made, "double_backward"):
         wanted: Need = (need[0], need[1], need[2])
         *found, dgrads = made.double_backward(
@@ -350,6 +402,7 @@ _sum = Operator(
     fake=_fake_sum,
     keep=_keep_sum,
     backward=_sum_backward,
+    operands=(0, 1, 2),
 )
 _gradient = Operator(
     "neighbour_sum_backward",
@@ -359,6 +412,8 @@ _gradient = Operator(
     fake=_fake_gradient,
     keep=_keep_gradient,
     backward=_gradient_backward,
+    operands=(0, 1, 2, 8),
+    own=(0, 1, 2),
 )
 _double = Operator(
     "neighbour_sum_double_backward",

@@ -4,6 +4,8 @@ A call of an operator written in Python costs up to 200 microseconds in PyTorch'
 dispatcher, more than the work itself in a small molecule. Where nothing can see the
 difference (plain tensors on a CPU, nothing traced or transformed) the same function
 runs inside one ``torch.autograd.Function``, with the same formulas for its gradient.
+Transforms (``torch.func``) and forward differentiation get a function of their own: all
+operators are multilinear, so a directional derivative is a sum of the same operator.
 """
 
 from __future__ import annotations
@@ -14,15 +16,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+
+from torch_cormorant.errors import BackendError
+from torch_cormorant.ops.tensors import plus
 
 NAMESPACE = "torch_cormorant"
 _PLAIN = (Tensor, torch.nn.Parameter)
 # Names of PyTorch's inside: where a release lacks one, every call is the operator's.
 _WATCHERS = (
     attrgetter("_len_torch_dispatch_stack"),
-    attrgetter("_functorch.peek_interpreter_stack"),
     attrgetter("_get_tracing_state"),
 )
+_TRANSFORMS = (attrgetter("_functorch.peek_interpreter_stack"),)
 
 
 class Operator:
@@ -35,6 +41,9 @@ class Operator:
         fake: The same for tensors without values.
         keep: ``setup_context`` of :func:`torch.library.register_autograd`.
         backward: Its ``backward``.
+        operands: Positions of the arguments that it is linear in, each on its own
+            (a list of tensors is one). None: no directional derivative.
+        own: For each result the operand that it does not depend on, where there is one.
 
     Attributes:
         op: The registered operator: what compilers and tracers see.
@@ -49,8 +58,12 @@ class Operator:
         fake: Callable[..., Any],
         keep: Callable[..., None],
         backward: Callable[..., tuple[Any, ...]],
+        operands: Sequence[int] | None = None,
+        own: Sequence[int] = (),
     ) -> None:
-        self.run, self.keep, self.backward = run, keep, backward
+        self.name, self.run, self.keep, self.backward = name, run, keep, backward
+        self.operands, self.own = operands, own
+        self.listed = schema.endswith("-> Tensor[]")
         self.op = torch.library.custom_op(
             f"{NAMESPACE}::{name}", run, mutates_args=(), schema=schema
         )
@@ -59,13 +72,55 @@ class Operator:
 
     def __call__(self, *args: Any) -> Any:
         """Compute it, by the shortest way that is allowed."""
-        if torch.compiler.is_compiling() or _watched():
+        if torch.compiler.is_compiling():
+            return self.op(*args)
+        transformed = is_transformed()
+        if not transformed and any(ask() for ask in _watchers):
             return self.op(*args)
         sizes, leaves = _flat(args)
-        if not all(map(_is_plain, leaves)):
+        if not transformed and not all(map(_is_plain, leaves)):
             return self.op(*args)
-        found = _Direct.apply(self, sizes, *leaves)  # type: ignore[no-untyped-call]
+        kind = _Transformed if transformed else _Direct
+        found = kind.apply(self, sizes, *leaves)  # type: ignore[no-untyped-call]
         return list(found) if isinstance(found, tuple) else found
+
+    def lowest(self, args: Sequence[Any]) -> Any:
+        """Compute it below all transforms, without a record for gradients."""
+        if any(ask() for ask in _watchers) or not all(map(_is_plain, _flat(args)[1])):
+            return self.op(*args)
+        return self.run(*args)
+
+    def derivative(self, args: Sequence[Any], tangents: Sequence[Any]) -> Any:
+        """Directional derivative: the operator with one operand after the other.
+
+        Args:
+            args: Its arguments.
+            tangents: What each changes by, None where it does not change.
+
+        Returns:
+            One tensor for each result.
+
+        Raises:
+            BackendError: If the operator has no such rule.
+        """
+        if self.operands is None:
+            msg = (
+                f"{NAMESPACE}::{self.name} has no forward derivative; use "
+                'backend="portable", or reverse mode'
+            )
+            raise BackendError(msg)
+        totals: list[Tensor | None] = []
+        for k in self.operands:
+            changed = _filled(args[k], tangents[k])
+            if changed is None:
+                continue
+            found = self(*args[:k], changed, *args[k + 1 :])
+            parts = list(found) if isinstance(found, (list, tuple)) else [found]
+            totals = totals or [None] * len(parts)
+            for q, part in enumerate(parts):
+                apart = q < len(self.own) and self.own[q] == k
+                totals[q] = plus(totals[q], torch.zeros_like(part) if apart else part)
+        return totals
 
 
 class _Direct(torch.autograd.Function):
@@ -96,19 +151,81 @@ class _Direct(torch.autograd.Function):
         return (None, None, *(part for some in spread for part in some))
 
 
-def _watchers() -> tuple[Callable[[], Any], ...]:
+class _Transformed(torch.autograd.Function):
+    """The same in the form that transforms understand; rules for all of them."""
+
+    @staticmethod
+    def forward(operator: Operator, sizes: list[int], *leaves: Any) -> Any:
+        found = operator.lowest(_nested(sizes, leaves))
+        return tuple(found) if operator.listed else found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        operator, sizes, *leaves = inputs
+        found = list(output) if operator.listed else output
+        operator.keep(ctx, tuple(_nested(sizes, leaves)), found)
+        ctx.save_for_forward(*(leaf for leaf in leaves if isinstance(leaf, Tensor)))
+        ctx.operator, ctx.sizes, ctx.listed = operator, sizes, operator.listed
+        ctx.others = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+
+    backward = _Direct.backward
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
+        saved = iter(ctx.saved_tensors)
+        leaves = [next(saved) if part is None else part for part in ctx.others]
+        args, changes = _nested(ctx.sizes, leaves), _nested(ctx.sizes, tangents[2:])
+        found = ctx.operator.derivative(args, changes)
+        return found[0] if len(found) == 1 and not ctx.listed else tuple(found)
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        operator: Operator,
+        sizes: list[int],
+        *leaves: Any,
+    ) -> Any:
+        """One after the other: right for every mixture of transforms."""
+        rows = []
+        for row in range(info.batch_size):
+            given = [
+                leaf if dim is None else leaf.select(dim, row)
+                for leaf, dim in zip(leaves, in_dims[2:], strict=True)
+            ]
+            found = operator(*_nested(sizes, given))
+            rows.append(found if isinstance(found, (list, tuple)) else [found])
+        stacks = tuple(torch.stack(parts) for parts in zip(*rows, strict=True))
+        one = len(stacks) == 1 and not operator.listed
+        return (stacks[0], 0) if one else (stacks, (0,) * len(stacks))
+
+
+def _found(getters: Sequence[Callable[[Any], Any]]) -> tuple[Callable[[], Any], ...]:
     try:
-        return tuple(find(torch._C) for find in _WATCHERS)  # noqa: SLF001
+        return tuple(find(torch._C) for find in getters)  # noqa: SLF001
     except AttributeError:
         return (lambda: True,)
 
 
-_found = _watchers()
+_watchers, _transforms = _found(_WATCHERS), _found(_TRANSFORMS)
 
 
-def _watched() -> bool:
-    """Whether modes, transforms or tracers want to see operators."""
-    return any(ask() for ask in _found)
+def is_transformed() -> bool:
+    """Whether ``torch.func`` transforms or forward differentiation are at work."""
+    level: int = getattr(forward_ad, "_current_level", -1)
+    return level >= 0 or any(ask() is not None for ask in _transforms)
+
+
+def _filled(operand: Any, tangent: Any) -> Any:
+    """The change of an operand, with zeros in a list where some do not change."""
+    if not isinstance(operand, list):
+        return tangent
+    if all(part is None for part in tangent):
+        return None
+    return [
+        torch.zeros_like(part) if change is None else change
+        for part, change in zip(operand, tangent, strict=True)
+    ]
 
 
 def _is_plain(value: Any) -> bool:

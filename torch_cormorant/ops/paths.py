@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torch_cormorant.cg import clebsch_gordan, paths
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.so3.layout import check_degree
 
 Parity = Literal["all", "even"]
 
@@ -70,6 +71,8 @@ class PathTable:
 
     def __post_init__(self) -> None:
         check_paths(self.parity)
+        for name in ("lmax1", "lmax2", "lmax"):
+            check_degree(getattr(self, name), name)
         found = _path_list(self)
         ends = [path[2] for path in found]
         counts = tuple(ends.count(l) for l in range(self.lmax + 1))
@@ -92,6 +95,9 @@ class PathTable:
 
 def table_of(key: Sequence[int]) -> PathTable:
     """The table of a :attr:`PathTable.key`."""
+    if len(key) != 5:
+        msg = f"key must hold the five numbers of PathTable.key, got {list(key)}"
+        raise ConfigError(msg)
     return _table(tuple(key))
 
 

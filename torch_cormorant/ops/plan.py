@@ -8,6 +8,14 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
+from torch_cormorant.errors import (
+    ConfigError,
+    DtypeError,
+    EdgeIndexError,
+    ShapeError,
+)
+from torch_cormorant.ops.edges import check_edge_index, check_edge_vec
+
 CHUNK_SLOTS_CPU = 1024
 """Edges per chunk on a CPU: a chunk's buffers stay in the cache."""
 CHUNK_SLOTS_DEVICE = 1 << 17
@@ -64,6 +72,8 @@ class GraphPlan:
         packed: All index tensors one after the other: the plan as one argument of an
             operator.
         header: What is needed to read ``packed``, on the CPU.
+        version: State of ``packed`` when the plan was made: a plan whose tensors were
+            changed afterwards is refused.
     """
 
     num_sources: int
@@ -82,6 +92,7 @@ class GraphPlan:
     csr_row: Tensor
     packed: Tensor
     header: Tensor
+    version: int = 0
 
     @property
     def all_receive(self) -> bool:
@@ -103,8 +114,7 @@ def build_plan(
     """Sort a graph for the neighbour sum.
 
     Args:
-        edge_index: ``[2, E]`` int64, row 0 = source, row 1 = target. Indices are not
-            checked here.
+        edge_index: ``[2, E]`` int64, row 0 = source, row 1 = target.
         num_sources: Number of source nodes.
         num_targets: Number of target nodes.
         edge_vec: ``[E, 3]``. When given, edges are matched with their reverse, and
@@ -112,8 +122,38 @@ def build_plan(
         chunk_slots: Edges per chunk (default: by device).
 
     Returns:
-        The plan.
+        The plan. Its tensors must not be changed: the operators refuse a plan whose
+        tensors were.
+
+    Raises:
+        ShapeError, DtypeError, DeviceError: If a tensor is not as above.
+        EdgeIndexError: If an index is negative or too large.
+        ConfigError: If ``chunk_slots`` is not positive.
+
+    Example:
+        >>> import torch
+        >>> plan = build_plan(torch.tensor([[0, 1, 2], [1, 0, 0]]), 3, 3)
+        >>> plan.rowptr.tolist(), plan.csr_source.tolist()
+        ([0, 2, 3, 3], [1, 2, 0])
     """
+    if chunk_slots is not None and chunk_slots < 1:
+        msg = f"chunk_slots must be at least 1, got {chunk_slots}"
+        raise ConfigError(msg)
+    if not torch.compiler.is_compiling():
+        check_edge_index(edge_index, (num_sources, num_targets), edge_index.device)
+        if edge_vec is not None:
+            check_edge_vec(edge_vec, edge_index.shape[1])
+    return make_plan(edge_index, num_sources, num_targets, edge_vec, chunk_slots)
+
+
+def make_plan(
+    edge_index: Tensor,
+    num_sources: int,
+    num_targets: int,
+    edge_vec: Tensor | None = None,
+    chunk_slots: int | None = None,
+) -> GraphPlan:
+    """:func:`build_plan` for an edge list that has been checked."""
     source, target = edge_index[0], edge_index[1]
     if chunk_slots is None:
         on_cpu = edge_index.device.type == "cpu"
@@ -162,11 +202,26 @@ def build_plan(
 
 
 def plan_of(packed: Tensor, header: Tensor) -> GraphPlan:
-    """The plan that two tensors came from, or else what they say."""
+    """The plan that two tensors came from, or else what they say.
+
+    Raises:
+        EdgeIndexError: If the plan's tensors were changed after it was made.
+    """
     plan = _plans.get(id(packed))
-    if plan is not None and plan.packed is packed:
-        return plan
-    return unpack_plan(packed, header)
+    if plan is None or plan.packed is not packed:
+        return unpack_plan(packed, header)
+    if plan.version != _version(packed):
+        msg = (
+            "the tensors of the plan were changed after it was made; a plan belongs "
+            "to one graph: make a new one with build_plan or EdgeGeometry"
+        )
+        raise EdgeIndexError(msg)
+    return plan
+
+
+def _version(x: Tensor) -> int:
+    """How often a tensor was changed; inference tensors do not count."""
+    return 0 if x.is_inference() else x._version  # noqa: SLF001
 
 
 def unpack_plan(
@@ -184,7 +239,12 @@ def unpack_plan(
 
     Returns:
         The plan.
+
+    Raises:
+        ShapeError, DtypeError: If the two do not fit each other.
     """
+    if not torch.compiler.is_compiling():
+        _check_packed(packed, header)
     numbers = header.tolist()
     sources, targets, edges, in_order, weighted, paired = numbers[:6]
     first = 6 + _PARTS
@@ -211,7 +271,38 @@ def unpack_plan(
         csr_row=row,
         packed=packed,
         header=header,
+        version=0 if torch.compiler.is_compiling() else _version(packed),
     )
+
+
+def _check_packed(packed: Tensor, header: Tensor) -> None:
+    """Refuse two tensors that no plan is made of; indices are checked where used."""
+    for name, part in (("packed", packed), ("header", header)):
+        if part.dtype != torch.int64 or part.ndim != 1 or not part.is_contiguous():
+            msg = (
+                f"{name} must be a contiguous int64 vector as GraphPlan.{name} is, got "
+                f"{part.dtype} of shape {list(part.shape)}"
+            )
+            raise DtypeError(msg)
+    numbers = header.tolist() if header.device.type == "cpu" else []
+    sizes = numbers[6 : 6 + _PARTS]
+    fits = len(sizes) == _PARTS and (len(numbers) - 6 - _PARTS) % 4 == 0
+    if fits:
+        sources, targets, edges, _, weighted, paired = numbers[:6]
+        order, slots, slot_source, weight, of_slot, *rest = sizes
+        fits = min(numbers) >= 0 and sum(sizes) == packed.numel() and sources >= 0
+        fits = fits and order <= targets and slots == slot_source
+        fits = fits and weight == slots * bool(weighted)
+        fits = fits and of_slot == slots * bool(paired)
+        row, pairs = edges * bool(paired), rest[4]
+        fits = fits and rest == [targets + 1, edges, edges, row, pairs, row]
+        fits = fits and pairs <= row
+    if not fits:
+        msg = (
+            "header and packed do not describe one plan; give packed and header of one "
+            "GraphPlan, as build_plan made it"
+        )
+        raise ShapeError(msg)
 
 
 def match_pairs(

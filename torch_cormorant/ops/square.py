@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.ops import cpu_kernel
 from torch_cormorant.ops.dispatch import chosen, use_kernel
+from torch_cormorant.ops.operands import check_product, check_rank, check_results
 from torch_cormorant.ops.operator import Operator
 from torch_cormorant.ops.paths import PathTable, table_of
 from torch_cormorant.ops.portable import shapes
@@ -38,17 +40,32 @@ def folded_square(
     Returns:
         For each degree l one tensor ``[N, 2l + 1, number of folded paths, C]``.
 
+    Raises:
+        ShapeError, DtypeError: If x does not fit the table.
+        ConfigError: If the table is not one of a square.
+
     Note:
         Deterministic; differentiable to any order; memory beyond inputs and outputs
         is bounded by the chunk size.
+
+    Example:
+        >>> import torch
+        >>> from torch_cormorant.ops import PathTable, folded_square
+        >>> table = PathTable(1, 1, 1, folded=True)
+        >>> [tuple(part.shape) for part in folded_square(torch.randn(5, 4, 8), table)]
+        [(5, 1, 2, 8), (5, 3, 1, 8)]
     """
-    x = plain(x)
+    if not table.folded or table.lmax1 != table.lmax2:
+        msg = f"the table must be folded, with lmax1 == lmax2, got {table}"
+        raise ConfigError(msg)
+    x = plain(check_rank("x", x, "nodes components channels"))
     return tuple(_square(x, x, table.key, chosen(backend)))
 
 
 def _run_square(x: Tensor, y: Tensor, key: Sequence[int], backend: str) -> list[Tensor]:
     """Bilinear product of x and y, node by node, on the paths of a table."""
     x, y, table = plain(x), plain(y), table_of(key)
+    check_product(x, y, table)
     if use_kernel(backend, x, table):
         return cpu_kernel.square(x, y, table)
     outs = [x.new_empty(shape) for shape in shapes(x.shape[0], table, x.shape[-1])]
@@ -64,6 +81,8 @@ def _run_gradient(
     """Gradients with respect to both operands."""
     x, y, table = plain(x), plain(y), table_of(key)
     grads = [plain(grad) for grad in grads]
+    check_product(x, y, table)
+    check_results(grads, x.shape[0], table, x)
     if use_kernel(backend, x, table):
         return cpu_kernel.square_gradient(x, y, table, grads)
     dx, dy = torch.zeros_like(x), torch.zeros_like(y)
@@ -147,6 +166,7 @@ _square = Operator(
     fake=_fake_square,
     keep=_keep_square,
     backward=_square_backward,
+    operands=(0, 1),
 )
 _gradient = Operator(
     "node_product_backward",
@@ -155,6 +175,8 @@ _gradient = Operator(
     fake=_fake_gradient,
     keep=_keep_gradient,
     backward=_gradient_backward,
+    operands=(0, 1, 4),
+    own=(0, 1),
 )
 
 
@@ -221,7 +243,17 @@ def fold_columns(
 
     Returns:
         ``[..., number of folded paths of degree l * channels]``.
+
+    Raises:
+        ShapeError: If the weight has not as many columns as the full table says.
     """
+    count = sum(path[2] == l for path in full.paths) * channels
+    if weight.ndim < 1 or weight.shape[-1] != count:
+        msg = (
+            f"weight must have {count} columns, {channels} channels for each path to "
+            f"degree {l}, got shape {list(weight.shape)}"
+        )
+        raise ShapeError(msg)
     paths = [p for p in full.paths if p[2] == l]
     columns = []
     for l1, l2, _ in (p for p in folded.paths if p[2] == l):

@@ -18,7 +18,7 @@ from torch_cormorant.models import Cormorant
 from torch_cormorant.models.checks import check_molecules, count_graphs
 from torch_cormorant.models.potential import Structures, find_edges
 from torch_cormorant.ops import EdgeGeometry
-from torch_cormorant.ops.geometry import check_edges
+from torch_cormorant.ops.edges import check_edges
 from torch_cormorant.ops.padded import fixed_plan
 from torch_cormorant.ops.plan import match_pairs, unpack_plan
 from torch_cormorant.ops.triton.layout import of_one_capture

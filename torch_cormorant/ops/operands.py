@@ -1,0 +1,152 @@
+"""What operators are given: types, devices and shapes, checked once for every backend.
+
+An operator checks its operands where it runs, eager or compiled, called by its name or
+through ``torch.ops``. The values of index tensors are checked by the kernel itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from torch_cormorant.errors import ConfigError, DeviceError, DtypeError, ShapeError
+from torch_cormorant.ops.paths import PathTable
+from torch_cormorant.ops.plan import GraphPlan
+from torch_cormorant.ops.portable import shapes
+
+FEATURES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+"""Number types of SO(3)-vectors and edge scalars."""
+
+
+def check_rank(name: str, value: object, axes: str) -> Tensor:
+    """Refuse what is no tensor with these axes, ``"N M C"`` for example."""
+    if not isinstance(value, Tensor):
+        msg = f"{name} must be a tensor, got {type(value).__name__}"
+        raise DtypeError(msg)
+    if value.ndim != len(axes.split()):
+        msg = (
+            f"{name} must have shape [{', '.join(axes.split())}], got "
+            f"{list(value.shape)}"
+        )
+        raise ShapeError(msg)
+    return value
+
+
+def check_sum(x: Tensor, g: Tensor, sh: Tensor, plan: GraphPlan, t: PathTable) -> None:
+    """Check the operands of the neighbour sum against each other and the graph."""
+    _features("x", x)
+    channels = x.shape[-1]
+    _alike("x", x, (plan.num_sources, (t.used_lmax2 + 1) ** 2, channels), x.dtype, x)
+    pairs = None if plan.pairs is None else plan.pairs.edge.shape[0]
+    rows = plan.num_edges
+    if pairs is not None and g.ndim and g.shape[0] == pairs:
+        rows = pairs
+    _alike("g", g, (rows, t.lmax1 + 1, channels), x.dtype, x)
+    harmonics = (plan.num_edges, (t.lmax1 + 1) ** 2)
+    _alike("sh", sh, harmonics, x.dtype.to_real(), x)
+    if plan.packed.device != x.device:
+        _elsewhere("the plan", plan.packed, x)
+    if not stored(plan.packed):
+        _no_memory("the plan")
+
+
+def check_product(x: Tensor, y: Tensor, table: PathTable) -> None:
+    """Check the operands of the CG product node by node."""
+    _features("x", x)
+    nodes, _, channels = x.shape
+    _alike("x", x, (nodes, (table.lmax1 + 1) ** 2, channels), x.dtype, x)
+    second = (table.used_lmax2 + 1) ** 2
+    _alike("y", y, (nodes, second, channels), x.dtype, x)
+
+
+def check_dots(a: Tensor, b: Tensor, index_a: Tensor, index_b: Tensor) -> None:
+    """Check the operands of dot products along edges."""
+    _features("a", a)
+    if math.isqrt(a.shape[1]) ** 2 != a.shape[1] or not a.shape[1]:
+        msg = f"a must have (lmax + 1)^2 components on axis 1, got {a.shape[1]}"
+        raise ShapeError(msg)
+    _alike("b", b, (b.shape[0] if b.ndim else 0, *a.shape[1:]), a.dtype, a)
+    edges = index_a.shape[0] if index_a.ndim else 0
+    _alike("index_a", index_a, (edges,), torch.int64, a)
+    _alike("index_b", index_b, (edges,), torch.int64, a)
+
+
+def check_spread(
+    a: Tensor,
+    b: Tensor,
+    index_a: Tensor,
+    index_b: Tensor,
+    u: Tensor,
+    need: Sequence[bool],
+) -> None:
+    """Check the operands of the gradient of dot products."""
+    check_dots(a, b, index_a, index_b)
+    check_count("need", need, 2)
+    degrees = math.isqrt(a.shape[1])
+    _alike("u", u, (index_a.shape[0], degrees, a.shape[-1]), a.dtype, a)
+
+
+def check_results(
+    grads: Sequence[Tensor], nodes: int, table: PathTable, like: Tensor
+) -> None:
+    """Check gradients of the results, one tensor for each degree."""
+    expected = shapes(nodes, table, like.shape[-1])
+    check_count("grads", grads, len(expected))
+    for l, (grad, shape) in enumerate(zip(grads, expected, strict=True)):
+        _alike(f"grads[{l}]", grad, shape, like.dtype, like)
+
+
+def check_like(name: str, value: Tensor, like: Tensor) -> None:
+    """Refuse a tensor that has not the shape, type and device of another one."""
+    _alike(name, value, tuple(like.shape), like.dtype, like)
+
+
+def check_count(name: str, values: Sequence[object], count: int) -> None:
+    """Refuse a list of another length."""
+    if len(values) != count:
+        msg = f"{name} must have {count} entries, got {len(values)}"
+        raise ConfigError(msg)
+
+
+def stored(x: Tensor) -> bool:
+    """Whether a contiguous tensor's memory is there; storages can be made smaller."""
+    end = (x.storage_offset() + x.numel()) * x.element_size()
+    return x.untyped_storage().nbytes() >= end or not x.numel()
+
+
+def _features(name: str, x: Tensor) -> None:
+    check_rank(name, x, "rows components channels")
+    if x.dtype not in FEATURES:
+        msg = (
+            f"{name} must be float32, float64, complex64 or complex128, got {x.dtype}; "
+            "convert it first, with .float() for example"
+        )
+        raise DtypeError(msg)
+
+
+def _alike(
+    name: str, x: Tensor, shape: Sequence[int], dtype: torch.dtype, like: Tensor
+) -> None:
+    if x.dtype != dtype:
+        msg = f"{name} must be {dtype} beside {like.dtype} features, got {x.dtype}"
+        raise DtypeError(msg)
+    if x.shape != shape:
+        msg = f"{name} must have shape {list(shape)}, got {list(x.shape)}"
+        raise ShapeError(msg)
+    if x.device != like.device:
+        _elsewhere(name, x, like)
+    if not stored(x):
+        _no_memory(name)
+
+
+def _elsewhere(name: str, x: Tensor, like: Tensor) -> None:
+    msg = f"{name} lies on {x.device}, the features on {like.device}; move one of them"
+    raise DeviceError(msg)
+
+
+def _no_memory(name: str) -> None:
+    msg = f"the memory of {name} was freed or made smaller; make the tensor anew"
+    raise ShapeError(msg)
