@@ -17,6 +17,7 @@ from torch_cormorant.errors import (
 )
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.edges import check_edge_index
+from torch_cormorant.ops.transforms import is_batched, refuse_batched
 
 NodeInput = Tensor | tuple[Tensor, Tensor]
 
@@ -109,6 +110,8 @@ def check_all_finite(values: dict[str, Tensor | None]) -> None:
 
 def check_finite(x: Tensor, name: str) -> None:
     """Name the first row of a tensor that holds NaN or infinity."""
+    if is_batched(x):
+        return
     values = x.detach()
     # one pass over the numbers: NaN and infinity go through to the extremes
     if not values.numel() or bool(torch.stack(values.aminmax()).isfinite().all()):
@@ -181,6 +184,7 @@ def _vectors(index: Tensor, pos: Any, sizes: tuple[int, int]) -> Tensor:
         if not part.is_floating_point():
             msg = f"pos must be a floating point tensor, got {part.dtype}"
             raise DtypeError(msg)
+        refuse_batched("pos", part)
         check_finite(part, "pos")
     check_edge_index(index, sizes, source.device)
     return target[index[1]] - source[index[0]]

@@ -15,6 +15,7 @@ from torch_cormorant.errors import (
     NonFiniteError,
     ShapeError,
 )
+from torch_cormorant.ops.transforms import refuse_batched
 
 __all__ = ["check_batch", "check_cutoff", "check_positions"]
 
@@ -53,6 +54,7 @@ def check_positions(pos: object, name: str = "pos") -> None:
     if pos.dim() != 2 or pos.shape[1] != 3:
         message = f"{name} must have shape [N, 3], got {list(pos.shape)}"
         raise ShapeError(message)
+    refuse_batched(name, pos)
     if not bool(torch.isfinite(pos).all()):
         row = int((~torch.isfinite(pos)).any(dim=1).nonzero()[0])
         message = (

@@ -19,6 +19,7 @@ from torch_cormorant.errors import (
     ShapeError,
 )
 from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.transforms import refuse_batched
 
 SHORT = 0.5
 """Shorter than any bond, in Angstrom."""
@@ -50,6 +51,7 @@ def check_molecules(z: Tensor, pos: Tensor, batch: Tensor | None) -> None:
         msg = f"pos must have shape [N, 3] (Angstrom), got {tuple(pos.shape)}"
         raise ShapeError(msg)
     _check_precision(pos, "pos")
+    refuse_batched("pos", pos)
     check_atoms(z, batch, pos.shape[0], pos.device, f"row of pos {tuple(pos.shape)}")
     finite = pos.detach().isfinite()
     if not bool(finite.all()):

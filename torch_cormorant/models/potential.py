@@ -31,6 +31,7 @@ from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.edges import check_edge_index
 from torch_cormorant.ops.segment import scatter_sum
+from torch_cormorant.ops.transforms import refuse_transforms
 
 if TYPE_CHECKING:
     from torch_cormorant.models.cormorant import Cormorant
@@ -234,6 +235,7 @@ def run(
     model: Cormorant, given: Structures, *, forces: bool, stress: bool, train: bool
 ) -> PotentialOutput:
     """Evaluate a potential; with ``train`` the results can be differentiated."""
+    refuse_transforms("evaluate (and energy_and_forces)")
     with torch.inference_mode(mode=False), torch.enable_grad():
         given = Structures(*map(_ordinary, given))
         z, pos, batch, cell = given[:4]

@@ -13,6 +13,7 @@ from torch_cormorant.errors import (
     NonFiniteError,
     ShapeError,
 )
+from torch_cormorant.ops.transforms import refuse_batched
 
 MIN_LENGTH = 1e-6
 """Two atoms closer than this (Angstrom) count as coincident."""
@@ -22,6 +23,7 @@ def check_edge_index(
     edge_index: Tensor, sizes: tuple[int, int], device: torch.device
 ) -> None:
     """Check shape, dtype, device and range of an edge index."""
+    refuse_batched("edge_index", edge_index)
     if edge_index.ndim != 2 or edge_index.shape[0] != 2:
         msg = f"edge_index must have shape [2, E], got {tuple(edge_index.shape)}"
         raise ShapeError(msg)
@@ -45,6 +47,7 @@ def check_edge_index(
 
 def check_edge_vec(edge_vec: Tensor, edges: int) -> None:
     """Check shape and type of the vectors of some edges."""
+    refuse_batched("edge_vec", edge_vec)
     if edge_vec.ndim != 2 or edge_vec.shape[1] != 3 or edge_vec.shape[0] != edges:
         msg = (
             f"edge_vec must have shape [{edges}, 3], one vector for each column of "

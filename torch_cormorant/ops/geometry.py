@@ -13,6 +13,7 @@ from torch_cormorant.errors import (
 )
 from torch_cormorant.ops.edges import check_edge_index, check_edges
 from torch_cormorant.ops.plan import GraphPlan, make_plan
+from torch_cormorant.ops.transforms import refuse_batched
 from torch_cormorant.so3.harmonics import spherical_harmonics
 from torch_cormorant.so3.layout import check_degree, lmax_of
 
@@ -129,6 +130,7 @@ class EdgeGeometry:
         if pos.ndim != 2 or pos.shape[1] != 3:
             msg = f"pos must have shape [N, 3], got {tuple(pos.shape)}"
             raise ShapeError(msg)
+        refuse_batched("pos", pos)
         if validate and not torch.compiler.is_compiling():
             check_edge_index(edge_index, (pos.shape[0], pos.shape[0]), pos.device)
         edge_vec = pos[edge_index[1]] - pos[edge_index[0]]

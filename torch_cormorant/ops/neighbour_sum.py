@@ -30,11 +30,12 @@ from torch_cormorant.ops.operands import (
     check_results,
     check_sum,
 )
-from torch_cormorant.ops.operator import Operator, is_transformed
+from torch_cormorant.ops.operator import Operator
 from torch_cormorant.ops.paths import PathTable, table_of
 from torch_cormorant.ops.plan import GraphPlan, plan_of
 from torch_cormorant.ops.portable import Need, shapes
 from torch_cormorant.ops.tensors import plain, plus
+from torch_cormorant.ops.transforms import is_transformed
 
 
 def neighbour_sum(

@@ -11,24 +11,17 @@ operators are multilinear, so a directional derivative is a sum of the same oper
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from torch_cormorant.errors import BackendError
 from torch_cormorant.ops.tensors import plus
+from torch_cormorant.ops.transforms import is_transformed, is_watched
 
 NAMESPACE = "torch_cormorant"
 _PLAIN = (Tensor, torch.nn.Parameter)
-# Names of PyTorch's inside: where a release lacks one, every call is the operator's.
-_WATCHERS = (
-    attrgetter("_len_torch_dispatch_stack"),
-    attrgetter("_get_tracing_state"),
-)
-_TRANSFORMS = (attrgetter("_functorch.peek_interpreter_stack"),)
 
 
 class Operator:
@@ -75,7 +68,7 @@ class Operator:
         if torch.compiler.is_compiling():
             return self.op(*args)
         transformed = is_transformed()
-        if not transformed and any(ask() for ask in _watchers):
+        if not transformed and is_watched():
             return self.op(*args)
         sizes, leaves = _flat(args)
         if not transformed and not all(map(_is_plain, leaves)):
@@ -86,7 +79,7 @@ class Operator:
 
     def lowest(self, args: Sequence[Any]) -> Any:
         """Compute it below all transforms, without a record for gradients."""
-        if any(ask() for ask in _watchers) or not all(map(_is_plain, _flat(args)[1])):
+        if is_watched() or not all(map(_is_plain, _flat(args)[1])):
             return self.op(*args)
         return self.run(*args)
 
@@ -181,7 +174,7 @@ class _Transformed(torch.autograd.Function):
     @staticmethod
     def vmap(
         info: Any,
-        in_dims: tuple[int | None, ...],
+        in_dims: tuple[Any, ...],
         operator: Operator,
         sizes: list[int],
         *leaves: Any,
@@ -190,7 +183,7 @@ class _Transformed(torch.autograd.Function):
         rows = []
         for row in range(info.batch_size):
             given = [
-                leaf if dim is None else leaf.select(dim, row)
+                leaf.select(dim, row) if isinstance(dim, int) else leaf
                 for leaf, dim in zip(leaves, in_dims[2:], strict=True)
             ]
             found = operator(*_nested(sizes, given))
@@ -198,22 +191,6 @@ class _Transformed(torch.autograd.Function):
         stacks = tuple(torch.stack(parts) for parts in zip(*rows, strict=True))
         one = len(stacks) == 1 and not operator.listed
         return (stacks[0], 0) if one else (stacks, (0,) * len(stacks))
-
-
-def _found(getters: Sequence[Callable[[Any], Any]]) -> tuple[Callable[[], Any], ...]:
-    try:
-        return tuple(find(torch._C) for find in getters)  # noqa: SLF001
-    except AttributeError:
-        return (lambda: True,)
-
-
-_watchers, _transforms = _found(_WATCHERS), _found(_TRANSFORMS)
-
-
-def is_transformed() -> bool:
-    """Whether ``torch.func`` transforms or forward differentiation are at work."""
-    level: int = getattr(forward_ad, "_current_level", -1)
-    return level >= 0 or any(ask() is not None for ask in _transforms)
 
 
 def _filled(operand: Any, tangent: Any) -> Any:
