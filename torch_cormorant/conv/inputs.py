@@ -110,7 +110,7 @@ def check_all_finite(values: dict[str, Tensor | None]) -> None:
 
 def check_finite(x: Tensor, name: str) -> None:
     """Name the first row of a tensor that holds NaN or infinity."""
-    if is_batched(x):
+    if torch.compiler.is_compiling() or is_batched(x):
         return
     values = x.detach()
     # one pass over the numbers: NaN and infinity go through to the extremes

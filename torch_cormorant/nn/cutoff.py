@@ -93,7 +93,7 @@ class SoftCutoff(nn.Module):
         else:
             mask = self._soft(r)
         if self.hard_radius is not None:
-            mask = torch.where(r < self.hard_radius, mask, 0.0)
+            mask = torch.where(r >= self.hard_radius, 0.0, mask)  # NaN stays NaN
         return mask
 
     def _soft(self, r: Tensor) -> Tensor:

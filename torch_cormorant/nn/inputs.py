@@ -164,7 +164,7 @@ class MPNNInput(nn.Module):
         """``[N, inputs]`` to ``[N, outputs]``."""
         source, target = geometry.edge_index[0], geometry.edge_index[1]
         length = geometry.edge_length
-        near = length < self.hard_radius
+        near = ~(length >= self.hard_radius)  # NaN stays NaN
         if not (length.is_cuda or torch.compiler.is_compiling()):
             # how many there are must be known here: a GPU would have to be waited for
             rows = near.nonzero().squeeze(-1)

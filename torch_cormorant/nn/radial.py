@@ -22,7 +22,7 @@ class PowerTrig(nn.Module):
     r"""Learnable powers times trigonometric functions, as published.
 
     .. math::
-        \rho_{t,p}(r) = [r > 0] \sin(2 \pi \kappa_t r + \phi_t) \, r^{-p}
+        \rho_{t,p}(r) = [r \neq 0] \sin(2 \pi \kappa_t r + \phi_t) \, r^{-p}
 
     for t = 0..2T+1 and p = 0..R; two consecutive powers make one complex channel.
     Eq. (S3) of Anderson et al. 2019 as the published code computes it.
@@ -62,7 +62,7 @@ class PowerTrig(nn.Module):
 
     def forward(self, length: Tensor) -> Tensor:
         """``[E]`` in Angstrom to ``[E, 2 (T + 1) (R + 1)]``."""
-        apart = length > 0
+        apart = length != 0
         safe = torch.where(apart, length, 1.0).unsqueeze(-1)
         wave = torch.sin(2 * math.pi * safe * self.scales + self.phases)
         inverse = apart.to(length.dtype).unsqueeze(-1)

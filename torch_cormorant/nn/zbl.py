@@ -143,7 +143,7 @@ class ZBL(nn.Module):
         whole = self.hundredths[z[source]] + self.hundredths[z[target]]
         last = whole.double() * (self.scale / 100)
         squared = vec.detach().square().sum(1)
-        near = (squared > 0) & (squared < last.square())
+        near = ~((squared == 0) | (squared >= last.square()))  # NaN stays NaN
         if vec.is_cuda:
             # how many there are must be known for rows: a GPU would be waited for.
             # The others get a length at which nothing is left.

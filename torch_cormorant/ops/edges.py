@@ -74,22 +74,23 @@ def check_edges(
                 "check the positions for NaN, infinity or overflow"
             )
             raise NonFiniteError(msg)
-        _check_coincident(edge_index, edge_vec, squared, bipartite=bipartite)
+        near = coincident(edge_index, edge_vec, bipartite=bipartite)
+        if bool(near.any()):
+            edge = int(near.nonzero()[0])
+            source, target = edge_index[:, edge].tolist()
+            msg = (
+                f"nodes {source} and {target} (edge {edge}) are less than "
+                f"{MIN_LENGTH:g} Angstrom apart, where directions have no meaning; "
+                "remove the duplicate atom or the edge"
+            )
+            raise CoincidentAtomsError(msg)
 
 
-def _check_coincident(
-    edge_index: Tensor, edge_vec: Tensor, squared: Tensor, *, bipartite: bool
-) -> None:
-    near = squared < MIN_LENGTH**2
-    if not bipartite:
-        itself = edge_index[0] == edge_index[1]
-        near = near & ~(itself & (edge_vec == 0).all(-1))
-    if bool(near.any()):
-        edge = int(near.nonzero()[0])
-        source, target = edge_index[:, edge].tolist()
-        msg = (
-            f"nodes {source} and {target} (edge {edge}) are less than {MIN_LENGTH:g} "
-            "Angstrom apart, where directions have no meaning; remove the duplicate "
-            "atom or the edge"
-        )
-        raise CoincidentAtomsError(msg)
+def coincident(edge_index: Tensor, edge_vec: Tensor, *, bipartite: bool) -> Tensor:
+    """Which edges ``[E]`` join two nodes at one place; a zero self edge does not."""
+    vec = edge_vec.detach()
+    near = vec.square().sum(-1) < MIN_LENGTH**2
+    if bipartite:
+        return near
+    itself = edge_index[0] == edge_index[1]
+    return near & ~(itself & (vec == 0).all(-1))

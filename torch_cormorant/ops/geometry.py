@@ -11,7 +11,7 @@ from torch_cormorant.errors import (
     ConfigError,
     ShapeError,
 )
-from torch_cormorant.ops.edges import check_edge_index, check_edges
+from torch_cormorant.ops.edges import check_edge_index, check_edges, coincident
 from torch_cormorant.ops.plan import GraphPlan, make_plan
 from torch_cormorant.ops.transforms import refuse_batched
 from torch_cormorant.so3.harmonics import spherical_harmonics
@@ -38,7 +38,9 @@ class EdgeGeometry:
             length then goes to one of the two, which leaves gradients with respect to
             positions and cells exact. Default True.
         validate: Check shapes, indices, finiteness and coincident atoms. Skipped
-            under ``torch.compile``. Default True.
+            under ``torch.compile``. Where it is skipped, the vector between two atoms
+            at one place becomes NaN, and so does all that follows from it. Default
+            True.
 
     Shapes:
         ``edge_index`` ``[2, E]``, ``edge_vec`` ``[E, 3]``.
@@ -79,10 +81,15 @@ class EdgeGeometry:
         if harmonics not in HARMONICS:
             msg = f'harmonics must be "unit" or "solid", got {harmonics!r}'
             raise ConfigError(msg)
-        if validate and not torch.compiler.is_compiling():
+        refuse_batched("edge_vec", edge_vec)
+        checked = validate and not torch.compiler.is_compiling()
+        if checked:
             check_edges(edge_index, edge_vec, sizes, bipartite=bipartite)
         matched = edge_vec if pairs and not bipartite else None
         plan = make_plan(edge_index, *sizes, edge_vec=matched)
+        if not checked:
+            near = coincident(edge_index, edge_vec, bipartite=bipartite)
+            edge_vec = edge_vec * torch.where(near, torch.nan, 1.0).unsqueeze(-1)
         self._set(edge_index, edge_vec, plan, harmonics)
 
     def _set(

@@ -1,4 +1,4 @@
-"""Fixed, bounded radial functions of the edge length; zero on self edges."""
+"""Fixed, bounded radial functions of the edge length; zero on self edges, NaN of NaN."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def bessel(length: Tensor, num_basis: int, cutoff: float) -> Tensor:
         (7, 8)
     """
     _check(num_basis, cutoff)
-    apart = length > 0
+    apart = length != 0
     safe = torch.where(apart, length, 1.0).unsqueeze(-1)
     order = torch.arange(1, num_basis + 1, dtype=length.dtype, device=length.device)
     scale = apart.to(length.dtype).unsqueeze(-1) * math.sqrt(2 / cutoff)
@@ -63,7 +63,7 @@ def gaussian(length: Tensor, num_basis: int, cutoff: float) -> Tensor:
     step = cutoff / max(num_basis - 1, 1)
     centres = torch.arange(num_basis, dtype=length.dtype, device=length.device)
     scaled = length.unsqueeze(-1) / step - centres
-    apart = (length > 0).to(length.dtype).unsqueeze(-1)
+    apart = (length != 0).to(length.dtype).unsqueeze(-1)
     return apart * torch.exp(-0.5 * scaled.square())
 
 

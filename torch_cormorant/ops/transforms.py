@@ -42,14 +42,19 @@ def is_watched() -> bool:
 
 
 def is_transformed() -> bool:
-    """Whether ``torch.func`` transforms or forward differentiation are at work."""
+    """Whether ``torch.func`` transforms or forward differentiation are at work.
+
+    A compiler traces transforms itself: there the answer is no.
+    """
+    if torch.compiler.is_compiling():
+        return False
     level: int = getattr(forward_ad, "_current_level", -1)
     return level >= 0 or any(ask() is not None for ask in _transforms or ())
 
 
 def is_batched(x: Tensor) -> bool:
-    """Whether ``torch.func.vmap`` stands behind a tensor."""
-    if _batches is None:
+    """Whether ``torch.func.vmap`` stands behind a tensor; not asked by a compiler."""
+    if _batches is None or torch.compiler.is_compiling():
         return False
     wrapped, batched, inside = _batches
     while wrapped(x):
