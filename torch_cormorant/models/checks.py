@@ -19,6 +19,7 @@ from torch_cormorant.errors import (
     ShapeError,
 )
 from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.finite import nonfinite_row
 from torch_cormorant.ops.transforms import refuse_batched
 
 SHORT = 0.5
@@ -209,10 +210,9 @@ def _refuse_first(bad: Tensor, what: str, hint: str) -> None:
 
 def check_output(out: Tensor, geometry: EdgeGeometry, rows: str = "molecule") -> None:
     """Refuse outputs that are not finite, and name what they come from most often."""
-    finite = out.detach().isfinite().flatten(1).all(-1)
-    if bool(finite.all()):
+    row = nonfinite_row(out)
+    if row is None:
         return
-    row = int((~finite).nonzero()[0])
     source, target = geometry.edge_index
     length = geometry.edge_length.detach()
     length = torch.where(source == target, torch.inf, length)

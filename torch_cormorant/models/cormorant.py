@@ -49,6 +49,7 @@ from torch_cormorant.nn.inputs import AtomFeatures
 from torch_cormorant.nn.norm import Gate
 from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.finite import refuse_nonfinite
 from torch_cormorant.ops.radial_basis import check_cutoff
 from torch_cormorant.so3.layout import check_degree
 
@@ -386,8 +387,8 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
             num_graphs: Number of molecules.
             z: Atomic numbers, for heads that read them.
             pos: Positions, for heads that read them.
-            check: Refuse outputs that are not finite, which waits for a GPU. Default
-                True.
+            check: Refuse outputs that are not finite, which waits for a GPU (a graph
+                compiled for one returns NaN instead). Default True.
 
         Returns:
             ``[num_graphs, *head.shape]`` and the outputs of all levels.
@@ -397,7 +398,9 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
             batch = geometry.edge_index.new_zeros(features.shape[0])
         values = scalars(levels)
         out: Tensor = self.head(HeadInput(values, levels, batch, num_graphs, z, pos))
-        if check and not torch.compiler.is_compiling():
+        if check and torch.compiler.is_compiling():
+            out = out if out.is_cuda else refuse_nonfinite(out, self.head.rows)
+        elif check:
             check_output(out, geometry, rows=self.head.rows)
         return out, levels
 

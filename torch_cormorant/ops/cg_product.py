@@ -7,11 +7,14 @@ r"""The channelwise Clebsch-Gordan product, as the paper writes it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from torch_cormorant.cg import clebsch_gordan
 from torch_cormorant.errors import DtypeError, ShapeError
+from torch_cormorant.ops.operands import FEATURES
 from torch_cormorant.ops.paths import PathTable, check_paths
 from torch_cormorant.so3.layout import check_degree, lmax_of
 
@@ -85,14 +88,43 @@ def product(a: Tensor, b: Tensor, table: PathTable) -> tuple[Tensor, ...]:
 
 
 def to_complex(x: Tensor) -> Tensor:
-    """Planes ``[..., 2, C]`` to complex ``[..., C]``, ``[..., 1, C]`` to real."""
+    """Planes ``[..., 2, C]`` to complex ``[..., C]``, ``[..., 1, C]`` to real.
+
+    Raises:
+        ShapeError: If there are not one or two planes.
+        DtypeError: If x is not float32 or float64.
+
+    Example:
+        >>> import torch
+        >>> to_complex(torch.tensor([[1.0], [2.0]]))
+        tensor([1.+2.j])
+    """
+    if x.ndim < 2 or x.shape[-2] not in (1, 2):
+        msg = f"x must have shape [..., planes, channels], got {list(x.shape)}"
+        raise ShapeError(msg)
+    _check_precision("x", x, (torch.float32, torch.float64))
     if x.shape[-2] == 1:
         return x.squeeze(-2)
     return torch.complex(x[..., 0, :].contiguous(), x[..., 1, :].contiguous())
 
 
 def from_complex(x: Tensor) -> Tensor:
-    """Complex ``[..., C]`` to ``[..., 2, C]``, real ``[..., C]`` to ``[..., 1, C]``."""
+    """Complex ``[..., C]`` to ``[..., 2, C]``, real ``[..., C]`` to ``[..., 1, C]``.
+
+    Raises:
+        ShapeError: If x has no axis.
+        DtypeError: If x is not float32, float64, complex64 or complex128.
+
+    Example:
+        >>> import torch
+        >>> from_complex(torch.tensor([1.0 + 2.0j]))
+        tensor([[1.],
+                [2.]])
+    """
+    if not x.ndim:
+        msg = "x must have shape [..., channels], got a number"
+        raise ShapeError(msg)
+    _check_precision("x", x, FEATURES)
     if x.is_complex():
         return torch.stack([x.real, x.imag], dim=-2)
     return x.unsqueeze(-2)
@@ -100,6 +132,13 @@ def from_complex(x: Tensor) -> Tensor:
 
 def _real_dtype(x: Tensor) -> torch.dtype:
     return x.dtype.to_real()
+
+
+def _check_precision(name: str, x: Tensor, known: Sequence[torch.dtype]) -> None:
+    if x.dtype not in known:
+        kinds = ", ".join(str(dtype).removeprefix("torch.") for dtype in known)
+        msg = f"{name} must be {kinds.replace(', ', ' or ')}, got {x.dtype}; convert it"
+        raise DtypeError(msg)
 
 
 def _check(a: Tensor, b: Tensor) -> None:
@@ -110,9 +149,7 @@ def _check(a: Tensor, b: Tensor) -> None:
                 f"{tuple(x.shape)}"
             )
             raise ShapeError(msg)
-        if x.dtype not in (torch.float32, torch.float64):
-            msg = f"{name} must be float32 or float64, got {x.dtype}; convert it first"
-            raise DtypeError(msg)
+        _check_precision(name, x, (torch.float32, torch.float64))
     if a.dtype != b.dtype:
         msg = f"a and b must have one dtype, got {a.dtype} and {b.dtype}"
         raise DtypeError(msg)

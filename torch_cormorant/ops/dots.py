@@ -18,6 +18,7 @@ from torch_cormorant.ops.dispatch import chosen, use_kernel
 from torch_cormorant.ops.operands import (
     check_dots,
     check_rank,
+    check_rows,
     check_spread,
 )
 from torch_cormorant.ops.operator import Operator
@@ -73,6 +74,8 @@ def _run_dots(a: Tensor, b: Tensor, ia: Tensor, ib: Tensor, backend: str) -> Ten
     check_dots(a, b, ia, ib)
     if use_kernel(backend, a, None) and _lmax(a) <= cpu_kernel.MAX_LMAX:
         return cpu_kernel.dots(a, b, ia, ib)
+    check_rows("index_a", ia, a.shape[0])
+    check_rows("index_b", ib, b.shape[0])
     degrees = _degrees(a)
     out = a.new_empty(ia.numel(), len(degrees), a.shape[-1])
     for span in _spans(ia):
@@ -100,6 +103,8 @@ def _run_spread(
     if use_kernel(backend, a, None) and _lmax(a) <= cpu_kernel.MAX_LMAX:
         da, db = cpu_kernel.dots_gradient(a, b, ia, ib, u, (need[0], need[1]))
     else:
+        check_rows("index_a", ia, a.shape[0])
+        check_rows("index_b", ib, b.shape[0])
         da = torch.zeros_like(a) if need[0] else None
         db = torch.zeros_like(b) if need[1] else None
         for span in _spans(ia):

@@ -23,16 +23,7 @@ def check_edge_index(
     edge_index: Tensor, sizes: tuple[int, int], device: torch.device
 ) -> None:
     """Check shape, dtype, device and range of an edge index."""
-    refuse_batched("edge_index", edge_index)
-    if edge_index.ndim != 2 or edge_index.shape[0] != 2:
-        msg = f"edge_index must have shape [2, E], got {tuple(edge_index.shape)}"
-        raise ShapeError(msg)
-    if edge_index.dtype != torch.int64:
-        msg = f"edge_index must be int64, got {edge_index.dtype}; use edge_index.long()"
-        raise DtypeError(msg)
-    if edge_index.device != device:
-        msg = f"edge_index lies on {edge_index.device}, the other tensors on {device}"
-        raise DeviceError(msg)
+    check_edge_form(edge_index, device)
     for row, name in enumerate(("source", "target")):
         part = edge_index[row]
         bad = (part < 0) | (part >= sizes[row])
@@ -45,9 +36,25 @@ def check_edge_index(
             raise EdgeIndexError(msg)
 
 
-def check_edge_vec(edge_vec: Tensor, edges: int) -> None:
-    """Check shape and type of the vectors of some edges."""
+def check_edge_form(edge_index: Tensor, device: torch.device) -> None:
+    """Check shape, dtype and device of an edge index."""
+    refuse_batched("edge_index", edge_index)
+    if edge_index.ndim != 2 or edge_index.shape[0] != 2:
+        msg = f"edge_index must have shape [2, E], got {tuple(edge_index.shape)}"
+        raise ShapeError(msg)
+    if edge_index.dtype != torch.int64:
+        msg = f"edge_index must be int64, got {edge_index.dtype}; use edge_index.long()"
+        raise DtypeError(msg)
+    if edge_index.device != device:
+        msg = f"edge_index lies on {edge_index.device}, the other tensors on {device}"
+        raise DeviceError(msg)
+
+
+def check_edge_vec(edge_vec: Tensor, edge_index: Tensor) -> None:
+    """Check shapes and types of edges and their vectors against each other."""
+    check_edge_form(edge_index, edge_vec.device)
     refuse_batched("edge_vec", edge_vec)
+    edges = edge_index.shape[1]
     if edge_vec.ndim != 2 or edge_vec.shape[1] != 3 or edge_vec.shape[0] != edges:
         msg = (
             f"edge_vec must have shape [{edges}, 3], one vector for each column of "
@@ -63,7 +70,7 @@ def check_edges(
     edge_index: Tensor, edge_vec: Tensor, sizes: tuple[int, int], *, bipartite: bool
 ) -> None:
     """Check an edge list with vectors; :class:`EdgeGeometry` says what is refused."""
-    check_edge_vec(edge_vec, edge_index.shape[-1])
+    check_edge_vec(edge_vec, edge_index)
     check_edge_index(edge_index, sizes, edge_vec.device)
     with torch.no_grad():
         squared = edge_vec.square().sum(-1)

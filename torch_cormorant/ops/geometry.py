@@ -11,7 +11,12 @@ from torch_cormorant.errors import (
     ConfigError,
     ShapeError,
 )
-from torch_cormorant.ops.edges import check_edge_index, check_edges, coincident
+from torch_cormorant.ops.edges import (
+    check_edge_index,
+    check_edge_vec,
+    check_edges,
+    coincident,
+)
 from torch_cormorant.ops.plan import GraphPlan, make_plan
 from torch_cormorant.ops.transforms import refuse_batched
 from torch_cormorant.so3.harmonics import spherical_harmonics
@@ -37,10 +42,10 @@ class EdgeGeometry:
             has one with an exactly negated vector. The gradient with respect to the
             length then goes to one of the two, which leaves gradients with respect to
             positions and cells exact. Default True.
-        validate: Check shapes, indices, finiteness and coincident atoms. Skipped
-            under ``torch.compile``. Where it is skipped, the vector between two atoms
-            at one place becomes NaN, and so does all that follows from it. Default
-            True.
+        validate: Check indices, finiteness and coincident atoms. Under
+            ``torch.compile`` nothing can be refused: the vector between two atoms at
+            one place becomes NaN, and so does all that follows from it. False: only
+            indices on a CPU are checked. Default True.
 
     Shapes:
         ``edge_index`` ``[2, E]``, ``edge_vec`` ``[E, 3]``.
@@ -81,13 +86,15 @@ class EdgeGeometry:
         if harmonics not in HARMONICS:
             msg = f'harmonics must be "unit" or "solid", got {harmonics!r}'
             raise ConfigError(msg)
-        refuse_batched("edge_vec", edge_vec)
-        checked = validate and not torch.compiler.is_compiling()
-        if checked:
+        check_edge_vec(edge_vec, edge_index)
+        compiling = torch.compiler.is_compiling()
+        if validate and not compiling:
             check_edges(edge_index, edge_vec, sizes, bipartite=bipartite)
+        elif edge_index.device.type == "cpu" and not compiling:
+            check_edge_index(edge_index, sizes, edge_vec.device)
         matched = edge_vec if pairs and not bipartite else None
         plan = make_plan(edge_index, *sizes, edge_vec=matched)
-        if not checked:
+        if validate and compiling:
             near = coincident(edge_index, edge_vec, bipartite=bipartite)
             edge_vec = edge_vec * torch.where(near, torch.nan, 1.0).unsqueeze(-1)
         self._set(edge_index, edge_vec, plan, harmonics)

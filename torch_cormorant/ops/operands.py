@@ -12,7 +12,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from torch_cormorant.errors import ConfigError, DeviceError, DtypeError, ShapeError
+from torch_cormorant.errors import (
+    ConfigError,
+    DeviceError,
+    DtypeError,
+    EdgeIndexError,
+    ShapeError,
+)
 from torch_cormorant.ops.paths import PathTable
 from torch_cormorant.ops.plan import GraphPlan
 from torch_cormorant.ops.portable import shapes
@@ -72,6 +78,16 @@ def check_dots(a: Tensor, b: Tensor, index_a: Tensor, index_b: Tensor) -> None:
     edges = index_a.shape[0] if index_a.ndim else 0
     _alike("index_a", index_a, (edges,), torch.int64, a)
     _alike("index_b", index_b, (edges,), torch.int64, a)
+
+
+def check_rows(name: str, index: Tensor, rows: int) -> None:
+    """Refuse indices beyond some rows; not on a GPU, which would be waited for."""
+    if not index.numel() or index.device.type != "cpu":
+        return
+    least, most = (int(value) for value in index.aminmax())
+    if least < 0 or most >= rows:
+        msg = f"{name} must hold 0 to {rows - 1}, got {least} to {most}"
+        raise EdgeIndexError(msg)
 
 
 def check_spread(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torch_cormorant.errors import EdgeBudgetError
+from torch_cormorant.errors import EdgeBudgetError, EdgeIndexError
 from torch_cormorant.ops.plan import GraphPlan, unpack_plan
 
 __all__ = ["fixed_header", "fixed_plan"]
@@ -65,6 +65,8 @@ def fixed_plan(
 
     Raises:
         EdgeBudgetError: A node receives more than ``width`` edges, or none.
+        EdgeIndexError: The edges are not sorted by target, or name a node or a pair
+            that does not exist.
 
     Example:
         >>> import torch
@@ -83,6 +85,9 @@ def fixed_plan(
             f"1 to {width}; choose a larger width"
         )
         raise EdgeBudgetError(msg)
+    if bool((target.diff() < 0).any()):
+        msg = "edge_index must be sorted by target (row 1); sort its columns first"
+        raise EdgeIndexError(msg)
     rowptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
     order = torch.argsort(degree, descending=True, stable=True)
     offset = torch.arange(width, device=degree.device)

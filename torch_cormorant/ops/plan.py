@@ -142,7 +142,7 @@ def build_plan(
     if not torch.compiler.is_compiling():
         check_edge_index(edge_index, (num_sources, num_targets), edge_index.device)
         if edge_vec is not None:
-            check_edge_vec(edge_vec, edge_index.shape[1])
+            check_edge_vec(edge_vec, edge_index)
     return make_plan(edge_index, num_sources, num_targets, edge_vec, chunk_slots)
 
 
@@ -241,7 +241,8 @@ def unpack_plan(
         The plan.
 
     Raises:
-        ShapeError, DtypeError: If the two do not fit each other.
+        ShapeError, DtypeError: If the two do not fit each other, or name rows that do
+            not exist.
     """
     if not torch.compiler.is_compiling():
         _check_packed(packed, header)
@@ -297,12 +298,25 @@ def _check_packed(packed: Tensor, header: Tensor) -> None:
         row, pairs = edges * bool(paired), rest[4]
         fits = fits and rest == [targets + 1, edges, edges, row, pairs, row]
         fits = fits and pairs <= row
+    if fits and packed.device.type == "cpu":
+        limits = (targets, edges, sources, 2, pairs, edges + 1)
+        limits += (edges, sources, pairs, edges, pairs)
+        parts = zip(packed.split(sizes), limits, strict=True)
+        fits = all(_within(part, limit) for part, limit in parts)
     if not fits:
         msg = (
             "header and packed do not describe one plan; give packed and header of one "
             "GraphPlan, as build_plan made it"
         )
         raise ShapeError(msg)
+
+
+def _within(index: Tensor, limit: int) -> bool:
+    """Whether all indices lie in 0 .. limit - 1."""
+    if not index.numel():
+        return True
+    least, most = index.aminmax()
+    return int(least) >= 0 and int(most) < limit
 
 
 def match_pairs(

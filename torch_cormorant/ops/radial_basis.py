@@ -1,4 +1,4 @@
-"""Fixed, bounded radial functions of the edge length; zero on self edges, NaN of NaN."""
+"""Fixed, bounded radial functions of the edge length; zero at zero, NaN at NaN."""
 
 from __future__ import annotations
 
