@@ -43,7 +43,7 @@ BUILD_INPUTS := pyproject.toml setup.py torch_cormorant/cg/exact.py \
 
 .DELETE_ON_ERROR:
 .PHONY: help qm9 test test-extensions extensions \
-	extensions-folder bench lint format types docs \
+	extensions-folder bench fuzz sanitize lint format types docs \
 	wheel-test clean
 
 help:
@@ -103,6 +103,15 @@ docs: $(VENV)/.docs
 # a folder that does not hold the source.
 wheel-test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 bash scripts/wheel_test.sh $(PY) -n $(WORKERS) $(WHEEL_TESTS)
+
+# Thousands of spoilt calls of the operators, plainly and with the kernel built with
+# AddressSanitizer and UndefinedBehaviorSanitizer.
+fuzz: $(VENV)/.dev
+	CORMORANT_FUZZ=3000 OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/ops/test_operands.py
+
+sanitize: $(VENV)/.dev
+	CORMORANT_FUZZ=1000 bash scripts/sanitize.sh $(PY) tests/ops/test_operands.py \
+		tests/ops/test_cpu_kernel.py
 
 bench: $(VENV)/.dev
 	$(PY) -m torch_cormorant.bench $(BENCH_ARGS)

@@ -93,6 +93,7 @@ def compile_kernel(root: Path) -> None:
         return
     sources = Path(__file__).resolve().parent / "torch_cormorant" / "csrc"
     flags = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-pthread"]
+    flags += shlex.split(os.environ.get("CORMORANT_KERNEL_FLAGS", ""))
     jobs = {"dispatch": [str(sources / "dispatch.cpp")]}
     for name, extra in instruction_sets().items():
         defines = [f"-DISA={name}", f"-DKERNELS=kernels_{name}"]

@@ -39,7 +39,7 @@ from torch_cormorant.ops import (
 )
 
 CASES = int(os.environ.get("CORMORANT_FUZZ", "150"))
-"""Cases for each operator; ``make sanitize`` and ``make fuzz`` run more."""
+"""Cases for each operator; ``make fuzz`` and ``make sanitize`` run more."""
 INDEX = torch.tensor([[0, 1, 2, 0, 1], [1, 0, 1, 2, 2]])
 TABLE, FOLDED = PathTable(1, 2, 2), PathTable(2, 2, 2, folded=True)
 operators = torch.ops.torch_cormorant
