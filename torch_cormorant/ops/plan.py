@@ -299,8 +299,8 @@ def _check_packed(packed: Tensor, header: Tensor) -> None:
         fits = fits and rest == [targets + 1, edges, edges, row, pairs, row]
         fits = fits and pairs <= row
     if fits and packed.device.type == "cpu":
-        limits = (targets, edges, sources, 2, pairs, edges + 1)
-        limits += (edges, sources, pairs, edges, pairs)
+        limits = [targets, edges, sources, 2, pairs, edges + 1]
+        limits += [edges, sources, pairs, edges, pairs]
         parts = zip(packed.split(sizes), limits, strict=True)
         fits = all(_within(part, limit) for part, limit in parts)
     if not fits:
