@@ -12,7 +12,7 @@
 #   TEST_ARGS    arguments of pytest
 #   WORKERS      processes that run the tests, one thread each
 #   WHEEL_TESTS  which of them run against the built wheel
-#   BENCH_ARGS   arguments of python -m torch_cormorant.bench
+#   BENCH_ARGS   arguments of python -m benchmarks.speed
 #   WHEEL_CACHE  where the compiled extensions are kept
 
 PYTHON ?= python3
@@ -105,7 +105,7 @@ wheel-test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 bash scripts/wheel_test.sh $(PY) -n $(WORKERS) $(WHEEL_TESTS)
 
 bench: $(VENV)/.dev
-	$(PY) -m torch_cormorant.bench $(BENCH_ARGS)
+	$(PY) -m benchmarks.speed $(BENCH_ARGS)
 
 # ---- torch-scatter and torch-cluster, built against the installed torch (minutes)
 

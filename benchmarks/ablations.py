@@ -4,8 +4,8 @@ Every row trains one network on alpha, gap and U0_atom of QM9 together (normalis
 composition reference subtracted), with equal molecules, order, steps and seed, and is
 tested on 1,000 other molecules. Rows are written one by one and skipped when present.
 
-    python benchmarks/ablations.py --npz qm9_labelled.npz
-    python benchmarks/ablations.py --table docs/ablations_table.inc
+    python -m benchmarks.ablations --npz qm9_labelled.npz
+    python -m benchmarks.ablations --table docs/ablations_table.inc
 """
 
 from __future__ import annotations
@@ -323,7 +323,8 @@ def between_seeds(rows: Iterable[Sequence[dict[str, Any]]]) -> list[float]:
         return [math.nan] * len(TARGETS)
     squares = sum(((one - one.mean(axis=0)) ** 2).sum(axis=0) for one in several)
     freedom = sum(len(one) - 1 for one in several)
-    return np.sqrt(squares / freedom).tolist()
+    spread: list[float] = np.sqrt(squares / freedom).tolist()
+    return spread
 
 
 def main() -> None:

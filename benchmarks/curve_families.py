@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.peers import MACEPeer, NequIPPeer, SchNetPeer, ViSNetPeer
 from torch_cormorant import Cormorant, CormorantQM9
-from torch_cormorant.bench.peers import MACEPeer, NequIPPeer, SchNetPeer, ViSNetPeer
 from torch_cormorant.models import head_for_target
 from torch_cormorant.models import recipe as documented
 

@@ -12,10 +12,11 @@ import time
 from dataclasses import dataclass, field
 
 import torch
-from curve_data import Task
-from curve_families import Family
 from torch import Tensor, nn
 from torch.nn import functional
+
+from benchmarks.curve_data import Task
+from benchmarks.curve_families import Family
 
 BATCH, EVALUATED = 25, 50
 WARMUP = 0.05

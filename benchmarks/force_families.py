@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from force_data import CUTOFF, Task
 from torch import Tensor, nn
 
+from benchmarks.force_data import CUTOFF, Task
+from benchmarks.peers import MACEPeer, ViSNetPeer
 from torch_cormorant import Cormorant
-from torch_cormorant.bench.peers import MACEPeer, ViSNetPeer
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.graph import neighbour_list
 from torch_cormorant.models import ModelInfo, Normalisation

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from force_data import Task
-from force_families import Family, batch_size
 from torch import Tensor, nn
 from torch_geometric.loader import DataLoader
 
+from benchmarks.force_data import Task
+from benchmarks.force_families import Family, batch_size
 from torch_cormorant import train as library
 from torch_cormorant.data import FrameDataset
 from torch_cormorant.models.potential import PotentialOutput

@@ -2,13 +2,13 @@ r"""Potentials trained on forces: Cormorant and peers, equal frames and CPU time
 
 One run (skipped when its record is there):
 
-    python benchmarks/force_training.py --data DATA --sets ethanol --models mace \
+    python -m benchmarks.force_training --data DATA --sets ethanol --models mace \
         --cpu-seconds 240
 
 DATA holds `md17/rmd17_*.npz`, `md17/extra/*.npz` and `structures/*.npz`, plain arrays.
 Other settings, for short trials that choose them:
 
-    python benchmarks/force_training.py --data DATA --sets ethanol --models cormorant \
+    python -m benchmarks.force_training --data DATA --sets ethanol --models cormorant \
         --cpu-seconds 60 --lr 5e-3 --sizes channels=8 --batch-factor 2 \
         --records docs/records/forces/trials
 
@@ -29,9 +29,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from force_data import TASKS, Task
-from force_families import FAMILIES, Family, batch_size, build
-from force_loop import (
+from torch import Tensor
+
+from benchmarks.force_data import TASKS, Task
+from benchmarks.force_families import FAMILIES, Family, batch_size, build
+from benchmarks.force_loop import (
     CLIP,
     EMA,
     WARMUP,
@@ -41,10 +43,8 @@ from force_loop import (
     predict,
     train,
 )
-from learning_curves import circumstances
-from torch import Tensor
-
-from torch_cormorant.bench.peers import PeerMissingError, version_of
+from benchmarks.learning_curves import circumstances
+from benchmarks.peers import PeerMissingError, version_of
 from torch_cormorant.data import FrameDataset
 from torch_cormorant.errors import CormorantError
 from torch_cormorant.models import Normalisation

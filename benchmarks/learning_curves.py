@@ -2,14 +2,14 @@ r"""Learning curves of Cormorant and its peers, at equal molecules and equal CPU
 
 One run (skipped when its record is there):
 
-    python benchmarks/learning_curves.py --npz qm9.npz --models recipe schnet \
+    python -m benchmarks.learning_curves --npz qm9.npz --models recipe schnet \
         --targets alpha --sizes 1000 --cpu-seconds 180
 
 Measure first how long a step of every network takes, all in turns, so that the budget
 does not depend on what else the machine does during a run:
 
-    python benchmarks/learning_curves.py --npz qm9.npz --speed speed.json --measure 15
-    python benchmarks/learning_curves.py --npz qm9.npz --speed speed.json ...
+    python -m benchmarks.learning_curves --npz qm9.npz --speed speed.json --measure 15
+    python -m benchmarks.learning_curves --npz qm9.npz --speed speed.json ...
 
 Runs are made in the order targets x sizes x models; every finished run is one JSON file
 in --records, written whole or not at all. `docs/learning_curves.py` draws them.
@@ -28,9 +28,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
-from curve_data import Task, load, task
-from curve_families import FAMILIES, build
-from curve_training import (
+
+from benchmarks.curve_data import Task, load, task
+from benchmarks.curve_families import FAMILIES, build
+from benchmarks.curve_training import (
     BATCH,
     CLIP,
     WARMUP,
@@ -39,8 +40,7 @@ from curve_training import (
     step_seconds,
     train,
 )
-
-from torch_cormorant.bench.peers import PeerMissingError, version_of
+from benchmarks.peers import PeerMissingError, version_of
 from torch_cormorant.errors import CormorantError
 from torch_cormorant.train import hardware, versions, write_json
 

@@ -31,10 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "train": CORE | {"nn", "conv", "graph", "data", "models", "visualize"},
     "interfaces": CORE | {"nn", "conv", "graph", "data", "models"},
     "testing": CORE | {"nn", "conv", "graph", "data", "models"},
-    "bench": CORE | {"nn", "conv", "graph", "data", "models", "train"},
     "visualize": CORE | {"nn", "conv", "data", "models"},
-    "cli": CORE
-    | {"nn", "conv", "graph", "data", "models", "train", "bench", "visualize"},
+    "cli": CORE | {"nn", "conv", "graph", "data", "models", "train", "visualize"},
     "__main__": {"cli"},
     "explain": CORE | {"nn", "conv", "models"},
     "__init__": CORE | {"nn", "conv", "graph", "data", "models", "explain"},

@@ -1,6 +1,6 @@
 """Compile the kernels for a GPU that is not there: registers, spills, time.
 
-``python -m torch_cormorant.ops.triton.registers --lmax 3`` prints one line per
+``python -m benchmarks.kernels.registers --lmax 3`` prints one line per
 kernel. Triton compiles ahead of time for a named architecture, so this shows that
 the source is valid for the real compiler and that the accumulators fit.
 """
@@ -124,7 +124,7 @@ def _resources(cubin: bytes) -> tuple[int, int]:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
         command = [str(tool), "-res-usage", str(path)]
-        text = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+        text = subprocess.run(command, capture_output=True, text=True, check=True)
     found = re.search(r"REG:(\d+) STACK:(\d+)", text.stdout + text.stderr)
     if found is None:
         return 0, 0
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--real", action="store_true")
     parser.add_argument("--registers", type=int, help="accumulators per thread")
     options = parser.parse_args(argv)
-    print("lmax  kind      units  registers  stack  shared  seconds")  # noqa: T201
+    print("lmax  kind      units  registers  stack  shared  seconds")
     for lmax in options.lmax:
         for kind in options.kinds:
             spec = spec_for(
@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for found in usage(
                 spec, options.channels, double=options.float64, arch=options.arch
             ):
-                print(  # noqa: T201
+                print(
                     f"{lmax:4d}  {kind:8s}  {found.units:5d}  {found.registers:9d}  "
                     f"{found.stack:5d}  {found.shared:6d}  {found.seconds:7.1f}",
                     flush=True,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from torch_cormorant.bench import graphs
+from benchmarks.speed import graphs
 
 
 def test_all_pairs_have_no_self_edges_and_stay_within_molecules() -> None:

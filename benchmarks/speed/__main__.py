@@ -1,10 +1,10 @@
-"""``python -m torch_cormorant.bench``."""
+"""``python -m benchmarks.speed``."""
 
 from __future__ import annotations
 
 import sys
 
-from torch_cormorant.bench.cli import main
+from benchmarks.speed.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -18,7 +18,7 @@ class Row:
     """One measured formulation.
 
     Attributes:
-        section: One of :data:`torch_cormorant.bench.settings.SECTIONS`.
+        section: One of :data:`benchmarks.speed.settings.SECTIONS`.
         graph: What it ran on.
         measured: What was run: ``"forward"``, ``"forward + backward"``, ...
         formulation: Who computed it.

@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from torch_cormorant.bench.results import Row, Run
-from torch_cormorant.bench.settings import SECTIONS
+from benchmarks.speed.results import Row, Run
+from benchmarks.speed.settings import SECTIONS
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9772b", "#777777"
 _COLUMNS = 3

@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from torch_cormorant.bench import graphs
-from torch_cormorant.bench.cuequivariance import CuEquivariance
-from torch_cormorant.bench.dense import DenseKronecker, largest_tensor_bytes
-from torch_cormorant.bench.e3nn_products import E3nnConvolution, E3nnProducts
-from torch_cormorant.bench.formulations import (
+from benchmarks.speed import graphs
+from benchmarks.speed.cuequivariance import CuEquivariance
+from benchmarks.speed.dense import DenseKronecker, largest_tensor_bytes
+from benchmarks.speed.e3nn_products import E3nnConvolution, E3nnProducts
+from benchmarks.speed.formulations import (
     SHOWN,
     Formulation,
     Leaves,
@@ -20,16 +20,16 @@ from torch_cormorant.bench.formulations import (
     is_installed,
     problem_with,
 )
-from torch_cormorant.bench.graphs import Graph
-from torch_cormorant.bench.measure import (
+from benchmarks.speed.graphs import Graph
+from benchmarks.speed.measure import (
     Step,
     Timing,
     interleaved,
     memory_of,
     relative_error,
 )
-from torch_cormorant.bench.results import Row
-from torch_cormorant.bench.settings import Settings
+from benchmarks.speed.results import Row
+from benchmarks.speed.settings import Settings
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.ops import PathTable, reference
 from torch_cormorant.so3 import spherical_harmonics

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import torch
 
-from torch_cormorant.bench import graphs
-from torch_cormorant.bench.graphs import Graph
-from torch_cormorant.bench.layer import layer_error
-from torch_cormorant.bench.measure import Step, interleaved, memory_of
-from torch_cormorant.bench.results import Row
-from torch_cormorant.bench.settings import Settings
+from benchmarks.speed import graphs
+from benchmarks.speed.graphs import Graph
+from benchmarks.speed.layer import layer_error
+from benchmarks.speed.measure import Step, interleaved, memory_of
+from benchmarks.speed.results import Row
+from benchmarks.speed.settings import Settings
 from torch_cormorant.conv import CormorantConv
 from torch_cormorant.graph import radius_graph
 from torch_cormorant.models import Cormorant
@@ -48,7 +48,7 @@ class LargeLayer:
         )
 
     def error(self) -> float:
-        """As :func:`torch_cormorant.bench.layer.layer_error`."""
+        """As :func:`benchmarks.speed.layer.layer_error`."""
         graph = self.graph
         return layer_error(self.conv, self.x, graph.edge_index, graph.edge_vec)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from torch_cormorant.bench import (
+from benchmarks.speed import (
     aggregation,
     harmonics,
     large,
@@ -13,9 +13,9 @@ from torch_cormorant.bench import (
     scaling,
     training,
 )
-from torch_cormorant.bench.measure import Step
-from torch_cormorant.bench.results import Row
-from torch_cormorant.bench.settings import Settings
+from benchmarks.speed.measure import Step
+from benchmarks.speed.results import Row
+from benchmarks.speed.settings import Settings
 from torch_cormorant.errors import ConfigError
 
 RUNS: dict[str, Callable[[Settings], Iterator[Row]]] = {

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torch_cormorant.bench.settings import Settings
+from benchmarks.speed.settings import Settings
 
 Step = Callable[[], object]
 
@@ -116,7 +116,7 @@ def memory_of(case: str, settings: Settings) -> tuple[float | None, str]:
     """Measure one case in a fresh process.
 
     Args:
-        case: A name that :func:`torch_cormorant.bench.cases.make_step` reads.
+        case: A name that :func:`benchmarks.speed.cases.make_step` reads.
         settings: The run's settings.
 
     Returns:
@@ -126,7 +126,7 @@ def memory_of(case: str, settings: Settings) -> tuple[float | None, str]:
         return None, ""  # a fresh process would measure the compiler
     if not memory_is_measurable():
         return None, "memory not measured (Linux only)"
-    command = [sys.executable, "-m", "torch_cormorant.bench", "--memory-of", case]
+    command = [sys.executable, "-m", "benchmarks.speed", "--memory-of", case]
     command += ["--threads", str(torch.get_num_threads())]
     if settings.quick:
         command.append("--quick")
@@ -137,7 +137,7 @@ def memory_of(case: str, settings: Settings) -> tuple[float | None, str]:
     if settings.inputs is not None:
         command += ["--inputs", str(settings.inputs)]
     # The arguments are names of our own cases, and no shell reads them.
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
         return None, f"memory not measured ({last})"

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from torch_cormorant.bench.graphs import Graph
+from benchmarks.speed.graphs import Graph
 from torch_cormorant.errors import BackendError
 from torch_cormorant.ops import PathTable, build_plan, neighbour_sum
 from torch_cormorant.ops.dispatch import check_backend

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torch_cormorant.bench import network, peers
-from torch_cormorant.bench.settings import Settings
+from benchmarks import peers
+from benchmarks.speed import network
+from benchmarks.speed.settings import Settings
 from torch_cormorant.errors import DataError
 from torch_cormorant.graph import neighbour_list
 from torch_cormorant.models import Cormorant

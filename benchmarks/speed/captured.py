@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch_geometric.data import Data
 
-from torch_cormorant.bench import graphs
-from torch_cormorant.bench.measure import Step, interleaved
-from torch_cormorant.bench.results import Row
-from torch_cormorant.bench.settings import Settings
+from benchmarks.speed import graphs
+from benchmarks.speed.measure import Step, interleaved
+from benchmarks.speed.results import Row
+from benchmarks.speed.settings import Settings
 from torch_cormorant.models import CormorantQM9
 
 EAGER = "CormorantQM9 on CUDA, with optimiser"

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_cormorant.bench.formulations import Leaves
-from torch_cormorant.bench.graphs import Graph
+from benchmarks.speed.formulations import Leaves
+from benchmarks.speed.graphs import Graph
 from torch_cormorant.cg import clebsch_gordan
 from torch_cormorant.ops import PathTable
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_cormorant.bench.formulations import Leaves, degree
-from torch_cormorant.bench.graphs import Graph
+from benchmarks.speed.formulations import Leaves, degree
+from benchmarks.speed.graphs import Graph
 from torch_cormorant.cg import clebsch_gordan
 from torch_cormorant.ops import PathTable
 

@@ -8,17 +8,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from torch_cormorant.bench import aggregation, graphs
-from torch_cormorant.bench.formulations import Formulation
-from torch_cormorant.bench.graphs import Graph
-from torch_cormorant.bench.measure import (
+from benchmarks.speed import aggregation, graphs
+from benchmarks.speed.formulations import Formulation
+from benchmarks.speed.graphs import Graph
+from benchmarks.speed.measure import (
     Step,
     interleaved,
     memory_of,
     relative_error,
 )
-from torch_cormorant.bench.results import Row
-from torch_cormorant.bench.settings import Settings
+from benchmarks.speed.results import Row
+from benchmarks.speed.settings import Settings
 from torch_cormorant.conv import CormorantConv
 from torch_cormorant.ops import EdgeGeometry
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from torch_cormorant.bench import Row, Run, cases, formulations, main, report
-from torch_cormorant.bench.measure import memory_is_measurable
-from torch_cormorant.bench.settings import SECTIONS, Settings
+from benchmarks.speed import Row, Run, cases, formulations, main, report
+from benchmarks.speed.measure import memory_is_measurable
+from benchmarks.speed.settings import SECTIONS, Settings
 
 FLOAT32_ERROR = 3e-5
 OURS = "torch-cormorant, portable"
@@ -152,7 +152,7 @@ def test_panels_show_growth_with_threads_channels_and_degree(
     written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figure_module = pytest.importorskip("matplotlib.figure")
-    from torch_cormorant.bench.plots import plot
+    from benchmarks.speed.plots import plot
 
     kept: list[Any] = []
     save = figure_module.Figure.savefig
@@ -220,7 +220,7 @@ def test_missing_matplotlib_is_said_before_anything_runs(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("torch_cormorant.bench.cli.find_spec", lambda _: None)
+    monkeypatch.setattr("benchmarks.speed.cli.find_spec", lambda _: None)
     assert main(["--quick", "--png", str(tmp_path / "b.png")]) == 2
     captured = capsys.readouterr()
     assert "pip install matplotlib" in captured.err
@@ -334,7 +334,7 @@ def test_every_number_of_threads_gets_a_round_and_the_old_one_comes_back(
 
 
 def test_both_steps_of_the_captured_row_run() -> None:
-    from torch_cormorant.bench import captured
+    from benchmarks.speed import captured
 
     made = captured.steps_of("2x5", Settings(quick=True), "cpu")
     assert list(made) == [captured.EAGER, captured.CAPTURED]

@@ -17,11 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torch_cormorant.bench import graphs
-from torch_cormorant.bench.aggregation import BACKENDS, not_compiled
-from torch_cormorant.bench.formulations import SHOWN, problem_with
-from torch_cormorant.bench.measure import Step, interleaved, memory_of
-from torch_cormorant.bench.peers import (
+from benchmarks.peers import (
     InCell,
     MACEPeer,
     NequIPPeer,
@@ -29,8 +25,12 @@ from torch_cormorant.bench.peers import (
     SchNetPeer,
     ViSNetPeer,
 )
-from torch_cormorant.bench.results import Row
-from torch_cormorant.bench.settings import Settings
+from benchmarks.speed import graphs
+from benchmarks.speed.aggregation import BACKENDS, not_compiled
+from benchmarks.speed.formulations import SHOWN, problem_with
+from benchmarks.speed.measure import Step, interleaved, memory_of
+from benchmarks.speed.results import Row
+from benchmarks.speed.settings import Settings
 from torch_cormorant.errors import ConfigError, DataError
 from torch_cormorant.graph import neighbour_list, radius_graph
 from torch_cormorant.graph.lattice import edge_vectors

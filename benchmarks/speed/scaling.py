@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import torch
 
-from torch_cormorant.bench import graphs
-from torch_cormorant.bench.aggregation import BOTH, both_step
-from torch_cormorant.bench.e3nn_products import E3nnProducts
-from torch_cormorant.bench.formulations import Formulation, Ours, is_installed
-from torch_cormorant.bench.measure import interleaved
-from torch_cormorant.bench.results import Row
-from torch_cormorant.bench.settings import Settings
+from benchmarks.speed import graphs
+from benchmarks.speed.aggregation import BOTH, both_step
+from benchmarks.speed.e3nn_products import E3nnProducts
+from benchmarks.speed.formulations import Formulation, Ours, is_installed
+from benchmarks.speed.measure import interleaved
+from benchmarks.speed.results import Row
+from benchmarks.speed.settings import Settings
 from torch_cormorant.ops import PathTable
 from torch_cormorant.so3 import spherical_harmonics
 

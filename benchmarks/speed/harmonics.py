@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_cormorant.bench import aggregation, graphs
-from torch_cormorant.bench.formulations import is_installed
-from torch_cormorant.bench.layer import Layer
-from torch_cormorant.bench.measure import Step, interleaved, relative_error
-from torch_cormorant.bench.results import Row
-from torch_cormorant.bench.settings import Settings
+from benchmarks.speed import aggregation, graphs
+from benchmarks.speed.formulations import is_installed
+from benchmarks.speed.layer import Layer
+from benchmarks.speed.measure import Step, interleaved, relative_error
+from benchmarks.speed.results import Row
+from benchmarks.speed.settings import Settings
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.so3 import spherical_harmonics
 

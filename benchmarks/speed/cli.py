@@ -13,10 +13,10 @@ from typing import NoReturn
 
 import torch
 
-from torch_cormorant.bench import cases, machine, report
-from torch_cormorant.bench.measure import peak_growth_mb
-from torch_cormorant.bench.results import Run
-from torch_cormorant.bench.settings import SECTIONS, Settings
+from benchmarks.speed import cases, machine, report
+from benchmarks.speed.measure import peak_growth_mb
+from benchmarks.speed.results import Run
+from benchmarks.speed.settings import SECTIONS, Settings
 from torch_cormorant.errors import BackendError, ConfigError, CormorantError
 
 FEWEST_EDGES = 160
@@ -61,7 +61,7 @@ def _sections(text: str) -> tuple[str, ...]:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="python -m torch_cormorant.bench",
+        prog="python -m benchmarks.speed",
         description="Speed and memory beside peers and the published algorithm.",
     )
     add = parser.add_argument
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run = _measure(options, given) if options.load is None else _load(options)
             _write(run, options)
     except CormorantError as error:
-        sys.stderr.write(f"python -m torch_cormorant.bench: error: {error}\n")
+        sys.stderr.write(f"python -m benchmarks.speed: error: {error}\n")
         return 2
     return 0
 
@@ -248,7 +248,7 @@ def _write(run: Run, options: argparse.Namespace) -> None:
     if options.markdown is not None:
         options.markdown.write_text(report.markdown(run), encoding="utf-8")
     if options.png is not None:
-        from torch_cormorant.bench.plots import plot
+        from benchmarks.speed.plots import plot
 
         plot(run, options.png)
 

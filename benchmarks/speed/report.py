@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch_cormorant.bench.results import Row, Run
+from benchmarks.speed.results import Row, Run
 
 _TITLES = {
     "aggregation": "Neighbour sum alone",

@@ -8,15 +8,15 @@ from dataclasses import replace
 import torch
 from torch.nn import functional
 
-from torch_cormorant.bench import captured, graphs
-from torch_cormorant.bench.measure import (
+from benchmarks.speed import captured, graphs
+from benchmarks.speed.measure import (
     Step,
     interleaved,
     memory_of,
     relative_error,
 )
-from torch_cormorant.bench.results import Row
-from torch_cormorant.bench.settings import Settings
+from benchmarks.speed.results import Row
+from benchmarks.speed.settings import Settings
 from torch_cormorant.models import Cormorant, CormorantQM9
 
 PUBLISHED_S = {"25x18": 6.16, "1x50": 1.54, "1x100": 7.01, "1x200": 28.5}

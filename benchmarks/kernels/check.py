@@ -1,6 +1,6 @@
 """Check, time and profile the kernels on a GPU.
 
-``python -m torch_cormorant.ops.triton.check`` compares every result with the portable
+``python -m benchmarks.kernels.check`` compares every result with the portable
 path in double precision, compares two runs bit by bit, then times the kernels and the
 portable path on the same GPU and prints one table. Without a GPU it says so and stops.
 """
@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run everything; 1 if a result is wrong, 2 if there is no GPU."""
     options = _arguments(argv)
     if not torch.cuda.is_available():
-        print("no CUDA device here: nothing was checked or timed")  # noqa: T201
+        print("no CUDA device here: nothing was checked or timed")
         return 2
     if not kernels.is_available():
         message = "the Triton kernels need the package triton: pip install triton"
@@ -194,22 +194,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     import triton
 
     name = torch.cuda.get_device_name()
-    print(f"{name}, torch {torch.__version__}, triton {triton.__version__}")  # noqa: T201
+    print(f"{name}, torch {torch.__version__}, triton {triton.__version__}")
     wrong = 0
     for lmax in options.lmax:
         for channels in options.channels:
             found = errors(lmax, channels)
             largest = max(found, key=lambda key: found[key])
             wrong += found[largest] > options.tolerance
-            print(f"lmax {lmax}, channels {channels}: {largest} {found[largest]:.1e}")  # noqa: T201
-    print("lmax channels     edges  what        ours/ms portab/ms  ratio Gedges/s")  # noqa: T201
+            print(f"lmax {lmax}, channels {channels}: {largest} {found[largest]:.1e}")
+    print("lmax channels     edges  what        ours/ms portab/ms  ratio Gedges/s")
     for lmax in options.lmax:
         for channels in options.channels:
             for nodes in options.nodes:
                 for line in timings(lmax, channels, nodes, options.degree):
-                    print(line, flush=True)  # noqa: T201
+                    print(line, flush=True)
     if options.profile:
-        print(profile(max(options.lmax), options.channels[0], 10_000, options.degree))  # noqa: T201
+        print(profile(max(options.lmax), options.channels[0], 10_000, options.degree))
     return int(wrong > 0)
 
 

@@ -24,10 +24,10 @@ def circumstances(arguments: Sequence[str]) -> dict[str, str]:
 
     Example:
         >>> circumstances(["--quick"])["command"]
-        'python -m torch_cormorant.bench --quick'
+        'python -m benchmarks.speed --quick'
     """
     return {
-        "command": shlex.join(["python", "-m", "torch_cormorant.bench", *arguments]),
+        "command": shlex.join(["python", "-m", "benchmarks.speed", *arguments]),
         "commit": commit(),
         "date": dt.datetime.now(tz=dt.timezone.utc).strftime("%Y-%m-%d"),
         "cpu": cpu_model(),
@@ -71,7 +71,7 @@ def commit() -> str:
         return "unknown"
 
     def ask(*arguments: str) -> str:
-        done = subprocess.run(  # noqa: S603 - fixed arguments
+        done = subprocess.run(
             [git, "-C", str(root), *arguments],
             capture_output=True,
             text=True,
