@@ -2,7 +2,7 @@
 
 Every peer is called as ``peer(z, pos, batch, num_graphs) -> [num_graphs, 1]`` and
 gets the edges of our own search, so that no comparison depends on a neighbour search.
-Those that know periodic cells take one as their attribute ``cell`` ``[3, 3]``.
+Those that know periodic cells take ``cell`` and ``pbc`` of our ``neighbour_list`` too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata, util
 from typing import Any
 
@@ -46,17 +46,18 @@ def _need(module: str, package: str) -> None:
 
 
 class InCell(nn.Module):
-    """A network that can be given the cell vectors of one structure."""
+    """A network that can be given cell vectors."""
 
     cutoff: float
-    cell: Tensor | None = None
 
-    def edges(self, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def edges(
+        self, pos: Tensor, batch: Tensor, cell: Tensor | None, pbc: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Edges, and the whole numbers of cell vectors ``[E, 3]`` that they cross."""
-        if self.cell is None:
+        if cell is None:
             index = radius_graph(pos, self.cutoff, batch)
             return index, index.new_zeros(index.shape[1], 3)
-        return neighbour_list(pos.detach(), self.cutoff, None, self.cell)
+        return neighbour_list(pos.detach(), self.cutoff, batch, cell, pbc)
 
 
 def _pool(atoms: Tensor, batch: Tensor, num_graphs: int, mean: bool) -> Tensor:
@@ -88,6 +89,7 @@ class SchNetPeer(InCell):
 
         super().__init__()
         self.cutoff = cutoff
+        self.cell: tuple[Tensor | None, Tensor | None] = (None, None)
         self.net = SchNet(
             cutoff=cutoff,
             interaction_graph=self._graph,
@@ -97,14 +99,24 @@ class SchNetPeer(InCell):
         )
 
     def _graph(self, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
-        edge_index, shift = self.edges(pos, batch)
-        if self.cell is None:
+        edge_index, shift = self.edges(pos, batch, *self.cell)
+        if self.cell[0] is None:
             return edge_index, edge_vectors(pos, edge_index).norm(dim=-1)
-        return edge_index, edge_vectors(pos, edge_index, shift, self.cell).norm(dim=-1)
+        vec = edge_vectors(pos, edge_index, shift, self.cell[0], batch)
+        return edge_index, vec.norm(dim=-1)
 
-    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+    def forward(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch: Tensor,
+        num_graphs: int,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+    ) -> Tensor:
         """One number per molecule ``[num_graphs, 1]``."""
         del num_graphs  # PyG counts the molecules itself
+        self.cell = (cell, pbc)  # PyG asks for the graph with positions and batch only
         out: Tensor = self.net(z, pos, batch)
         return out
 
@@ -202,9 +214,17 @@ class NequIPPeer(InCell):
         self.kinds: Tensor
         self.register_buffer("kinds", _lookup(species), persistent=False)
 
-    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+    def forward(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch: Tensor,
+        num_graphs: int,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+    ) -> Tensor:
         """One number per molecule ``[num_graphs, 1]``."""
-        edge_index, shift = self.edges(pos, batch)
+        edge_index, shift = self.edges(pos, batch, cell, pbc)
         data = {
             "pos": pos,
             # NequIP's first row is the atom that receives.
@@ -213,8 +233,8 @@ class NequIPPeer(InCell):
             "batch": batch,
             "num_atoms": torch.bincount(batch, minlength=num_graphs),
         }
-        if self.cell is not None:
-            data |= {"cell": self.cell.view(1, 3, 3), "edge_cell_shift": -shift.to(pos)}
+        if cell is not None:
+            data |= {"cell": cell.view(-1, 3, 3), "edge_cell_shift": -shift.to(pos)}
         out = self.net(data)
         return _pool(out["atomic_energy"].to(pos.dtype), batch, num_graphs, self.mean)
 
@@ -275,22 +295,32 @@ class MACEPeer(InCell):
         self.register_buffer("kinds", _lookup(species), persistent=False)
         self.num_kinds = len(species)
 
-    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+    def forward(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch: Tensor,
+        num_graphs: int,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+    ) -> Tensor:
         """One number per molecule ``[num_graphs, 1]``."""
-        edge_index, shift = self.edges(pos, batch)
+        edge_index, shift = self.edges(pos, batch, cell, pbc)
         shift = shift.to(pos)
-        cell = pos.new_zeros(3 * num_graphs, 3) if self.cell is None else self.cell
+        cells = pos.new_zeros(1, 3, 3) if cell is None else cell.to(pos)
+        cells = cells.expand(num_graphs, 3, 3)
+        kinds = nn.functional.one_hot(self.kinds[z], self.num_kinds)
         counts = torch.bincount(batch, minlength=num_graphs)
         out = self.net(
             {
                 "positions": pos,
-                "node_attrs": nn.functional.one_hot(self.kinds[z], self.num_kinds).to(
-                    pos
-                ),
+                "node_attrs": kinds.to(pos),
                 "edge_index": edge_index,
-                "shifts": shift @ cell[:3],
+                "shifts": torch.einsum(
+                    "ei,eij->ej", shift, cells[batch[edge_index[1]]]
+                ),
                 "unit_shifts": shift,
-                "cell": cell,
+                "cell": cells.reshape(-1, 3),
                 "batch": batch,
                 "ptr": nn.functional.pad(counts.cumsum(0), (1, 0)),
             },
@@ -314,12 +344,3 @@ def _torch_state_kept() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(dtype)
-
-
-PEERS: dict[str, tuple[Callable[..., nn.Module], str]] = {
-    "SchNet": (SchNetPeer, "torch-geometric"),
-    "ViSNet": (ViSNetPeer, "torch-geometric"),
-    "NequIP": (NequIPPeer, "nequip"),
-    "MACE": (MACEPeer, "mace-torch"),
-}
-"""Constructor and package of every peer."""

@@ -135,10 +135,14 @@ def chain(graph: Graph, members: frozenset[str]) -> str:
 def test_no_file_imports_itself_by_way_of_others() -> None:
     graph = Package(ROOT).graph()
     found = circles(graph)
-    new = [chain(graph, members) for members in found - KNOWN]
+    new = [
+        chain(graph, members)
+        for members in found
+        if not any(members <= known for known in KNOWN)
+    ]
     assert not new, "import circles:\n" + "\n".join(new)
     gone = [", ".join(sorted(members)) for members in KNOWN - found]
-    assert not gone, "no longer circles, take them out of KNOWN:\n" + "\n".join(gone)
+    assert not gone, "smaller or gone, correct KNOWN:\n" + "\n".join(gone)
 
 
 BACK = "from box.one import x"

@@ -60,10 +60,9 @@ REFERENCE_EDGES = 4000
 """Edges that the slow reference is asked for."""
 
 
-def inputs(graph: Graph, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(graph: Graph, lmax: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:
     """Random ``x`` and ``g`` and the harmonics of the graph."""
     generator = torch.Generator().manual_seed(1)
-    lmax, channels = settings.lmax, settings.channels
 
     def random(*shape: int) -> Tensor:
         return torch.randn(*shape, dtype=torch.complex64, generator=generator)
@@ -188,7 +187,7 @@ def error_of(way: Formulation, graph: Graph, settings: Settings) -> float:
         Largest relative difference from our result and gradients; for ours, of the
         result from the plain reference in float64, on the receivers that come first.
     """
-    given = inputs(graph, settings)
+    given = inputs(graph, settings.lmax, settings.channels)
     if isinstance(way, Ours):
         return _own_error(way, graph, given)
     expected = _result_and_gradients(ours(graph, settings), given)
@@ -231,7 +230,7 @@ def step_of(case: str, settings: Settings) -> Step:
     way = formulation(kind, graph, settings)
     if isinstance(way, str):
         raise ConfigError(way)
-    return both_step(way, way.leaves(*inputs(graph, settings)))
+    return both_step(way, way.leaves(*inputs(graph, settings.lmax, settings.channels)))
 
 
 def run(settings: Settings) -> Iterator[Row]:
@@ -253,19 +252,12 @@ def _run_graph(name: str, settings: Settings) -> Iterator[Row]:
                 raise
             found[kind] = not_compiled(error)
             del ways[kind]
-    given = inputs(graph, settings)
+    given = inputs(graph, settings.lmax, settings.channels)
     leaves = {
         kind: tuple(leaf.detach() for leaf in way.leaves(*given))
         for kind, way in ways.items()
     }
-    base = Row(
-        section="aggregation",
-        graph=graph.name,
-        measured=FORWARD,
-        formulation="",
-        threads=torch.get_num_threads(),
-        edges=graph.num_edges,
-    )
+    base = Row("aggregation", graph.name, FORWARD, graph.num_edges)
     for measured, make in ((FORWARD, forward_step), (BOTH, both_step)):
         steps = {kind: make(way, leaves[kind]) for kind, way in ways.items()}
         times = interleaved(steps, settings.repeat)
@@ -285,18 +277,15 @@ def _timed(
     errors: dict[str, float],
     settings: Settings,
 ) -> Row:
-    timing = times[kind]
     memory, note = None, ""
     both = row.measured == BOTH
     if both:
         memory, note = memory_of(f"aggregation/{row.graph}/{kind}", settings)
     aimed = both and "x" in row.graph and row.threads == 1 and not settings.quick
-    return replace(
-        row,
-        cpu_ms=timing.cpu_ms,
-        wall_ms=timing.wall_ms,
+    return row.timed(
+        times[kind],
+        next(iter(times.values())),
         error=errors[kind],
-        ratio=timing.over(next(iter(times.values()))),
         goal=GOALS.get(kind) if aimed else None,
         memory_mb=memory,
         note=note,

@@ -40,13 +40,7 @@ def rows(name: str, settings: Settings, base: Row) -> Iterator[Row]:
     first = times[EAGER].wall_ms
     for kind, timing in times.items():
         ratio = None if kind == EAGER else timing.wall_ms / first
-        yield replace(
-            base,
-            formulation=kind,
-            cpu_ms=timing.cpu_ms,
-            wall_ms=timing.wall_ms,
-            ratio=ratio,
-        )
+        yield replace(base.timed(timing, formulation=kind), ratio=ratio)
 
 
 def steps_of(name: str, settings: Settings, device: str) -> dict[str, Step]:

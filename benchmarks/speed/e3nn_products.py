@@ -50,6 +50,26 @@ class _Products:
     def _product(self) -> Any:
         raise NotImplementedError
 
+    def _tensor_product(
+        self,
+        paths: list[tuple[int, int, int]],
+        one: tuple[int, int],
+        other: tuple[int, int],
+        mode: str,
+    ) -> Any:
+        """Without weights; both factors as channels and largest degree."""
+        irreps = [
+            self.o3.Irreps([(channels, (l, 1)) for l in range(lmax + 1)])
+            for channels, lmax in (one, other)
+        ]
+        return self.o3.TensorProduct(
+            *irreps,
+            self.o3.Irreps([(one[0], (l, 1)) for _, _, l in paths]),
+            [(a, b, k, mode, False, 1.0) for k, (a, b, _) in enumerate(paths)],
+            irrep_normalization="none",
+            path_normalization="none",
+        )
+
     def _eager(self, *leaves: Tensor) -> Leaves:
         raise NotImplementedError
 
@@ -100,21 +120,9 @@ class E3nnProducts(_Products):
     name = "e3nn"
 
     def _product(self) -> Any:
-        channels, table = self.channels, self.table
-        edges = self.o3.Irreps([(channels, (l, 1)) for l in range(table.lmax1 + 1)])
-        nodes = self.o3.Irreps([(channels, (l, 1)) for l in range(table.lmax2 + 1)])
-        out = self.o3.Irreps([(channels, (l, 1)) for _, _, l in table.paths])
-        return self.o3.TensorProduct(
-            edges,
-            nodes,
-            out,
-            [
-                (l1, l2, k, "uuu", False, 1.0)
-                for k, (l1, l2, _) in enumerate(table.paths)
-            ],
-            irrep_normalization="none",
-            path_normalization="none",
-        )
+        C, table = self.channels, self.table
+        paths = list(table.paths)
+        return self._tensor_product(paths, (C, table.lmax1), (C, table.lmax2), "uuu")
 
     def _eager(self, *leaves: Tensor) -> Leaves:
         x_re, x_im, g_re, g_im, sh = leaves
@@ -145,19 +153,9 @@ class E3nnConvolution(_Products):
 
     def _product(self) -> Any:
         double, table = 2 * self.channels, self.table
-        nodes = self.o3.Irreps([(double, (l, 1)) for l in range(table.lmax2 + 1)])
-        edges = self.o3.Irreps([(1, (l, 1)) for l in range(table.lmax1 + 1)])
-        out = self.o3.Irreps([(double, (l, 1)) for _, _, l in table.paths])
-        return self.o3.TensorProduct(
-            nodes,
-            edges,
-            out,
-            [
-                (l2, l1, k, "uvu", False, 1.0)
-                for k, (l1, l2, _) in enumerate(table.paths)
-            ],
-            irrep_normalization="none",
-            path_normalization="none",
+        paths = [(l2, l1, l) for l1, l2, l in table.paths]
+        return self._tensor_product(
+            paths, (double, table.lmax2), (1, table.lmax1), "uvu"
         )
 
     def leaves(self, x: Tensor, g: Tensor, sh: Tensor) -> Leaves:

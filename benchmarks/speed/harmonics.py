@@ -75,14 +75,7 @@ def run(settings: Settings) -> Iterator[Row]:
 
 def _run_graph(name: str, settings: Settings) -> Iterator[Row]:
     graph = graphs.make(name)
-    base = Row(
-        section="harmonics",
-        graph=graph.name,
-        measured=aggregation.FORWARD,
-        formulation="",
-        threads=torch.get_num_threads(),
-        edges=graph.num_edges,
-    )
+    base = Row("harmonics", graph.name, aggregation.FORWARD, graph.num_edges)
     ways = {}
     for kind, (make, module, package) in WAYS.items():
         if is_installed(module):
@@ -102,15 +95,8 @@ def _run_graph(name: str, settings: Settings) -> Iterator[Row]:
         times = interleaved(steps, settings.repeat)
         for kind, timing in times.items():
             error = relative_error(_with_gradient(ways[kind], vec), expected)
-            yield replace(
-                base,
-                measured=measured,
-                formulation=kind,
-                cpu_ms=timing.cpu_ms,
-                wall_ms=timing.wall_ms,
-                error=error,
-                ratio=timing.over(times[OURS]),
-            )
+            named = replace(base, measured=measured, formulation=kind)
+            yield named.timed(timing, times[OURS], error=error)
 
 
 def _with_gradient(way: Way, vec: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks.speed import graphs
+from benchmarks.speed.aggregation import BOTH
 from benchmarks.speed.graphs import Graph
 from benchmarks.speed.layer import layer_error
 from benchmarks.speed.measure import Step, interleaved, memory_of
@@ -98,12 +99,11 @@ def run(settings: Settings) -> Iterator[Row]:
 
 def _base(graph: Graph, formulation: str) -> Row:
     return Row(
-        section="large",
-        graph=graph.name,
-        measured="search" if formulation == SEARCH else "forward + backward",
-        formulation=formulation,
-        threads=torch.get_num_threads(),
-        edges=graph.num_edges,
+        "large",
+        graph.name,
+        "search" if formulation == SEARCH else BOTH,
+        graph.num_edges,
+        formulation,
     )
 
 
@@ -113,13 +113,7 @@ def _timed(row: Row, step: Step, settings: Settings) -> Row:
     if row.formulation != SEARCH:
         atoms = row.graph.split()[0]
         memory, note = memory_of(f"large/{atoms}/{row.formulation}", settings)
-    return replace(
-        row,
-        cpu_ms=timing.cpu_ms,
-        wall_ms=timing.wall_ms,
-        memory_mb=memory,
-        note=note,
-    )
+    return row.timed(timing, memory_mb=memory, note=note)
 
 
 def _search_row(graph: Graph, settings: Settings) -> Row:

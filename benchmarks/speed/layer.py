@@ -150,26 +150,17 @@ def _run_graph(graph: Graph, settings: Settings) -> Iterator[Row]:
     else:
         steps[PEER], errors[PEER] = _peer(peer, graph, settings)
     times = interleaved(steps, settings.repeat)
-    base = Row(
-        section="layer",
-        graph=graph.name,
-        measured=aggregation.BOTH,
-        formulation="",
-        threads=torch.get_num_threads(),
-        edges=graph.num_edges,
-    )
+    base = Row("layer", graph.name, aggregation.BOTH, graph.num_edges)
     for name, why in missing.items():
         yield replace(base, formulation=name, note=why)
     for name, timing in times.items():
         memory, note = memory_of(f"layer/{graph.name}/{CASES[name]}", settings)
         aimed = name == PEER and base.threads == 1 and not settings.quick
-        yield replace(
-            base,
+        yield base.timed(
+            timing,
+            times[OURS],
             formulation="e3nn, aggregation only" if name == PEER else name,
-            cpu_ms=timing.cpu_ms,
-            wall_ms=timing.wall_ms,
             error=errors[name],
-            ratio=timing.over(times[OURS]),
             goal=GOAL if aimed else None,
             memory_mb=memory,
             note=note,
@@ -178,5 +169,5 @@ def _run_graph(graph: Graph, settings: Settings) -> Iterator[Row]:
 
 def _peer(peer: Formulation, graph: Graph, settings: Settings) -> tuple[Step, float]:
     error = aggregation.error_of(peer, graph, settings)
-    leaves = peer.leaves(*aggregation.inputs(graph, settings))
+    leaves = peer.leaves(*aggregation.inputs(graph, settings.lmax, settings.channels))
     return aggregation.both_step(peer, leaves), error

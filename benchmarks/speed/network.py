@@ -129,8 +129,6 @@ class Potential:
             self.core = torch.compile(net.forward_features, dynamic=False)
         for weight in net.parameters():
             weight.requires_grad_(False)
-        if isinstance(net, InCell):
-            net.cell = given.cell
 
     def __call__(self) -> Tensor:
         """Forces ``[N, 3]``."""
@@ -145,7 +143,8 @@ class Potential:
             elif isinstance(self.net, Cormorant):
                 energy = self.net(self.given.z, pos, self.batch, num_graphs=1)
             else:
-                energy = self.net(self.given.z, pos, self.batch, 1)
+                cell = (self.given.cell,) if isinstance(self.net, InCell) else ()
+                energy = self.net(self.given.z, pos, self.batch, 1, *cell)
             return -torch.autograd.grad(energy.sum(), pos)[0]
 
     def _compiled(self, net: Cormorant, core: Core, pos: Tensor) -> Tensor:
@@ -248,26 +247,17 @@ def _run_structure(given: Structure, settings: Settings) -> Iterator[Row]:
     steps = {kind: made for kind, made in found.items() if isinstance(made, Potential)}
     times = interleaved(steps, settings.repeat)
     ours = next(iter(times.values()))
-    base = Row(
-        section="network",
-        graph=given.name,
-        measured=MEASURED,
-        formulation="",
-        threads=torch.get_num_threads(),
-        edges=_edges(given, settings.cutoff),
-        atoms=len(given.z),
-    )
+    edges = _edges(given, settings.cutoff)
+    base = Row("network", given.name, MEASURED, edges, atoms=len(given.z))
     for kind, made in found.items():
         row = replace(base, formulation=_shown(kind))
         if isinstance(made, str):
             yield replace(row, note=made)
             continue
         memory, note = memory_of(f"network/{given.name}/{kind}", settings)
-        yield replace(
-            row,
-            cpu_ms=times[kind].cpu_ms,
-            wall_ms=times[kind].wall_ms,
-            ratio=times[kind].over(ours),
+        yield row.timed(
+            times[kind],
+            ours,
             parameters=sum(weight.numel() for weight in made.net.parameters()),
             memory_mb=memory,
             note="; ".join(filter(None, (problems[kind], note))),

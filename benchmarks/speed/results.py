@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from benchmarks.speed.measure import Timing
 from torch_cormorant.errors import DataError
 
 FORMAT = 1
@@ -21,9 +24,9 @@ class Row:
         section: One of :data:`benchmarks.speed.settings.SECTIONS`.
         graph: What it ran on.
         measured: What was run: ``"forward"``, ``"forward + backward"``, ...
-        formulation: Who computed it.
-        threads: Threads of torch.
         edges: Number of directed edges.
+        formulation: Who computed it.
+        threads: Threads of torch; default: as they are set.
         cpu_ms: Median process CPU time in milliseconds; None: not measured.
         wall_ms: Median wall time in milliseconds.
         error: Largest relative difference: of a peer's result and gradients from
@@ -44,9 +47,9 @@ class Row:
     section: str
     graph: str
     measured: str
-    formulation: str
-    threads: int
     edges: int
+    formulation: str = ""
+    threads: int = field(default_factory=torch.get_num_threads)
     cpu_ms: float | None = None
     wall_ms: float | None = None
     error: float | None = None
@@ -60,6 +63,12 @@ class Row:
     parameters: int | None = None
     channels: int | None = None
     lmax: int | None = None
+
+    def timed(self, timing: Timing, ours: Timing | None = None, **more: Any) -> Row:
+        """The same row with its times, their ratio to ours and what else is known."""
+        ratio = None if ours is None else timing.over(ours)
+        times = {"cpu_ms": timing.cpu_ms, "wall_ms": timing.wall_ms, "ratio": ratio}
+        return replace(self, **times, **more)
 
     @property
     def atoms_per_s(self) -> float | None:

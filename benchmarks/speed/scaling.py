@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import torch
-
 from benchmarks.speed import graphs
-from benchmarks.speed.aggregation import BOTH, both_step
+from benchmarks.speed.aggregation import BOTH, both_step, inputs
 from benchmarks.speed.e3nn_products import E3nnProducts
 from benchmarks.speed.formulations import Formulation, Ours, is_installed
 from benchmarks.speed.measure import interleaved
 from benchmarks.speed.results import Row
 from benchmarks.speed.settings import Settings
 from torch_cormorant.ops import PathTable
-from torch_cormorant.so3 import spherical_harmonics
 
 PEER_NUMBERS = 40_000_000
 """e3nn runs up to this many numbers in its product of all edges."""
@@ -33,16 +30,7 @@ def run(settings: Settings) -> Iterator[Row]:
 def _case(channels: int, lmax: int, settings: Settings) -> Iterator[Row]:
     graph = graphs.make(settings.graphs[0])
     table = PathTable(lmax, lmax, lmax)
-    generator = torch.Generator().manual_seed(1)
-
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, dtype=torch.complex64, generator=generator)
-
-    given = (
-        random(graph.num_nodes, (lmax + 1) ** 2, channels),
-        random(graph.num_edges, lmax + 1, channels),
-        spherical_harmonics(graph.edge_vec, lmax),
-    )
+    given = inputs(graph, lmax, channels)
     ways: dict[str, Formulation] = {Ours.name: Ours(graph, table)}
     rows = sum((2 * l + 1) * count for l, count in enumerate(table.counts))
     note = ""
@@ -58,22 +46,9 @@ def _case(channels: int, lmax: int, settings: Settings) -> Iterator[Row]:
     }
     times = interleaved(steps, min(settings.repeat, 3))
     base = Row(
-        section="scaling",
-        graph=graph.name,
-        measured=BOTH,
-        formulation="",
-        threads=torch.get_num_threads(),
-        edges=graph.num_edges,
-        channels=channels,
-        lmax=lmax,
+        "scaling", graph.name, BOTH, graph.num_edges, channels=channels, lmax=lmax
     )
     for name, timing in times.items():
-        yield replace(
-            base,
-            formulation=name,
-            cpu_ms=timing.cpu_ms,
-            wall_ms=timing.wall_ms,
-            ratio=timing.over(times[Ours.name]),
-        )
+        yield base.timed(timing, times[Ours.name], formulation=name)
     if note:
         yield replace(base, formulation=E3nnProducts.name, note=note)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch.nn import functional
@@ -68,22 +67,15 @@ def run(settings: Settings) -> Iterator[Row]:
     for name in settings.steps:
         step = TrainingStep(name, settings)
         row = Row(
-            section="step",
-            graph=name,
-            measured="training step",
-            formulation="CormorantQM9",
-            threads=torch.get_num_threads(),
-            edges=step.edges,
+            "step",
+            name,
+            "training step",
+            step.edges,
+            "CormorantQM9",
             error=step.error(),
             published_s=PUBLISHED_S.get(name),
         )
         timing = interleaved({name: step}, settings.repeat)[name]
         memory, note = memory_of(f"step/{name}", settings)
-        yield replace(
-            row,
-            cpu_ms=timing.cpu_ms,
-            wall_ms=timing.wall_ms,
-            memory_mb=memory,
-            note=note,
-        )
+        yield row.timed(timing, memory_mb=memory, note=note)
         yield from captured.rows(name, settings, row)

@@ -111,8 +111,7 @@ def test_a_cell_repeats_what_is_in_it(
     moved[2] += cell[0] - 2 * cell[1]
     with torch.no_grad():
         alone = peer(z, pos, batch, 1)
-        peer.cell = cell
-        repeated, again = peer(z, pos, batch, 1), peer(z, moved, batch, 1)
+        repeated, again = (peer(z, p, batch, 1, cell) for p in (pos, moved))
     scale = float(repeated.abs().max())
     torch.testing.assert_close(again, repeated, atol=1e-4 * scale, rtol=0)
     assert float((repeated - alone).abs()) > 1e-3 * scale
