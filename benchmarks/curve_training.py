@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from benchmarks.curve_data import Task
 from benchmarks.curve_families import Family
+from benchmarks.records import DivergedError
 
 BATCH, EVALUATED = 25, 50
 WARMUP = 0.05
@@ -24,10 +25,6 @@ WARMUP = 0.05
 CLIP = 1.0
 LOOKS = 3
 """How often the validation molecules are looked at, evenly over the budget."""
-
-
-class DivergedError(RuntimeError):
-    """A loss that is not a number."""
 
 
 @dataclass

@@ -13,7 +13,8 @@ from typing import NoReturn
 
 import torch
 
-from benchmarks.speed import cases, machine, report
+from benchmarks import machine
+from benchmarks.speed import cases, report
 from benchmarks.speed.measure import peak_growth_mb
 from benchmarks.speed.results import Run
 from benchmarks.speed.settings import SECTIONS, Settings

@@ -67,8 +67,8 @@ class Row:
     def timed(self, timing: Timing, ours: Timing | None = None, **more: Any) -> Row:
         """The same row with its times, their ratio to ours and what else is known."""
         ratio = None if ours is None else timing.over(ours)
-        times = {"cpu_ms": timing.cpu_ms, "wall_ms": timing.wall_ms, "ratio": ratio}
-        return replace(self, **times, **more)
+        row = replace(self, cpu_ms=timing.cpu_ms, wall_ms=timing.wall_ms, ratio=ratio)
+        return replace(row, **more)
 
     @property
     def atoms_per_s(self) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib.metadata
 import os
 import platform
 import shlex
@@ -15,7 +14,9 @@ from pathlib import Path
 import torch
 
 import torch_cormorant
+from benchmarks.peers import version_of
 
+ROOT = Path(__file__).parents[1]
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -36,7 +37,7 @@ def circumstances(arguments: Sequence[str]) -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "e3nn": _version("e3nn"),
+        "e3nn": version_of("e3nn") or "not installed",
         "torch-cormorant": torch_cormorant.__version__,
     }
 
@@ -57,22 +58,17 @@ def load() -> str:
     return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
 
 
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
 def commit() -> str:
-    """Short hash of the checkout, marked if the package differs from it."""
-    git, root = shutil.which("git"), Path(torch_cormorant.__file__).parents[1]
-    if git is None or not (root / ".git").exists():
+    """Short hash of the checkout, marked if code differs; ``COMMIT`` in an export."""
+    git, exported = shutil.which("git"), ROOT / "COMMIT"
+    if exported.exists():
+        return exported.read_text(encoding="utf-8").strip()
+    if git is None or not (ROOT / ".git").exists():
         return "unknown"
 
     def ask(*arguments: str) -> str:
         done = subprocess.run(
-            [git, "-C", str(root), *arguments],
+            [git, "-C", str(ROOT), *arguments],
             capture_output=True,
             text=True,
             check=False,
@@ -80,5 +76,5 @@ def commit() -> str:
         return done.stdout.strip()
 
     short = ask("rev-parse", "--short", "HEAD")
-    changed = ask("status", "--porcelain", "--", "torch_cormorant")
+    changed = ask("status", "--porcelain", "--", "torch_cormorant", "benchmarks")
     return f"{short or 'unknown'}{' with changes' if changed else ''}"
