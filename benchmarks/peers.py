@@ -12,7 +12,7 @@ import importlib
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib import metadata, util
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,12 +39,6 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def _need(module: str, package: str) -> None:
-    if util.find_spec(module) is None:
-        msg = f"{package} is not installed: pip install {package}"
-        raise PeerMissingError(msg)
-
-
 class InCell(nn.Module):
     """A network that can be given cell vectors."""
 
@@ -58,13 +52,6 @@ class InCell(nn.Module):
             index = radius_graph(pos, self.cutoff, batch)
             return index, index.new_zeros(index.shape[1], 3)
         return neighbour_list(pos.detach(), self.cutoff, batch, cell, pbc)
-
-
-def _pool(atoms: Tensor, batch: Tensor, num_graphs: int, mean: bool) -> Tensor:
-    total = atoms.new_zeros(num_graphs, 1).index_add(0, batch, atoms.view(-1, 1))
-    if not mean:
-        return total
-    return total / torch.bincount(batch, minlength=num_graphs).clamp(min=1).view(-1, 1)
 
 
 class SchNetPeer(InCell):
@@ -165,21 +152,33 @@ class ViSNetPeer(nn.Module):
         return out.view(-1, 1)
 
 
-class NequIPPeer(InCell):
-    """NequIP (Batzner et al. 2022) on e3nn's tensor products, without compilation.
+class Given(NamedTuple):
+    """Structures as those networks are told of them."""
+
+    kinds: Tensor
+    pos: Tensor
+    batch: Tensor
+    edge_index: Tensor
+    shift: Tensor
+    cell: Tensor | None
+
+
+class OfKinds(InCell):
+    """What NequIP and MACE share: kinds of atoms, numbers of atoms, sums over them.
 
     Args:
         species: Atomic numbers that may occur.
         cutoff: Radius of the graph in Angstrom. Default 5.
         mean: Average over atoms instead of a sum. Default False.
-        num_layers: Default 4, as in NequIP.
-        l_max: Largest degree. Default 2.
-        num_features: Channels of every degree. Default 32, as in NequIP.
-        **sizes: More arguments of ``nequip.model.NequIPGNNModel``.
+        **sizes: More arguments of the network.
 
     Raises:
-        PeerMissingError: NequIP is not installed.
+        PeerMissingError: The package is not installed.
     """
+
+    module: str
+    package: str
+    kinds: Tensor
 
     def __init__(
         self,
@@ -187,32 +186,25 @@ class NequIPPeer(InCell):
         cutoff: float = 5.0,
         *,
         mean: bool = False,
-        num_layers: int = 4,
-        l_max: int = 2,
-        num_features: int = 32,
         **sizes: Any,
     ) -> None:
         super().__init__()
-        _need("nequip", "nequip")
-        self.cutoff, self.mean = cutoff, mean
+        if util.find_spec(self.module) is None:
+            msg = f"{self.package} is not installed: pip install {self.package}"
+            raise PeerMissingError(msg)
+        self.species, self.cutoff, self.mean = tuple(species), cutoff, mean
         with warnings.catch_warnings(), _torch_state_kept():
             warnings.simplefilter("ignore")
-            importlib.import_module("nequip.utils.global_state").set_global_state()
-            self.net = importlib.import_module("nequip.model").NequIPGNNModel(
-                seed=0,
-                model_dtype="float32",
-                r_max=cutoff,
-                type_names=[f"Z{number}" for number in species],
-                num_layers=num_layers,
-                l_max=l_max,
-                parity=False,
-                num_features=num_features,
-                avg_num_neighbors=MEAN_NEIGHBOURS,
-                do_derivatives=False,
-                **sizes,
-            )
-        self.kinds: Tensor
-        self.register_buffer("kinds", _lookup(species), persistent=False)
+            self.net = self._make(**sizes)
+        table = torch.zeros(max(species) + 1, dtype=torch.long)
+        table[torch.tensor(self.species)] = torch.arange(len(self.species))
+        self.register_buffer("kinds", table, persistent=False)
+
+    def _make(self, **sizes: Any) -> Any:
+        raise NotImplementedError
+
+    def _atoms(self, data: Given, num_graphs: int) -> Tensor:
+        raise NotImplementedError
 
     def forward(
         self,
@@ -225,114 +217,105 @@ class NequIPPeer(InCell):
     ) -> Tensor:
         """One number per molecule ``[num_graphs, 1]``."""
         edge_index, shift = self.edges(pos, batch, cell, pbc)
-        data = {
-            "pos": pos,
-            # NequIP's first row is the atom that receives.
-            "edge_index": edge_index.flip(0),
-            "atom_types": self.kinds[z],
-            "batch": batch,
-            "num_atoms": torch.bincount(batch, minlength=num_graphs),
-        }
-        if cell is not None:
-            data |= {"cell": cell.view(-1, 3, 3), "edge_cell_shift": -shift.to(pos)}
-        out = self.net(data)
-        return _pool(out["atomic_energy"].to(pos.dtype), batch, num_graphs, self.mean)
+        given = Given(self.kinds[z], pos, batch, edge_index, shift.to(pos), cell)
+        atoms = self._atoms(given, num_graphs).to(pos).view(-1, 1)
+        total = atoms.new_zeros(num_graphs, 1).index_add(0, batch, atoms)
+        if not self.mean:
+            return total
+        return total / torch.bincount(batch, minlength=num_graphs).clamp(min=1)[:, None]
 
 
-class MACEPeer(InCell):
-    """MACE (Batatia et al. 2022) on e3nn's tensor products, without compilation.
+class NequIPPeer(OfKinds):
+    """NequIP (Batzner et al. 2022) on e3nn's tensor products, without compilation.
 
-    Args:
-        species: Atomic numbers that may occur.
-        cutoff: Radius of the graph in Angstrom. Default 5.
-        mean: Average over atoms instead of a sum. Default False.
-        channels: Channels of every degree. Default 64.
-        lmax: Largest degree of the messages. Default 1.
-
-    Raises:
-        PeerMissingError: MACE is not installed.
+    Four layers, degree 2 and 32 channels of every degree, as in NequIP, where sizes
+    (arguments of ``nequip.model.NequIPGNNModel``) do not say otherwise.
     """
 
-    def __init__(
-        self,
-        species: Sequence[int] = SPECIES,
-        cutoff: float = 5.0,
-        *,
-        mean: bool = False,
-        channels: int = 64,
-        lmax: int = 1,
-    ) -> None:
-        super().__init__()
-        _need("mace", "mace-torch")
-        self.cutoff, self.mean = cutoff, mean
-        with warnings.catch_warnings(), _torch_state_kept():
-            warnings.simplefilter("ignore")
-            o3: Any = importlib.import_module("e3nn.o3")
-            modules: Any = importlib.import_module("mace.modules")
-            block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
-            hidden = "+".join(
-                f"{channels}x{degree}{'eo'[degree % 2]}" for degree in range(lmax + 1)
-            )
-            torch.set_default_dtype(torch.float32)
-            self.net = modules.MACE(
-                r_max=cutoff,
-                num_bessel=8,
-                num_polynomial_cutoff=5,
-                max_ell=3,
-                interaction_cls=block,
-                interaction_cls_first=block,
-                num_interactions=2,
-                num_elements=len(species),
-                hidden_irreps=o3.Irreps(hidden),
-                MLP_irreps=o3.Irreps("16x0e"),
-                atomic_energies=np.zeros(len(species)),
-                avg_num_neighbors=MEAN_NEIGHBOURS,
-                atomic_numbers=list(species),
-                correlation=3,
-                gate=torch.nn.functional.silu,
-            )
-        self.kinds: Tensor
-        self.register_buffer("kinds", _lookup(species), persistent=False)
-        self.num_kinds = len(species)
+    module = package = "nequip"
 
-    def forward(
-        self,
-        z: Tensor,
-        pos: Tensor,
-        batch: Tensor,
-        num_graphs: int,
-        cell: Tensor | None = None,
-        pbc: Tensor | None = None,
-    ) -> Tensor:
-        """One number per molecule ``[num_graphs, 1]``."""
-        edge_index, shift = self.edges(pos, batch, cell, pbc)
-        shift = shift.to(pos)
-        cells = pos.new_zeros(1, 3, 3) if cell is None else cell.to(pos)
-        cells = cells.expand(num_graphs, 3, 3)
-        kinds = nn.functional.one_hot(self.kinds[z], self.num_kinds)
-        counts = torch.bincount(batch, minlength=num_graphs)
-        out = self.net(
-            {
-                "positions": pos,
-                "node_attrs": kinds.to(pos),
-                "edge_index": edge_index,
-                "shifts": torch.einsum(
-                    "ei,eij->ej", shift, cells[batch[edge_index[1]]]
-                ),
-                "unit_shifts": shift,
-                "cell": cells.reshape(-1, 3),
-                "batch": batch,
-                "ptr": nn.functional.pad(counts.cumsum(0), (1, 0)),
-            },
-            compute_force=False,
+    def _make(self, **sizes: Any) -> Any:
+        importlib.import_module("nequip.utils.global_state").set_global_state()
+        return importlib.import_module("nequip.model").NequIPGNNModel(
+            seed=0,
+            model_dtype="float32",
+            r_max=self.cutoff,
+            type_names=[f"Z{number}" for number in self.species],
+            parity=False,
+            avg_num_neighbors=MEAN_NEIGHBOURS,
+            do_derivatives=False,
+            **{"num_layers": 4, "l_max": 2, "num_features": 32, **sizes},
         )
-        return _pool(out["node_energy"], batch, num_graphs, self.mean)
+
+    def _atoms(self, data: Given, num_graphs: int) -> Tensor:
+        given = {
+            "pos": data.pos,
+            # NequIP's first row is the atom that receives.
+            "edge_index": data.edge_index.flip(0),
+            "atom_types": data.kinds,
+            "batch": data.batch,
+            "num_atoms": torch.bincount(data.batch, minlength=num_graphs),
+        }
+        if data.cell is not None:
+            given |= {"cell": data.cell.view(-1, 3, 3), "edge_cell_shift": -data.shift}
+        out: Tensor = self.net(given)["atomic_energy"]
+        return out
 
 
-def _lookup(species: Sequence[int]) -> Tensor:
-    table = torch.zeros(max(species) + 1, dtype=torch.long)
-    table[torch.tensor(list(species))] = torch.arange(len(species))
-    return table
+class MACEPeer(OfKinds):
+    """MACE (Batatia et al. 2022) on e3nn's tensor products, without compilation.
+
+    64 ``channels`` of every degree up to ``lmax`` 1, where sizes (those two and
+    arguments of ``mace.modules.MACE``) do not say otherwise.
+    """
+
+    module, package = "mace", "mace-torch"
+
+    def _make(self, *, channels: int = 64, lmax: int = 1, **sizes: Any) -> Any:
+        o3: Any = importlib.import_module("e3nn.o3")
+        modules: Any = importlib.import_module("mace.modules")
+        block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
+        hidden = [
+            f"{channels}x{degree}{'eo'[degree % 2]}" for degree in range(lmax + 1)
+        ]
+        torch.set_default_dtype(torch.float32)
+        return modules.MACE(
+            r_max=self.cutoff,
+            num_bessel=8,
+            num_polynomial_cutoff=5,
+            max_ell=3,
+            interaction_cls=block,
+            interaction_cls_first=block,
+            num_interactions=2,
+            num_elements=len(self.species),
+            hidden_irreps=o3.Irreps("+".join(hidden)),
+            MLP_irreps=o3.Irreps("16x0e"),
+            atomic_energies=np.zeros(len(self.species)),
+            avg_num_neighbors=MEAN_NEIGHBOURS,
+            atomic_numbers=list(self.species),
+            correlation=3,
+            gate=torch.nn.functional.silu,
+            **sizes,
+        )
+
+    def _atoms(self, data: Given, num_graphs: int) -> Tensor:
+        cell = data.pos.new_zeros(1, 3, 3) if data.cell is None else data.cell
+        cells = cell.to(data.pos).expand(num_graphs, 3, 3)
+        edge_cells = cells[data.batch[data.edge_index[1]]]
+        kinds = nn.functional.one_hot(data.kinds, len(self.species))
+        counts = torch.bincount(data.batch, minlength=num_graphs)
+        given = {
+            "positions": data.pos,
+            "node_attrs": kinds.to(data.pos),
+            "edge_index": data.edge_index,
+            "shifts": torch.einsum("ei,eij->ej", data.shift, edge_cells),
+            "unit_shifts": data.shift,
+            "cell": cells.reshape(-1, 3),
+            "batch": data.batch,
+            "ptr": nn.functional.pad(counts.cumsum(0), (1, 0)),
+        }
+        out: Tensor = self.net(given, compute_force=False)["node_energy"]
+        return out
 
 
 @contextlib.contextmanager

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.speed.measure import Step, relative_error
 from torch_cormorant.errors import BackendError
 from torch_cormorant.ops import portable
 from torch_cormorant.ops import triton as kernels
@@ -73,6 +75,23 @@ def double_portable(
     return totals
 
 
+def steps(data: Inputs) -> dict[str, tuple[Step, Step]]:
+    """By name what the kernels do and the same by the portable path."""
+    grads = [torch.randn_like(t) for t in portable.forward(*data)]
+    cotangents = [torch.randn_like(t) for t in data[:3]]
+    return {
+        "forward": (lambda: kernels.forward(*data), lambda: portable.forward(*data)),
+        "backward": (
+            lambda: kernels.backward(*data, ALL, grads),
+            lambda: portable.backward(*data, ALL, grads),
+        ),
+        "double": (
+            lambda: kernels.double_backward(*data, ALL, True, grads, cotangents),
+            lambda: double_portable(data, grads, cotangents),
+        ),
+    }
+
+
 def errors(lmax: int, channels: int, device: str = "cuda") -> dict[str, float]:
     """Largest relative error of every result, in double precision.
 
@@ -84,36 +103,25 @@ def errors(lmax: int, channels: int, device: str = "cuda") -> dict[str, float]:
     Returns:
         Errors by name; ``"repeat"`` is 0 if a second run has the same bits.
     """
+    result = {"repeat": 0.0}
     data = inputs(lmax, channels, 40, 7, torch.complex128, device)
-    expected = portable.forward(*data)
-    grads = [torch.randn_like(t) for t in expected]
-    cotangents = [torch.randn_like(t) for t in data[:3]]
-
-    def run() -> dict[str, Tensor]:
-        found = {f"sum {l}": t for l, t in enumerate(kernels.forward(*data))}
-        first = kernels.backward(*data, ALL, grads)
-        second = kernels.double_backward(*data, ALL, True, grads, cotangents)
-        names = ("dx", "dg", "dsh")
-        found |= {k: t for k, t in zip(names, first, strict=True) if t is not None}
-        both = [*second[:3], *(second[3] or [])]
-        found |= {f"second {k}": t for k, t in enumerate(both) if t is not None}
-        return found
-
-    reference = [
-        *expected,
-        *portable.backward(*data, ALL, grads),
-        *double_portable(data, grads, cotangents),
-    ]
-    once, again = run(), run()
-    result = {}
-    for (name, found), right in zip(once.items(), reference, strict=True):
-        if right is not None and right.numel():
-            result[name] = float((found - right).abs().max() / right.abs().max())
-    same = all(torch.equal(once[name], again[name]) for name in once)
-    return result | {"repeat": 0.0 if same else float("inf")}
+    for name, (ours, theirs) in steps(data).items():
+        once, again, right = (_tensors(run()) for run in (ours, ours, theirs))
+        for k, (a, b, expected) in enumerate(zip(once, again, right, strict=True)):
+            result[f"{name} {k}"] = relative_error((a,), (expected,))
+            if not torch.equal(a, b):
+                result["repeat"] = float("inf")
+    return result
 
 
-def milliseconds(run: Callable[[], object], repeats: int = 20) -> float:
+def _tensors(found: Any) -> list[Tensor]:
+    """All tensors of a result, in order."""
+    if isinstance(found, Tensor):
+        return [found]
+    return [tensor for part in found or () for tensor in _tensors(part)]
+
+
+def milliseconds(run: Step, repeats: int = 20) -> float:
     """Median time on the device."""
     for _ in range(3):
         run()
@@ -131,21 +139,8 @@ def milliseconds(run: Callable[[], object], repeats: int = 20) -> float:
 def timings(lmax: int, channels: int, nodes: int, degree: int) -> list[str]:
     """Lines of the table of times: kernels, portable path, ratio, edges per second."""
     data = inputs(lmax, channels, nodes, degree, torch.complex64)
-    grads = [torch.randn_like(t) for t in kernels.forward(*data)]
-    cotangents = [torch.randn_like(t) for t in data[:3]]
-    pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-        "forward": (lambda: kernels.forward(*data), lambda: portable.forward(*data)),
-        "backward": (
-            lambda: kernels.backward(*data, ALL, grads),
-            lambda: portable.backward(*data, ALL, grads),
-        ),
-        "double": (
-            lambda: kernels.double_backward(*data, ALL, True, grads, cotangents),
-            lambda: double_portable(data, grads, cotangents),
-        ),
-    }
     edges, lines = data[2].shape[0], []
-    for name, (ours, theirs) in pairs.items():
+    for name, (ours, theirs) in steps(data).items():
         a, b = milliseconds(ours), milliseconds(theirs)
         lines.append(
             f"{lmax:4d} {channels:8d} {edges:9d}  {name:8s} {a:9.3f} {b:9.3f} "
@@ -157,15 +152,13 @@ def timings(lmax: int, channels: int, nodes: int, degree: int) -> list[str]:
 def profile(lmax: int, channels: int, nodes: int, degree: int) -> str:
     """Time per kernel of one forward, backward and double backward."""
     data = inputs(lmax, channels, nodes, degree, torch.complex64)
-    grads = [torch.randn_like(t) for t in kernels.forward(*data)]
-    cotangents = [torch.randn_like(t) for t in data[:3]]
+    runs = [ours for ours, _ in steps(data).values()]
     kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-    kernels.backward(*data, ALL, grads)
-    kernels.double_backward(*data, ALL, True, grads, cotangents)
+    for run in runs:
+        run()
     with torch.profiler.profile(activities=kinds) as seen:
-        kernels.forward(*data)
-        kernels.backward(*data, ALL, grads)
-        kernels.double_backward(*data, ALL, True, grads, cotangents)
+        for run in runs:
+            run()
         torch.cuda.synchronize()
     table: str = seen.key_averages().table(sort_by="cuda_time_total", row_limit=12)
     return table
