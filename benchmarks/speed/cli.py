@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
@@ -95,6 +96,7 @@ def _parser() -> Parser:
     )
     add(
         "--graphs",
+        dest="chosen",
         type=_graph,
         nargs="+",
         default=[],
@@ -121,7 +123,12 @@ def _parser() -> Parser:
         metavar="NAME",
         help="only these networks of other packages: SchNet ViSNet NequIP MACE",
     )
-    add("--no-memory", action="store_true", help="no fresh processes for memory")
+    add(
+        "--no-memory",
+        dest="memory",
+        action="store_false",
+        help="no fresh processes for memory",
+    )
     add(
         "--inputs",
         type=Path,
@@ -172,19 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    return Settings(
-        only=options.only,
-        threads=tuple(options.threads),
-        repeat=options.repeat,
-        quick=options.quick,
-        memory=not (options.no_memory or options.quick),
-        compiled=options.compiled,
-        structures=options.structures,
-        systems=tuple(options.systems),
-        peers=tuple(options.peers),
-        chosen=tuple(options.graphs),
-        inputs=options.inputs,
-    )
+    given = {part.name: getattr(options, part.name) for part in fields(Settings)}
+    lists = {name: tuple(v) for name, v in given.items() if isinstance(v, list)}
+    return Settings(**(given | lists))
 
 
 def _check_outputs(options: argparse.Namespace) -> None:

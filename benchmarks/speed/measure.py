@@ -122,14 +122,12 @@ def memory_of(case: str, settings: Settings) -> tuple[float | None, str]:
     Returns:
         MB, or None and the reason.
     """
-    if not settings.memory or case.endswith("compiled"):
+    if settings.quick or not settings.memory or case.endswith("compiled"):
         return None, ""  # a fresh process would measure the compiler
     if not memory_is_measurable():
         return None, "memory not measured (Linux only)"
     command = [sys.executable, "-m", "benchmarks.speed", "--memory-of", case]
     command += ["--threads", str(torch.get_num_threads())]
-    if settings.quick:
-        command.append("--quick")
     if settings.compiled:
         command.append("--compiled")
     if settings.structures is not None:
