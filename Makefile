@@ -12,7 +12,7 @@
 #   TEST_ARGS    arguments of pytest
 #   WORKERS      processes that run the tests, one thread each
 #   WHEEL_TESTS  which of them run against the built wheel
-#   BENCH_ARGS   arguments of python -m torch_cormorant.bench
+#   BENCH_ARGS   arguments of python -m benchmarks.speed
 #   WHEEL_CACHE  where the compiled extensions are kept
 
 PYTHON ?= python3
@@ -114,7 +114,7 @@ sanitize: $(VENV)/.dev
 		tests/ops/test_cpu_kernel.py
 
 bench: $(VENV)/.dev
-	$(PY) -m torch_cormorant.bench $(BENCH_ARGS)
+	$(PY) -m benchmarks.speed $(BENCH_ARGS)
 
 # ---- torch-scatter and torch-cluster, built against the installed torch (minutes)
 

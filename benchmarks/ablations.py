@@ -4,8 +4,8 @@ Every row trains one network on alpha, gap and U0_atom of QM9 together (normalis
 composition reference subtracted), with equal molecules, order, steps and seed, and is
 tested on 1,000 other molecules. Rows are written one by one and skipped when present.
 
-    python benchmarks/ablations.py --npz qm9_labelled.npz
-    python benchmarks/ablations.py --table docs/ablations_table.inc
+    python -m benchmarks.ablations --npz qm9_labelled.npz
+    python -m benchmarks.ablations --table docs/ablations_table.inc
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
-import shlex
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch_geometric.data import Batch
 
-import torch_cormorant
+from benchmarks.records import FOLDER, circumstances
 from torch_cormorant import Cormorant, CormorantQM9
 from torch_cormorant.data import CompositionBaseline, QM9Arrays, split_indices
 from torch_cormorant.train import write_json
@@ -260,14 +257,7 @@ def run_row(name: str, args: argparse.Namespace) -> dict[str, Any]:
         "seed": args.seed,
         "split_sha256": split.digest,
         "data_sha256": sets[0].digest,
-        "command": shlex.join(["python", "benchmarks/ablations.py", *sys.argv[1:]]),
-        "versions": {
-            "torch": torch.__version__,
-            "torch_cormorant": torch_cormorant.__version__,
-            "python": platform.python_version(),
-        },
-        "threads": torch.get_num_threads(),
-    }
+    } | circumstances("ablations")
 
 
 AVERAGED = ("recipe", "constant")
@@ -323,7 +313,8 @@ def between_seeds(rows: Iterable[Sequence[dict[str, Any]]]) -> list[float]:
         return [math.nan] * len(TARGETS)
     squares = sum(((one - one.mean(axis=0)) ** 2).sum(axis=0) for one in several)
     freedom = sum(len(one) - 1 for one in several)
-    return np.sqrt(squares / freedom).tolist()
+    spread: list[float] = np.sqrt(squares / freedom).tolist()
+    return spread
 
 
 def main() -> None:
@@ -333,7 +324,7 @@ def main() -> None:
     )
     parser.add_argument("--npz", type=Path, help="QM9 as plain arrays")
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--records", type=Path, default=Path("docs/records/ablations"))
+    parser.add_argument("--records", type=Path, default=FOLDER / "ablations")
     parser.add_argument("--table", type=Path, help="write the table and stop")
     parser.add_argument("--train-size", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=8)

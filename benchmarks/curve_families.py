@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.peers import MACEPeer, NequIPPeer, SchNetPeer, ViSNetPeer
 from torch_cormorant import Cormorant, CormorantQM9
-from torch_cormorant.bench.peers import MACEPeer, NequIPPeer, SchNetPeer, ViSNetPeer
 from torch_cormorant.models import head_for_target
 from torch_cormorant.models import recipe as documented
 
-INTENSIVE = ("gap", "homo", "lumo", "mu")
+INTENSIVE = {"gap", "homo", "lumo", "mu"}
 """Targets that do not grow with the molecule: atoms are averaged, not summed."""
 HEADS = {"gap": "mean", "homo": "mean", "lumo": "mean", "mu": "dipole_norm"}
 """Heads of the recipe; every other target is a sum over atoms."""
@@ -86,31 +87,14 @@ def recipe_head(target: str) -> nn.Module:
     return Ours(documented(head=head_for_target(target)))
 
 
-def recipe_soft(target: str) -> nn.Module:
-    """The recipe with soft radii that start at 3 Angstrom, where neighbours are."""
-    return recipe(target, soft_radius=3.0)
-
-
 def schnet(target: str) -> nn.Module:
     """PyG's SchNet; for mu its norm of a dipole moment."""
-    if target == "mu":
-        return SchNetPeer(dipole=True)
-    return SchNetPeer(mean=target in INTENSIVE)
+    return SchNetPeer(mean=target in INTENSIVE - {"mu"}, dipole=target == "mu")
 
 
-def visnet(target: str) -> nn.Module:
-    """PyG's ViSNet."""
-    return ViSNetPeer(mean=target in INTENSIVE)
-
-
-def nequip(target: str) -> nn.Module:
-    """NequIP: four layers, degree 2, 32 channels."""
-    return NequIPPeer(mean=target in INTENSIVE)
-
-
-def mace(target: str) -> nn.Module:
-    """MACE: two layers, 64 channels of degrees 0 and 1, correlation 3."""
-    return MACEPeer(mean=target in INTENSIVE)
+def averaged(peer: Callable[..., nn.Module]) -> Callable[[str], nn.Module]:
+    """A peer that averages over atoms where a target does not grow with them."""
+    return lambda target: peer(mean=target in INTENSIVE)
 
 
 FAMILIES: dict[str, Family] = {
@@ -133,7 +117,7 @@ FAMILIES: dict[str, Family] = {
         timed_as="recipe",
     ),
     "recipe-soft-3": Family(
-        recipe_soft,
+        partial(recipe, soft_radius=3.0),
         lr=1e-3,
         note="the recipe with initial soft radii of 3 A instead of 1.73 A",
         timed_as="recipe",
@@ -144,18 +128,18 @@ FAMILIES: dict[str, Family] = {
         note="torch_geometric SchNet, its defaults (cutoff 10 A)",
     ),
     "visnet": Family(
-        visnet,
+        averaged(ViSNetPeer),
         lr=1e-3,
         note="torch_geometric ViSNet, its defaults (cutoff 5 A)",
     ),
     "nequip": Family(
-        nequip,
+        averaged(NequIPPeer),
         lr=5e-3,
         note="NequIP, 4 layers, degree 2, 32 channels, cutoff 5 A, not compiled",
         packages=("nequip", "e3nn"),
     ),
     "mace": Family(
-        mace,
+        averaged(MACEPeer),
         lr=5e-3,
         note="MACE, 2 layers, 64x0e+64x1o, correlation 3, cutoff 5 A, not compiled",
         packages=("mace-torch", "e3nn"),

@@ -12,10 +12,12 @@ import time
 from dataclasses import dataclass, field
 
 import torch
-from curve_data import Task
-from curve_families import Family
 from torch import Tensor, nn
 from torch.nn import functional
+
+from benchmarks.curve_data import Task
+from benchmarks.curve_families import Family
+from benchmarks.records import DivergedError
 
 BATCH, EVALUATED = 25, 50
 WARMUP = 0.05
@@ -23,10 +25,6 @@ WARMUP = 0.05
 CLIP = 1.0
 LOOKS = 3
 """How often the validation molecules are looked at, evenly over the budget."""
-
-
-class DivergedError(RuntimeError):
-    """A loss that is not a number."""
 
 
 @dataclass

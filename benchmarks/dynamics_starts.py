@@ -1,6 +1,6 @@
 """Starting structures for examples/md_gates.py, from the data of the force comparison.
 
-    python benchmarks/dynamics_starts.py --data DATA --out starts
+    python -m benchmarks.dynamics_starts --data DATA --out starts
 
 Writes aspirin.xyz (the test frame of lowest energy, to be relaxed), water_box.extxyz
 (the first test frame, periodic) and water_cluster.xyz (the 85 whole molecules nearest
@@ -16,9 +16,9 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import find_mic
 from ase.io import write
-from force_data import TASKS
 from torch_geometric.data import Data
 
+from benchmarks.force_data import TASKS
 from torch_cormorant.errors import DataError
 
 MOLECULES = 85

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from force_data import CUTOFF, Task
 from torch import Tensor, nn
 
+from benchmarks.force_data import CUTOFF, Task
+from benchmarks.peers import MACEPeer, ViSNetPeer
 from torch_cormorant import Cormorant
-from torch_cormorant.bench.peers import MACEPeer, ViSNetPeer
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.graph import neighbour_list
 from torch_cormorant.models import ModelInfo, Normalisation
 from torch_cormorant.models.potential import PotentialOutput
 
@@ -61,44 +60,6 @@ class PeerPotential(nn.Module):
         if not train:
             energy = energy.detach()
         return PotentialOutput(energy, None, force, None)
-
-
-class PeriodicMACE(MACEPeer):
-    """MACE on the edges of our periodic neighbour list."""
-
-    def forward(
-        self,
-        z: Tensor,
-        pos: Tensor,
-        batch: Tensor,
-        num_graphs: int,
-        cell: Tensor | None = None,
-        pbc: Tensor | None = None,
-    ) -> Tensor:
-        """One number per structure ``[num_graphs, 1]``."""
-        edge_index, shift = neighbour_list(pos.detach(), self.cutoff, batch, cell, pbc)
-        cells = pos.new_zeros(num_graphs, 3, 3)
-        if cell is not None:
-            cells = cell.to(pos).expand(num_graphs, 3, 3)
-        unit = shift.to(pos)
-        edge_cells = cells[batch[edge_index[1]]]
-        counts = torch.bincount(batch, minlength=num_graphs)
-        kinds = nn.functional.one_hot(self.kinds[z], self.num_kinds)
-        out = self.net(
-            {
-                "positions": pos,
-                "node_attrs": kinds.to(pos),
-                "edge_index": edge_index,
-                "shifts": torch.einsum("ei,eij->ej", unit, edge_cells),
-                "unit_shifts": unit,
-                "cell": cells.reshape(-1, 3),
-                "batch": batch,
-                "ptr": nn.functional.pad(counts.cumsum(0), (1, 0)),
-            },
-            compute_force=False,
-        )
-        atoms = out["node_energy"].view(-1, 1)
-        return pos.new_zeros(num_graphs, 1).index_add(0, batch, atoms)
 
 
 @dataclass(frozen=True)
@@ -149,7 +110,7 @@ def visnet(task: Task, **sizes: Any) -> nn.Module:
 
 def mace(task: Task, **sizes: Any) -> nn.Module:
     """MACE, its sums divided by the mean number of neighbours of the task."""
-    net = PeriodicMACE(task.train.species, CUTOFF, **sizes)
+    net = MACEPeer(task.train.species, CUTOFF, **sizes)
     neighbours = task.mean_neighbours()
     for block in net.net.interactions:
         block.avg_num_neighbors = neighbours

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from force_data import Task
-from force_families import Family, batch_size
 from torch import Tensor, nn
 from torch_geometric.loader import DataLoader
 
+from benchmarks.force_data import Task
+from benchmarks.force_families import Family, batch_size
+from benchmarks.records import DivergedError
 from torch_cormorant import train as library
 from torch_cormorant.data import FrameDataset
 from torch_cormorant.models.potential import PotentialOutput
@@ -34,10 +35,6 @@ LOOKS = 6
 """How often the validation frames are looked at, evenly over the budget."""
 REHEARSALS = 4
 """Steps of a copy that count for nothing: TorchScript compiles in them."""
-
-
-class DivergedError(RuntimeError):
-    """A loss that is not a number."""
 
 
 @dataclass

@@ -2,13 +2,13 @@ r"""Potentials trained on forces: Cormorant and peers, equal frames and CPU time
 
 One run (skipped when its record is there):
 
-    python benchmarks/force_training.py --data DATA --sets ethanol --models mace \
+    python -m benchmarks.force_training --data DATA --sets ethanol --models mace \
         --cpu-seconds 240
 
 DATA holds `md17/rmd17_*.npz`, `md17/extra/*.npz` and `structures/*.npz`, plain arrays.
 Other settings, for short trials that choose them:
 
-    python benchmarks/force_training.py --data DATA --sets ethanol --models cormorant \
+    python -m benchmarks.force_training --data DATA --sets ethanol --models cormorant \
         --cpu-seconds 60 --lr 5e-3 --sizes channels=8 --batch-factor 2 \
         --records docs/records/forces/trials
 
@@ -20,57 +20,51 @@ of them.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from force_data import TASKS, Task
-from force_families import FAMILIES, Family, batch_size, build
-from force_loop import (
+from torch import Tensor
+
+from benchmarks import records
+from benchmarks.force_data import TASKS, Task
+from benchmarks.force_families import FAMILIES, Family, batch_size, build
+from benchmarks.force_loop import (
     CLIP,
     EMA,
     WARMUP,
-    DivergedError,
     Outcome,
     make_module,
     predict,
     train,
 )
-from learning_curves import circumstances
-from torch import Tensor
-
-from torch_cormorant.bench.peers import PeerMissingError, version_of
+from benchmarks.peers import version_of
+from benchmarks.records import DivergedError
 from torch_cormorant.data import FrameDataset
-from torch_cormorant.errors import CormorantError
 from torch_cormorant.models import Normalisation
 from torch_cormorant.models.potential import PotentialOutput
 from torch_cormorant.train import PotentialRegression, frame_errors, write_json
 
-FOLDER = Path(__file__).parent.parent / "docs" / "records" / "forces"
+NAME = "force_training"
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = records.parser(__doc__, FAMILIES)
     parser.add_argument("--data", type=Path, required=True, help="folder of the arrays")
     parser.add_argument("--sets", nargs="+", choices=tuple(TASKS), default=["ethanol"])
-    parser.add_argument(
-        "--models", nargs="+", choices=tuple(FAMILIES), default=list(FAMILIES)
-    )
     parser.add_argument("--cpu-seconds", type=float, default=240.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--lr", type=float, help="other than that of the family")
     parser.add_argument("--batch-factor", type=float, help="likewise")
     parser.add_argument("--energy-weight", type=float, help="likewise; default 1")
     parser.add_argument("--sizes", nargs="+", default=[], metavar="NAME=NUMBER")
-    parser.add_argument("--records", type=Path, default=FOLDER)
+    parser.add_argument("--records", type=Path, default=records.FOLDER / "forces")
     parser.add_argument("--weights", type=Path, help="folder for Cormorant model files")
     args = parser.parse_args(argv)
     if not args.cpu_seconds > 0:
@@ -161,8 +155,14 @@ def scan_of(module: PotentialRegression, task: Task) -> dict[str, list[float]] |
     }
 
 
-def one(args: argparse.Namespace, name: str, task: Task, path: Path) -> None:
+def one(
+    args: argparse.Namespace, name: str, made: Callable[[], Task], path: Path
+) -> None:
     """Train one network and write its record."""
+    task = made()
+    if task.periodic and not FAMILIES[name].periodic:
+        print(f"{name}, {task.name}: not run: it knows no periodic cells")
+        return
     family, _ = chosen(args, name)
     module = make_module(build(family, task, args.seed), family, task)
     count = sum(part.numel() for part in module.model.parameters())
@@ -187,7 +187,7 @@ def one(args: argparse.Namespace, name: str, task: Task, path: Path) -> None:
         "epochs": outcome.steps * batch / len(task.train),
         "settings": family.settings()
         | {"batch_size": batch, "ema": EMA, "clip": CLIP, "warmup_share": WARMUP},
-    } | circumstances()
+    } | records.circumstances(NAME)
     write_json(path, record)
     if family.ours and args.weights is not None and errors is not None:
         file = args.weights / f"{path.stem}.safetensors"
@@ -228,34 +228,22 @@ def short(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: record[name] for name in names}
 
 
+def runs(args: argparse.Namespace) -> Iterator[records.Run]:
+    """All that are asked for."""
+    for name in args.sets:
+        task = functools.cache(partial(TASKS[name], args.data))
+        for model in args.models:
+            words = chosen(args, model)[1]
+            stem = f"{model}{words}-{name}-{args.cpu_seconds:g}s-seed{args.seed}"
+            path = args.records / f"{stem}.json"
+            yield model, path, partial(one, args, model, task, path)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Make all runs that are asked for and not there."""
     args = parse(argv)
     torch.set_num_threads(1)
-    missing: dict[str, str] = {}
-    try:
-        for name in args.sets:
-            task = None
-            for model in args.models:
-                words = chosen(args, model)[1]
-                stem = f"{model}{words}-{name}-{args.cpu_seconds:g}s-seed{args.seed}"
-                path = args.records / f"{stem}.json"
-                if path.exists() or model in missing:
-                    continue
-                task = task or TASKS[name](args.data)
-                if task.periodic and not FAMILIES[model].periodic:
-                    print(f"{model}, {name}: not run: it knows no periodic cells")
-                    continue
-                try:
-                    one(args, model, task, path)
-                except PeerMissingError as absent:
-                    missing[model] = str(absent)
-    except (CormorantError, OSError) as problem:
-        print(f"force_training.py: error: {problem}", file=sys.stderr)
-        return 2
-    for model, why in missing.items():
-        print(f"{model}: not run: {why}")
-    return 0
+    return records.make_missing(NAME, runs(args))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,14 @@ r"""Learning curves of Cormorant and its peers, at equal molecules and equal CPU
 
 One run (skipped when its record is there):
 
-    python benchmarks/learning_curves.py --npz qm9.npz --models recipe schnet \
+    python -m benchmarks.learning_curves --npz qm9.npz --models recipe schnet \
         --targets alpha --sizes 1000 --cpu-seconds 180
 
 Measure first how long a step of every network takes, all in turns, so that the budget
 does not depend on what else the machine does during a run:
 
-    python benchmarks/learning_curves.py --npz qm9.npz --speed speed.json --measure 15
-    python benchmarks/learning_curves.py --npz qm9.npz --speed speed.json ...
+    python -m benchmarks.learning_curves --npz qm9.npz --speed speed.json --measure 15
+    python -m benchmarks.learning_curves --npz qm9.npz --speed speed.json ...
 
 Runs are made in the order targets x sizes x models; every finished run is one JSON file
 in --records, written whole or not at all. `docs/learning_curves.py` draws them.
@@ -18,69 +18,51 @@ in --records, written whole or not at all. `docs/learning_curves.py` draws them.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
-import shlex
-import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import torch
-from curve_data import Task, load, task
-from curve_families import FAMILIES, build
-from curve_training import (
+
+from benchmarks import records
+from benchmarks.curve_data import Task, load, task
+from benchmarks.curve_families import FAMILIES, build
+from benchmarks.curve_training import (
     BATCH,
     CLIP,
     WARMUP,
-    DivergedError,
     Outcome,
     step_seconds,
     train,
 )
+from benchmarks.peers import PeerMissingError, version_of
+from benchmarks.records import DivergedError
+from torch_cormorant.train import write_json
 
-from torch_cormorant.bench.peers import PeerMissingError, version_of
-from torch_cormorant.errors import CormorantError
-from torch_cormorant.train import hardware, versions, write_json
-
-FOLDER = Path(__file__).parent.parent / "docs" / "records" / "curves"
+NAME = "learning_curves"
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = records.parser(__doc__, FAMILIES)
     parser.add_argument("--npz", type=Path, required=True, help="QM9 arrays")
-    parser.add_argument(
-        "--models", nargs="+", choices=tuple(FAMILIES), default=list(FAMILIES)
-    )
     parser.add_argument("--targets", nargs="+", default=["alpha", "U0_atom", "gap"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[1000, 5000])
     parser.add_argument("--cpu-seconds", type=float, default=600.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--lr", type=float, help="other than that of the family")
     parser.add_argument("--speed", type=Path, help="time of a step of every network")
     parser.add_argument("--measure", type=int, help="rounds; writes --speed, no runs")
-    parser.add_argument("--records", type=Path, default=FOLDER)
+    parser.add_argument("--records", type=Path, default=records.FOLDER / "curves")
     args = parser.parse_args(argv)
     if not args.cpu_seconds > 0 or min(args.sizes) < 1:
         parser.error("--cpu-seconds and --sizes must be positive")
     if args.measure is not None and (args.measure < 1 or args.speed is None):
         parser.error("--measure needs a positive number and --speed")
     return args
-
-
-def circumstances() -> dict[str, object]:
-    """What a figure needs beside it."""
-    return {
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "commit": commit(),
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "versions": versions(),
-        "hardware": hardware(torch.device("cpu")),
-    }
 
 
 def measure(args: argparse.Namespace) -> None:
@@ -103,7 +85,7 @@ def measure(args: argparse.Namespace) -> None:
             "rounds": args.measure,
             "missing": missing,
         }
-        | circumstances(),
+        | records.circumstances(NAME),
     )
     for name, found in middle.items():
         print(f"{name}: {1e3 * found:.0f} ms a step")
@@ -116,19 +98,11 @@ def record_path(args: argparse.Namespace, model: str, target: str, size: int) ->
     return Path(args.records) / name
 
 
-def commit() -> str:
-    """Commit of the code that ran; ``COMMIT`` in an exported tree."""
-    root = Path(__file__).parent.parent
-    exported = root / "COMMIT"
-    if exported.exists():
-        return exported.read_text().strip()
-    command = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
-def one(args: argparse.Namespace, model: str, job: Task, path: Path) -> None:
+def one(
+    args: argparse.Namespace, model: str, made: Callable[[], Task], path: Path
+) -> None:
     """Train one network and write its record."""
+    job = made()
     family = FAMILIES[model]
     if args.lr is not None:
         family = replace(family, lr=args.lr)
@@ -173,13 +147,24 @@ def one(args: argparse.Namespace, model: str, job: Task, path: Path) -> None:
             "data": job.molecules.digest,
             "peer_versions": {name: version_of(name) for name in family.packages},
         }
-        | circumstances(),
+        | records.circumstances(NAME),
     )
     print(
         f"{path.stem}: {outcome.test_mae:.4g} {job.molecules.unit} (composition "
         f"{job.baselines['composition']:.4g}), {outcome.steps} steps",
         flush=True,
     )
+
+
+def runs(args: argparse.Namespace) -> Iterator[records.Run]:
+    """All that are asked for."""
+    for target in args.targets:
+        molecules = load(args.npz, target)
+        for size in args.sizes:
+            job = functools.cache(partial(task, molecules, size, args.seed))
+            for model in args.models:
+                path = record_path(args, model, target, size)
+                yield model, path, partial(one, args, model, job, path)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -189,27 +174,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.measure is not None:
         measure(args)
         return 0
-    missing: dict[str, str] = {}
-    try:
-        for target in args.targets:
-            molecules = load(args.npz, target)
-            for size in args.sizes:
-                job = None
-                for model in args.models:
-                    path = record_path(args, model, target, size)
-                    if path.exists() or model in missing:
-                        continue
-                    job = job or task(molecules, size, args.seed)
-                    try:
-                        one(args, model, job, path)
-                    except PeerMissingError as absent:
-                        missing[model] = str(absent)
-    except (CormorantError, OSError) as problem:
-        print(f"learning_curves.py: error: {problem}", file=sys.stderr)
-        return 2
-    for model, why in missing.items():
-        print(f"{model}: not run: {why}")
-    return 0
+    return records.make_missing(NAME, runs(args))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every example in a docstring of the package runs and prints what it says."""
+"""Every example in a docstring runs and prints what it says."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import pytest
 import torch_cormorant
 
 ROOT = Path(torch_cormorant.__file__).parent
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NAMES = [
-    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
-    for path in sorted(ROOT.rglob("*.py"))
+    ".".join(path.relative_to(folder.parent).with_suffix("").parts)
+    for folder in (ROOT, BENCHMARKS)
+    for path in sorted(folder.rglob("*.py"))
     if path.name != "__init__.py"
 ]
 

@@ -73,7 +73,6 @@ CPU_KERNEL = "torch_cormorant.ops.cpu_kernel"
 """Our own C++ kernels, which are no module but a library beside this one."""
 
 PLAIN_WHEELS = {
-    "cuequivariance_torch": "cuequivariance cuequivariance-torch",
     "matscipy": "matscipy",
     "nvalchemiops": "nvalchemi-toolkit-ops",
     "triton": "triton",
@@ -87,7 +86,6 @@ BACKENDS = (
     Backend(CG_PRODUCTS, "portable", "used where nothing faster works"),
     Backend(CG_PRODUCTS, "cpu_kernel", "used on CPUs", CPU_KERNEL),
     Backend(CG_PRODUCTS, "triton", "used on CUDA devices", "triton"),
-    Backend(CG_PRODUCTS, "cuequivariance", "used by name", "cuequivariance_torch"),
     Backend(NEIGHBOUR_SEARCH, "brute_force", "used for small molecules"),
     Backend(NEIGHBOUR_SEARCH, "cells", "used for large systems"),
     Backend(NEIGHBOUR_SEARCH, "torch_cluster", "used by name", "torch_cluster"),

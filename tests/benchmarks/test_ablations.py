@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import stdev
-from types import ModuleType
 
-import pytest
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def ablations() -> Iterator[ModuleType]:
-    """Return the script."""
-    folder = str(ROOT / "benchmarks")
-    sys.path.insert(0, folder)
-    yield importlib.import_module("ablations")
-    sys.path.remove(folder)
+from benchmarks import ablations
 
 
 def record(row: str, seed: int, mae: float) -> dict[str, object]:
@@ -40,9 +25,7 @@ def record(row: str, seed: int, mae: float) -> dict[str, object]:
     }
 
 
-def test_seeds_are_averaged_and_their_spread_is_pooled(
-    ablations: ModuleType, tmp_path: Path
-) -> None:
+def test_seeds_are_averaged_and_their_spread_is_pooled(tmp_path: Path) -> None:
     runs = {"recipe": (1.0, 2.0, 6.0), "silu": (4.0, 5.0), "gate": (7.0,)}
     for row, maes in runs.items():
         for seed, mae in enumerate(maes):
@@ -62,6 +45,6 @@ def test_seeds_are_averaged_and_their_spread_is_pooled(
     )
 
 
-def test_single_runs_have_no_spread(ablations: ModuleType, tmp_path: Path) -> None:
+def test_single_runs_have_no_spread(tmp_path: Path) -> None:
     (tmp_path / "recipe-0.json").write_text(json.dumps(record("recipe", 0, 1.0)))
     assert "| *between seeds* | nan | nan | nan |" in ablations.table(tmp_path)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import json
 import math
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,9 +16,18 @@ import torch
 from torch_cormorant import load_model
 from torch_cormorant.errors import ConfigError, DataError
 
+pytest.importorskip("lightning", reason="the extra train is not installed")
+
+import force_tables as shown
+
+from benchmarks import dynamics_starts as starts
+from benchmarks import force_data as data
+from benchmarks import force_families as families
+from benchmarks import force_loop as loop
+from benchmarks import force_training as command
+
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
-pytest.importorskip("lightning", reason="the extra train is not installed")
 KCAL = 0.0433641043
 SMALL = {
     "cormorant": {"channels": 4, "num_levels": 1},
@@ -30,26 +35,6 @@ SMALL = {
     "mace": {"channels": 4, "lmax": 1},
 }
 NEEDED = {"cormorant": "torch", "visnet": "torch_geometric", "mace": "mace"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def scripts() -> Iterator[None]:
-    """Scripts import one another by name, as when they are run."""
-    # That of the benchmarks first: the pages have a script of the same name.
-    kept = sys.modules.pop("learning_curves", None)
-    folders = [str(ROOT / "benchmarks"), str(ROOT / "docs")]
-    sys.path[:0] = folders
-    importlib.import_module("force_training")
-    yield
-    for folder in folders:
-        sys.path.remove(folder)
-    sys.modules.pop("learning_curves", None)
-    if kept is not None:
-        sys.modules["learning_curves"] = kept
-
-
-def script(name: str) -> ModuleType:
-    return importlib.import_module(name)
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +106,9 @@ def crystal(path: Path) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks that take no time."""
-    families = script("force_families").FAMILIES
+    known = families.FAMILIES
     for name, sizes in SMALL.items():
-        monkeypatch.setitem(families, name, replace(families[name], sizes=sizes))
+        monkeypatch.setitem(known, name, replace(known[name], sizes=sizes))
 
 
 def skip_without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +118,6 @@ def skip_without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_frames_are_in_electronvolts_and_nobody_is_in_two_parts(folder: Path) -> None:
-    data = script("force_data")
     task = data.TASKS["ethanol"](folder)
     assert (len(task.train), len(task.valid)) == (30, 50)
     with np.load(folder / "md17" / "rmd17_ethanol.npz") as arrays:
@@ -147,7 +131,7 @@ def test_frames_are_in_electronvolts_and_nobody_is_in_two_parts(folder: Path) ->
 
 
 def test_a_dihedral_angle_has_the_usual_sign() -> None:
-    angle = script("force_data").dihedral
+    angle = data.dihedral
     half = math.sqrt(0.5)
     pos = torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 0, 1], [half, half, 1]])
     # looking from the second to the third atom, the fourth is turned clockwise
@@ -163,8 +147,7 @@ def test_peers_keep_the_contract_of_potentials(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     skip_without(name, monkeypatch)
-    loop, families = script("force_loop"), script("force_families")
-    task = script("force_data").TASKS["ethanol"](folder)
+    task = data.TASKS["ethanol"](folder)
     family = families.FAMILIES[name]
     module = loop.make_module(families.build(family, task, 0), family, task)
     output, _ = loop.predict(module, task.valid[:2], 1)
@@ -190,8 +173,7 @@ def test_periodic_cells_are_seen(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     skip_without(name, monkeypatch)
-    loop, families = script("force_loop"), script("force_families")
-    task = script("force_data").TASKS["Si"](folder)
+    task = data.TASKS["Si"](folder)
     assert task.periodic
     family = families.FAMILIES[name]
     module = loop.make_module(families.build(family, task, 0), family, task)
@@ -210,8 +192,7 @@ def test_periodic_cells_are_seen(
 
 
 def test_visnet_refuses_cells(folder: Path) -> None:
-    families = script("force_families")
-    task = script("force_data").TASKS["Si"](folder)
+    task = data.TASKS["Si"](folder)
     with pytest.raises(ConfigError, match="no periodic cells"):
         families.build(families.FAMILIES["visnet"], task, 0)
 
@@ -220,8 +201,7 @@ def test_visnet_refuses_cells(folder: Path) -> None:
 def test_training_ends_with_the_budget_and_learns(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop, families = script("force_loop"), script("force_families")
-    task = script("force_data").TASKS["ethanol"](folder)
+    task = data.TASKS["ethanol"](folder)
     family = families.FAMILIES["cormorant"]
     module = loop.make_module(families.build(family, task, 0), family, task)
     before, _ = loop.predict(module, task.tests["test"], 5)
@@ -241,7 +221,7 @@ def test_training_ends_with_the_budget_and_learns(
 
 
 def test_the_rate_warms_up_and_falls() -> None:
-    rate = script("force_loop").rate
+    rate = loop.rate
     assert rate(0.0, 100.0) < 0.01
     assert rate(2.0, 100.0) == pytest.approx(1.0)
     assert rate(51.0, 100.0) == pytest.approx(0.5, abs=0.01)
@@ -252,7 +232,6 @@ def test_the_rate_warms_up_and_falls() -> None:
 def test_runs_are_recorded_once_and_shown(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command, shown = script("force_training"), script("force_tables")
     records = tmp_path / "records"
     weights = tmp_path / "weights"
     weights.mkdir()
@@ -294,7 +273,6 @@ def test_runs_are_recorded_once_and_shown(
 
 
 def test_other_settings_have_a_name_of_their_own(folder: Path) -> None:
-    command = script("force_training")
     words = ["--lr", "5e-3", "--sizes", "channels=8", "--batch-factor", "2"]
     args = command.parse(["--data", str(folder), *words, "--energy-weight", "0.1"])
     family, name = command.chosen(args, "cormorant")
@@ -304,13 +282,12 @@ def test_other_settings_have_a_name_of_their_own(folder: Path) -> None:
 
 
 def test_a_missing_folder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert script("force_training").main(["--data", "absent"]) == 2
+    assert command.main(["--data", "absent"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="../shared/data is not here")
 def test_published_records_are_of_the_frames_that_are_here() -> None:
-    data, shown = script("force_data"), script("force_tables")
     runs = [run for run in shown.records() if run["set"] == "acac"]
     task = data.TASKS["acac"](SHARED)
     for run in runs:
@@ -324,7 +301,6 @@ def test_published_records_are_of_the_frames_that_are_here() -> None:
 
 def test_a_cluster_is_cut_out_of_water_in_whole_molecules() -> None:
     ase = pytest.importorskip("ase")
-    starts = importlib.import_module("dynamics_starts")
     water = np.array([[0, 0, 0], [0, 0.76, 0.59], [0, -0.76, 0.59]])
     places = np.array(
         [[0.1, 0.1, 0.1], [3.3, 3.2, 0.2], [3.1, 0.3, 3.4], [0, 3.3, 3.0]]

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,35 +12,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-ROOT = Path(__file__).parents[2]
-QM9 = ROOT.parent / "shared" / "data" / "qm9" / "qm9_labelled.npz"
 pytest.importorskip("lightning", reason="the extra train is not installed")
 
+import peer_curves as drawn
 
-@pytest.fixture(scope="module", autouse=True)
-def scripts() -> Iterator[None]:
-    """Scripts import one another by name, as when they are run."""
-    folders = [str(ROOT / "benchmarks"), str(ROOT / "docs")]
-    sys.path[:0] = folders
-    yield
-    for folder in folders:
-        sys.path.remove(folder)
+from benchmarks import curve_data as data
+from benchmarks import curve_families as families
+from benchmarks import curve_training as training
+from benchmarks import learning_curves as curves
 
-
-def script(name: str) -> ModuleType:
-    return importlib.import_module(name)
-
-
-@pytest.fixture
-def curves() -> ModuleType:
-    """The command; by its file, because ``docs`` has a script of the same name."""
-    path = ROOT / "benchmarks" / "learning_curves.py"
-    spec = importlib.util.spec_from_file_location("benchmarks_learning_curves", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+ROOT = Path(__file__).parents[2]
+QM9 = ROOT.parent / "shared" / "data" / "qm9" / "qm9_labelled.npz"
 
 
 @pytest.fixture
@@ -74,9 +52,8 @@ def qm9(tmp_path: Path) -> Path:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few molecules to validate and test on, and networks that take no time."""
-    monkeypatch.setattr(script("curve_data"), "VALID", 5)
-    monkeypatch.setattr(script("curve_data"), "TEST", 6)
-    families = script("curve_families")
+    monkeypatch.setattr(data, "VALID", 5)
+    monkeypatch.setattr(data, "TEST", 6)
     tiny = families.Family(lambda _: Tiny(), lr=1e-2, note="tiny")
     monkeypatch.setitem(families.FAMILIES, "schnet", tiny)
 
@@ -94,7 +71,7 @@ class Tiny(nn.Module):
 
 
 def test_batches_hold_the_molecules_asked_for(qm9: Path) -> None:
-    molecules = script("curve_data").load(qm9, "alpha")
+    molecules = data.load(qm9, "alpha")
     z, pos, batch, count = molecules.batch(torch.tensor([7, 2]))
     with np.load(qm9) as arrays:
         first = slice(*arrays["offset"][7:9])
@@ -110,7 +87,6 @@ def test_batches_hold_the_molecules_asked_for(qm9: Path) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_a_composition_leaves_nothing_of_a_sum_over_elements(qm9: Path) -> None:
-    data = script("curve_data")
     job = data.task(data.load(qm9, "alpha"), 15, 0)
     assert job.baselines["composition"] < 1e-10
     assert job.baselines["training_mean"] > 1
@@ -121,7 +97,6 @@ def test_a_composition_leaves_nothing_of_a_sum_over_elements(qm9: Path) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_dipoles_keep_their_whole_value(qm9: Path) -> None:
-    data = script("curve_data")
     job = data.task(data.load(qm9, "mu"), 15, 0)
     torch.testing.assert_close(
         job.rest.double() * job.std, job.molecules.values, rtol=1e-6, atol=0
@@ -129,7 +104,7 @@ def test_dipoles_keep_their_whole_value(qm9: Path) -> None:
 
 
 def test_only_molecules_with_a_g4mp2_energy_are_taken(qm9: Path) -> None:
-    molecules = script("curve_data").load(qm9, "g4mp2_atom")
+    molecules = data.load(qm9, "g4mp2_atom")
     with np.load(qm9) as arrays:
         known = np.isfinite(arrays["g4mp2_atom"])
         energies = arrays["g4mp2_atom"][known]
@@ -141,7 +116,7 @@ def test_only_molecules_with_a_g4mp2_energy_are_taken(qm9: Path) -> None:
 
 
 def test_the_rate_warms_up_and_falls_to_nothing() -> None:
-    rate = script("curve_training").rate
+    rate = training.rate
     assert rate(0.0) < 0.1
     assert rate(0.05) > 0.9
     assert rate(0.5) == pytest.approx(0.5)
@@ -150,9 +125,8 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
 
 @pytest.mark.usefixtures("small")
 def test_the_budget_is_counted_in_steps_of_the_given_length(qm9: Path) -> None:
-    data, training = script("curve_data"), script("curve_training")
     job = data.task(data.load(qm9, "mu"), 15, 0)
-    family = script("curve_families").FAMILIES["schnet"]
+    family = families.FAMILIES["schnet"]
     torch.manual_seed(0)
     before = Tiny()
     start = training.error(before, job, job.parts[2])
@@ -164,20 +138,18 @@ def test_the_budget_is_counted_in_steps_of_the_given_length(qm9: Path) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_a_loss_that_is_not_a_number_is_an_error(qm9: Path) -> None:
-    data, training = script("curve_data"), script("curve_training")
     job = data.task(data.load(qm9, "mu"), 15, 0)
     broken = Tiny()
     nn.init.constant_(broken.weight.weight, math.nan)
-    family = script("curve_families").FAMILIES["schnet"]
+    family = families.FAMILIES["schnet"]
     with pytest.raises(training.DivergedError, match="nan after 0 steps"):
         training.train(broken, family, job, seconds=1.0, seed=0)
 
 
 @pytest.mark.usefixtures("small")
 def test_a_run_is_recorded_once_and_drawn(
-    curves: ModuleType, qm9: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    qm9: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn = script("peer_curves")
     folder = tmp_path / "records"
     speed = tmp_path / "speed.json"
     common = ["--npz", str(qm9), "--models", "schnet", "--speed", str(speed)]
@@ -211,7 +183,6 @@ def test_a_run_is_recorded_once_and_drawn(
 
 
 def test_seeds_of_one_network_are_one_row() -> None:
-    drawn = script("peer_curves")
     plain = {
         "target": "alpha",
         "train_size": 10,
@@ -233,16 +204,13 @@ def test_seeds_of_one_network_are_one_row() -> None:
     assert "| diverged |" in drawn.table(runs)
 
 
-def test_a_missing_file_is_one_line(
-    curves: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_file_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert curves.main(["--npz", "absent.npz"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.skipif(not QM9.exists(), reason="shared/data/qm9 is not here")
 def test_published_records_name_the_split_that_is_made_again() -> None:
-    data, drawn = script("curve_data"), script("peer_curves")
     runs = [run for run in drawn.records() if run["target"] == "alpha"]
     assert runs
     count = len(data.load(QM9, "alpha"))

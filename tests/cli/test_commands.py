@@ -353,7 +353,7 @@ def test_weights_of_the_original_there_and_back(
     assert "expected .npz" in cormorant("convert", "a.txt", "b.npz", code=2)
 
 
-def test_datasets_backends_and_bench(cormorant: Command) -> None:
+def test_datasets_and_backends(cormorant: Command) -> None:
     assert "mini_qm9" in cormorant("datasets")
     assert "molecules:       310" in cormorant("datasets", "mini_qm9")
     assert "right" in cormorant("datasets", "mini_qm9", "--verify")
@@ -372,13 +372,12 @@ def test_datasets_backends_and_bench(cormorant: Command) -> None:
         "datasets", "qm9", "--path", "none", code=2
     )
     assert "torch" in cormorant("backends")
-    assert "bench" in cormorant("bench", "--help")
 
 
 def test_help_teaches(cormorant: Command) -> None:
     text = cormorant("--help")
     listed = text.split("COMMAND\n")[1].split("\n\n")[0].splitlines()
-    assert len(listed) == 8, "one whole line for each command"
+    assert len(listed) == 7, "one whole line for each command"
     assert not any(line.rstrip().endswith((",", ":")) for line in listed)
     for name in ("train", "evaluate", "predict", "info", "convert", "datasets"):
         assert name in text

@@ -1,4 +1,4 @@
-"""``cormorant info``, ``convert``, ``datasets``, ``bench`` and ``backends``."""
+"""``cormorant info``, ``convert``, ``datasets`` and ``backends``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from torch_cormorant.errors import ConfigError, WeightsError
 
-__all__ = ["backends", "bench", "convert", "datasets", "info"]
+__all__ = ["backends", "convert", "datasets", "info"]
 
 
 def info(args: argparse.Namespace) -> None:
@@ -222,19 +222,6 @@ def _verify(args: argparse.Namespace) -> None:
         )
     for check in verify_dataset(name, Path(args.path) if args.path else None):
         print(f"{check.path}: {check.size:,} bytes, {check.digest}, {check.verdict}")
-
-
-def bench(args: argparse.Namespace) -> None:
-    """Run the benchmark.
-
-    Args:
-        args: ``arguments`` of ``python -m torch_cormorant.bench``.
-    """
-    from torch_cormorant.bench import main as run
-
-    code = run(args.arguments)
-    if code:
-        raise SystemExit(code)
 
 
 def backends(args: argparse.Namespace) -> None:

@@ -283,14 +283,6 @@ def _add_others(commands: argparse._SubParsersAction[Parser]) -> None:
         "--verify", action="store_true", help="compute and compare digests"
     )
     data.add_argument("--fetch", action="store_true", help="download what is missing")
-    bench = _add(
-        commands,
-        "bench",
-        _late("inspection.bench"),
-        "Speed and memory beside other packages.\n\nArguments go to "
-        "python -m torch_cormorant.bench.",
-    )
-    bench.add_argument("arguments", nargs=argparse.REMAINDER)
     _add(
         commands,
         "backends",

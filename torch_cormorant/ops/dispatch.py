@@ -12,12 +12,12 @@ from typing import Protocol, cast
 from torch import Tensor
 
 from torch_cormorant.errors import BackendError
-from torch_cormorant.ops import cpu_kernel, cuequivariance, portable
+from torch_cormorant.ops import cpu_kernel, portable
 from torch_cormorant.ops.paths import PathTable
 from torch_cormorant.ops.plan import GraphPlan
 from torch_cormorant.ops.portable import Need
 
-NAMES = ("auto", "portable", "cpu_kernel", "triton", "cuequivariance")
+NAMES = ("auto", "portable", "cpu_kernel", "triton")
 """Values of the ``backend`` argument of operations."""
 _TRITON = "torch_cormorant.ops.triton"
 _default = "auto"
@@ -79,8 +79,6 @@ def check_backend(name: str) -> str:
         cpu_kernel.library()
     if name == "triton":
         _triton()
-    if name == "cuequivariance":
-        cuequivariance.require()
     return name
 
 
@@ -120,8 +118,6 @@ def implementation(name: str, x: Tensor, table: PathTable) -> Implementation:
         raise BackendError(message)
     if name == "triton" or (name == "auto" and x.is_cuda and _has_triton()):
         return cast("Implementation", _triton())
-    if name == "cuequivariance":
-        return cast("Implementation", cuequivariance)
     return cast("Implementation", portable)
 
 

@@ -17,10 +17,11 @@ if "nvidia" not in triton.backends.backends:
 def _table(folder: Path, *options: str) -> list[list[float]]:
     environment = {**os.environ, "TRITON_CACHE_DIR": str(folder)}
     environment.pop("TRITON_INTERPRET", None)
-    module = "torch_cormorant.ops.triton.registers"
+    module = "benchmarks.kernels.registers"
     run = subprocess.run(
         [sys.executable, "-m", module, *options],
         env=environment,
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         check=False,

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.kernels import check
 from torch_cormorant.ops import PathTable, build_plan, neighbour_sum, portable
 from torch_cormorant.ops import triton as kernels
-from torch_cormorant.ops.triton import check, launch
+from torch_cormorant.ops.triton import launch
 
 pytestmark = [
     pytest.mark.skipif(

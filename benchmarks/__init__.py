@@ -1,0 +1,1 @@
+"""Comparisons with peers, outside the package: run from the root of the repository."""
