@@ -1,6 +1,6 @@
 """What the checks of an operator cost, beside the operator itself.
 
-    python benchmarks/check_cost.py [--calls 500]
+    python -m benchmarks.check_cost [--calls 500]
 
 Takes turns, call by call, between the whole forward neighbour sum (25 molecules of 18
 atoms, lmax 3, 16 complex channels), its checks in Python, and the kernel called with a

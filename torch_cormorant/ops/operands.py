@@ -141,6 +141,9 @@ def _features(name: str, x: Tensor) -> None:
             "convert it first, with .float() for example"
         )
         raise DtypeError(msg)
+    if not x.shape[-1]:
+        msg = f"{name} must have at least one channel, got shape {list(x.shape)}"
+        raise ShapeError(msg)
 
 
 def _alike(
