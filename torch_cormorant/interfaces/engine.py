@@ -16,6 +16,7 @@ from torch_cormorant.models import Cormorant
 from torch_cormorant.models.building import with_self_edges
 from torch_cormorant.models.files import as_device
 from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.autocast import full_precision
 
 __all__ = ["Engine", "EngineOutput"]
 
@@ -177,6 +178,7 @@ class Engine:
     def _scaled(self, value: Tensor | None) -> Tensor | None:
         return None if value is None else value.double() * self.factor
 
+    @full_precision
     def atom_energies(self, z: Tensor, edge_index: Tensor, edge_vec: Tensor) -> Tensor:
         """Energies of atoms from given edges, for gradients of your own.
 

@@ -28,6 +28,7 @@ from torch_cormorant.interfaces.fixed_graph import (
     trace,
 )
 from torch_cormorant.models import Cormorant
+from torch_cormorant.ops.autocast import full_precision
 from torch_cormorant.ops.geometry import MIN_LENGTH
 
 __all__ = ["export_potential", "load_exported"]
@@ -126,6 +127,7 @@ def load_exported(path: str | PathLike[str]) -> tuple[Potential, list[int]]:
         raise ExportError(msg) from error
     module = program.module()
 
+    @full_precision
     def checked(pos: Tensor) -> tuple[Tensor, Tensor]:
         check_fixed_positions(pos, count, len(numbers))
         energy, forces = module(pos.to(dtype))

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.conv import CormorantConv
-from torch_cormorant.conv.inputs import as_internal
 from torch_cormorant.errors import ArgumentError, ConfigError
 from torch_cormorant.graph import all_pairs, radius_graph
 from torch_cormorant.models.building import (
@@ -30,7 +29,6 @@ from torch_cormorant.models.checks import (
     check_molecules,
     check_output,
     check_positions,
-    check_weights,
     count_graphs,
     refuse_arguments,
 )
@@ -49,6 +47,7 @@ from torch_cormorant.nn.inputs import AtomFeatures
 from torch_cormorant.nn.norm import Gate
 from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.autocast import check_weights, full_precision
 from torch_cormorant.ops.radial_basis import check_cutoff
 from torch_cormorant.so3.layout import check_degree
 
@@ -247,6 +246,7 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         """The layers of all levels."""
         return [conv for conv in self.convs if isinstance(conv, CormorantConv)]
 
+    @full_precision
     def forward(
         self,
         z: Tensor,
@@ -294,6 +294,7 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
             z, geometry, batch, count, pos=pos, return_levels=return_levels
         )
 
+    @full_precision
     def forward_edges(
         self,
         z: Tensor,
@@ -366,6 +367,7 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         )
         return (out, levels) if return_levels else out
 
+    @full_precision
     def forward_features(
         self,
         features: Tensor,
@@ -401,6 +403,7 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
             check_output(out, geometry, rows=self.head.rows)
         return out, levels
 
+    @full_precision
     def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """Outputs of all levels, each ``[N, M_s, P, C]``.
 
@@ -420,17 +423,16 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         x = h.view(h.shape[0], self.channels[0], self.planes)
         x = x.transpose(1, 2).unsqueeze(1)
         outputs, state = [], None
-        for conv, norm, gate in zip(
-            self.conv_layers(), self.norms, self.gates, strict=True
-        ):
-            internal = as_internal(x, self.planes)
-            x, state = conv.levels(internal, internal, geometry, state)
+        # called, not reached into: hooks of modules and wrapped modules take effect
+        for conv, norm, gate in zip(self.convs, self.norms, self.gates, strict=True):
+            x, state = conv(x, geometry, edge_state=state, return_edge_state="rows")
             x = gate(norm(x))
             outputs.append(x)
         return outputs
 
     # ---------------------------------------------------------------- services
 
+    @full_precision
     def atomwise(self, levels: Sequence[Tensor]) -> Tensor:
         """Contribution of every atom to an extensive prediction, from the levels.
 
@@ -449,7 +451,10 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
                 f"{self.head.kind!r}; make it with head='extensive'"
             )
             raise ConfigError(msg)
-        return self.head.contributions(scalars(levels))
+        batch = torch.zeros_like(levels[0][:, 0, 0, 0], dtype=torch.int64)
+        given = HeadInput(scalars(levels), levels, batch, 1)
+        result: Tensor = self.head(given, summed=False)
+        return result
 
     def atom_contributions(
         self, z: Tensor, pos: Tensor, batch: Tensor | None = None

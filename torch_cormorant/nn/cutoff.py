@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.radial_basis import check_cutoff
 
 CLAMP = 1e-3
@@ -85,6 +86,7 @@ class SoftCutoff(nn.Module):
             value.data = value.data.new_zeros(channels)
         self.reset_parameters()
 
+    @weights_precision
     def forward(self, length: Tensor) -> Tensor:
         """``[E]`` in Angstrom to the mask ``[E, channels]``."""
         r = length.unsqueeze(-1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.nn.init import writable
 from torch_cormorant.nn.readout import num_scalars
 from torch_cormorant.ops.segment import scatter_sum
 
@@ -132,8 +133,8 @@ class Head(nn.Module):
             factor: The factor; weights and biases of the last layers are multiplied.
         """
         for layer in self.last_layers():
-            layer.weight.mul_(factor)
-            layer.bias.mul_(factor)
+            for name in ("weight", "bias"):
+                writable(layer, name).mul_(factor)
 
 
 def rows_of(num_targets: int, *shape: int) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.heads.base import SCALE, HeadInput, LevelSizes
 from torch_cormorant.nn.readout import two_layers
+from torch_cormorant.ops.autocast import weights_precision
 
 
 class Contraction(nn.Module):
@@ -68,6 +69,7 @@ class Contraction(nn.Module):
             raise TypeError(msg)
         return layer
 
+    @weights_precision
     def forward(self, atoms: HeadInput) -> list[Tensor]:
         """Shapes as above."""
         sizes = [self.copies * count for count in self.counts]
