@@ -307,7 +307,7 @@ class CormorantConv(MessagePassing):
         check_weights(dtype)
         bipartite = isinstance(x, (tuple, list))
         source, target = raised(as_pair(x, "x"), dtype)
-        state, attr = raised((edge_state, edge_attr), dtype)
+        state, attr = raised(edge_state, dtype), raised(edge_attr, dtype)
         for part in (source, target) if bipartite else (source,):
             self._check_x(part)
         given = isinstance(edge_index, EdgeGeometry)

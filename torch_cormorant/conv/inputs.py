@@ -24,6 +24,8 @@ NodeInput = Tensor | tuple[Tensor, Tensor]
 
 def as_pair(value: Any, name: str) -> tuple[Tensor, Tensor]:
     """A tensor twice, or a pair (source, target) as it is."""
+    if isinstance(value, Tensor):
+        return value, value
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2 or not all(isinstance(part, Tensor) for part in pair):
         msg = (

@@ -23,6 +23,7 @@ __all__ = ["HALF", "check_weights", "full_precision", "raised", "weights_precisi
 F = TypeVar("F", bound=Callable[..., Any])
 HALF = (torch.float16, torch.bfloat16)
 DEVICES = ("cpu", "cuda")
+_enabled = torch.is_autocast_enabled
 
 
 def check_weights(dtype: torch.dtype) -> None:
@@ -51,13 +52,9 @@ def full_precision(function: F) -> F:
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        if not _autocast():
-            return function(*args, **kwargs)
-        with _no_autocast():
-            found = function(*args, **kwargs)
-        if not torch.compiler.is_compiling():
-            _guard(_tensors(found), _tensors((args, kwargs)))
-        return found
+        if _enabled("cpu") or _enabled("cuda"):
+            return _without(function, args, kwargs)
+        return function(*args, **kwargs)
 
     return cast("F", run)
 
@@ -72,16 +69,17 @@ def weights_precision(forward: F) -> F:
     Returns:
         The same method, without autocast.
     """
-    plain = full_precision(forward)
 
     @functools.wraps(forward)
     def run(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         dtype = dtype_of(self)
         if dtype in HALF:
             check_weights(dtype)
-        if any(part.dtype in HALF for part in _tensors(args)):
+        if _any_half(args):
             args = raised(args, dtype or torch.float32)
-        return plain(self, *args, **kwargs)
+        if _enabled("cpu") or _enabled("cuda"):
+            return _without(forward, (self, *args), kwargs)
+        return forward(self, *args, **kwargs)
 
     return cast("F", run)
 
@@ -98,14 +96,18 @@ def dtype_of(module: nn.Module) -> torch.dtype | None:
     return None
 
 
-def _autocast() -> bool:
-    return any(map(torch.is_autocast_enabled, DEVICES))
+def _without(function: F, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    with _no_autocast():
+        found = function(*args, **kwargs)
+    if not torch.compiler.is_compiling():
+        _guard(_tensors(found), _tensors((args, kwargs)))
+    return found
 
 
 @contextmanager
 def _no_autocast() -> Iterator[None]:
     with ExitStack() as stack:
-        for device in filter(torch.is_autocast_enabled, DEVICES):
+        for device in filter(_enabled, DEVICES):
             stack.enter_context(torch.autocast(device, enabled=False))
         yield
 
@@ -123,8 +125,18 @@ def _tensors(value: Any) -> list[Tensor]:
     return [tensor for part in value for tensor in _tensors(part)]
 
 
+def _any_half(values: Iterable[Any]) -> bool:
+    for value in values:
+        if isinstance(value, Tensor):
+            if value.dtype in HALF:
+                return True
+        elif isinstance(value, (tuple, list)) and _any_half(value):
+            return True
+    return False
+
+
 def raised(value: Any, dtype: torch.dtype) -> Any:
-    """The same with half precision tensors in another type."""
+    """The same, tensors of half precision in another type."""
     if isinstance(value, Tensor):
         return value.to(dtype) if value.dtype in HALF else value
     if isinstance(value, (tuple, list)):
@@ -153,5 +165,5 @@ def _guard(outputs: Iterable[Tensor], inputs: Iterable[Tensor]) -> None:
 
 def _leave(*_: Any) -> None:
     """Before a node runs; PyTorch puts the state back when the node is done."""
-    for device in filter(torch.is_autocast_enabled, DEVICES):
+    for device in filter(_enabled, DEVICES):
         torch.set_autocast_enabled(device, enabled=False)
