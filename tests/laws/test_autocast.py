@@ -25,6 +25,7 @@ from torch_cormorant import nn as parts
 from torch_cormorant.errors import DtypeError
 from torch_cormorant.models import hessian
 from torch_cormorant.nn import HeadInput, LevelSizes, make_head
+from torch_cormorant.ops import PathTable, edge_dots, folded_square, neighbour_sum
 
 HALF = (torch.float16, torch.bfloat16)
 Case = tuple[nn.Module, tuple[Any, ...]]
@@ -235,6 +236,28 @@ def test_forces_and_their_training_are_those_without_autocast(
     with torch.autocast("cpu", dtype=dtype):
         found = slopes()
     assert same(found, expected)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("backend", ["auto", "portable"])
+def test_operations_of_a_layer_are_those_without_autocast(
+    backend: str, dtype: torch.dtype
+) -> None:
+    edges, x = geometry(), inside()
+    g = torch.view_as_complex(torch.randn(12, 3, 4, 2))
+    table, folded = PathTable(2, 2, 2), PathTable(2, 2, 2, folded=True)
+
+    def run() -> list[Tensor]:
+        sums = neighbour_sum(x, g, edges.sh(2), edges.plan, table, backend)
+        target, source = edges.edge_index[1], edges.edge_index[0]
+        dots = edge_dots(x, x, target, source, backend)
+        mixed = torch.ones(4, 9, 2, 4)
+        products = torch_cormorant.cg_product(mixed, mixed, 2)
+        return [*sums, *folded_square(x, folded, backend), dots, *products]
+
+    expected = run()
+    with torch.autocast("cpu", dtype=dtype):
+        assert same(run(), expected)
 
 
 def test_services_of_a_network_are_those_without_autocast() -> None:

@@ -68,11 +68,15 @@ class SoftCutoff(nn.Module):
         self.soft_radius, self.soft_width = soft_radius, soft_width
         self.hard_radius = hard_radius if "hard" in kinds else None
         self.gaussian = gaussian
-        learn = "learn" in kinds
-        radius = torch.full((channels,), soft_radius)
-        width = torch.full((channels,), soft_width)
-        self.radius = nn.Parameter(radius, requires_grad=learn or "learn_rad" in kinds)
-        self.width = nn.Parameter(width, requires_grad=learn or "learn_width" in kinds)
+        self.radius = nn.Parameter(torch.full((channels,), soft_radius))
+        self.width = nn.Parameter(torch.full((channels,), soft_width))
+        self.set_learned()
+
+    def set_learned(self) -> None:
+        """Let gradients reach what ``cutoff_type`` says is learned, nothing else."""
+        learn = "learn" in self.cutoff_type
+        self.radius.requires_grad_(learn or "learn_rad" in self.cutoff_type)
+        self.width.requires_grad_(learn or "learn_width" in self.cutoff_type)
 
     def reset_parameters(self) -> None:
         """Set all radii and widths to their start."""
