@@ -394,11 +394,15 @@ class CormorantConv(MessagePassing):
         return from_complex(torch.cat([part.flatten(1, 2) for part in parts], dim=1))
 
     def _has_hooks(self) -> bool:
-        return any(
+        """Whether someone listens to what only ``propagate`` calls."""
+        own = any(
             getattr(self, f"_{name}_forward{kind}_hooks")
             for name in ("propagate", "message", "aggregate")
             for kind in ("_pre", "")
         )
+        kinds = ("forward", "forward_pre", "backward", "backward_pre")
+        sums = vars(self.aggr_module)
+        return own or any(sums[f"_{kind}_hooks"] for kind in kinds)
 
     def _check_x(self, x: Tensor) -> None:
         check_features(

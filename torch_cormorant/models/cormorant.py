@@ -12,12 +12,13 @@ from torch_cormorant.conv import CormorantConv
 from torch_cormorant.errors import ArgumentError, ConfigError
 from torch_cormorant.graph import all_pairs, radius_graph
 from torch_cormorant.models.building import (
-    MPNN_CUTOFF,
     chosen_head,
     conv_arguments,
     has_envelope,
+    input_radius,
+    make_gates,
     make_input,
-    make_norm,
+    make_norms,
     per_level,
     with_self_edges,
 )
@@ -44,7 +45,6 @@ from torch_cormorant.nn.heads import (
     make_head,
 )
 from torch_cormorant.nn.inputs import AtomFeatures
-from torch_cormorant.nn.norm import Gate
 from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import check_weights, full_precision
@@ -181,7 +181,7 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         self.planes = 2 if conv.get("complex", True) else 1
         self.harmonics: str = conv.get("harmonics", "unit")
         self.features = AtomFeatures(species, charge_power, charge_scale)
-        hard, smooth = self._input_radius(mpnn_cutoff, smooth=has_envelope(conv))
+        hard, smooth = input_radius(mpnn_cutoff, self.cutoff, smooth=has_envelope(conv))
         self.input = make_input(
             input,
             self.features.out_features,
@@ -194,14 +194,9 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
             smooth=smooth,
         )
         self.convs = nn.ModuleList(self._make_conv(s, conv) for s in range(num_levels))
-        self.norms, self.gates = nn.ModuleList(), nn.ModuleList()
-        for s in range(num_levels):
-            out, degree = self.channels[s + 1], self.lmax[s]
-            plain = nn.Identity()
-            self.norms.append(make_norm(norm, out, degree))
-            paired = self.planes == 2
-            self.gates.append(Gate(out, degree, complex=paired) if gate else plain)
         sizes = LevelSizes(tuple(self.channels[1:]), tuple(self.lmax), self.planes)
+        self.norms = nn.ModuleList(make_norms(norm, sizes))
+        self.gates = nn.ModuleList(make_gates(sizes, wanted=gate))
         options = {"hidden": hidden, "middle": middle, "act": activation}
         self.head = make_head(given["head"], sizes, num_targets, **options)
         joined = isinstance(self.head, HeadList)
@@ -209,14 +204,6 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         self.info = ModelInfo.untrained(self.num_targets)
 
     # ---------------------------------------------------------------- building
-
-    def _input_radius(self, given: float | None, *, smooth: bool) -> tuple[float, bool]:
-        """Hard radius of the ``"mpnn"`` input, and whether it ends smoothly there."""
-        smooth = given is None and smooth
-        hard = MPNN_CUTOFF if given is None else check_cutoff(given)
-        if self.cutoff is not None:
-            hard = self.cutoff if smooth else min(hard, self.cutoff)
-        return hard, smooth
 
     def _make_conv(self, s: int, conv: dict[str, Any]) -> CormorantConv:
         return CormorantConv(
@@ -243,8 +230,13 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
             conv.set_backend(backend)
 
     def conv_layers(self) -> list[CormorantConv]:
-        """The layers of all levels."""
-        return [conv for conv in self.convs if isinstance(conv, CormorantConv)]
+        """The layers of all levels; refuses levels that something is wrapped around."""
+        layers = [conv for conv in self.convs if isinstance(conv, CormorantConv)]
+        if len(layers) != len(self.convs):
+            kinds = ", ".join(type(conv).__name__ for conv in self.convs)
+            msg = f"this needs the bare layer of every level; model.convs holds {kinds}"
+            raise ConfigError(msg)
+        return layers
 
     @full_precision
     def forward(

@@ -20,6 +20,7 @@ from torch_cormorant.errors import (
     CormorantError,
     ModelFileError,
 )
+from torch_cormorant.models.copies import check_weights_are_plain
 from torch_cormorant.models.cormorant import CONVENTION, Cormorant
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
@@ -133,6 +134,7 @@ def model_to_bytes(model: Cormorant, info: ModelInfo) -> bytes:
         "training": dict(info.training),
         "package_version": __version__,
     }
+    check_weights_are_plain(model)
     try:
         text = json.dumps(content, allow_nan=False, sort_keys=True)
     except (TypeError, ValueError) as error:

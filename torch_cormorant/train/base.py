@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
@@ -15,6 +14,7 @@ from torchmetrics import MeanMetric
 
 from torch_cormorant.errors import ConfigError, NonFiniteError, WeightsError
 from torch_cormorant.models import CONVENTION, ModelInfo, Normalisation
+from torch_cormorant.models.copies import copied
 from torch_cormorant.models.files import save_model
 from torch_cormorant.nn import SoftCutoff
 from torch_cormorant.train.captured_loop import CapturedLoop
@@ -123,7 +123,7 @@ class Regression(CapturedLoop):
         make_trainable(model)
         self.averaged: nn.Module | None = None
         if ema_decay:
-            self.averaged = copy.deepcopy(model).requires_grad_(False)
+            self.averaged = copied(model).requires_grad_(False)
         self.normalisation = normalisation
         self.lr, self.schedule, self.warmup_steps = float(lr), schedule, warmup_steps
         self.final_lr_factor, self.weight_decay = final_lr_factor, weight_decay

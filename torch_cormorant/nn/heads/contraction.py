@@ -32,7 +32,7 @@ class Contraction(nn.Module):
         act: Activation. Default ``"silu"``.
 
     Shapes:
-        a list of ``[N, 2l + 1, copies]``, one for every degree.
+        a tuple of ``[N, 2l + 1, copies]``, one for every degree.
 
     Raises:
         ConfigError: If no level has one of the degrees.
@@ -70,7 +70,7 @@ class Contraction(nn.Module):
         return layer
 
     @weights_precision
-    def forward(self, atoms: HeadInput) -> list[Tensor]:
+    def forward(self, atoms: HeadInput) -> tuple[Tensor, ...]:
         """Shapes as above."""
         sizes = [self.copies * count for count in self.counts]
         weights = (SCALE * self.mlp(atoms.values)).split(sizes, dim=-1)
@@ -78,7 +78,7 @@ class Contraction(nn.Module):
         for l, count, weight in zip(self.degrees, self.counts, weights, strict=True):
             split = weight.unflatten(-1, (count, self.copies)) / count**0.5
             results.append(_of_degree(atoms.levels, l) @ split if l else split)
-        return results
+        return tuple(results)
 
 
 def _of_degree(levels: Sequence[Tensor], l: int) -> Tensor:
