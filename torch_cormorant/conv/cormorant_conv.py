@@ -31,6 +31,7 @@ from torch_cormorant.conv.inputs import (
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.cutoff import SoftCutoff
 from torch_cormorant.nn.edge_network import EdgeNetwork, planes_of_state, rows_of_edges
+from torch_cormorant.nn.facts import StatesFacts
 from torch_cormorant.nn.init import VERTEX_INITS
 from torch_cormorant.nn.radial import make_radial
 from torch_cormorant.nn.vertex import VertexMixing
@@ -46,7 +47,7 @@ from torch_cormorant.so3.layout import check_degree
 BACKENDS = (*NAMES, "reference")
 
 
-class CormorantConv(MessagePassing):
+class CormorantConv(StatesFacts, MessagePassing):
     r"""The covariant layer of `Cormorant <https://arxiv.org/abs/1906.04015>`_.
 
     Eqs. (8) and (9) of Anderson, Hy and Kondor 2019:
@@ -181,6 +182,7 @@ class CormorantConv(MessagePassing):
         self.planes = 2 if complex else 1
         self.edge_dim = check_count(edge_dim, "edge_dim")
         self.harmonics = one_of(harmonics, HARMONICS, "harmonics")
+        self.paths = paths
         self.init, self.gain = one_of(init, VERTEX_INITS, "init"), gain
         self.avg_num_neighbors = avg_num_neighbors
         if not avg_num_neighbors > 0 or not math.isfinite(gain):
@@ -251,6 +253,23 @@ class CormorantConv(MessagePassing):
         if self._state_channels is not None:
             return self._state_channels
         return self.in_channels if self.lmax_in > 0 else 0
+
+    def facts(self) -> dict[str, Any]:
+        """What decides the numbers beside the weights; see :class:`.StatesFacts`."""
+        net = self.edge_network
+        return {
+            "lmax": self.lmax,
+            "lmax_in": self.lmax_in,
+            "lmax_sh": self.lmax_sh,
+            "complex": self.planes == 2,
+            "paths": self.paths,
+            "harmonics": self.harmonics,
+            "radial": str(net.radial),
+            "soft_mask": net.cutoff.soft,
+            "gaussian_mask": net.cutoff.gaussian,
+            "hard_cutoff": net.cutoff.hard_radius,
+            "envelope_cutoff": net.envelope_cutoff,
+        }
 
     def reset_parameters(self) -> None:
         """Start all weights again."""

@@ -34,6 +34,7 @@ from torch_cormorant.models.checks import (
     refuse_arguments,
 )
 from torch_cormorant.models.config import plain_config
+from torch_cormorant.models.facts import NetworkFacts
 from torch_cormorant.models.info import ModelInfo, Predicting
 from torch_cormorant.models.potential import PotentialMethods
 from torch_cormorant.nn.heads import (
@@ -53,11 +54,9 @@ from torch_cormorant.so3.layout import check_degree
 
 MAX_EDGES = 4_000_000
 """Edges that a model without a cutoff accepts."""
-CONVENTION = "cormorant-real-1"
-"""Tag of the conventions that weights belong to."""
 
 
-class Cormorant(Predicting, PotentialMethods, nn.Module):
+class Cormorant(NetworkFacts, Predicting, PotentialMethods):
     r"""A Cormorant network for molecules, over a sparse radius graph.
 
     Anderson, Hy and Kondor 2019, section 4: atoms start with scalars; every level is a

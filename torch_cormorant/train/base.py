@@ -17,6 +17,7 @@ from torch_cormorant.models import CONVENTION, ModelInfo, Normalisation
 from torch_cormorant.models.copies import copied
 from torch_cormorant.models.files import save_model
 from torch_cormorant.nn import SoftCutoff
+from torch_cormorant.nn.facts import StatesFacts
 from torch_cormorant.train.captured_loop import CapturedLoop
 from torch_cormorant.train.padding import PaddedBatch
 
@@ -68,7 +69,7 @@ def learning_rate_factor(
     return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-class Regression(CapturedLoop):
+class Regression(StatesFacts, CapturedLoop):
     """Base class of the trainings: Adam as in the paper, schedule, averaged weights.
 
     Args:
@@ -131,6 +132,10 @@ class Regression(CapturedLoop):
         self.rate_factor, self.last_loss = 1.0, math.nan
         self.tolerant = False
         self.train_loss = mean_metric()
+
+    def facts(self) -> dict[str, Any]:
+        """What labels were normalised by; see :class:`.StatesFacts`."""
+        return {"normalisation": self.normalisation.as_dict()}
 
     @property
     def network(self) -> nn.Module:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.nn.facts import StatesFacts, activations_of
 from torch_cormorant.nn.init import writable
 from torch_cormorant.nn.readout import num_scalars
 from torch_cormorant.ops.segment import scatter_sum
@@ -94,7 +95,7 @@ class HeadInput(NamedTuple):
         return self.z
 
 
-class Head(nn.Module):
+class Head(StatesFacts):
     """Base class of what turns the levels of a network into predictions.
 
     Attributes:
@@ -116,6 +117,15 @@ class Head(nn.Module):
     def rows(self) -> str:
         """What a row of the result is, ``"atom"`` or ``"molecule"``."""
         return "atom" if self.per_atom else "molecule"
+
+    def facts(self) -> dict[str, Any]:
+        """What decides the numbers beside the weights; see :class:`.StatesFacts`."""
+        return {
+            "head": self.kind,
+            "shape": list(self.shape),
+            "per_atom": self.per_atom,
+            "activation": activations_of(self),
+        }
 
     def forward(self, atoms: HeadInput) -> Tensor:
         """From levels to ``[B, *shape]``, or ``[N, *shape]`` per atom."""
