@@ -28,6 +28,7 @@ from torch_cormorant.conv.inputs import (
     make_geometry,
     rows_of_state,
 )
+from torch_cormorant.conv.masks import start_radius, warn_of_masks
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.cutoff import SoftCutoff
 from torch_cormorant.nn.edge_network import EdgeNetwork, planes_of_state, rows_of_edges
@@ -84,7 +85,10 @@ class CormorantConv(StatesFacts, MessagePassing):
             True if there is a cutoff and no ``"hard"`` in ``cutoff_type``.
         cutoff_type: As in :class:`~torch_cormorant.nn.SoftCutoff`. Default
             ``("learn",)``.
-        soft_radius: Start of the soft radii in Angstrom. Default 1.73.
+        soft_radius: Start of the soft radii in Angstrom. Default: 0.8 of ``cutoff``,
+            or 1.73 (published) without one. A layer whose masks let less than half of
+            the edges of its first graph through says so
+            (:class:`~torch_cormorant.errors.CormorantWarning`).
         soft_width: Start of the soft widths in Angstrom. Default 0.2.
         gaussian_mask: Gaussian soft masks. Default False.
         harmonics: ``"unit"`` (the paper, default) or ``"solid"`` (the published code).
@@ -111,6 +115,9 @@ class CormorantConv(StatesFacts, MessagePassing):
           ``return_edge_state=True`` also ``[E, lmax_sh + 1, P, in_channels]``; with
           ``return_edge_state="rows"`` the same as it is held inside, complex (or real)
           ``[pairs or E, lmax_sh + 1, in_channels]``, which ``edge_state`` takes too
+
+    Attributes:
+        check_masks: Whether the next graph is looked at; networks switch it off.
 
     Raises:
         ConfigError, DegreeError: If the arguments contradict each other.
@@ -160,7 +167,7 @@ class CormorantConv(StatesFacts, MessagePassing):
         cutoff: float | None = None,
         envelope: bool | None = None,
         cutoff_type: Sequence[str] = ("learn",),
-        soft_radius: float = 1.73,
+        soft_radius: float | None = None,
         soft_width: float = 0.2,
         gaussian_mask: bool = False,
         harmonics: str = "unit",
@@ -223,7 +230,7 @@ class CormorantConv(StatesFacts, MessagePassing):
             cutoff=SoftCutoff(
                 known or 1,
                 cutoff_type,
-                soft_radius=soft_radius,
+                soft_radius=start_radius(soft_radius, cutoff),
                 soft_width=soft_width,
                 hard_radius=cutoff,
                 gaussian=gaussian_mask,
@@ -241,6 +248,7 @@ class CormorantConv(StatesFacts, MessagePassing):
             paths=paths,
             complex=complex,
         )
+        self.check_masks = True
         self.set_backend(backend)
         if known is None:
             self.lazy_hook = self.register_forward_pre_hook(_initialize)
@@ -343,6 +351,9 @@ class CormorantConv(StatesFacts, MessagePassing):
         if not given and not torch.compiler.is_compiling():
             named = {"x": source, "x_target": target} if bipartite else {"x": source}
             check_all_finite({**named, "edge_attr": attr, "edge_state": state})
+        if self.check_masks and not torch.compiler.is_compiling():
+            self.check_masks = False
+            warn_of_masks(self.edge_network.cutoff, geometry.edge_length)
         xs = as_internal(source, self.planes)
         xt = as_internal(target, self.planes) if bipartite else xs
         out, g = self.levels(xs, xt, geometry, rows, attr)

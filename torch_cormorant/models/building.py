@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.conv import CormorantConv
+from torch_cormorant.conv.masks import PUBLISHED
 from torch_cormorant.errors import ConfigError, check_keywords
 from torch_cormorant.nn.heads import LevelSizes
 from torch_cormorant.nn.inputs import LinearInput, MPNNInput
@@ -60,7 +61,9 @@ def conv_arguments(
     check_keywords(conv, [*own, *layer], "Cormorant", allowed=layer)
     conv = dict(conv, cutoff=cutoff)
     conv.setdefault("radial", "power_trig" if cutoff is None else "bessel")
-    soft = conv.setdefault("soft_radius", 1.73)
+    if conv.get("soft_radius") is None:
+        conv["soft_radius"] = PUBLISHED
+    soft = conv["soft_radius"]
     if cutoff is not None and soft > cutoff:
         logger.warning("soft_radius %g A is clamped to the cutoff %g A", soft, cutoff)
         conv["soft_radius"] = cutoff

@@ -205,7 +205,7 @@ class Cormorant(NetworkFacts, Predicting, PotentialMethods):
     # ---------------------------------------------------------------- building
 
     def _make_conv(self, s: int, conv: dict[str, Any]) -> CormorantConv:
-        return CormorantConv(
+        made = CormorantConv(
             self.channels[s],
             self.channels[s + 1],
             lmax=self.lmax[s],
@@ -215,6 +215,8 @@ class Cormorant(NetworkFacts, Predicting, PotentialMethods):
             edge_state_lmax=self.lmax_sh[s - 1] if s else None,
             **conv,
         )
+        made.check_masks = False  # published networks mask most pairs of a molecule
+        return made
 
     # ---------------------------------------------------------------- forward
 

@@ -97,12 +97,13 @@ class SoftCutoff(nn.Module):
         if not self.soft:
             mask = torch.ones_like(r).expand(-1, self.radius.numel())
         else:
-            mask = self._soft(r)
+            mask = self.soft_mask(r)
         if self.hard_radius is not None:
             mask = torch.where(r < self.hard_radius, mask, 0.0)
         return mask
 
-    def _soft(self, r: Tensor) -> Tensor:
+    def soft_mask(self, r: Tensor) -> Tensor:
+        """Without the hard cutoff: lengths ``[E, 1]`` to ``[E, channels]``."""
         radius = self.radius.abs().clamp_min(CLAMP)
         if self.gaussian:
             return torch.exp(-(r / radius).square())
