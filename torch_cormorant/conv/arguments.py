@@ -38,7 +38,7 @@ def one_of(value: str, allowed: tuple[str, ...], name: str) -> str:
 
 def changed_options(kind: type, given: dict[str, Any]) -> dict[str, Any]:
     """Keyword-only arguments that differ from their defaults."""
-    parameters = inspect.signature(kind.__init__).parameters
+    parameters = inspect.signature(kind).parameters
     return {
         name: given[name]
         for name, parameter in parameters.items()
@@ -51,8 +51,8 @@ def check_message_passing(own_kind: type, kwargs: dict[str, Any]) -> None:
     own, passed_on = (
         [
             name
-            for name, parameter in inspect.signature(kind.__init__).parameters.items()
-            if parameter.kind is not parameter.VAR_KEYWORD and name != "self"
+            for name, parameter in inspect.signature(kind).parameters.items()
+            if parameter.kind is not parameter.VAR_KEYWORD
         ]
         for kind in (own_kind, MessagePassing)
     )

@@ -3,7 +3,7 @@ r"""The Cormorant layer as a PyTorch Geometric operator."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -147,6 +147,9 @@ class CormorantConv(StatesFacts, MessagePassing):
         for every vector on its own; see ``pairs`` of
         :class:`~torch_cormorant.EdgeGeometry`.
     """
+
+    explain_message: Callable[..., Tensor]
+    propagate: Callable[..., Tensor]
 
     def __init__(
         self,
@@ -383,8 +386,7 @@ class CormorantConv(StatesFacts, MessagePassing):
         """
         g = self.edge_network(target, source, geometry, state, edge_attr)
         if self.backend == "reference" or self._has_hooks():
-            sums = self._propagated(source, target, geometry, g)
-            return self.vertex(sums, target), g
+            return self.vertex(self._propagated(source, target, geometry, g), target), g
         masked = g
         if self.explain:
             masked = rows_of_edges(g, geometry)

@@ -95,7 +95,8 @@ class EdgeNetwork(nn.Module):
 
     def block(self, l: int, which: int) -> Tensor:
         """Columns of one kind (0 state, 1 dots, 2 radial, 3 invariants) of degree l."""
-        return self.weights()[l].split(self.widths(l), dim=-1)[which]
+        block: Tensor = self.weights()[l].split(self.widths(l), dim=-1)[which]
+        return block
 
     def reset_parameters(self, kind: str = "fan_in", gain: float = 1.0) -> None:
         """Start the weights; ``kind`` as in :class:`~torch_cormorant.CormorantConv`."""

@@ -152,11 +152,11 @@ def _guard(outputs: Iterable[Tensor], inputs: Iterable[Tensor]) -> None:
     ``loss.backward()`` inside of an autocast region would round them: PyTorch runs
     every node of the graph with the state at the call, so every node is told.
     """
-    seen = {tensor.grad_fn for tensor in inputs} | {None}
+    seen = {tensor.grad_fn for tensor in inputs}
     todo = [tensor.grad_fn for tensor in outputs]
     while todo:
         node = todo.pop()
-        if node in seen:
+        if node is None or node in seen:
             continue
         seen.add(node)
         node.register_prehook(_leave)
