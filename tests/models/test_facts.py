@@ -157,6 +157,12 @@ def test_a_training_refuses_weights_for_other_labels() -> None:
         other.load_state_dict(module.state_dict())
 
 
+def test_a_training_loads_weights_from_before() -> None:
+    state = PropertyRegression(network(), mean=1.0, std=2.0).state_dict()
+    old = {name: value for name, value in state.items() if not name.endswith(EXTRA)}
+    PropertyRegression(network(), mean=5.0, std=2.0).load_state_dict(old)
+
+
 # --------------------------------------------------------------- old weights, files
 
 

@@ -39,6 +39,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 Potential = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
+@full_precision
 def export_potential(
     model: Cormorant,
     z: Tensor,

@@ -66,6 +66,7 @@ class TracedPotential:
         torch.Size([3, 3])
     """
 
+    @full_precision
     def __init__(
         self,
         engine: Engine,
