@@ -435,7 +435,7 @@ def test_scaled_losses_are_refused_beside_captured_steps(
 ) -> None:
     # on a CPU Lightning turns this precision into another one
     monkeypatch.setattr(Trainer, "precision", property(lambda _: "16-mixed"))
-    with pytest.raises(ConfigError, match="16-mixed.* leave precision out"):
+    with pytest.raises(ConfigError, match=r"16-mixed.* leave precision out"):
         fit(tmp_path, 1)
 
 
