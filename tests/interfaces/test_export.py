@@ -111,3 +111,16 @@ def test_what_cannot_be_exported_is_named(
     path.write_bytes(b"no export")
     with pytest.raises(ExportError, match="not read as an exported"):
         export.load_exported(path)
+
+
+def test_autocast_changes_nothing(
+    model: Cormorant, pos: Tensor, tmp_path: Path
+) -> None:
+    single = pos.float()
+    export.export_potential(model, WATER, single, tmp_path / "plain.pt2")
+    expected = export.load_exported(tmp_path / "plain.pt2")[0](single[None])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        export.export_potential(model, WATER, single, tmp_path / "inside.pt2")
+        found = export.load_exported(tmp_path / "inside.pt2")[0](single[None])
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours, theirs)

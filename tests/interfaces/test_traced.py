@@ -63,6 +63,18 @@ def test_results_are_those_of_the_engine(lmax: int, radial: str, pos: Tensor) ->
     assert torch.equal(pos, before)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_changes_nothing(dtype: torch.dtype, pos: Tensor) -> None:
+    eager = engine(torch.float32)
+    traced = TracedPotential(eager, Z, pos)
+    expected = traced(pos)
+    with torch.autocast("cpu", dtype=dtype):
+        found, again = traced(pos), TracedPotential(eager, Z, pos)(pos)
+    for out in (found, again):
+        assert torch.equal(out.forces, expected.forces)
+        assert torch.equal(out.energy, expected.energy)
+
+
 def test_copies_are_evaluated_together(pos: Tensor) -> None:
     eager = engine()
     traced = TracedPotential(eager, Z, pos, 3)

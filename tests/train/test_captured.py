@@ -430,6 +430,15 @@ def test_a_guard_is_refused_beside_captured_steps(tmp_path: Path) -> None:
         fit(tmp_path, 1, callbacks=[SpikeGuard()])
 
 
+def test_scaled_losses_are_refused_beside_captured_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # on a CPU Lightning turns this precision into another one
+    monkeypatch.setattr(Trainer, "precision", property(lambda _: "16-mixed"))
+    with pytest.raises(ConfigError, match=r"16-mixed.* leave precision out"):
+        fit(tmp_path, 1)
+
+
 # ------------------------------------------------------------------ GPU only
 
 on_gpu = pytest.mark.skipif(

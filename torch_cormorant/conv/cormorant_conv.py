@@ -2,45 +2,53 @@ r"""The Cormorant layer as a PyTorch Geometric operator."""
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
+from torch_cormorant.conv.arguments import (
+    changed_options,
+    check_channels,
+    check_count,
+    check_message_passing,
+    one_of,
+)
 from torch_cormorant.conv.inputs import (
     NodeInput,
     as_internal,
     as_pair,
     check_all_finite,
     check_edge_attr,
-    check_edge_state,
     check_features,
     check_same,
     make_geometry,
+    rows_of_state,
 )
-from torch_cormorant.errors import ConfigError, check_keywords
+from torch_cormorant.conv.masks import start_radius, warn_of_masks
+from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.cutoff import SoftCutoff
 from torch_cormorant.nn.edge_network import EdgeNetwork, planes_of_state, rows_of_edges
+from torch_cormorant.nn.facts import StatesFacts
 from torch_cormorant.nn.init import VERTEX_INITS
 from torch_cormorant.nn.radial import make_radial
 from torch_cormorant.nn.vertex import VertexMixing
 from torch_cormorant.ops import EdgeGeometry, neighbour_sum
+from torch_cormorant.ops.autocast import check_weights, full_precision, raised
 from torch_cormorant.ops.cg_product import from_complex, product, to_complex
 from torch_cormorant.ops.dispatch import NAMES, check_backend
 from torch_cormorant.ops.geometry import HARMONICS
 from torch_cormorant.ops.radial_basis import check_cutoff
-from torch_cormorant.ops.reference import edge_dots as reference_dots
 from torch_cormorant.ops.reference import edge_vectors
 from torch_cormorant.so3.layout import check_degree
 
 BACKENDS = (*NAMES, "reference")
 
 
-class CormorantConv(MessagePassing):
+class CormorantConv(StatesFacts, MessagePassing):
     r"""The covariant layer of `Cormorant <https://arxiv.org/abs/1906.04015>`_.
 
     Eqs. (8) and (9) of Anderson, Hy and Kondor 2019:
@@ -77,7 +85,10 @@ class CormorantConv(MessagePassing):
             True if there is a cutoff and no ``"hard"`` in ``cutoff_type``.
         cutoff_type: As in :class:`~torch_cormorant.nn.SoftCutoff`. Default
             ``("learn",)``.
-        soft_radius: Start of the soft radii in Angstrom. Default 1.73.
+        soft_radius: Start of the soft radii in Angstrom. Default: 0.8 of ``cutoff``,
+            or 1.73 (published) without one. A layer whose masks let less than half of
+            the edges of its first graph through says so
+            (:class:`~torch_cormorant.errors.CormorantWarning`).
         soft_width: Start of the soft widths in Angstrom. Default 0.2.
         gaussian_mask: Gaussian soft masks. Default False.
         harmonics: ``"unit"`` (the paper, default) or ``"solid"`` (the published code).
@@ -101,7 +112,12 @@ class CormorantConv(MessagePassing):
         - ``edge_attr``: ``[E, edge_dim]``
         - ``edge_state``: ``[E, edge_state_lmax + 1, P, edge_state_channels]``
         - returns ``[N, M, P, out_channels]``, ``M = (lmax + 1)^2``; with
-          ``return_edge_state=True`` also ``[E, lmax_sh + 1, P, in_channels]``
+          ``return_edge_state=True`` also ``[E, lmax_sh + 1, P, in_channels]``; with
+          ``return_edge_state="rows"`` the same as it is held inside, complex (or real)
+          ``[pairs or E, lmax_sh + 1, in_channels]``, which ``edge_state`` takes too
+
+    Attributes:
+        check_masks: Whether the next graph is looked at; networks switch it off.
 
     Raises:
         ConfigError, DegreeError: If the arguments contradict each other.
@@ -125,11 +141,15 @@ class CormorantConv(MessagePassing):
     Note:
         Cost per edge is linear in the channels; the CG products act once per node.
         Deterministic; differentiable to any order. Reduced precision features (under
-        autocast) are computed in the dtype of the weights. On a symmetric graph the
+        autocast) are computed in the dtype of the weights, values and gradients;
+        weights of half precision are refused. On a symmetric graph the
         gradient with respect to ``edge_vec`` is exact for positions and cells, but not
         for every vector on its own; see ``pairs`` of
         :class:`~torch_cormorant.EdgeGeometry`.
     """
+
+    explain_message: Callable[..., Tensor]
+    propagate: Callable[..., Tensor]
 
     def __init__(
         self,
@@ -150,7 +170,7 @@ class CormorantConv(MessagePassing):
         cutoff: float | None = None,
         envelope: bool | None = None,
         cutoff_type: Sequence[str] = ("learn",),
-        soft_radius: float = 1.73,
+        soft_radius: float | None = None,
         soft_width: float = 0.2,
         gaussian_mask: bool = False,
         harmonics: str = "unit",
@@ -160,19 +180,20 @@ class CormorantConv(MessagePassing):
         backend: str = "auto",
         **kwargs: Any,
     ) -> None:
-        options = _changed_options(locals())
-        _check_message_passing(kwargs)
+        options = changed_options(CormorantConv, locals())
+        check_message_passing(CormorantConv, kwargs)
         super().__init__(aggr="sum", node_dim=0, **kwargs)
         self._options = options
-        self.in_channels = _check_channels(in_channels, "in_channels", lazy=True)
-        self.out_channels = _check_channels(out_channels, "out_channels")
+        self.in_channels = check_channels(in_channels, "in_channels", lazy=True)
+        self.out_channels = check_channels(out_channels, "out_channels")
         self.lmax = check_degree(lmax, "lmax")
         self.lmax_in = check_degree(lmax_in, "lmax_in")
         self.lmax_sh = lmax if lmax_sh is None else check_degree(lmax_sh, "lmax_sh")
         self.planes = 2 if complex else 1
-        self.edge_dim = _check_count(edge_dim, "edge_dim")
-        self.harmonics = _one_of(harmonics, HARMONICS, "harmonics")
-        self.init, self.gain = _one_of(init, VERTEX_INITS, "init"), gain
+        self.edge_dim = check_count(edge_dim, "edge_dim")
+        self.harmonics = one_of(harmonics, HARMONICS, "harmonics")
+        self.paths = paths
+        self.init, self.gain = one_of(init, VERTEX_INITS, "init"), gain
         self.avg_num_neighbors = avg_num_neighbors
         if not avg_num_neighbors > 0 or not math.isfinite(gain):
             msg = (
@@ -182,7 +203,7 @@ class CormorantConv(MessagePassing):
             raise ConfigError(msg)
         self._state_channels = edge_state_channels
         if edge_state_channels is not None:
-            _check_count(edge_state_channels, "edge_state_channels")
+            check_count(edge_state_channels, "edge_state_channels")
         self.edge_state_lmax = (
             self.lmax_sh
             if edge_state_lmax is None
@@ -212,7 +233,7 @@ class CormorantConv(MessagePassing):
             cutoff=SoftCutoff(
                 known or 1,
                 cutoff_type,
-                soft_radius=soft_radius,
+                soft_radius=start_radius(soft_radius, cutoff),
                 soft_width=soft_width,
                 hard_radius=cutoff,
                 gaussian=gaussian_mask,
@@ -230,6 +251,7 @@ class CormorantConv(MessagePassing):
             paths=paths,
             complex=complex,
         )
+        self.check_masks = True
         self.set_backend(backend)
         if known is None:
             self.lazy_hook = self.register_forward_pre_hook(_initialize)
@@ -243,6 +265,23 @@ class CormorantConv(MessagePassing):
             return self._state_channels
         return self.in_channels if self.lmax_in > 0 else 0
 
+    def facts(self) -> dict[str, Any]:
+        """What decides the numbers beside the weights; see :class:`.StatesFacts`."""
+        net = self.edge_network
+        return {
+            "lmax": self.lmax,
+            "lmax_in": self.lmax_in,
+            "lmax_sh": self.lmax_sh,
+            "complex": self.planes == 2,
+            "paths": self.paths,
+            "harmonics": self.harmonics,
+            "radial": str(net.radial),
+            "soft_mask": net.cutoff.soft,
+            "gaussian_mask": net.cutoff.gaussian,
+            "hard_cutoff": net.cutoff.hard_radius,
+            "envelope_cutoff": net.envelope_cutoff,
+        }
+
     def reset_parameters(self) -> None:
         """Start all weights again."""
         super().reset_parameters()
@@ -253,13 +292,14 @@ class CormorantConv(MessagePassing):
 
     def set_backend(self, backend: str) -> None:
         """Choose how the layer is computed; names as in the class description."""
-        self.backend = _one_of(backend, BACKENDS, "backend")
-        ops = "auto" if backend == "reference" else check_backend(backend)
-        self.edge_network.backend = self.vertex.backend = ops
+        self.backend = one_of(backend, BACKENDS, "backend")
+        if backend != "reference":
+            check_backend(backend)
+        self.edge_network.backend = self.vertex.backend = backend
 
     def materialize(self, in_channels: int) -> None:
         """Fix the number of input channels of a lazy layer and start its weights."""
-        self.in_channels = _check_channels(in_channels, "in_channels")
+        self.in_channels = check_channels(in_channels, "in_channels")
         net = self.edge_network
         net.channels, net.state_channels = in_channels, self.edge_state_channels
         net.weights.materialize(
@@ -280,6 +320,7 @@ class CormorantConv(MessagePassing):
             self.lazy_hook.remove()
         super()._load_from_state_dict(state_dict, prefix, *args)
 
+    @full_precision
     def forward(
         self,
         x: NodeInput,
@@ -289,15 +330,14 @@ class CormorantConv(MessagePassing):
         *,
         pos: NodeInput | None = None,
         edge_state: Tensor | None = None,
-        return_edge_state: bool = False,
+        return_edge_state: bool | str = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Update the nodes; arguments and shapes as in the class description."""
-        source, target = as_pair(x, "x")
+        dtype = self.edge_network.cutoff.radius.dtype
+        check_weights(dtype)
         bipartite = isinstance(x, (tuple, list))
-        dtype = self.vertex.weights[0].dtype
-        source, target = _raised(source, dtype), _raised(target, dtype)
-        if edge_attr is not None:
-            edge_attr = _raised(edge_attr, dtype)
+        source, target = raised(as_pair(x, "x"), dtype)
+        state, attr = raised(edge_state, dtype), raised(edge_attr, dtype)
         for part in (source, target) if bipartite else (source,):
             self._check_x(part)
         given = isinstance(edge_index, EdgeGeometry)
@@ -306,20 +346,23 @@ class CormorantConv(MessagePassing):
             edge_index, edge_vec, pos, sizes, self.harmonics, bipartite=bipartite
         )
         check_same(geometry.edge_vec, "edge_vec" if pos is None else "pos", source)
-        state, attr = edge_state, edge_attr
+        rows = None
         if state is not None:
             shape = (self.edge_state_lmax + 1, self.planes, self.edge_state_channels)
-            check_edge_state(state, geometry.plan.num_edges, shape, source)
+            rows = rows_of_state(state, geometry, shape, source)
         check_edge_attr(attr, geometry.plan.num_edges, self.edge_dim, source)
         if not given and not torch.compiler.is_compiling():
             named = {"x": source, "x_target": target} if bipartite else {"x": source}
             check_all_finite({**named, "edge_attr": attr, "edge_state": state})
-        with torch.autocast(source.device.type, enabled=False):
-            xs = as_internal(source, self.planes)
-            xt = as_internal(target, self.planes) if bipartite else xs
-            rows = None if state is None else to_complex(state)
-            out, g = self.levels(xs, xt, geometry, rows, attr)
-            return (out, planes_of_state(g, geometry)) if return_edge_state else out
+        if self.check_masks and not torch.compiler.is_compiling():
+            self.check_masks = False
+            warn_of_masks(self.edge_network.cutoff, geometry.edge_length)
+        xs = as_internal(source, self.planes)
+        xt = as_internal(target, self.planes) if bipartite else xs
+        out, g = self.levels(xs, xt, geometry, rows, attr)
+        if return_edge_state == "rows":
+            return out, g
+        return (out, planes_of_state(g, geometry)) if return_edge_state else out
 
     def levels(
         self,
@@ -329,7 +372,7 @@ class CormorantConv(MessagePassing):
         state: Tensor | None = None,
         edge_attr: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The layer on internal tensors: what models call.
+        """The layer on internal tensors, without checks.
 
         Args:
             source: Complex (or real) ``[N, M_in, C]``.
@@ -341,9 +384,9 @@ class CormorantConv(MessagePassing):
         Returns:
             Real ``[N, M, P, C_out]``, and the edge scalars, rows of pairs or of edges.
         """
-        if self.backend == "reference" or self._has_hooks():
-            return self._reference(source, target, geometry, state, edge_attr)
         g = self.edge_network(target, source, geometry, state, edge_attr)
+        if self.backend == "reference" or self._has_hooks():
+            return self.vertex(self._propagated(source, target, geometry, g), target), g
         masked = g
         if self.explain:
             masked = rows_of_edges(g, geometry)
@@ -358,22 +401,16 @@ class CormorantConv(MessagePassing):
         )
         return self.vertex(sums, target), g
 
-    def _reference(
-        self,
-        source: Tensor,
-        target: Tensor,
-        geometry: EdgeGeometry,
-        state: Tensor | None,
-        edge_attr: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """The same through PyG's ``propagate``, edge by edge, hooks included."""
-        index = geometry.edge_index
-        dots = reference_dots(target, source, index[1], index[0])
-        rows = None if state is None else rows_of_edges(state, geometry)
-        g = self.edge_network.reference(dots, geometry.edge_length, rows, edge_attr)
-        size = (geometry.num_sources, geometry.num_targets)
+    def _propagated(
+        self, source: Tensor, target: Tensor, geometry: EdgeGeometry, g: Tensor
+    ) -> list[Tensor]:
+        """Neighbour sums through PyG's ``propagate``, edge by edge, hooks included."""
         flat = self.propagate(
-            index, x=(source, target), g=g, sh=geometry.sh(self.lmax_sh), size=size
+            geometry.edge_index,
+            x=(source, target),
+            g=rows_of_edges(g, geometry),
+            sh=geometry.sh(self.lmax_sh),
+            size=(geometry.num_sources, geometry.num_targets),
         )
         sums, start = [], 0
         for l, count in enumerate(self.vertex.sum_paths.counts):
@@ -381,7 +418,7 @@ class CormorantConv(MessagePassing):
             part = flat[:, start : start + length].unflatten(1, (2 * l + 1, count))
             sums.append(to_complex(part))
             start += length
-        return from_complex(self.vertex.reference(sums, target)), g
+        return sums
 
     def message(self, x_j: Tensor, g: Tensor, sh: Tensor) -> Tensor:
         """CG products of one edge each, ``[E, rows of all paths, P, C]``."""
@@ -389,11 +426,15 @@ class CormorantConv(MessagePassing):
         return from_complex(torch.cat([part.flatten(1, 2) for part in parts], dim=1))
 
     def _has_hooks(self) -> bool:
-        return any(
+        """Whether someone listens to what only ``propagate`` calls."""
+        own = any(
             getattr(self, f"_{name}_forward{kind}_hooks")
             for name in ("propagate", "message", "aggregate")
             for kind in ("_pre", "")
         )
+        kinds = ("forward", "forward_pre", "backward", "backward_pre")
+        sums = vars(self.aggr_module)
+        return own or any(sums[f"_{kind}_hooks"] for kind in kinds)
 
     def _check_x(self, x: Tensor) -> None:
         check_features(
@@ -402,7 +443,7 @@ class CormorantConv(MessagePassing):
             channels=self.in_channels,
             lmax=self.lmax_in,
             planes=self.planes,
-            like=self.vertex.weights[0],
+            like=self.edge_network.cutoff.radius,
         )
 
     def __repr__(self) -> str:
@@ -418,72 +459,3 @@ def _initialize(module: CormorantConv, args: tuple[Any, ...]) -> None:
     """Forward pre-hook of a lazy layer: take in_channels from the first input."""
     module.materialize(as_pair(args[0], "x")[0].shape[-1])
     module.lazy_hook.remove()
-
-
-def _raised(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Half precision features (autocast) in the dtype of the weights."""
-    return x.to(dtype) if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _check_channels(value: int, name: str, *, lazy: bool = False) -> int:
-    if not isinstance(value, int) or (value < 1 and not (lazy and value == -1)):
-        msg = (
-            f"{name} must be a positive number{' or -1' if lazy else ''}, got {value!r}"
-        )
-        raise ConfigError(msg)
-    return value
-
-
-def _check_count(value: int, name: str) -> int:
-    if not isinstance(value, int) or value < 0:
-        msg = f"{name} must be a number >= 0, got {value!r}"
-        raise ConfigError(msg)
-    return value
-
-
-def _one_of(value: str, allowed: tuple[str, ...], name: str) -> str:
-    if value not in allowed:
-        msg = f"{name} must be one of {allowed}, got {value!r}"
-        raise ConfigError(msg)
-    return value
-
-
-def _changed_options(given: dict[str, Any]) -> dict[str, Any]:
-    """Keyword-only arguments that differ from their defaults."""
-    parameters = inspect.signature(CormorantConv).parameters
-    return {
-        name: given[name]
-        for name, parameter in parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and given[name] != parameter.default
-    }
-
-
-def _check_message_passing(kwargs: dict[str, Any]) -> None:
-    """Refuse what the layer cannot mean."""
-    own, passed_on = (
-        [
-            name
-            for name, parameter in inspect.signature(kind.__init__).parameters.items()
-            if parameter.kind is not parameter.VAR_KEYWORD and name != "self"
-        ]
-        for kind in (CormorantConv, MessagePassing)
-    )
-    check_keywords(kwargs, [*own, *passed_on], "CormorantConv", allowed=passed_on)
-    if kwargs.pop("aggr", "sum") not in ("sum", "add"):
-        msg = 'CormorantConv sums over neighbours: aggr must be "sum"'
-        raise ConfigError(msg)
-    if kwargs.pop("node_dim", 0) != 0:
-        msg = "CormorantConv has its nodes on axis 0: node_dim must be 0"
-        raise ConfigError(msg)
-    if kwargs.get("decomposed_layers", 1) != 1:
-        msg = (
-            "CormorantConv couples degrees and cannot be decomposed along its last "
-            "axis: decomposed_layers must be 1"
-        )
-        raise ConfigError(msg)
-    if kwargs.get("flow", "source_to_target") != "source_to_target":
-        msg = (
-            'flow must be "source_to_target"; flip edge_index (and edge_vec) instead '
-            "of the flow"
-        )
-        raise ConfigError(msg)

@@ -16,6 +16,7 @@ from torch_cormorant.errors import (
     ShapeError,
 )
 from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.cg_product import to_complex
 from torch_cormorant.ops.edges import check_edge_index
 from torch_cormorant.ops.transforms import is_batched, refuse_batched
 
@@ -24,6 +25,8 @@ NodeInput = Tensor | tuple[Tensor, Tensor]
 
 def as_pair(value: Any, name: str) -> tuple[Tensor, Tensor]:
     """A tensor twice, or a pair (source, target) as it is."""
+    if isinstance(value, Tensor):
+        return value, value
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2 or not all(isinstance(part, Tensor) for part in pair):
         msg = (
@@ -81,6 +84,31 @@ def check_edge_state(
         )
         raise ShapeError(msg)
     check_same(state, "edge_state", x)
+
+
+def rows_of_state(
+    state: Tensor, geometry: EdgeGeometry, shape: tuple[int, int, int], x: Tensor
+) -> Tensor:
+    """Edge scalars as they are held inside, from the public form or from this one."""
+    if state.ndim != 3:
+        check_edge_state(state, geometry.plan.num_edges, shape, x)
+        return to_complex(state)
+    degrees, planes, channels = shape
+    dtype = x.dtype.to_complex() if planes == 2 else x.dtype
+    rows = {geometry.plan.num_edges, geometry.pair_index[0].shape[0]}
+    if tuple(state.shape[1:]) != (degrees, channels) or state.shape[0] not in rows:
+        msg = (
+            f"edge_state of rows must have shape [{' or '.join(map(str, rows))}, "
+            f"{degrees}, {channels}], got {list(state.shape)}"
+        )
+        raise ShapeError(msg)
+    if state.dtype != dtype or state.device != x.device:
+        msg = (
+            f"edge_state of rows is {state.dtype} on {state.device}, expected {dtype} "
+            f"on {x.device}"
+        )
+        raise DtypeError(msg)
+    return state
 
 
 def check_edge_attr(attr: Tensor | None, edges: int, edge_dim: int, x: Tensor) -> None:

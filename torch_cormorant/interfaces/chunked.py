@@ -29,8 +29,9 @@ from torch_cormorant.graph.cells import sort_into_cells
 from torch_cormorant.graph.lattice import as_cells
 from torch_cormorant.interfaces.memory_plan import MemoryPlan, plan_memory, widths
 from torch_cormorant.models import Cormorant
-from torch_cormorant.models.checks import check_molecules, check_weights
+from torch_cormorant.models.checks import check_molecules
 from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.autocast import check_weights, full_precision
 from torch_cormorant.ops.edges import MIN_LENGTH
 
 __all__ = ["ChunkedOutput", "MemoryPlan", "evaluate_in_chunks", "plan_memory"]
@@ -58,6 +59,7 @@ class ChunkedOutput:
     plan: MemoryPlan
 
 
+@full_precision
 def evaluate_in_chunks(
     model: Cormorant,
     z: Tensor,
@@ -354,11 +356,14 @@ class _Sweep:
         """Output and edge scalars of level s; ``x`` ends with its input."""
         count, planes = chunk.last - chunk.first, self.model.planes
         convs = self.model.conv_layers()
-        inner = [as_internal(level, planes) for level in x]
         if not self.keep:
             for t in range(s):
-                state = _edge_scalars(convs[t], inner[t], count, chunk, state)
-        out, g = convs[s].levels(inner[-1], inner[-1][:count], chunk.geometry, state)
+                inner = as_internal(x[t], planes)
+                state = _edge_scalars(convs[t], inner, count, chunk, state)
+        pair = (x[-1], x[-1][:count])
+        out, g = convs[s](
+            pair, chunk.geometry, edge_state=state, return_edge_state="rows"
+        )
         return self.model.gates[s](self.model.norms[s](out)), g
 
     # ------------------------------------------------------------------ backward

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +13,10 @@ from torch_cormorant.errors import ConfigError, SpeciesError
 from torch_cormorant.graph import NeighbourCache
 from torch_cormorant.models import Cormorant
 from torch_cormorant.models.building import with_self_edges
+from torch_cormorant.models.copies import copied
 from torch_cormorant.models.files import as_device
 from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.autocast import full_precision
 
 __all__ = ["Engine", "EngineOutput"]
 
@@ -85,7 +86,7 @@ class Engine:
             raise ConfigError(msg)
         device = next(model.parameters()).device if device is None else device
         self.device = as_device(device)
-        self.model = copy.deepcopy(model).to(device=self.device, dtype=dtype).eval()
+        self.model = copied(model).to(device=self.device, dtype=dtype).eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         self.dtype = self.model.dtype
@@ -177,6 +178,7 @@ class Engine:
     def _scaled(self, value: Tensor | None) -> Tensor | None:
         return None if value is None else value.double() * self.factor
 
+    @full_precision
     def atom_energies(self, z: Tensor, edge_index: Tensor, edge_vec: Tensor) -> Tensor:
         """Energies of atoms from given edges, for gradients of your own.
 

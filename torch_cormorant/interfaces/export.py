@@ -28,6 +28,7 @@ from torch_cormorant.interfaces.fixed_graph import (
     trace,
 )
 from torch_cormorant.models import Cormorant
+from torch_cormorant.ops.autocast import full_precision
 from torch_cormorant.ops.edges import MIN_LENGTH
 
 __all__ = ["export_potential", "load_exported"]
@@ -38,6 +39,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 Potential = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
+@full_precision
 def export_potential(
     model: Cormorant,
     z: Tensor,
@@ -126,6 +128,7 @@ def load_exported(path: str | PathLike[str]) -> tuple[Potential, list[int]]:
         raise ExportError(msg) from error
     module = program.module()
 
+    @full_precision
     def checked(pos: Tensor) -> tuple[Tensor, Tensor]:
         check_fixed_positions(pos, count, len(numbers))
         energy, forces = module(pos.to(dtype))

@@ -24,6 +24,7 @@ from torch_cormorant.interfaces.fixed_graph import (
     fixed_function,
     trace,
 )
+from torch_cormorant.ops.autocast import full_precision
 
 __all__ = ["TracedPotential"]
 
@@ -65,6 +66,7 @@ class TracedPotential:
         torch.Size([3, 3])
     """
 
+    @full_precision
     def __init__(
         self,
         engine: Engine,
@@ -91,6 +93,7 @@ class TracedPotential:
             msg = f"the traced {wrong}; use the engine without tracing"
             raise ExportError(msg)
 
+    @full_precision
     def __call__(self, pos: Tensor) -> EngineOutput:
         """Energies, atomic energies and forces.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch_cormorant.models.cormorant import CONVENTION, Cormorant
+from torch_cormorant.models.cormorant import Cormorant
+from torch_cormorant.models.facts import CONVENTION
 from torch_cormorant.models.files import load_model, save_model
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.conv import CormorantConv
+from torch_cormorant.conv.masks import PUBLISHED
 from torch_cormorant.errors import ConfigError, check_keywords
+from torch_cormorant.nn.heads import LevelSizes
 from torch_cormorant.nn.inputs import LinearInput, MPNNInput
-from torch_cormorant.nn.norm import SO3Norm
+from torch_cormorant.nn.norm import Gate, SO3Norm
+from torch_cormorant.ops.radial_basis import check_cutoff
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +61,9 @@ def conv_arguments(
     check_keywords(conv, [*own, *layer], "Cormorant", allowed=layer)
     conv = dict(conv, cutoff=cutoff)
     conv.setdefault("radial", "power_trig" if cutoff is None else "bessel")
-    soft = conv.setdefault("soft_radius", 1.73)
+    if conv.get("soft_radius") is None:
+        conv["soft_radius"] = PUBLISHED
+    soft = conv["soft_radius"]
     if cutoff is not None and soft > cutoff:
         logger.warning("soft_radius %g A is clamped to the cutoff %g A", soft, cutoff)
         conv["soft_radius"] = cutoff
@@ -96,14 +101,33 @@ def per_level(value: int | Sequence[int], count: int, name: str) -> list[int]:
     return given
 
 
-def make_norm(kind: str | None, channels: int, lmax: int) -> nn.Module:
-    """The norm after a level, or nothing."""
-    if kind is None:
-        return nn.Identity()
-    if kind == "norm":
-        return SO3Norm(channels, lmax)
-    msg = f'norm must be "norm" or None, got {kind!r}'
-    raise ConfigError(msg)
+def input_radius(
+    given: float | None, cutoff: float | None, *, smooth: bool
+) -> tuple[float, bool]:
+    """Hard radius of the ``"mpnn"`` input, and whether it ends smoothly there."""
+    smooth = given is None and smooth
+    hard = MPNN_CUTOFF if given is None else check_cutoff(given)
+    if cutoff is not None:
+        hard = cutoff if smooth else min(hard, cutoff)
+    return hard, smooth
+
+
+def make_norms(kind: str | None, sizes: LevelSizes) -> list[nn.Module]:
+    """The norms after the levels, or nothing."""
+    if kind not in (None, "norm"):
+        msg = f'norm must be "norm" or None, got {kind!r}'
+        raise ConfigError(msg)
+    levels = zip(sizes.channels, sizes.lmax, strict=True)
+    return [nn.Identity() if kind is None else SO3Norm(*level) for level in levels]
+
+
+def make_gates(sizes: LevelSizes, *, wanted: bool) -> list[nn.Module]:
+    """The gates after the levels, or nothing."""
+    paired = sizes.planes == 2
+    levels = zip(sizes.channels, sizes.lmax, strict=True)
+    return [
+        Gate(*level, complex=paired) if wanted else nn.Identity() for level in levels
+    ]
 
 
 def make_input(

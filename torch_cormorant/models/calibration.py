@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from torch_cormorant.errors import ConfigError, NonFiniteError
+from torch_cormorant.nn.init import writable
 
 if TYPE_CHECKING:
     from torch_cormorant.conv import CormorantConv
@@ -119,7 +120,7 @@ def _rescale(model: Cormorant, batches: list[Any], level: int, size: float) -> N
     power = torch.stack([_powers(model, batch, level) for batch in batches]).mean(0)
     for l, value in enumerate(power.sqrt().tolist()):
         if value > 0:
-            conv.vertex.weights[l].mul_(size / value)
+            writable(conv.vertex.weights, f"weight_l{l}").mul_(size / value)
 
 
 def _powers(model: Cormorant, batch: Any, level: int) -> Tensor:

@@ -265,16 +265,6 @@ def count_graphs(batch: Tensor | None, num_nodes: int, num_graphs: int | None) -
     return found
 
 
-def check_weights(dtype: torch.dtype) -> None:
-    """Refuse weights of a precision in which the network cannot compute."""
-    if dtype not in (torch.float32, torch.float64):
-        msg = (
-            f"the weights are {dtype}; the network computes in float32 or float64: "
-            "call model.float() or model.double()"
-        )
-        raise DtypeError(msg)
-
-
 def refuse_cells(batch: Any) -> None:
     """Refuse periodic structures where the network would not see their images.
 

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.conv import CormorantConv
-from torch_cormorant.conv.inputs import as_internal
 from torch_cormorant.errors import ArgumentError, ConfigError
 from torch_cormorant.graph import all_pairs, radius_graph
 from torch_cormorant.models.building import (
-    MPNN_CUTOFF,
     chosen_head,
     conv_arguments,
     has_envelope,
+    input_radius,
+    make_gates,
     make_input,
-    make_norm,
+    make_norms,
     per_level,
     with_self_edges,
 )
@@ -30,11 +30,11 @@ from torch_cormorant.models.checks import (
     check_molecules,
     check_output,
     check_positions,
-    check_weights,
     count_graphs,
     refuse_arguments,
 )
 from torch_cormorant.models.config import plain_config
+from torch_cormorant.models.facts import NetworkFacts
 from torch_cormorant.models.info import ModelInfo, Predicting
 from torch_cormorant.models.potential import PotentialMethods
 from torch_cormorant.nn.heads import (
@@ -46,20 +46,18 @@ from torch_cormorant.nn.heads import (
     make_head,
 )
 from torch_cormorant.nn.inputs import AtomFeatures
-from torch_cormorant.nn.norm import Gate
 from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.autocast import check_weights, full_precision
 from torch_cormorant.ops.finite import refuse_nonfinite
 from torch_cormorant.ops.radial_basis import check_cutoff
 from torch_cormorant.so3.layout import check_degree
 
 MAX_EDGES = 4_000_000
 """Edges that a model without a cutoff accepts."""
-CONVENTION = "cormorant-real-1"
-"""Tag of the conventions that weights belong to."""
 
 
-class Cormorant(Predicting, PotentialMethods, nn.Module):
+class Cormorant(NetworkFacts, Predicting, PotentialMethods):
     r"""A Cormorant network for molecules, over a sparse radius graph.
 
     Anderson, Hy and Kondor 2019, section 4: atoms start with scalars; every level is a
@@ -183,7 +181,7 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         self.planes = 2 if conv.get("complex", True) else 1
         self.harmonics: str = conv.get("harmonics", "unit")
         self.features = AtomFeatures(species, charge_power, charge_scale)
-        hard, smooth = self._input_radius(mpnn_cutoff, smooth=has_envelope(conv))
+        hard, smooth = input_radius(mpnn_cutoff, self.cutoff, smooth=has_envelope(conv))
         self.input = make_input(
             input,
             self.features.out_features,
@@ -196,14 +194,9 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
             smooth=smooth,
         )
         self.convs = nn.ModuleList(self._make_conv(s, conv) for s in range(num_levels))
-        self.norms, self.gates = nn.ModuleList(), nn.ModuleList()
-        for s in range(num_levels):
-            out, degree = self.channels[s + 1], self.lmax[s]
-            plain = nn.Identity()
-            self.norms.append(make_norm(norm, out, degree))
-            paired = self.planes == 2
-            self.gates.append(Gate(out, degree, complex=paired) if gate else plain)
         sizes = LevelSizes(tuple(self.channels[1:]), tuple(self.lmax), self.planes)
+        self.norms = nn.ModuleList(make_norms(norm, sizes))
+        self.gates = nn.ModuleList(make_gates(sizes, wanted=gate))
         options = {"hidden": hidden, "middle": middle, "act": activation}
         self.head = make_head(given["head"], sizes, num_targets, **options)
         joined = isinstance(self.head, HeadList)
@@ -212,16 +205,8 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
 
     # ---------------------------------------------------------------- building
 
-    def _input_radius(self, given: float | None, *, smooth: bool) -> tuple[float, bool]:
-        """Hard radius of the ``"mpnn"`` input, and whether it ends smoothly there."""
-        smooth = given is None and smooth
-        hard = MPNN_CUTOFF if given is None else check_cutoff(given)
-        if self.cutoff is not None:
-            hard = self.cutoff if smooth else min(hard, self.cutoff)
-        return hard, smooth
-
     def _make_conv(self, s: int, conv: dict[str, Any]) -> CormorantConv:
-        return CormorantConv(
+        made = CormorantConv(
             self.channels[s],
             self.channels[s + 1],
             lmax=self.lmax[s],
@@ -231,6 +216,8 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
             edge_state_lmax=self.lmax_sh[s - 1] if s else None,
             **conv,
         )
+        made.check_masks = False  # published networks mask most pairs of a molecule
+        return made
 
     # ---------------------------------------------------------------- forward
 
@@ -245,9 +232,15 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
             conv.set_backend(backend)
 
     def conv_layers(self) -> list[CormorantConv]:
-        """The layers of all levels."""
-        return [conv for conv in self.convs if isinstance(conv, CormorantConv)]
+        """The layers of all levels; refuses levels that something is wrapped around."""
+        layers = [conv for conv in self.convs if isinstance(conv, CormorantConv)]
+        if len(layers) != len(self.convs):
+            kinds = ", ".join(type(conv).__name__ for conv in self.convs)
+            msg = f"this needs the bare layer of every level; model.convs holds {kinds}"
+            raise ConfigError(msg)
+        return layers
 
+    @full_precision
     def forward(
         self,
         z: Tensor,
@@ -295,6 +288,7 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
             z, geometry, batch, count, pos=pos, return_levels=return_levels
         )
 
+    @full_precision
     def forward_edges(
         self,
         z: Tensor,
@@ -367,6 +361,7 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         )
         return (out, levels) if return_levels else out
 
+    @full_precision
     def forward_features(
         self,
         features: Tensor,
@@ -404,6 +399,7 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
             check_output(out, geometry, rows=self.head.rows)
         return out, levels
 
+    @full_precision
     def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """Outputs of all levels, each ``[N, M_s, P, C]``.
 
@@ -423,17 +419,16 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         x = h.view(h.shape[0], self.channels[0], self.planes)
         x = x.transpose(1, 2).unsqueeze(1)
         outputs, state = [], None
-        for conv, norm, gate in zip(
-            self.conv_layers(), self.norms, self.gates, strict=True
-        ):
-            internal = as_internal(x, self.planes)
-            x, state = conv.levels(internal, internal, geometry, state)
+        # called, not reached into: hooks of modules and wrapped modules take effect
+        for conv, norm, gate in zip(self.convs, self.norms, self.gates, strict=True):
+            x, state = conv(x, geometry, edge_state=state, return_edge_state="rows")
             x = gate(norm(x))
             outputs.append(x)
         return outputs
 
     # ---------------------------------------------------------------- services
 
+    @full_precision
     def atomwise(self, levels: Sequence[Tensor]) -> Tensor:
         """Contribution of every atom to an extensive prediction, from the levels.
 
@@ -452,7 +447,10 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
                 f"{self.head.kind!r}; make it with head='extensive'"
             )
             raise ConfigError(msg)
-        return self.head.contributions(scalars(levels))
+        batch = torch.zeros_like(levels[0][:, 0, 0, 0], dtype=torch.int64)
+        given = HeadInput(scalars(levels), levels, batch, 1)
+        result: Tensor = self.head(given, summed=False)
+        return result
 
     def atom_contributions(
         self, z: Tensor, pos: Tensor, batch: Tensor | None = None

@@ -20,11 +20,14 @@ from torch_cormorant.errors import (
     CormorantError,
     ModelFileError,
 )
-from torch_cormorant.models.cormorant import CONVENTION, Cormorant
+from torch_cormorant.models.copies import check_weights_are_plain
+from torch_cormorant.models.cormorant import Cormorant
+from torch_cormorant.models.facts import CONVENTION
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
 from torch_cormorant.models.potential_network import CormorantPotential
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
+from torch_cormorant.nn.facts import EXTRA
 from torch_cormorant.version import __version__
 
 __all__ = ["load_model", "save_model"]
@@ -133,6 +136,7 @@ def model_to_bytes(model: Cormorant, info: ModelInfo) -> bytes:
         "training": dict(info.training),
         "package_version": __version__,
     }
+    check_weights_are_plain(model)
     try:
         text = json.dumps(content, allow_nan=False, sort_keys=True)
     except (TypeError, ValueError) as error:
@@ -141,7 +145,7 @@ def model_to_bytes(model: Cormorant, info: ModelInfo) -> bytes:
         ) from error
     tensors = {
         name: tensor.detach().cpu().contiguous().clone()
-        for name, tensor in model.state_dict().items()
+        for name, tensor in _weights(model).items()
     }
     raw: bytes = _safetensors().save(tensors, {KEY: text})
     return raw.replace(_BLANK, b"sha256:" + _digest(raw).encode(), 1)
@@ -277,7 +281,7 @@ def _check_sizes(
     if not isinstance(levels, int) or levels > len(tensors):
         raise ConfigError(f"num_levels: {levels!r} for {len(tensors)} tensors")
     with torch.device("meta"):
-        expected = kind(**config).state_dict()
+        expected = _weights(kind(**config))
     if set(expected) != set(tensors):
         odd = min(set(expected) ^ set(tensors))
         raise ConfigError(f"{odd}: missing, or not expected")
@@ -287,6 +291,12 @@ def _check_sizes(
                 f"{name}: shape {tuple(tensor.shape)}, expected "
                 f"{tuple(expected[name].shape)}"
             )
+
+
+def _weights(model: Cormorant) -> dict[str, Tensor]:
+    """The tensors of a network; what is said beside them stands in the header."""
+    state = model.state_dict()
+    return {name: state[name] for name in state if not name.endswith(EXTRA)}
 
 
 def _strings(values: Sequence[Any]) -> tuple[str, ...]:

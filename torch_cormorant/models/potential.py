@@ -23,12 +23,12 @@ from torch_cormorant.models.checks import (
     check_given_edges,
     check_molecules,
     check_output,
-    check_weights,
     count_graphs,
 )
 from torch_cormorant.nn.heads import ExtensiveHead, HeadInput
 from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.autocast import check_weights, full_precision
 from torch_cormorant.ops.edges import check_edge_index
 from torch_cormorant.ops.segment import scatter_sum
 from torch_cormorant.ops.transforms import refuse_transforms
@@ -231,6 +231,7 @@ class Structures(NamedTuple):
     num_graphs: int | None = None
 
 
+@full_precision
 def run(
     model: Cormorant, given: Structures, *, forces: bool, stress: bool, train: bool
 ) -> PotentialOutput:
@@ -264,6 +265,7 @@ def run(
         return PotentialOutput(energy, energies, force, strained)
 
 
+@full_precision
 def run_on(
     model: Cormorant,
     z: Tensor,
@@ -414,13 +416,14 @@ def _energies(
     units = model.info.normalisation
     values = scalars(levels)
     extra = model.pair_energies(z, edges.index, edges.vec)
+    given = HeadInput(values, levels, batch, count, z, pos)
     if not isinstance(model.head, ExtensiveHead):
-        out = model.head(HeadInput(values, levels, batch, count, z, pos))
+        out = model.head(given)
         energy = units.restore(out.view(count, 1), z, batch).squeeze(1)
         if extra is not None:
             energy = energy + scatter_sum(extra, batch, count, validate=False)
         return energy, None
-    atoms = model.head.contributions(values).squeeze(1).double()
+    atoms = model.head(given, summed=False).squeeze(1).double()
     energies = atoms * units.std[0] + units.atoms(z)[:, 0]
     if extra is not None:
         energies = energies + extra

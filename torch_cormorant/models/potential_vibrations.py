@@ -20,6 +20,7 @@ from torch_cormorant.errors import (
 )
 from torch_cormorant.models.potential import Structures, run
 from torch_cormorant.models.potential_masses import ATOMIC_MASSES
+from torch_cormorant.ops.autocast import full_precision
 
 if TYPE_CHECKING:
     from torch_cormorant.models.cormorant import Cormorant
@@ -52,6 +53,7 @@ class Vibrations:
     modes: Tensor
 
 
+@full_precision
 def hessian(
     model: Cormorant,
     z: Tensor,
@@ -106,6 +108,7 @@ def hessian(
     return -torch.stack(rows) if rows else pos.new_zeros(0, 0)
 
 
+@full_precision
 def vibrational_frequencies(
     model: Cormorant,
     z: Tensor,

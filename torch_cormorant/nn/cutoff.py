@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.radial_basis import check_cutoff
 
 CLAMP = 1e-3
@@ -67,11 +68,15 @@ class SoftCutoff(nn.Module):
         self.soft_radius, self.soft_width = soft_radius, soft_width
         self.hard_radius = hard_radius if "hard" in kinds else None
         self.gaussian = gaussian
-        learn = "learn" in kinds
-        radius = torch.full((channels,), soft_radius)
-        width = torch.full((channels,), soft_width)
-        self.radius = nn.Parameter(radius, requires_grad=learn or "learn_rad" in kinds)
-        self.width = nn.Parameter(width, requires_grad=learn or "learn_width" in kinds)
+        self.radius = nn.Parameter(torch.full((channels,), soft_radius))
+        self.width = nn.Parameter(torch.full((channels,), soft_width))
+        self.set_learned()
+
+    def set_learned(self) -> None:
+        """Let gradients reach what ``cutoff_type`` says is learned, nothing else."""
+        learn = "learn" in self.cutoff_type
+        self.radius.requires_grad_(learn or "learn_rad" in self.cutoff_type)
+        self.width.requires_grad_(learn or "learn_width" in self.cutoff_type)
 
     def reset_parameters(self) -> None:
         """Set all radii and widths to their start."""
@@ -85,18 +90,20 @@ class SoftCutoff(nn.Module):
             value.data = value.data.new_zeros(channels)
         self.reset_parameters()
 
+    @weights_precision
     def forward(self, length: Tensor) -> Tensor:
         """``[E]`` in Angstrom to the mask ``[E, channels]``."""
         r = length.unsqueeze(-1)
         if not self.soft:
             mask = torch.ones_like(r).expand(-1, self.radius.numel())
         else:
-            mask = self._soft(r)
+            mask = self.soft_mask(r)
         if self.hard_radius is not None:
             mask = torch.where(r >= self.hard_radius, 0.0, mask)  # NaN stays NaN
         return mask
 
-    def _soft(self, r: Tensor) -> Tensor:
+    def soft_mask(self, r: Tensor) -> Tensor:
+        """Without the hard cutoff: lengths ``[E, 1]`` to ``[E, channels]``."""
         radius = self.radius.abs().clamp_min(CLAMP)
         if self.gaussian:
             return torch.exp(-(r / radius).square())

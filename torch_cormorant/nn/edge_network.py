@@ -7,11 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from torch_cormorant.nn.cutoff import SoftCutoff, envelope
-from torch_cormorant.nn.init import init_block, init_edge
-from torch_cormorant.nn.mixing import DegreeWeights, interleave_columns
+from torch_cormorant.nn.init import init_block, init_edge, writable
+from torch_cormorant.nn.mixing import DegreeWeights, interleave_columns, real_rows
 from torch_cormorant.nn.radial import PowerTrig, Radial
 from torch_cormorant.ops import EdgeGeometry, edge_dots
+from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.cg_product import from_complex, to_complex
+from torch_cormorant.ops.reference import edge_dots as reference_dots
 from torch_cormorant.ops.tensors import real_view
 
 
@@ -40,7 +42,8 @@ class EdgeNetwork(nn.Module):
 
     Attributes:
         backend: What computes the dot products; see
-            :func:`~torch_cormorant.ops.edge_dots`.
+            :func:`~torch_cormorant.ops.edge_dots`. ``"reference"``: edge by edge, as
+            the formula is written.
     """
 
     def __init__(
@@ -92,9 +95,8 @@ class EdgeNetwork(nn.Module):
 
     def block(self, l: int, which: int) -> Tensor:
         """Columns of one kind (0 state, 1 dots, 2 radial, 3 invariants) of degree l."""
-        widths = self.widths(l)
-        start = sum(widths[:which])
-        return self.weights[l][..., start : start + widths[which]]
+        block: Tensor = self.weights()[l].split(self.widths(l), dim=-1)[which]
+        return block
 
     def reset_parameters(self, kind: str = "fan_in", gain: float = 1.0) -> None:
         """Start the weights; ``kind`` as in :class:`~torch_cormorant.CormorantConv`."""
@@ -102,16 +104,18 @@ class EdgeNetwork(nn.Module):
             self.radial.reset_parameters()
         self.cutoff.reset_parameters()
         for l in range(self.lmax + 1):
+            weight = writable(self.weights, f"weight_l{l}")
             if kind == "fan_in":
-                self._init_fan_in(l, gain)
+                self._init_fan_in(weight, l, gain)
             else:
-                init_edge(self.weights[l], kind, gain)
+                init_edge(weight, kind, gain)
 
-    def _init_fan_in(self, l: int, gain: float) -> None:
+    def _init_fan_in(self, weight: Tensor, l: int, gain: float) -> None:
         """Every kind of input adds an equal share to a variance of gain^2."""
+        blocks = weight.detach().split(self.widths(l), dim=-1)
         kinds = [k for k in range(4) if self.widths(l)[k]]
         for which in kinds:
-            block = self.block(l, which)
+            block = blocks[which]
             init_block(block, gain**2 / len(kinds))
             if which == 1:  # a dot product over 2 l' + 1 components has that variance
                 with torch.no_grad():
@@ -120,6 +124,7 @@ class EdgeNetwork(nn.Module):
 
     # ------------------------------------------------------------------ forward
 
+    @weights_precision
     def forward(
         self,
         target: Tensor,
@@ -141,6 +146,8 @@ class EdgeNetwork(nn.Module):
         Returns:
             Complex (or real) ``[pairs or E, lmax + 1, C]``.
         """
+        if self.backend == "reference":
+            return self._reference(target, source, geometry, state, edge_attr)
         index = geometry.pair_index
         length = geometry.pair_length
         dots = edge_dots(target, source, index[1], index[0], self.backend)
@@ -173,7 +180,7 @@ class EdgeNetwork(nn.Module):
 
         Rows and columns are interleaved: (re, im) of channel 0, of channel 1, ...
         """
-        rows = interleave_columns(self.weights.rows(), self.planes)
+        rows = interleave_columns(real_rows(self.weights()), self.planes)
         widths = [self.widths(l) for l in range(self.lmax + 1)]
         parts = rows.split([self.planes * n for kinds in widths for n in kinds])
         return [list(parts[which::4]) for which in range(4)]
@@ -211,6 +218,19 @@ class EdgeNetwork(nn.Module):
 
     # ---------------------------------------------------------------- reference
 
+    def _reference(
+        self,
+        target: Tensor,
+        source: Tensor,
+        geometry: EdgeGeometry,
+        state: Tensor | None,
+        edge_attr: Tensor | None,
+    ) -> Tensor:
+        index = geometry.edge_index
+        dots = reference_dots(target, source, index[1], index[0])
+        rows = None if state is None else rows_of_edges(state, geometry)
+        return self.reference(dots, geometry.edge_length, rows, edge_attr)
+
     def reference(
         self,
         dots: Tensor,
@@ -231,20 +251,18 @@ class EdgeNetwork(nn.Module):
         if self.envelope_cutoff is not None:
             mask = mask * envelope(length, self.envelope_cutoff).unsqueeze(-1)
         parts = []
-        for l in range(self.lmax + 1):
-            out = eta @ to_complex(self.block(l, 2).transpose(0, 1)).t()
+        for l, weight in enumerate(self.weights()):
+            of_state, of_dots, of_radial, of_attr = (
+                to_complex(block.transpose(0, 1)).t()
+                for block in weight.split(self.widths(l), dim=-1)
+            )
+            out = eta @ of_radial
             if l <= self.dots_lmax:
-                out = (
-                    out
-                    + dots.flatten(1) @ to_complex(self.block(l, 1).transpose(0, 1)).t()
-                )
+                out = out + dots.flatten(1) @ of_dots
             if state is not None and l <= self.state_lmax:
-                out = (
-                    out + state[:, l] @ to_complex(self.block(l, 0).transpose(0, 1)).t()
-                )
+                out = out + state[:, l] @ of_state
             if edge_attr is not None:
-                weight = to_complex(self.block(l, 3).transpose(0, 1))
-                out = out + edge_attr.to(weight.dtype) @ weight.t()
+                out = out + edge_attr.to(of_attr.dtype) @ of_attr
             parts.append(out * mask)
         return torch.stack(parts, dim=1)
 

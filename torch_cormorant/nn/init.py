@@ -3,11 +3,29 @@ r"""How weights start: as published, as in the supplement, or by fan-in."""
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
 
 VERTEX_INITS = ("fan_in", "published", "supplement")
+
+
+def writable(module: nn.Module, name: str) -> nn.Parameter:
+    """A weight of a module that is to be changed in place.
+
+    Raises:
+        ConfigError: It is computed from others (pruned, parametrised, normed): what is
+            written into it would be lost.
+    """
+    weight = module._parameters.get(name)  # noqa: SLF001
+    if weight is None:
+        msg = (
+            f"{name} of {type(module).__name__} is pruned or parametrised, so it "
+            "cannot be set; do this first, or take that off (prune.remove, "
+            "parametrize.remove_parametrizations)"
+        )
+        raise ConfigError(msg)
+    return weight
 
 
 @torch.no_grad()

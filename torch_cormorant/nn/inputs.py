@@ -15,6 +15,7 @@ from torch_cormorant.nn.cutoff import envelope
 from torch_cormorant.nn.radial import PowerTrig
 from torch_cormorant.nn.readout import two_layers
 from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.segment import scatter_sum
 
 MPNN_BASIS = (3, 3)
@@ -80,6 +81,7 @@ class AtomFeatures(nn.Module):
             )
             raise SpeciesError(msg)
 
+    @weights_precision
     def forward(self, z: Tensor, dtype: torch.dtype) -> Tensor:
         """Features in the given dtype."""
         one_hot = (z.unsqueeze(-1) == self.species).to(dtype)
@@ -99,6 +101,7 @@ class LinearInput(nn.Module):
         super().__init__()
         self.linear = nn.Linear(inputs, outputs)
 
+    @weights_precision
     def forward(self, h: Tensor, geometry: EdgeGeometry) -> Tensor:
         """``[N, inputs]`` to ``[N, outputs]``; the geometry is not read."""
         del geometry
@@ -160,6 +163,7 @@ class MPNNInput(nn.Module):
             two_layers(2 * a, hidden, b, act) for a, b in pairwise(sizes)
         )
 
+    @weights_precision
     def forward(self, h: Tensor, geometry: EdgeGeometry) -> Tensor:
         """``[N, inputs]`` to ``[N, outputs]``."""
         source, target = geometry.edge_index[0], geometry.edge_index[1]

@@ -6,6 +6,7 @@ A covariant linear map may mix the channels of one degree only:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -52,14 +53,13 @@ class DegreeWeights(nn.Module):
         weight: Tensor = getattr(self, f"weight_l{l}")
         return weight
 
-    def rows(self) -> Tensor:
-        """All degrees in one real matrix ``[sum of in_l * P, P * out]``.
+    def forward(self) -> tuple[Tensor, ...]:
+        """The matrices of all degrees, as they are now.
 
-        Rows are interleaved, columns planar; see ``as_real``. One call for all
-        degrees: operations on small matrices cost their start and little else.
+        Layers call the module in every step: what PyTorch hangs on a module that holds
+        weights (pruning, weight norms, hooks) then takes effect.
         """
-        joined = torch.cat([self[l] for l in range(self.lmax + 1)], dim=-1)
-        return as_real(joined, "interleaved")
+        return tuple(self[l] for l in range(self.lmax + 1))
 
     @property
     def lazy(self) -> bool:
@@ -82,6 +82,15 @@ class DegreeWeights(nn.Module):
             if isinstance(weight, UninitializedParameter) and given is not None:
                 weight.materialize(given.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def real_rows(weights: Sequence[Tensor]) -> Tensor:
+    """All degrees in one real matrix ``[sum of in_l * P, P * out]``.
+
+    Rows are interleaved, columns planar; see :func:`as_real`. One call for all degrees:
+    operations on small matrices cost their start and little else.
+    """
+    return as_real(torch.cat(tuple(weights), dim=-1), "interleaved")
 
 
 def as_real(weight: Tensor, layout: str) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, ShapeError
+from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.so3.layout import check_degree, degree_index
 
 
@@ -54,6 +55,7 @@ class SO3Norm(nn.Module):
         """Set all scales to one."""
         nn.init.ones_(self.weight)
 
+    @weights_precision
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as above."""
         _check(x, self.lmax, self.channels, (1, 2))
@@ -113,6 +115,7 @@ class Gate(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
+    @weights_precision
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as above."""
         _check(x, self.lmax, self.channels, (self.planes,))

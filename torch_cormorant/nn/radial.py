@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.radial_basis import bessel, check_cutoff, gaussian
 
 RADIALS = ("power_trig", "bessel", "gaussian")
@@ -60,6 +61,7 @@ class PowerTrig(nn.Module):
             self.phases[0] = math.pi / 2
             self.phases[half:] = math.pi / 2
 
+    @weights_precision
     def forward(self, length: Tensor) -> Tensor:
         """``[E]`` in Angstrom to ``[E, 2 (T + 1) (R + 1)]``."""
         apart = length != 0
@@ -94,6 +96,7 @@ class Bessel(nn.Module):
         self.num_basis, self.cutoff = num_basis, cutoff
         self.out_channels = num_basis // self.planes
 
+    @weights_precision
     def forward(self, length: Tensor) -> Tensor:
         """``[E]`` in Angstrom to ``[E, num_basis]``."""
         return bessel(length, self.num_basis, self.cutoff)
@@ -120,6 +123,7 @@ class Gaussian(nn.Module):
         self.num_basis, self.cutoff = num_basis, cutoff
         self.out_channels = num_basis // self.planes
 
+    @weights_precision
     def forward(self, length: Tensor) -> Tensor:
         """``[E]`` in Angstrom to ``[E, num_basis]``."""
         return gaussian(length, self.num_basis, self.cutoff)

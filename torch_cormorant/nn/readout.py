@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, ShapeError
+from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.so3.layout import check_degree
 
 ACTIVATIONS = ("leaky_relu", "relu", "silu")
@@ -93,6 +94,7 @@ class Invariants(nn.Module):
         self.planes = 2 if complex else 1
         self.out_channels = num_scalars([channels], [lmax], self.planes)
 
+    @weights_precision
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as above."""
         expected = ((self.lmax + 1) ** 2, self.planes, self.channels)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ShapeError
-from torch_cormorant.nn.init import init_block
+from torch_cormorant.nn.init import init_block, writable
 from torch_cormorant.nn.mixing import DegreeWeights, as_real
+from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.so3.layout import check_degree
 
 
@@ -54,8 +55,9 @@ class SO3Linear(nn.Module):
     def reset_parameters(self) -> None:
         """Start the weights so that the variance of the input is kept."""
         for l in range(self.lmax + 1):
-            init_block(self.weights[l], 1.0)
+            init_block(writable(self.weights, f"weight_l{l}"), 1.0)
 
+    @weights_precision
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as above."""
         planes = self.weights.planes
@@ -66,8 +68,8 @@ class SO3Linear(nn.Module):
             raise ShapeError(msg)
         flat = x.flatten(2)
         parts = [
-            flat[:, l * l : (l + 1) ** 2] @ as_real(self.weights[l], "planar")
-            for l in range(self.lmax + 1)
+            flat[:, l * l : (l + 1) ** 2] @ as_real(weight, "planar")
+            for l, weight in enumerate(self.weights())
         ]
         mixed = torch.cat(parts, dim=1)
         return mixed.view(*mixed.shape[:2], planes, self.out_channels)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.nn.init import init_block, init_vertex
-from torch_cormorant.nn.mixing import DegreeWeights
+from torch_cormorant.nn.init import init_block, init_vertex, writable
+from torch_cormorant.nn.mixing import DegreeWeights, real_rows
 from torch_cormorant.ops import PathTable, folded_square
-from torch_cormorant.ops.cg_product import product, to_complex
+from torch_cormorant.ops.autocast import weights_precision
+from torch_cormorant.ops.cg_product import from_complex, product, to_complex
 from torch_cormorant.ops.paths import check_paths
 
 SHARES = (0.3, 0.6, 0.1)
@@ -39,7 +40,8 @@ class VertexMixing(nn.Module):
 
     Attributes:
         backend: What computes the square; see
-            :func:`~torch_cormorant.ops.folded_square`.
+            :func:`~torch_cormorant.ops.folded_square`. ``"reference"``: as the formula
+            is written.
     """
 
     fold_first: Tensor
@@ -94,11 +96,12 @@ class VertexMixing(nn.Module):
         )
 
     def block(self, l: int, which: int) -> Tensor:
-        """Columns of one kind (0 aggregate, 1 identity, 2 square) of degree l."""
+        """Columns of one kind (0 aggregate, 1 identity, 2 square), to be written."""
         channels = self.in_channels or 0
         counts = self._counts(l)
         start = sum(counts[:which]) * channels
-        return self.weights[l][..., start : start + counts[which] * channels]
+        weight = writable(self.weights, f"weight_l{l}")
+        return weight[..., start : start + counts[which] * channels]
 
     def reset_parameters(
         self, kind: str = "fan_in", gain: float = 1.0, avg_num_neighbors: float = 4.0
@@ -108,7 +111,7 @@ class VertexMixing(nn.Module):
             if kind == "fan_in":
                 self._init_fan_in(l, gain, avg_num_neighbors)
             else:
-                init_vertex(self.weights[l], kind, gain)
+                init_vertex(writable(self.weights, f"weight_l{l}"), kind, gain)
 
     @torch.no_grad()
     def _init_fan_in(self, l: int, gain: float, avg_num_neighbors: float) -> None:
@@ -122,6 +125,7 @@ class VertexMixing(nn.Module):
             # |Y^l1|^2 = 1 is shared by 2 l1 + 1 components; neighbours add up
             block.mul_(((2 * l1 + 1) / avg_num_neighbors) ** 0.5)
 
+    @weights_precision
     def forward(self, aggregate: Sequence[Tensor], x: Tensor) -> Tensor:
         """Mix to planes.
 
@@ -132,6 +136,8 @@ class VertexMixing(nn.Module):
         Returns:
             Real ``[N, M, P, C_out]``.
         """
+        if self.backend == "reference":
+            return from_complex(self.reference(aggregate, x))
         squares = folded_square(x, self.folded_paths, self.backend)
         matrices = self._matrices()
         parts = []
@@ -153,7 +159,7 @@ class VertexMixing(nn.Module):
 
     def _matrices(self) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Real matrices of aggregate, identity and folded square, for each degree."""
-        rows = self.weights.rows()
+        rows = real_rows(self.weights())
         block = self.weights.planes * (self.in_channels or 0)
         sizes = [n * block for l in range(self.lmax + 1) for n in self._counts(l)]
         parts = rows.split(sizes)
@@ -205,6 +211,7 @@ class VertexMixing(nn.Module):
             Complex (or real) ``[N, M, C_out]``.
         """
         squares = product(x, x, self.square_paths)
+        weights = self.weights()
         parts = []
         for l in range(self.lmax + 1):
             counts = self._counts(l)
@@ -215,7 +222,7 @@ class VertexMixing(nn.Module):
                 out = self.weights.out_channels
                 parts.append(x.new_zeros(x.shape[0], 2 * l + 1, out))
                 continue
-            weight = to_complex(self.weights[l].transpose(0, 1))
+            weight = to_complex(weights[l].transpose(0, 1))
             parts.append(torch.cat(columns, dim=-1) @ weight.t())
         return torch.cat(parts, dim=1)
 

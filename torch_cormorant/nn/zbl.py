@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.cutoff import envelope
+from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.segment import scatter_sum
 
 __all__ = ["COULOMB", "COVALENT_RADII", "ZBL", "zbl_energy"]
@@ -127,6 +128,7 @@ class ZBL(nn.Module):
         table = [0, *(round(100 * radius) for radius in COVALENT_RADII)]
         self.register_buffer("hundredths", torch.tensor(table), persistent=False)
 
+    @weights_precision
     def forward(self, z: Tensor, edge_index: Tensor, edge_vec: Tensor) -> Tensor:
         """Energy of every atom.
 

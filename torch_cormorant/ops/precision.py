@@ -10,6 +10,8 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from torch_cormorant.ops.autocast import full_precision
+
 P = ParamSpec("P")
 R = TypeVar("R")
 REDUCED = ("tf32", "bf16x3")
@@ -44,7 +46,7 @@ def no_tf32() -> Iterator[None]:
 
 
 def exact(function: Callable[P, R]) -> Callable[P, R]:
-    """Run a function of tensors, the first one saying where, without TF32."""
+    """Run a function of tensors, the first saying where, without TF32 and autocast."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -54,4 +56,4 @@ def exact(function: Callable[P, R]) -> Callable[P, R]:
         with no_tf32():
             return function(*args, **kwargs)
 
-    return run
+    return full_precision(run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import Cormorant
+from torch_cormorant.models.copies import copied
 from torch_cormorant.testing.equivariance import equivariance_error
 from torch_cormorant.testing.potentials import (
     diatomic_scan,
@@ -71,7 +71,7 @@ def check_potential(model: Cormorant, z: Tensor, pos: Tensor) -> list[Check]:
     """
     if model.cutoff is None:
         raise ConfigError("model has no cutoff; these laws are for short-ranged models")
-    measured = copy.deepcopy(model).double().eval()
+    measured = copied(model).double().eval()
     return list(_checks(measured, z, pos.detach().double()))
 
 

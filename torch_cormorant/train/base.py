@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
@@ -15,7 +14,10 @@ from torchmetrics import MeanMetric
 
 from torch_cormorant.errors import ConfigError, NonFiniteError, WeightsError
 from torch_cormorant.models import CONVENTION, ModelInfo, Normalisation
+from torch_cormorant.models.copies import copied
 from torch_cormorant.models.files import save_model
+from torch_cormorant.nn import SoftCutoff
+from torch_cormorant.nn.facts import StatesFacts
 from torch_cormorant.train.captured_loop import CapturedLoop
 from torch_cormorant.train.padding import PaddedBatch
 
@@ -67,11 +69,12 @@ def learning_rate_factor(
     return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-class Regression(CapturedLoop):
+class Regression(StatesFacts, CapturedLoop):
     """Base class of the trainings: Adam as in the paper, schedule, averaged weights.
 
     Args:
-        model: The network.
+        model: The network. It is put in training mode; parameters that are frozen stay
+            frozen, unless all of them are: see :func:`make_trainable`.
         normalisation: From its output to the unit of the data.
         lr: Learning rate; default the paper's.
         schedule: ``"constant"`` (the paper) or ``"cosine"``.
@@ -118,9 +121,10 @@ class Regression(CapturedLoop):
                 "below 1, and at least 0"
             )
         self.model = model
+        make_trainable(model)
         self.averaged: nn.Module | None = None
         if ema_decay:
-            self.averaged = copy.deepcopy(model).requires_grad_(False)
+            self.averaged = copied(model).requires_grad_(False)
         self.normalisation = normalisation
         self.lr, self.schedule, self.warmup_steps = float(lr), schedule, warmup_steps
         self.final_lr_factor, self.weight_decay = final_lr_factor, weight_decay
@@ -128,6 +132,10 @@ class Regression(CapturedLoop):
         self.rate_factor, self.last_loss = 1.0, math.nan
         self.tolerant = False
         self.train_loss = mean_metric()
+
+    def facts(self) -> dict[str, Any]:
+        """What labels were normalised by; see :class:`.StatesFacts`."""
+        return {"normalisation": self.normalisation.as_dict()}
 
     @property
     def network(self) -> nn.Module:
@@ -140,6 +148,12 @@ class Regression(CapturedLoop):
     def network_dtype(self) -> torch.dtype:
         """Floating point type of the weights."""
         return next(self.model.parameters()).dtype
+
+    def on_fit_start(self) -> None:
+        """Put the network in training mode, in which forces have derivatives."""
+        for network in (self.model, self.averaged):
+            if network is not None and not network.training:
+                network.train()
 
     # ------------------------------------------------------------ optimiser
 
@@ -379,6 +393,27 @@ class Regression(CapturedLoop):
             tuple(targets), tuple(units), self.normalisation, training
         )
         save_model(path, network)
+
+
+def make_trainable(model: nn.Module) -> None:
+    """Bring a network into training mode, with something to train.
+
+    A network from a file is in evaluation mode, where nothing keeps the derivatives of
+    forces. Parameters that are frozen stay so: with some frozen, that was on purpose.
+    Where all of them are, as in the copies that calculators and averages make, all are
+    trained, but for masks that ``cutoff_type`` fixes.
+
+    Args:
+        model: The network; modes and ``requires_grad`` are set.
+    """
+    if not model.training:
+        model.train()
+    if any(parameter.requires_grad for parameter in model.parameters()):
+        return
+    model.requires_grad_(requires_grad=True)
+    for part in model.modules():
+        if isinstance(part, SoftCutoff):
+            part.set_learned()
 
 
 class _Mean(MeanMetric):

@@ -72,6 +72,12 @@ class CapturedLoop(LightningModule):
                 "captured: a SpikeGuard looks at every step, and would make the GPU "
                 "wait; leave it out (training.guard: off)"
             )
+        if getattr(self.trainer, "precision", None) == "16-mixed":
+            raise ConfigError(
+                'captured: precision="16-mixed" scales losses, which captured steps do '
+                "not see; networks compute in the type of their weights, so leave "
+                "precision out"
+            )
         sizes, clip = self._wished
         check_capturable(self._own(), clip)
         optimizer = CapturedAdamW(self._own())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.nn.facts import StatesFacts, activations_of
+from torch_cormorant.nn.init import writable
 from torch_cormorant.nn.readout import num_scalars
 from torch_cormorant.ops.segment import scatter_sum
 
@@ -93,7 +95,7 @@ class HeadInput(NamedTuple):
         return self.z
 
 
-class Head(nn.Module):
+class Head(StatesFacts):
     """Base class of what turns the levels of a network into predictions.
 
     Attributes:
@@ -116,6 +118,15 @@ class Head(nn.Module):
         """What a row of the result is, ``"atom"`` or ``"molecule"``."""
         return "atom" if self.per_atom else "molecule"
 
+    def facts(self) -> dict[str, Any]:
+        """What decides the numbers beside the weights; see :class:`.StatesFacts`."""
+        return {
+            "head": self.kind,
+            "shape": list(self.shape),
+            "per_atom": self.per_atom,
+            "activation": activations_of(self),
+        }
+
     def forward(self, atoms: HeadInput) -> Tensor:
         """From levels to ``[B, *shape]``, or ``[N, *shape]`` per atom."""
         raise NotImplementedError
@@ -132,8 +143,8 @@ class Head(nn.Module):
             factor: The factor; weights and biases of the last layers are multiplied.
         """
         for layer in self.last_layers():
-            layer.weight.mul_(factor)
-            layer.bias.mul_(factor)
+            for name in ("weight", "bias"):
+                writable(layer, name).mul_(factor)
 
 
 def rows_of(num_targets: int, *shape: int) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.heads.base import SCALE, HeadInput, LevelSizes
 from torch_cormorant.nn.readout import two_layers
+from torch_cormorant.ops.autocast import weights_precision
 
 
 class Contraction(nn.Module):
@@ -31,7 +32,7 @@ class Contraction(nn.Module):
         act: Activation. Default ``"silu"``.
 
     Shapes:
-        a list of ``[N, 2l + 1, copies]``, one for every degree.
+        a tuple of ``[N, 2l + 1, copies]``, one for every degree.
 
     Raises:
         ConfigError: If no level has one of the degrees.
@@ -68,7 +69,8 @@ class Contraction(nn.Module):
             raise TypeError(msg)
         return layer
 
-    def forward(self, atoms: HeadInput) -> list[Tensor]:
+    @weights_precision
+    def forward(self, atoms: HeadInput) -> tuple[Tensor, ...]:
         """Shapes as above."""
         sizes = [self.copies * count for count in self.counts]
         weights = (SCALE * self.mlp(atoms.values)).split(sizes, dim=-1)
@@ -76,7 +78,7 @@ class Contraction(nn.Module):
         for l, count, weight in zip(self.degrees, self.counts, weights, strict=True):
             split = weight.unflatten(-1, (count, self.copies)) / count**0.5
             results.append(_of_degree(atoms.levels, l) @ split if l else split)
-        return results
+        return tuple(results)
 
 
 def _of_degree(levels: Sequence[Tensor], l: int) -> Tensor:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from torch_cormorant.nn.heads.base import SCALE, Head, HeadInput
 from torch_cormorant.nn.readout import two_layers
+from torch_cormorant.ops.autocast import weights_precision
 
 
 class PublishedHead(Head):
@@ -37,6 +38,7 @@ class PublishedHead(Head):
         self.mlp1 = two_layers(inputs, hidden, middle, act)
         self.mlp2 = two_layers(middle, hidden, num_targets, act)
 
+    @weights_precision
     def forward(self, atoms: HeadInput) -> Tensor:
         """``[B, num_targets]``."""
         result: Tensor = self.mlp2(atoms.sum(self.mlp1(atoms.values)))
@@ -62,6 +64,7 @@ class LinearHead(Head):
         self.shape = (num_targets,)
         self.linear = nn.Linear(inputs, num_targets)
 
+    @weights_precision
     def forward(self, atoms: HeadInput) -> Tensor:
         """``[B, num_targets]``."""
         result: Tensor = self.linear(atoms.sum(atoms.values))
@@ -96,14 +99,17 @@ class ExtensiveHead(Head):
         self.shape = (num_targets,)
         self.mlp = two_layers(inputs, hidden, num_targets, act)
 
+    @weights_precision
     def contributions(self, values: Tensor) -> Tensor:
         """Contribution of every atom, ``[N, I]`` to ``[N, num_targets]``."""
         result: Tensor = SCALE * self.mlp(values)
         return result
 
-    def forward(self, atoms: HeadInput) -> Tensor:
-        """``[B, num_targets]``."""
-        return atoms.sum(self.contributions(atoms.values))
+    @weights_precision
+    def forward(self, atoms: HeadInput, *, summed: bool = True) -> Tensor:
+        """``[B, num_targets]``; not summed, contributions ``[N, num_targets]``."""
+        rows = self.contributions(atoms.values)
+        return atoms.sum(rows) if summed else rows
 
     def last_layers(self) -> list[nn.Linear]:
         """The last layer of the MLP."""
@@ -133,6 +139,7 @@ class MeanHead(Head):
         self.shape = (num_targets,)
         self.mlp = two_layers(inputs, hidden, num_targets, act)
 
+    @weights_precision
     def forward(self, atoms: HeadInput) -> Tensor:
         """``[B, num_targets]``."""
         return atoms.mean(SCALE * self.mlp(atoms.values))
@@ -169,6 +176,7 @@ class AttentionHead(Head):
         self.value = two_layers(inputs, hidden, num_targets, act)
         self.score = two_layers(inputs, hidden, num_targets, act)
 
+    @weights_precision
     def weights(self, atoms: HeadInput) -> Tensor:
         """Share of every atom ``[N, num_targets]``; shares of a molecule sum to one."""
         score: Tensor = SCALE * self.score(atoms.values)
@@ -181,6 +189,7 @@ class AttentionHead(Head):
         weight = (score - largest[atoms.batch]).exp()
         return weight / atoms.sum(weight)[atoms.batch]
 
+    @weights_precision
     def forward(self, atoms: HeadInput) -> Tensor:
         """``[B, num_targets]``."""
         return atoms.sum(self.weights(atoms) * (SCALE * self.value(atoms.values)))

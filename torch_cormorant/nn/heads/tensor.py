@@ -12,6 +12,7 @@ from torch_cormorant.nn.heads.cartesian import (
     vector_from_degree_1,
 )
 from torch_cormorant.nn.heads.contraction import Contraction
+from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.so3.layout import check_degree
 
 EXTENT = 5.0
@@ -61,6 +62,7 @@ class SO3Head(Head):
             sizes, [degree], num_targets, hidden=hidden, act=act
         )
 
+    @weights_precision
     def forward(self, atoms: HeadInput) -> Tensor:
         """``[B or N, 2l + 1]``, or ``[B or N, num_targets, 2l + 1]``."""
         (found,) = self.contraction(atoms)
@@ -122,6 +124,7 @@ class DipoleHead(Head):
             sizes, [0, 1], num_targets, hidden=hidden, act=act
         )
 
+    @weights_precision
     def forward(self, atoms: HeadInput) -> Tensor:
         """``[B, 3]`` (``[B, num_targets, 3]`` for several), or the lengths."""
         charge, own = self.contraction(atoms)
@@ -133,6 +136,7 @@ class DipoleHead(Head):
             return _length(total)
         return total.transpose(1, 2).reshape(-1, *self.shape)
 
+    @weights_precision
     def charges(self, atoms: HeadInput) -> Tensor:
         """The neutral charges ``[N, num_targets]``."""
         charge = self.contraction(atoms)[0]
@@ -182,6 +186,7 @@ class SpatialExtentHead(Head):
             sizes, [0, 0], num_targets, hidden=hidden, act=act
         )
 
+    @weights_precision
     def forward(self, atoms: HeadInput) -> Tensor:
         """``[B, num_targets]``."""
         electrons, own = self.contraction(atoms)
@@ -236,6 +241,7 @@ class PolarizabilityHead(Head):
             sizes, degrees, num_targets, hidden=hidden, act=act
         )
 
+    @weights_precision
     def forward(self, atoms: HeadInput) -> Tensor:
         """``[B, 3, 3]`` (``[B, num_targets, 3, 3]`` for several), or the traces."""
         own, flow, *rest = self.contraction(atoms)
@@ -285,6 +291,7 @@ class HeadList(Head):
         self.widths = [torch.Size(shape).numel() for shape in self.shapes]
         self.shape = (sum(self.widths),)
 
+    @weights_precision
     def forward(self, atoms: HeadInput) -> Tensor:
         """``[B, sum of the sizes]``, in the order of the heads."""
         return torch.cat([head(atoms).flatten(1) for head in self.heads], dim=1)
