@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import random
 import time
@@ -16,12 +17,15 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from torch_cormorant.errors import ConfigError, DataError
 from torch_cormorant.train.files import write_atomically
+from torch_cormorant.train.seal import check_seal, sealed
 
 __all__ = ["AtomicCheckpointIO", "RunCheckpoints", "best_and_last"]
 
 
 class AtomicCheckpointIO(CheckpointIO):
     """Writes to a temporary file and renames it; reads tensors and plain values only.
+
+    The file ends with a digest, and what does not have it any more is not read.
 
     Lightning's own writer may move the file across file systems, which a crash can
     interrupt half way.
@@ -46,7 +50,10 @@ class AtomicCheckpointIO(CheckpointIO):
             path: The file.
             storage_options: Not used, there is nothing to choose for local files.
         """
-        write_atomically(Path(path), lambda stream: torch.save(checkpoint, stream))
+        archive = io.BytesIO()
+        torch.save(checkpoint, archive)
+        raw = sealed(archive.getvalue())
+        write_atomically(Path(path), lambda stream: stream.write(raw))
 
     def load_checkpoint(
         self,
@@ -66,15 +73,23 @@ class AtomicCheckpointIO(CheckpointIO):
 
         Raises:
             DataError: The file is missing or damaged.
+
+        Warns:
+            CormorantWarning: It has no digest, as Lightning's own writer leaves it.
         """
         try:
+            raw = Path(path).read_bytes()
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such checkpoint") from None
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        check_seal(raw, str(path))
+        try:
             content: dict[str, Any] = torch.load(
-                path,
+                io.BytesIO(raw),
                 map_location=cast("str", map_location or "cpu"),
                 weights_only=True,
             )
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such checkpoint") from None
         except Exception as error:  # a damaged file may raise nearly anything
             reason = str(error).splitlines()[0] if str(error) else repr(error)
             raise DataError(f"{path}: damaged, not a checkpoint ({reason})") from error
