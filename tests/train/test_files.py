@@ -97,6 +97,7 @@ def test_a_run_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
         folder.prepare({"lr": 0.1}, resume=False, overwrite=False)
     assert folder.last.read_bytes() == b"weights"
     folder.prepare({"lr": 0.2}, resume=False, overwrite=True)
+    folder.release()
     names = sorted(file.name for file in folder.path.iterdir())
     assert names == ["notes.txt", "settings.json"]
     assert json.loads(folder.settings.read_text()) == {"lr": 0.2}

@@ -179,11 +179,12 @@ def load_model(
     return model_from_bytes(raw, str(path)).to(place)
 
 
-def as_device(device: str | torch.device) -> torch.device:
-    """A device by its name.
+def as_device(device: str | torch.device, name: str = "device") -> torch.device:
+    """A device that can be computed on, by its name.
 
     Args:
         device: Such as ``"cpu"`` or ``"cuda"``.
+        name: What the argument is called.
 
     Raises:
         ConfigError: There is no such device.
@@ -191,9 +192,14 @@ def as_device(device: str | torch.device) -> torch.device:
     try:
         place = torch.device(device)
     except (RuntimeError, TypeError):
-        raise ConfigError(f"device must be cpu or cuda, got {device!r}") from None
+        raise ConfigError(f"{name} must be cpu or cuda, got {device!r}") from None
     if place.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r}: this PyTorch sees no CUDA device")
+        raise ConfigError(f"{name} {device!r}: this PyTorch sees no CUDA device")
+    try:
+        torch.zeros(1, device=place).cpu()
+    except Exception as error:
+        reason = (str(error).splitlines() or [repr(error)])[0].split(". ")[0]
+        raise ConfigError(f"{name} {device!r}: cannot be used ({reason})") from error
     return place
 
 
