@@ -165,6 +165,7 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
             "num_mpnn_layers": num_mpnn_layers,
             "hidden": hidden,
             "middle": middle,
+            "max_edges": max_edges,
         }
         check_counts(counts)
         self.cutoff = None if cutoff is None else check_cutoff(cutoff)
