@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -152,9 +153,53 @@ def test_what_a_machine_or_a_run_cannot_do_leaves_the_run_as_it_is(
     arguments = ("train", "a.yaml", "--out", "run", "--override")
     error = cormorant(*arguments, "training.epochs=1", "--resume", code=2)
     assert "2 epochs are done, more than the 1 asked for" in error
+    for change, answer in (
+        ("training.threads=100000000", "training.threads: 100000000, at most"),
+        ("training.seed=4294967296", "training.seed: 4294967296, expected 0 to"),
+        ("training.seeds=[1, 1]", "training.seeds: [1, 1] names one of them twice"),
+    ):
+        assert answer in cormorant(*arguments, change, "--overwrite", code=2)
     if not torch.cuda.is_available():
         for devices in (1, 3):
             wanted = ("training.device=cuda", f"training.devices={devices}")
             error = cormorant(*arguments, *wanted, "--overwrite", code=2)
             assert "training.device 'cuda': this PyTorch sees no CUDA device" in error
     assert {f: f.read_bytes() for f in (tmp_path / "run").iterdir()} == before
+
+
+def test_too_little_memory_ends_in_one_line(cormorant: Command) -> None:
+    large = "model.options={channels: 1000000000000}"
+    error = cormorant("train", "a.yaml", "--override", large, code=2)
+    assert "can't allocate memory" in error
+
+
+@pytest.mark.parametrize(
+    "content", [[1, 2], {"model_state": 3}, {1: torch.zeros(2)}, b"damaged"]
+)
+def test_weights_of_another_kind_end_in_one_line(
+    cormorant: Command, tmp_path: Path, content: object
+) -> None:
+    if isinstance(content, bytes):
+        (tmp_path / "a.pt").write_bytes(content)
+    else:
+        torch.save(content, tmp_path / "a.pt")
+    error = cormorant("convert", "a.pt", "b.safetensors", code=2)
+    assert error.startswith("cormorant convert: error: ")
+
+
+def test_a_full_disk_behind_the_output_ends_in_one_line(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "torch_cormorant", "train", "--keys"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr

@@ -84,14 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return 1
     except (CormorantError, OSError) as error:
-        print(f"cormorant {args.command}: error: {error}", file=sys.stderr)
+        _say(args.command, str(error))
         _flush_output()
         return 2
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        first = (str(error).splitlines() or ["out of memory"])[0]
-        print(f"cormorant {args.command}: error: {first}", file=sys.stderr)
+        _say(args.command, str(error).partition("\n")[0] or "out of memory")
         return 2
     except KeyboardInterrupt as stop:
         where = f"; go on with --out {stop} --resume" if stop.args else ""
@@ -100,6 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         warnings.formatwarning = usual
     return 0
+
+
+def _say(command: str, message: str) -> None:
+    """One line, also where a message of another package has several."""
+    print(f"cormorant {command}: error: {' '.join(message.split())}", file=sys.stderr)
 
 
 def _flush_output() -> None:

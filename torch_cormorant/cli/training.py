@@ -18,7 +18,7 @@ from lightning.pytorch import Trainer, seed_everything
 from torch_cormorant import train
 from torch_cormorant.cli.building import Job, build
 from torch_cormorant.cli.config import as_plain
-from torch_cormorant.cli.schema import RunConfig
+from torch_cormorant.cli.schema import RunConfig, TrainingConfig
 from torch_cormorant.data import Target
 from torch_cormorant.data.describe import symbol
 from torch_cormorant.data.units import unit_is_known
@@ -29,6 +29,10 @@ from torch_cormorant.train.threads import raised_from_threads
 
 __all__ = ["run_training"]
 
+MOST_THREADS = 1024
+"""More than any machine gains from."""
+LARGEST_SEED = 2**32 - 1
+"""Of NumPy's generator."""
 _ACCELERATORS = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 _FREE = ("epochs", "devices", "threads", "checkpoint_minutes", "seeds", "device")
 
@@ -61,9 +65,8 @@ def run_training(config: RunConfig, options: Options) -> list[dict[str, Any]]:
     Raises:
         CormorantError: Something does not fit.
     """
-    if config.training.device == "cuda":
-        as_device("cuda", "training.device")
     seeds = config.training.seeds or [config.training.seed]
+    check_machine(config.training, seeds)
     if len(seeds) == 1:
         return [train_once(config, options, seeds[0])[0]]
     found = []
@@ -77,6 +80,29 @@ def run_training(config: RunConfig, options: Options) -> list[dict[str, Any]]:
             found.append(train_once(config, own, seed))
         summarise(options.out, seeds, found)
     return [record for record, _ in found]
+
+
+def check_machine(training: TrainingConfig, seeds: Sequence[int]) -> None:
+    """Refuse what this machine, or any random generator, has not.
+
+    Args:
+        training: The section of the configuration.
+        seeds: The seeds.
+
+    Raises:
+        ConfigError: The message names the key.
+    """
+    if training.device == "cuda":
+        as_device("cuda", "training.device")
+    if training.threads > MOST_THREADS:  # the process would be ended by the system
+        raise ConfigError(
+            f"training.threads: {training.threads}, at most {MOST_THREADS} are taken"
+        )
+    for seed in seeds:
+        if not 0 <= seed <= LARGEST_SEED:
+            raise ConfigError(f"training.seed: {seed}, expected 0 to {LARGEST_SEED}")
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"training.seeds: {list(seeds)} names one of them twice")
 
 
 def train_once(

@@ -70,7 +70,7 @@ class _NewFile(io.FileIO):
     """A file that was not there before, and remembers why it cannot be written."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, "xb")
+        super().__init__(os.fspath(path), "xb")
         self.failure: OSError | None = None
 
     def write(self, data: Buffer, /) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from numbers import Real
 from typing import Any
 
 import torch
@@ -260,7 +259,7 @@ class Normalisation:
 
 def _numbers(values: Sequence[Any]) -> tuple[float, ...]:
     for value in values:
-        if not isinstance(value, Real) or isinstance(value, bool):
+        if type(value) not in (int, float):
             raise TypeError(f"{value!r} is no number")
     return tuple(float(value) for value in values)
 
