@@ -263,8 +263,13 @@ def run(args: argparse.Namespace) -> None:
             logger=False,
             num_sanity_val_steps=0,
         )
+        start, note = None, ""
+        if args.resume:
+            start, note = train.resume_point(folder, args.epochs)
+        if note:
+            print(note)
         try:
-            trainer.fit(module, loaders, ckpt_path=folder.last if args.resume else None)
+            trainer.fit(module, loaders, ckpt_path=start)
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt(folder.path) from None
         best = checkpoints.load_checkpoint(folder.best)

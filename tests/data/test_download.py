@@ -247,3 +247,15 @@ def test_two_processes_do_not_write_one_file(server: Server, tmp_path: Path) -> 
         with pytest.raises(DataError, match="another process is downloading this file"):
             fetch_file(remote(server, sha256=DIGEST), tmp_path)
     assert fetch_file(remote(server, sha256=DIGEST), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_link_in_place_of_the_part_is_not_followed(
+    server: Server, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / ".file.bin.part").symlink_to(victim)
+    with pytest.raises(DataError, match="cannot be written"):
+        fetch_file(remote(server, sha256=DIGEST), tmp_path / "new")
+    assert victim.read_bytes() == b"precious"

@@ -185,7 +185,7 @@ def test_mistakes_end_in_one_line(
     assert [file.name for file in tmp_path.iterdir()] == ["broken.npz"]
 
 
-def test_damaged_checkpoint_stops_the_resume(
+def test_damaged_checkpoints_stop_the_resume(
     example: ModuleType,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -194,13 +194,14 @@ def test_damaged_checkpoint_stops_the_resume(
     monkeypatch.chdir(tmp_path)
     command = f"{SMALL} --out out --model recipe"
     assert example.main(f"{command} --epochs 1".split()) == 0
-    last = tmp_path / "out/last.ckpt"
-    last.write_bytes(last.read_bytes()[:999])
-    before = contents(tmp_path / "out")
-    capsys.readouterr()
-    assert example.main(f"{command} --epochs 2 --resume".split()) == 2
-    assert "last.ckpt: damaged" in capsys.readouterr().err
-    assert contents(tmp_path / "out") == before
+    for name in ("best", "last"):
+        file = tmp_path / f"out/{name}.ckpt"
+        file.write_bytes(file.read_bytes()[:999])
+        before = contents(tmp_path / "out")
+        capsys.readouterr()
+        assert example.main(f"{command} --epochs 2 --resume".split()) == 2
+        assert f"{name}.ckpt: damaged" in capsys.readouterr().err
+        assert contents(tmp_path / "out") == before
 
 
 def test_exit_code_and_stderr_of_the_process(tmp_path: Path) -> None:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import resource
+import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from torch_cormorant import (
@@ -21,7 +28,9 @@ from torch_cormorant.errors import ConfigError, ModelFileError
 from torch_cormorant.models import ModelInfo, Normalisation
 from torch_cormorant.models.files import _BLANK, FORMAT_VERSION, KEY, _digest
 
+H2O = {"1": 2, "8": 1}
 UNITS = Normalisation((-5.0,), (0.25,), {1: (-13.6,), 8: (-2041.25,)})
+NO_OXYGEN = {"mean": [0.0], "std": [1.0], "atom_values": {"1": [-13.6]}}
 Z = torch.tensor([8, 1, 1])
 POS = torch.tensor([[0.0, 0, 0], [0, 0, 0.96], [0, 0.93, -0.24]])
 
@@ -31,14 +40,26 @@ def small(**changed: object) -> Cormorant:
     return Cormorant(**{**settings, "hidden": 8, "middle": 4, **changed})  # type: ignore[arg-type]
 
 
+def header_of(path: Path) -> dict[str, Any]:
+    """The entries of the header."""
+    raw = path.read_bytes()
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    content: dict[str, Any] = json.loads(header["__metadata__"][KEY])
+    return content
+
+
 def rewritten(path: Path, change: dict[str, object]) -> Path:
     """Write the file again with other entries in its header, digest and all."""
+    return with_header(path, json.dumps({**header_of(path), **change}))
+
+
+def with_header(path: Path, content: str) -> Path:
+    """Write the file again with another header, digest and all."""
     raw = path.read_bytes()
     length = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + length])
-    content = json.loads(header["__metadata__"][KEY])
-    content.update(change, digest=_BLANK.decode())
-    header["__metadata__"][KEY] = json.dumps(content)
+    content = re.sub("sha256:[0-9a-f]{64}", _BLANK.decode(), content, count=1)
+    header["__metadata__"][KEY] = content
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     new = len(text).to_bytes(8, "little") + text + raw[8 + length :]
@@ -131,6 +152,19 @@ def test_file_is_plain_safetensors(tmp_path: Path) -> None:
         ({"config": {"colour": 1}}, "colour|unexpected"),
         ({"normalisation": {"mean": [0]}}, "normalisation: not understood"),
         ({"units": 3}, "do not fit together"),
+        ({"units": ["eV", "eV"]}, "targets, units and normalisation are for"),
+        ({"targets": []}, "targets, units and normalisation are for"),
+        ({"targets": [1]}, "targets: 1, expected a text"),
+        ({"dtype": "float16"}, "dtype: 'float16', expected float32 or float64"),
+        ({"dtype": "float64"}, r"torch.float32 .*, expected torch.float64"),
+        ({"length_unit": "bohr"}, "length_unit: 'bohr', expected 'Angstrom'"),
+        ({"training": ["x"]}, "training: .*, expected a mapping"),
+        ({"training": {"compositions": "H2O"}}, "compositions: 'H2O', expected"),
+        ({"training": {"compositions": [{"8": "one"}]}}, "compositions: .*expected"),
+        ({"normalisation": NO_OXYGEN}, "atom_values: element 8 of the model has none"),
+        ({"normalisation": {**NO_OXYGEN, "mean": ["0"]}}, "'0' is no number"),
+        ({"normalisation": {**NO_OXYGEN, "shift": 1}}, "not understood .'shift'"),
+        ({"later": 1}, "header: 'later' is not known"),
     ],
 )
 def test_files_that_do_not_fit_name_the_reason(
@@ -139,6 +173,161 @@ def test_files_that_do_not_fit_name_the_reason(
     save_model(tmp_path / "a", small())
     with pytest.raises(ModelFileError, match=message):
         load_model(rewritten(tmp_path / "a", change))
+
+
+def test_every_entry_of_a_header_is_needed(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    save_model(path, small(), normalisation=UNITS)
+    content = header_of(path)
+    for name in content:
+        if name == "digest":
+            continue
+        rest = {key: value for key, value in content.items() if key != name}
+        with pytest.raises(ModelFileError, match=name.split("_")[0]):
+            load_model(with_header(path, json.dumps(rest)))
+    for name in content["config"]:
+        rest = {key: v for key, v in content["config"].items() if key != name}
+        with pytest.raises(ModelFileError):
+            load_model(with_header(path, json.dumps({**content, "config": rest})))
+    load_model(with_header(path, json.dumps(content)))
+
+
+def test_nothing_is_said_twice(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    save_model(path, small())
+    text = json.dumps(header_of(path))
+    for twice in ('"cutoff": 3.0, "cutoff"', '"length_unit": "nm", "length_unit"'):
+        name = twice.split()[-1]
+        with pytest.raises(ModelFileError, match=f"key '{name[1:-1]}' stands there tw"):
+            load_model(with_header(path, text.replace(name, twice, 1)))
+    with pytest.raises(ModelFileError, match="NaN is no number of JSON"):
+        load_model(with_header(path, text.replace("5.0", "NaN", 1)))
+    with pytest.raises(ModelFileError, match="1e999 is too large"):
+        load_model(with_header(path, text.replace("5.0", "1e999", 1)))
+
+
+def test_two_tensors_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    save_model(path, small())
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    text = raw[8 : 8 + length].decode()
+    name = min(small().state_dict())
+    entry = re.findall(f'"{re.escape(name)}":{{[^}}]*}}', text)[0]
+    text = text.replace(entry, f"{entry},{entry}")
+    digest = re.sub("sha256:[0-9a-f]{64}", _BLANK.decode(), text, count=1).encode()
+    new = len(digest).to_bytes(8, "little") + digest + raw[8 + length :]
+    path.write_bytes(new.replace(_BLANK, b"sha256:" + _digest(new).encode(), 1))
+    with pytest.raises(ModelFileError, match="stands there twice"):
+        load_model(path)
+
+
+LARGE: list[dict[str, object]] = [
+    {name: 10**9}
+    for name in ("num_targets", "num_levels", "channels", "hidden", "lmax", "num_basis")
+]
+LARGE += [{name: 9_999} for name in ("num_targets", "num_levels", "num_mpnn_layers")]
+LARGE += [
+    {"num_mpnn_layers": 100_000},
+    {"head": ["extensive"] * 10_000},
+    {"head": ["published"] * 10_000},
+    {"head": {"kind": "so3", "degree": 10**9}},
+    {"charge_power": 10**12},
+    {"lmax_sh": [1] * 100_000},
+]
+
+
+@pytest.mark.parametrize("asked", LARGE, ids=lambda asked: str(asked)[:40])
+def test_a_header_that_asks_for_too_much_is_refused_at_once(
+    tmp_path: Path, asked: dict[str, object]
+) -> None:
+    save_model(tmp_path / "a", small())
+    config = {**header_of(tmp_path / "a")["config"], **asked}
+    rewritten(tmp_path / "a", {"config": config})
+    started = time.perf_counter()
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelFileError):
+        load_model(tmp_path / "a")
+    assert time.perf_counter() - started < 2
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
+    assert grown < 64 * 1024, "kilobytes"
+
+
+def numbers(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where the numbers of a header are."""
+    if isinstance(value, dict):
+        return [p for k, v in value.items() for p in numbers(v, (*place, k))]
+    if isinstance(value, list):
+        return [p for k, v in enumerate(value) for p in numbers(v, (*place, k))]
+    return [place] if isinstance(value, (int, float)) or value is None else []
+
+
+ANYTHING = st.one_of(
+    st.integers(-3, 12),
+    st.integers(),
+    st.sampled_from([10**k for k in range(1, 30)]),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+    st.none(),
+    st.text(max_size=3),
+    st.lists(st.integers(-1, 9), max_size=4),
+    st.dictionaries(st.text(max_size=2), st.integers(0, 3), max_size=2),
+)
+
+
+@pytest.fixture(scope="module")
+def water(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("water") / "a"
+    save_model(path, small(), normalisation=UNITS, training={"compositions": [H2O]})
+    return path.read_bytes()
+
+
+@settings(max_examples=150, deadline=2000, derandomize=True)
+@given(data=st.data())
+def test_any_change_of_a_number_is_refused_or_read_as_it_stands(
+    data: st.DataObject, water: bytes
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a"
+        path.write_bytes(water)
+        content = header_of(path)
+        place = data.draw(st.sampled_from(numbers(content)))
+        inner = content
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = data.draw(ANYTHING)
+        with_header(path, json.dumps(content))
+        try:
+            found = load_model(path)
+        except ModelFileError:
+            return
+        assert found.config == content["config"]
+        assert found.info.normalisation.as_dict() == content["normalisation"]
+        assert found.info.training == content["training"]
+
+
+def test_what_could_not_be_read_is_not_written(tmp_path: Path) -> None:
+    path, model = tmp_path / "a", small()
+    for training, reason in (
+        ({"text": "x" * (17 << 20)}, "no safetensors header"),
+        ({1: 2, "1": 3}, "JSON"),
+        ({"compositions": [{"H": 1}]}, "numbers of atoms by atomic number"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            save_model(path, model, training=training)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="element 8 of the model has none"):
+        save_model(path, model, normalisation=Normalisation.from_dict(NO_OXYGEN))
+    model.head.double()
+    with pytest.raises(ConfigError, match=r"float64 .*, expected torch.float32"):
+        save_model(path, model)
+    model = small()
+    model.config["cutoff"] = 4
+    with pytest.raises(ConfigError, match="could not be read again"):
+        save_model(path, model.half())
+    assert list(tmp_path.iterdir()) == []
+    long = {"epochs": ["x" * 1000] * 5000}
+    save_model(path, small(), training=long)
+    assert load_model(path).info.training == long
 
 
 def test_files_of_others_are_refused(tmp_path: Path) -> None:

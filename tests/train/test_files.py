@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import stat
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import BinaryIO
 
 import pytest
 
+from tests.chaos.test_kills import full_disk
 from torch_cormorant.errors import ConfigError, DataError
 from torch_cormorant.train import RunFolder, write_atomically, write_json
 
@@ -24,6 +26,38 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
         write_atomically(path, fail)
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_link_at_the_temporary_name_is_not_followed(tmp_path: Path) -> None:
+    path, victim, seen = tmp_path / "a", tmp_path / "victim", []
+    victim.write_bytes(b"precious")
+    write_atomically(
+        path, lambda _: seen.extend(file.name for file in tmp_path.iterdir())
+    )
+    (name,) = [name for name in seen if name.endswith(".tmp")]
+    (tmp_path / name).symlink_to(victim)
+    write_atomically(path, lambda stream: stream.write(b"new"))
+    assert victim.read_bytes() == b"precious"
+    assert not path.is_symlink()
+    assert path.read_bytes() == b"new"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "victim"]
+
+
+def test_a_full_disk_is_reported_whatever_the_writer_makes_of_it(
+    tmp_path: Path,
+) -> None:
+    def write(stream: BinaryIO) -> None:
+        try:
+            stream.write(bytes(1 << 20))
+            stream.flush()
+        except OSError as error:
+            message = "unexpected pos 64 vs 0"  # as torch.save has it
+            raise RuntimeError(message) from error
+
+    with full_disk(10_000), pytest.raises(OSError, match="large") as caught:
+        write_atomically(tmp_path / "a", write)
+    assert caught.value.errno == errno.EFBIG
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_written_files_can_be_read_by_others(tmp_path: Path) -> None:
@@ -63,6 +97,7 @@ def test_a_run_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
         folder.prepare({"lr": 0.1}, resume=False, overwrite=False)
     assert folder.last.read_bytes() == b"weights"
     folder.prepare({"lr": 0.2}, resume=False, overwrite=True)
+    folder.release()
     names = sorted(file.name for file in folder.path.iterdir())
     assert names == ["notes.txt", "settings.json"]
     assert json.loads(folder.settings.read_text()) == {"lr": 0.2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch_geometric.data import Batch
 
-from torch_cormorant import Cormorant
+from torch_cormorant import Cormorant, load_model
 from torch_cormorant.data import (
     CompositionBaseline,
     FrameArrays,
@@ -247,3 +248,13 @@ def test_energies_of_isolated_atoms_take_the_place_of_the_fit() -> None:
     assert units.std == potential_normalisation(MiniEthanol()[:20]).std
     with pytest.raises(SpeciesError, match="no energy for atomic number 8"):
         potential_normalisation(MiniEthanol()[:20], isolated={1: 0.0, 6: 0.0})
+
+
+def test_an_element_without_training_frames_is_written_with_a_zero(
+    tmp_path: Path,
+) -> None:
+    seen = Normalisation((0.0,), (0.5,), {1: (-13.6,), 8: (-2000.0,)})
+    made = PotentialRegression(network(), seen)
+    made.save_network(tmp_path / "a", ["energy"], ["eV"], {})
+    found = load_model(tmp_path / "a").info.normalisation
+    assert found.atom_values == {1: (-13.6,), 6: (0.0,), 8: (-2000.0,)}

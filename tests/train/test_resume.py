@@ -12,14 +12,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from torch_cormorant.data import MiniQM9, split_indices
+from torch_cormorant.errors import ConfigError, CormorantWarning, DataError
 from torch_cormorant.train import (
     AtomicCheckpointIO,
     EpochLog,
     MoleculeDataModule,
     PropertyRegression,
     RunCheckpoints,
+    RunFolder,
     SpikeGuard,
     quiet_lightning,
+    resume_point,
 )
 
 Tiny = Callable[[], nn.Module]
@@ -87,7 +90,8 @@ def fit(
             enable_model_summary=False,
             logger=False,
         )
-        trainer.fit(module, loaders, ckpt_path=folder / "last.ckpt" if resume else None)
+        start = resume_point(RunFolder(folder), EPOCHS)[0] if resume else None
+        trainer.fit(module, loaders, ckpt_path=start)
     rows = [{**row, "seconds": 0, "rate": 0} for row in log.rows]
     return module, [rows, guard.events]
 
@@ -142,3 +146,70 @@ def straight(
     folder = tmp_path_factory.mktemp("straight")
     _, rows = fit(folder, model)
     return everything(folder), rows
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, tiny: Tiny) -> RunFolder:
+    """Return the folder of a run that ended two steps before its end."""
+    with pytest.raises(Power):
+        fit(tmp_path, tiny(), cut=10)
+    return RunFolder(tmp_path)
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+def test_a_damaged_last_checkpoint_gives_way_to_the_best_one(
+    stopped: RunFolder, tiny: Tiny, straight: tuple[dict[str, Any], list[Any]]
+) -> None:
+    flip(stopped.last)
+    path, remark = resume_point(stopped, EPOCHS)
+    assert path == stopped.best
+    assert "last.ckpt: damaged" in remark
+    assert "goes on from best.ckpt, the end of epoch" in remark
+    _, rows = fit(stopped.path, tiny(), resume=True)
+    same(everything(stopped.path), straight[0])
+    assert rows == straight[1]
+
+
+def test_damage_that_cannot_be_made_good_is_refused(stopped: RunFolder) -> None:
+    flip(stopped.best)
+    with pytest.raises(DataError, match=r"best\.ckpt: damaged.*restore it, or delete"):
+        resume_point(stopped, EPOCHS)
+    flip(stopped.last)
+    with pytest.raises(DataError, match=r"last\.ckpt: dam.*best\.ckpt: dam.*anew"):
+        resume_point(stopped, EPOCHS)
+
+
+def test_without_the_best_checkpoint_the_rest_has_one(
+    stopped: RunFolder, tiny: Tiny
+) -> None:
+    stopped.best.unlink()
+    with pytest.warns(CormorantWarning, match=r"best\.ckpt is gone"):
+        fit(stopped.path, tiny(), resume=True)
+    assert AtomicCheckpointIO().load_checkpoint(stopped.best)["epoch"] == EPOCHS - 1
+    stopped.best.unlink()
+    with pytest.raises(DataError, match="is gone, and no epoch is left"):
+        resume_point(stopped, EPOCHS)
+
+
+def test_fewer_epochs_than_done_are_refused(stopped: RunFolder) -> None:
+    assert resume_point(stopped, 2) == (stopped.last, "")
+    with pytest.raises(ConfigError, match="2 epochs are done, more than the 1 asked"):
+        resume_point(stopped, 1)
+
+
+def test_another_number_of_threads_is_told_when_resuming(
+    stopped: RunFolder, tiny: Tiny
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        with pytest.warns(CormorantWarning, match=f"threads {before} before, "):
+            fit(stopped.path, tiny(), resume=True)
+    finally:
+        torch.set_num_threads(before)

@@ -149,10 +149,13 @@ def _read_weights(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
         except OSError as error:
             raise WeightsError(f"{args.source}: {error.strerror}") from None
         except Exception as error:  # noqa: BLE001 - a damaged file may raise anything
+            reason = (str(error).splitlines() or [repr(error)])[0]
             raise WeightsError(
-                f"{args.source}: damaged, or holds more than tensors ({error})"
+                f"{args.source}: damaged, or holds more than tensors ({reason})"
             ) from None
         state = content.get("model_state", content) if isinstance(content, dict) else {}
+        if not isinstance(state, dict) or not all(isinstance(n, str) for n in state):
+            raise WeightsError(f"{args.source}: holds no tensors by name")
         return dict(state), None
     names = npz_names(args.source)
     settings = [name for name in names if name.startswith("cfg_")]

@@ -81,10 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run(args)
         sys.stdout.flush()
     except BrokenPipeError:  # as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
     except (CormorantError, OSError) as error:
-        print(f"cormorant {args.command}: error: {error}", file=sys.stderr)
+        _say(args.command, str(error))
+        _flush_output()
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _say(args.command, str(error).partition("\n")[0] or "out of memory")
         return 2
     except KeyboardInterrupt as stop:
         where = f"; go on with --out {stop} --resume" if stop.args else ""
@@ -93,6 +99,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         warnings.formatwarning = usual
     return 0
+
+
+def _say(command: str, message: str) -> None:
+    """One line, also where a message of another package has several."""
+    print(f"cormorant {command}: error: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _flush_output() -> None:
+    """Python would try once more at its end, and complain once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # PyTorch has a type of its own for GPUs only.
+    text = str(error).lower()
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(word in text for word in words)
 
 
 def _parser() -> Parser:
@@ -184,11 +214,15 @@ def _train(args: argparse.Namespace) -> None:
     out = args.out or Path(default)
     try:
         run_training(config, Options(out, args.resume, args.overwrite))
+    except BrokenPipeError:
+        raise
     except OSError as error:
         # A failed write knows no name: the temporary file is gone again.
+        kept = any(out.rglob("*.ckpt"))
         raise DataError(
             f"{out}: writing failed ({error.strerror or error}); what was written "
-            "before is whole: make room and go on with --resume"
+            f"before is whole: make room and {'go on with --resume' * kept}"
+            f"{'start again' * (not kept)}"
         ) from error
 
 

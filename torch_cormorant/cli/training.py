@@ -12,19 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
 
 from torch_cormorant import train
 from torch_cormorant.cli.building import Job, build
 from torch_cormorant.cli.config import as_plain
-from torch_cormorant.cli.schema import RunConfig
+from torch_cormorant.cli.schema import RunConfig, TrainingConfig
 from torch_cormorant.data import Target
 from torch_cormorant.data.describe import symbol
 from torch_cormorant.data.units import unit_is_known
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.models.files import as_device
 from torch_cormorant.train.html_report import RunReport, write_report
+from torch_cormorant.train.threads import raised_from_threads
 
 __all__ = ["run_training"]
 
+MOST_THREADS = 1024
+"""More than any machine gains from."""
+LARGEST_SEED = 2**32 - 1
+"""Of NumPy's generator."""
+_ACCELERATORS = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}
 _FREE = ("epochs", "devices", "threads", "checkpoint_minutes", "seeds", "device")
 
 
@@ -57,17 +66,43 @@ def run_training(config: RunConfig, options: Options) -> list[dict[str, Any]]:
         CormorantError: Something does not fit.
     """
     seeds = config.training.seeds or [config.training.seed]
+    check_machine(config.training, seeds)
     if len(seeds) == 1:
         return [train_once(config, options, seeds[0])[0]]
     found = []
-    for seed in seeds:
-        print(f"--- seed {seed}")
-        here = Options(options.out / f"seed-{seed}", options.resume, options.overwrite)
-        if options.resume and not (here.out / "last.ckpt").exists():
-            here = Options(here.out)
-        found.append(train_once(config, here, seed))
-    summarise(options.out, seeds, found)
+    with train.RunFolder(options.out) as folder:
+        folder.lock()
+        for seed in seeds:
+            print(f"--- seed {seed}")
+            here = options.out / f"seed-{seed}"
+            resume = options.resume and train.RunFolder(here).resumable
+            own = Options(here, resume, options.overwrite)
+            found.append(train_once(config, own, seed))
+        summarise(options.out, seeds, found)
     return [record for record, _ in found]
+
+
+def check_machine(training: TrainingConfig, seeds: Sequence[int]) -> None:
+    """Refuse what this machine, or any random generator, has not.
+
+    Args:
+        training: The section of the configuration.
+        seeds: The seeds.
+
+    Raises:
+        ConfigError: The message names the key.
+    """
+    if training.device == "cuda":
+        as_device("cuda", "training.device")
+    if training.threads > MOST_THREADS:  # the process would be ended by the system
+        raise ConfigError(
+            f"training.threads: {training.threads}, at most {MOST_THREADS} are taken"
+        )
+    for seed in seeds:
+        if not 0 <= seed <= LARGEST_SEED:
+            raise ConfigError(f"training.seed: {seed}, expected 0 to {LARGEST_SEED}")
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"training.seeds: {list(seeds)} names one of them twice")
 
 
 def train_once(
@@ -86,25 +121,34 @@ def train_once(
     torch.set_num_threads(config.training.threads)
     seed_everything(seed, verbose=False)
     job = build(config, seed)
-    folder = train.RunFolder(options.out)
-    chosen = settings(job)
-    remark = folder.prepare(
-        chosen,
-        resume=options.resume,
-        overwrite=options.overwrite,
-        epochs=config.training.epochs,
-    )
-    print(describe(job), *([remark] if remark else []), sep="\n")
-    print(f"to {folder.path}")
+    with train.RunFolder(options.out) as folder:
+        return _train_in(folder, job, options)
+
+
+def _train_in(
+    folder: train.RunFolder, job: Job, options: Options
+) -> tuple[dict[str, Any], RunReport]:
+    config, chosen = job.config, settings(job)
     log, activations = train.EpochLog(shown_target(job)), train.ActivationLog()
     guard = config.training.guard
     guards = [] if guard == "off" else [train.SpikeGuard(guard)]
+    # First, as it may refuse the devices: nothing is touched then.
     trainer = make_trainer(job, folder, [log, activations, *guards])
+    epochs = config.training.epochs
+    notes = [
+        folder.prepare(
+            chosen, resume=options.resume, overwrite=options.overwrite, epochs=epochs
+        )
+    ]
+    start = None
+    if options.resume:
+        start, note = train.resume_point(folder, epochs)
+        notes.append(note)
+    print(describe(job), *filter(None, notes), f"to {folder.path}", sep="\n")
     checkpoints = train.AtomicCheckpointIO()
-    with train.quiet_lightning():
+    with train.quiet_lightning(), raised_from_threads():
         try:
-            last = folder.last if options.resume else None
-            trainer.fit(job.module, job.loaders, ckpt_path=last)
+            trainer.fit(job.module, job.loaders, ckpt_path=start)
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt(folder.path) from None
         best = checkpoints.load_checkpoint(folder.best)
@@ -116,7 +160,7 @@ def train_once(
     record = {
         "command": command_line(),
         "config": as_plain(config),
-        "settings": {**chosen, "epochs": config.training.epochs},
+        "settings": {**chosen, "epochs": epochs},
         "data": {
             "name": job.data.title,
             "sha256": job.data.digest,
@@ -125,7 +169,7 @@ def train_once(
             "split_sha256": job.split.digest,
         },
         "compositions": spanned(job),
-        "seed": seed,
+        "seed": job.seed,
         "parameters": parameters(job),
         "best_epoch": best["epoch"] + 1,
         "test": report.errors,
@@ -243,6 +287,9 @@ def make_trainer(job: Job, folder: train.RunFolder, callbacks: list[Any]) -> Tra
 
     Returns:
         The trainer.
+
+    Raises:
+        ConfigError: This machine has not the devices that are asked for.
     """
     training = job.config.training
     bar = [train.EpochBar()] if sys.stdout.isatty() else []
@@ -257,21 +304,28 @@ def make_trainer(job: Job, folder: train.RunFolder, callbacks: list[Any]) -> Tra
         logger = TensorBoardLogger(folder.path, name="tensorboard", version="")
     several = training.devices > 1
     with train.quiet_lightning():
-        return Trainer(
-            max_epochs=training.epochs,
-            accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[training.device],
-            devices=training.devices,
-            strategy="ddp" if several else "auto",
-            use_distributed_sampler=False,
-            # Captured steps clip by themselves.
-            gradient_clip_val=None if training.captured else training.clip or None,
-            callbacks=[*callbacks, saver, *bar],
-            plugins=[train.AtomicCheckpointIO()],
-            enable_progress_bar=bool(bar),
-            enable_model_summary=False,
-            logger=logger,
-            num_sanity_val_steps=0,
-        )
+        try:
+            return Trainer(
+                max_epochs=training.epochs,
+                accelerator=_ACCELERATORS[training.device],
+                devices=training.devices,
+                strategy="ddp" if several else "auto",
+                use_distributed_sampler=False,
+                # Captured steps clip by themselves.
+                gradient_clip_val=None if training.captured else training.clip or None,
+                callbacks=[*callbacks, saver, *bar],
+                plugins=[train.AtomicCheckpointIO()],
+                enable_progress_bar=bool(bar),
+                enable_model_summary=False,
+                logger=logger,
+                num_sanity_val_steps=0,
+            )
+        except MisconfigurationException as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"training.device, devices: {training.device}, {training.devices}: "
+                f"{reason}"
+            ) from error
 
 
 def test(job: Job, log: train.EpochLog, outputs: Any) -> RunReport:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import ssl
 import urllib.error
 import urllib.parse
@@ -105,7 +106,7 @@ class _Part:
     @contextlib.contextmanager
     def locked(self) -> Iterator[BinaryIO]:
         """Open for writing; one process at a time."""
-        with self.path.open("ab") as stream:
+        with open(self.path, "ab", opener=_no_links) as stream:
             try:
                 import fcntl
             except ImportError:  # not on Windows
@@ -138,6 +139,11 @@ class _Part:
         """Delete what is there."""
         for path in (self.path, self.note):
             path.unlink(missing_ok=True)
+
+
+def _no_links(path: str, flags: int) -> int:
+    """Open a file that may be there, unless it is a link to another place."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import platform
 import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["file_digest", "write_atomically"]
 
@@ -20,9 +24,10 @@ _CHUNK = 1 << 20
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file so that a reader, or a crash, never sees half of it.
 
-    The bytes go to a temporary file in the same folder, are flushed to the disk, and
-    the file is renamed. What a killed process left behind is removed by the next one
-    that writes the same file.
+    The bytes go to a new temporary file in the same folder, are flushed to the disk,
+    and the file is renamed. What a killed process left behind is removed by the next
+    one that writes the same file. A link at the temporary file's name is removed and
+    not followed.
 
     Args:
         path: The file; its folder is made if missing.
@@ -43,17 +48,38 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     _remove_litter(path)
     owner = f"{_host()}-{os.getpid()}-{threading.get_ident()}"
     temporary = path.with_name(f".{path.name}.{owner}.tmp")
+    temporary.unlink(missing_ok=True)
+    raw = _NewFile(temporary)
     try:
-        with temporary.open("wb") as stream:
-            write(stream)
+        with io.BufferedWriter(raw) as stream:
+            write(cast("BinaryIO", stream))
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if raw.failure is not None and isinstance(error, Exception):
+            # What a writer of another package makes of it says less.
+            raise raw.failure from None
         raise
     sync_folder(path.parent)
+
+
+class _NewFile(io.FileIO):
+    """A file that was not there before, and remembers why it cannot be written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(os.fspath(path), "xb")
+        self.failure: OSError | None = None
+
+    def write(self, data: Buffer, /) -> int:
+        """As that of any file."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = error
+            raise
 
 
 def _host() -> str:

@@ -164,6 +164,7 @@ class Cormorant(NetworkFacts, Predicting, PotentialMethods):
             "num_mpnn_layers": num_mpnn_layers,
             "hidden": hidden,
             "middle": middle,
+            "max_edges": max_edges,
         }
         check_counts(counts)
         self.cutoff = None if cutoff is None else check_cutoff(cutoff)

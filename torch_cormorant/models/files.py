@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,18 @@ from torch_cormorant.errors import (
 from torch_cormorant.models.copies import check_weights_are_plain
 from torch_cormorant.models.cormorant import Cormorant
 from torch_cormorant.models.facts import CONVENTION
+from torch_cormorant.models.file_checks import (
+    LENGTH_UNIT,
+    check_content,
+    check_network,
+    check_outputs,
+    strict_json,
+    tensors_of,
+)
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
 from torch_cormorant.models.potential_network import CormorantPotential
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
-from torch_cormorant.nn.facts import EXTRA
 from torch_cormorant.version import __version__
 
 __all__ = ["load_model", "save_model"]
@@ -40,7 +48,7 @@ CLASSES: dict[str, type[Cormorant]] = {
     kind.__name__: kind
     for kind in (Cormorant, CormorantQM9, CormorantMD17, CormorantPotential)
 }
-_HEADER_LIMIT = 4 * 2**20
+_HEADER_LIMIT = 16 * 2**20
 _DIGEST = re.compile(rb"sha256:([0-9a-f]{64})")
 _BLANK = b"sha256:" + b"0" * 64
 
@@ -106,8 +114,8 @@ def model_to_bytes(model: Cormorant, info: ModelInfo) -> bytes:
         The bytes.
 
     Raises:
-        ConfigError: The network's class or an argument cannot be written, or ``info``
-            does not fit its number of targets.
+        ConfigError: The network's class or an argument cannot be written, ``info``
+            does not fit its outputs, or the file could not be read again.
         BackendError: The package safetensors is missing.
     """
     kind = type(model).__name__
@@ -115,12 +123,7 @@ def model_to_bytes(model: Cormorant, info: ModelInfo) -> bytes:
         raise ConfigError(
             f"model: a {kind} cannot be written, only {', '.join(CLASSES)}"
         )
-    lengths = {len(info.targets), len(info.units), info.normalisation.num_targets}
-    if lengths != {model.num_targets}:
-        raise ConfigError(
-            f"info: targets, units and normalisation are for {sorted(lengths)} "
-            f"targets, the model has {model.num_targets}"
-        )
+    check_outputs(model, len(info.targets), len(info.units), info.normalisation)
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -129,7 +132,7 @@ def model_to_bytes(model: Cormorant, info: ModelInfo) -> bytes:
         "config": model.config,
         "dtype": str(model.dtype).removeprefix("torch."),
         "convention": CONVENTION,
-        "length_unit": "Angstrom",
+        "length_unit": LENGTH_UNIT,
         "targets": list(info.targets),
         "units": list(info.units),
         "normalisation": info.normalisation.as_dict(),
@@ -145,10 +148,15 @@ def model_to_bytes(model: Cormorant, info: ModelInfo) -> bytes:
         ) from error
     tensors = {
         name: tensor.detach().cpu().contiguous().clone()
-        for name, tensor in _weights(model).items()
+        for name, tensor in tensors_of(model).items()
     }
     raw: bytes = _safetensors().save(tensors, {KEY: text})
-    return raw.replace(_BLANK, b"sha256:" + _digest(raw).encode(), 1)
+    raw = raw.replace(_BLANK, b"sha256:" + _digest(raw).encode(), 1)
+    try:
+        _read(raw, "model, info")
+    except ModelFileError as error:
+        raise ConfigError(f"{error}; the file could not be read again") from error
+    return raw
 
 
 def load_model(
@@ -183,11 +191,12 @@ def load_model(
     return model_from_bytes(raw, str(path)).to(place)
 
 
-def as_device(device: str | torch.device) -> torch.device:
-    """A device by its name.
+def as_device(device: str | torch.device, name: str = "device") -> torch.device:
+    """A device that can be computed on, by its name.
 
     Args:
         device: Such as ``"cpu"`` or ``"cuda"``.
+        name: What the argument is called.
 
     Raises:
         ConfigError: There is no such device.
@@ -195,9 +204,14 @@ def as_device(device: str | torch.device) -> torch.device:
     try:
         place = torch.device(device)
     except (RuntimeError, TypeError):
-        raise ConfigError(f"device must be cpu or cuda, got {device!r}") from None
+        raise ConfigError(f"{name} must be cpu or cuda, got {device!r}") from None
     if place.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r}: this PyTorch sees no CUDA device")
+        raise ConfigError(f"{name} {device!r}: this PyTorch sees no CUDA device")
+    try:
+        torch.zeros(1, device=place).cpu()
+    except Exception as error:
+        reason = (str(error).splitlines() or [repr(error)])[0].split(". ")[0]
+        raise ConfigError(f"{name} {device!r}: cannot be used ({reason})") from error
     return place
 
 
@@ -215,33 +229,56 @@ def model_from_bytes(raw: bytes, name: str = "model file") -> Cormorant:
         ModelFileError: As :func:`load_model`.
         BackendError: As :func:`load_model`.
     """
+    kind, content, info, tensors = _read(raw, name)
+    with _named(name):
+        model = kind(**content["config"]).to(getattr(torch, content["dtype"]))
+        model.load_state_dict(tensors, strict=True)
+    model.info = info
+    return model.eval()
+
+
+def _read(
+    raw: bytes, name: str
+) -> tuple[type[Cormorant], dict[str, Any], ModelInfo, dict[str, Tensor]]:
+    """Class, header, record and tensors, which fit together."""
     content, digest = _read_header(raw, name)
-    try:
-        tensors: dict[str, Tensor] = _safetensors().load(raw)
-        kind, config = CLASSES[content["class"]], dict(content["config"])
-        dtype = getattr(torch, content["dtype"])
+    with _named(name):
+        check_content(content)
+        if content["class"] not in CLASSES:
+            raise ValueError(
+                f"class: {content['class'][:100]!r}, expected one of "
+                f"{', '.join(CLASSES)}"
+            )
+        kind = CLASSES[content["class"]]
         info = ModelInfo(
-            targets=_strings(content["targets"]),
-            units=_strings(content["units"]),
+            targets=tuple(content["targets"]),
+            units=tuple(content["units"]),
             normalisation=Normalisation.from_dict(content["normalisation"]),
-            training=dict(content["training"]),
-            version=str(content["package_version"]),
+            training=content["training"],
+            version=content["package_version"],
             digest=digest,
         )
-        _check_sizes(kind, config, tensors)
-        model = kind(**config).to(dtype)
-        model.load_state_dict(tensors, strict=True)
+        tensors: dict[str, Tensor] = _safetensors().load(raw)
+        check_network(kind, content, info.normalisation, tensors)
+    return kind, content, info, tensors
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Every error as a :class:`ModelFileError` that names the file."""
+    try:
+        yield
     except BackendError:
         raise
     except CormorantError as error:
-        raise ModelFileError(f"{name}: does not fit this version: {error}") from error
+        raise ModelFileError(
+            f"{name}: does not fit this version: {_one_line(error)}"
+        ) from error
     except Exception as error:  # the header says it is ours, yet something is off
-        reason = " ".join(str(error).split())[:300] or repr(error)
+        reason = _one_line(error)
         raise ModelFileError(
             f"{name}: weights and configuration do not fit together ({reason})"
         ) from error
-    model.info = info
-    return model.eval()
 
 
 def _read_header(raw: bytes, name: str) -> tuple[dict[str, Any], str]:
@@ -250,10 +287,11 @@ def _read_header(raw: bytes, name: str) -> tuple[dict[str, Any], str]:
     if len(raw) < 8 or not 2 <= length <= min(len(raw) - 8, _HEADER_LIMIT):
         raise ModelFileError(f"{foreign} (no safetensors header)")
     try:
-        content = json.loads(json.loads(raw[8 : 8 + length])["__metadata__"][KEY])
+        content = strict_json(strict_json(raw[8 : 8 + length])["__metadata__"][KEY])
         written, version = content["format"], content["format_version"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise ModelFileError(f"{foreign} (header not understood)") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = str(error)[:200]
+        raise ModelFileError(f"{foreign} (header not understood: {reason})") from None
     if written != FORMAT:
         raise ModelFileError(f"{foreign} (format {written!r})")
     if version != FORMAT_VERSION:
@@ -262,9 +300,12 @@ def _read_header(raw: bytes, name: str) -> tuple[dict[str, Any], str]:
             f"({__version__}) reads {FORMAT_VERSION}; use the version that wrote it"
         )
     found = _DIGEST.search(raw, 8, 8 + length)
-    blank = _DIGEST.sub(_BLANK, raw[: 8 + length], count=1) + raw[8 + length :]
-    if found is None or _digest(blank) != found.group(1).decode():
+    blank = hashlib.sha256(_DIGEST.sub(_BLANK, raw[: 8 + length], count=1))
+    blank.update(memoryview(raw)[8 + length :])
+    if found is None or blank.hexdigest() != found.group(1).decode():
         raise ModelFileError(f"{name}: damaged, its contents do not have their digest")
+    if content.get("digest") != f"sha256:{blank.hexdigest()}":
+        raise ModelFileError(f"{name}: damaged, its digest is not where it belongs")
     if content.get("convention") != CONVENTION:
         raise ModelFileError(
             f"{name}: convention {content.get('convention')!r}, this version reads "
@@ -273,34 +314,8 @@ def _read_header(raw: bytes, name: str) -> tuple[dict[str, Any], str]:
     return content, found.group(1).decode()
 
 
-def _check_sizes(
-    kind: type[Cormorant], config: dict[str, Any], tensors: Mapping[str, Tensor]
-) -> None:
-    # On the meta device first: a header may ask for more memory than there is.
-    levels = config.get("num_levels", 4)
-    if not isinstance(levels, int) or levels > len(tensors):
-        raise ConfigError(f"num_levels: {levels!r} for {len(tensors)} tensors")
-    with torch.device("meta"):
-        expected = _weights(kind(**config))
-    if set(expected) != set(tensors):
-        odd = min(set(expected) ^ set(tensors))
-        raise ConfigError(f"{odd}: missing, or not expected")
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise ConfigError(
-                f"{name}: shape {tuple(tensor.shape)}, expected "
-                f"{tuple(expected[name].shape)}"
-            )
-
-
-def _weights(model: Cormorant) -> dict[str, Tensor]:
-    """The tensors of a network; what is said beside them stands in the header."""
-    state = model.state_dict()
-    return {name: state[name] for name in state if not name.endswith(EXTRA)}
-
-
-def _strings(values: Sequence[Any]) -> tuple[str, ...]:
-    return tuple(str(value) for value in values)
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error)[:2000].split())[:300] or repr(error)[:300]
 
 
 def _digest(raw: bytes) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -210,6 +210,26 @@ class Normalisation:
             reference.view(-1 if len(reference) else 0, several, *components),
         )
 
+    def covering(self, species: Iterable[int]) -> Self:
+        """With values for all of some elements: 0 for those that have none yet.
+
+        Args:
+            species: Atomic numbers.
+
+        Returns:
+            The normalisation itself where no element has a value.
+
+        Example:
+            >>> units = Normalisation((0.0,), (1.0,), {8: (2.0,)})
+            >>> units.covering([1, 8]).atom_values
+            {1: (0.0,), 8: (2.0,)}
+        """
+        if not self.atom_values:
+            return self
+        zeros = (0.0,) * self.num_targets
+        table = dict.fromkeys(species, zeros) | dict(self.atom_values)
+        return replace(self, atom_values=dict(sorted(table.items())))
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return {
@@ -226,11 +246,25 @@ class Normalisation:
             ConfigError: A part is missing or not a number.
         """
         try:
-            atoms = {int(z): _numbers(v) for z, v in values["atom_values"].items()}
+            names = {field.name for field in fields(cls)}
+            if set(values) != names:
+                odd = min(names ^ set(values))
+                raise ConfigError(f"normalisation: not understood ({odd!r})")
+            given = values["atom_values"].items()
+            atoms = {_atomic_number(z): _numbers(v) for z, v in given}
             return cls(_numbers(values["mean"]), _numbers(values["std"]), atoms)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (TypeError, AttributeError, OverflowError) as error:
             raise ConfigError(f"normalisation: not understood ({error!r})") from error
 
 
 def _numbers(values: Sequence[Any]) -> tuple[float, ...]:
+    for value in values:
+        if type(value) not in (int, float):
+            raise TypeError(f"{value!r} is no number")
     return tuple(float(value) for value in values)
+
+
+def _atomic_number(text: str) -> int:
+    if not (text.isdecimal() and str(int(text)) == text):
+        raise TypeError(f"{text!r} is no atomic number")
+    return int(text)

@@ -78,6 +78,7 @@ from torch_cormorant.train.record import (  # noqa: E402
     versions,
 )
 from torch_cormorant.train.report import Comparison, compare  # noqa: E402
+from torch_cormorant.train.resume import resume_point  # noqa: E402
 
 __all__ = [
     "MD17_PUBLISHED",
@@ -122,6 +123,7 @@ __all__ = [
     "quiet_lightning",
     "require_extra",
     "results_table",
+    "resume_point",
     "versions",
     "write_atomically",
     "write_json",

@@ -389,9 +389,10 @@ class Regression(StatesFacts, CapturedLoop):
             ConfigError: As :func:`torch_cormorant.save_model`.
         """
         network: Any = self.model if self.averaged is None else self.averaged
-        network.info = ModelInfo(
-            tuple(targets), tuple(units), self.normalisation, training
-        )
+        # An element that no training structure holds: said by the command line.
+        features = getattr(network, "features", None)
+        normalisation = self.normalisation.covering(getattr(features, "known", ()))
+        network.info = ModelInfo(tuple(targets), tuple(units), normalisation, training)
         save_model(path, network)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import random
 import time
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,14 +16,17 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from torch_cormorant.errors import ConfigError, DataError
+from torch_cormorant.errors import ConfigError, CormorantWarning, DataError
 from torch_cormorant.train.files import write_atomically
+from torch_cormorant.train.seal import check_seal, sealed
 
 __all__ = ["AtomicCheckpointIO", "RunCheckpoints", "best_and_last"]
 
 
 class AtomicCheckpointIO(CheckpointIO):
     """Writes to a temporary file and renames it; reads tensors and plain values only.
+
+    The file ends with a digest, and what does not have it any more is not read.
 
     Lightning's own writer may move the file across file systems, which a crash can
     interrupt half way.
@@ -46,7 +51,10 @@ class AtomicCheckpointIO(CheckpointIO):
             path: The file.
             storage_options: Not used, there is nothing to choose for local files.
         """
-        write_atomically(Path(path), lambda stream: torch.save(checkpoint, stream))
+        archive = io.BytesIO()
+        torch.save(checkpoint, archive)
+        raw = sealed(archive.getvalue())
+        write_atomically(Path(path), lambda stream: stream.write(raw))
 
     def load_checkpoint(
         self,
@@ -66,15 +74,23 @@ class AtomicCheckpointIO(CheckpointIO):
 
         Raises:
             DataError: The file is missing or damaged.
+
+        Warns:
+            CormorantWarning: It has no digest, as Lightning's own writer leaves it.
         """
         try:
+            raw = Path(path).read_bytes()
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such checkpoint") from None
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        check_seal(raw, str(path))
+        try:
             content: dict[str, Any] = torch.load(
-                path,
+                io.BytesIO(raw),
                 map_location=cast("str", map_location or "cpu"),
                 weights_only=True,
             )
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such checkpoint") from None
         except Exception as error:  # a damaged file may raise nearly anything
             reason = str(error).splitlines()[0] if str(error) else repr(error)
             raise DataError(f"{path}: damaged, not a checkpoint ({reason})") from error
@@ -124,17 +140,46 @@ class RunCheckpoints(Checkpoint):
         self.best, self.best_epoch = math.inf, 0
         self._written = time.monotonic()
         self._random: dict[str, Any] | None = None
+        self._before: dict[str, str] = {}
+        self._surroundings: dict[str, str] = {}
 
     def on_train_start(
         self,
-        trainer: Trainer,  # noqa: ARG002
-        pl_module: LightningModule,  # noqa: ARG002
+        trainer: Trainer,
+        pl_module: LightningModule,
     ) -> None:
-        """Random numbers go on where the checkpoint left them."""
+        """Random numbers go on where the checkpoint left them.
+
+        Warns:
+            CormorantWarning: The best checkpoint is gone, or the rest will not be bit
+                by bit that of a run without a stop.
+        """
         self._written = time.monotonic()
-        if self._random is not None:
-            set_random_state(self._random)
-            self._random = None
+        self._surroundings = surroundings(pl_module.device, trainer.world_size)
+        if self._random is None:
+            return
+        set_random_state(self._random)
+        self._random = None
+        self._note_changes(trainer)
+        gone = math.isfinite(self.best) and not (self.folder / "best.ckpt").exists()
+        if trainer.strategy.broadcast(gone):
+            self.best, self.best_epoch = math.inf, 0
+            text = f"{self.folder}: best.ckpt is gone; the best epoch is that of the "
+            _warn(trainer, text + "rest")
+
+    def _note_changes(self, trainer: Trainer) -> None:
+        changes = [
+            f"{name} {self._before[name]} before, {value} now"
+            for name, value in self._surroundings.items()
+            if self._before.get(name, value) != value
+        ]
+        if changes:
+            _warn(
+                trainer,
+                f"{self.folder}: resumed with {', '.join(changes)}: from here on the "
+                "last digits, and what follows from them, differ from those of a run "
+                "without a stop",
+            )
 
     def on_train_batch_end(
         self,
@@ -172,6 +217,7 @@ class RunCheckpoints(Checkpoint):
             "best": self.best,
             "best_epoch": self.best_epoch,
             "random": random_state(),
+            "surroundings": dict(self._surroundings),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -179,10 +225,39 @@ class RunCheckpoints(Checkpoint):
         self.best = float(state_dict["best"])
         self.best_epoch = int(state_dict["best_epoch"])
         self._random = state_dict["random"]
+        self._before = dict(state_dict.get("surroundings", {}))
 
     def _write(self, trainer: Trainer, name: str) -> None:
         self._written = time.monotonic()
         trainer.save_checkpoint(self.folder / name)
+
+
+def _warn(trainer: Trainer, text: str) -> None:
+    if trainer.is_global_zero:
+        # Lightning formats warnings that seem to be its own in its own way.
+        warnings.warn(text, CormorantWarning, stacklevel=2)
+
+
+def surroundings(device: torch.device, processes: int) -> dict[str, str]:
+    """What decides the last bits of a training, beside its settings.
+
+    Args:
+        device: Where the network is.
+        processes: How many train together.
+
+    Returns:
+        Plain words by name.
+
+    Example:
+        >>> surroundings(torch.device("cpu"), 1)["device"]
+        'cpu'
+    """
+    return {
+        "threads": str(torch.get_num_threads()),
+        "device": device.type,
+        "processes": str(processes),
+        "torch": str(torch.__version__),
+    }
 
 
 def random_state() -> dict[str, Any]:

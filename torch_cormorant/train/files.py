@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import Self
+
 from torch_cormorant.data.files import write_atomically
 from torch_cormorant.errors import ConfigError, DataError
+from torch_cormorant.train.lock import FolderLock
 
 EPOCHS = "planned_epochs"
 
@@ -35,6 +38,10 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
 class RunFolder:
     """The folder that holds everything of one training run.
 
+    One run writes into it at a time: :meth:`prepare` takes a lock, which is given back
+    by :meth:`release`, at the end of a ``with`` block, or when the process ends in any
+    way.
+
     Args:
         path: The folder; nothing is touched before :meth:`prepare`.
     """
@@ -49,6 +56,39 @@ class RunFolder:
         self.report = self.path / "report.html"
         self.learning_curve = self.path / "learning_curve.png"
         self.parity = self.path / "parity.png"
+        self._lock = FolderLock(self.path)
+
+    def __enter__(self) -> Self:
+        """Nothing yet; the lock is taken by :meth:`prepare` or :meth:`lock`."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Give the lock back."""
+        self.release()
+
+    def lock(self) -> str:
+        """Make the folder and take its lock.
+
+        Returns:
+            A remark where the file system knows no locks, or nothing.
+
+        Raises:
+            ConfigError: Another run holds it.
+            DataError: The folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+            return self._lock.acquire()
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: cannot be written ({error.strerror})"
+            ) from error
+
+    def release(self) -> None:
+        """Give the lock back, if it is held."""
+        self._lock.release()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -95,37 +135,48 @@ class RunFolder:
 
         Raises:
             ConfigError: There is a run and neither option is given, there is none to
-                resume, or its settings differ.
+                resume, its settings differ, or another run writes here.
             DataError: The folder cannot be written, or its settings cannot be read.
         """
-        present = [file for file in self.files if file.exists()]
-        remark = ""
         if resume:
-            remark = self._check_same(settings, epochs)
-        elif present and present != [self.settings] and not overwrite:
+            self._check_there()
+        remarks = [self.lock()]
+        try:
+            if resume:
+                remarks.append(self._check_same(settings, epochs))
+            else:
+                self._start(settings, epochs, overwrite=overwrite)
+        except BaseException:
+            self.release()
+            raise
+        return "\n".join(filter(None, remarks))
+
+    def _start(
+        self, settings: Mapping[str, object], epochs: int | None, *, overwrite: bool
+    ) -> None:
+        present = [file for file in self.files if file.exists()]
+        if present and present != [self.settings] and not overwrite:
             found = next(file for file in present if file != self.settings)
             raise ConfigError(
                 f"{self.path}: already holds a run ({found.name}); choose another "
                 "--out, or add --resume or --overwrite"
             )
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
-        except OSError as error:
-            raise DataError(
-                f"{self.path}: cannot be written ({error.strerror})"
-            ) from error
-        if not resume:
-            for file in present:
-                file.unlink()
-            planned = {} if epochs is None else {EPOCHS: epochs}
-            write_json(self.settings, {**settings, **planned})
-        return remark
+        for file in present:
+            file.unlink(missing_ok=True)  # by another process of the same run
+        planned = {} if epochs is None else {EPOCHS: epochs}
+        write_json(self.settings, {**settings, **planned})
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint, and the settings that it belongs to."""
+        kept = self.last.exists() or self.best.exists()
+        return kept and self.settings.exists()
+
+    def _check_there(self) -> None:
+        if not self.resumable:
+            raise ConfigError(f"{self.path}: holds no checkpoint to resume from")
 
     def _check_same(self, settings: Mapping[str, object], epochs: int | None) -> str:
-        if not self.last.exists() or not self.settings.exists():
-            raise ConfigError(f"{self.path}: holds no checkpoint to resume from")
         try:
             stored = json.loads(self.settings.read_text())
             differing = _differing(stored, settings)
