@@ -20,6 +20,7 @@ from torch_cormorant.models.building import (
     make_input,
     make_norm,
     per_level,
+    reached_degrees,
     with_self_edges,
 )
 from torch_cormorant.models.calibration import Calibration, calibrate
@@ -73,7 +74,8 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         num_targets: Outputs per molecule, of each head if there are several. Default 1.
         channels: Channels of every level, or one number for each of input and levels.
         num_levels: Number of levels. Default 4.
-        lmax: Largest degree, or one for each level. Default 3.
+        lmax: Largest degree, or one for each level. Default 3. Degrees that no product
+            reaches are absent, as in the published code.
         lmax_sh: Largest degree of the harmonics. Default: ``lmax``.
         cutoff: Radius of the graph in Angstrom; None: all pairs. Default 5.
         input: ``"mpnn"`` (published QM9, default) or ``"linear"`` (published MD17).
@@ -179,6 +181,7 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         )
         for degree in (*self.lmax, *self.lmax_sh):
             check_degree(degree, "lmax")
+        self.lmax = reached_degrees(self.lmax, self.lmax_sh)
         self.planes = 2 if conv.get("complex", True) else 1
         self.harmonics: str = conv.get("harmonics", "unit")
         self.features = AtomFeatures(species, charge_power, charge_scale)
