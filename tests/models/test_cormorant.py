@@ -413,7 +413,6 @@ FAULTS: dict[str, tuple[dict[str, Any], type[CormorantError], str]] = {
     "batch_float": ({"batch": ZERO.float()}, DtypeError, "batch must be"),
     "batch_negative": ({"batch": ZERO - 1}, CormorantError, "batch holds -1"),
     "batch_device": ({"batch": ZERO.to("meta")}, DeviceError, "batch lies on meta"),
-    "batch_int32": ({"batch": ZERO.int()}, DtypeError, "batch"),
     "coincident": ({"pos": 0 * POS}, CoincidentAtomsError, "nodes"),
     "coincident_1e-12": ({"pos": 1e-12 * POS}, CoincidentAtomsError, "nodes"),
     "coincident_1e-300": (

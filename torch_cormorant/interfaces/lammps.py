@@ -137,7 +137,7 @@ class LammpsPotential:
             raise ConfigError(msg)
         self.engine.check_species(species, "species")
         self.lmp, self.fix_id, self.skin = lmp, fix_id, skin
-        self.types = torch.tensor([0, *species])
+        self.types = torch.tensor([0, *map(int, species)])
         self.halo = 2 * self.engine.hops * self.cutoff + skin
         units = lmp.extract_global("units")
         if units not in ENERGY_UNITS:
@@ -325,13 +325,13 @@ class LammpsPotential:
         engine = self.engine
         pos, z = pos.to(engine.device), self.types[types].to(engine.device)
         self.num_atoms = count
-        energies, forces, virial = self._local(z, pos, nlocal)
+        energies, forces, strain = self._local(z, pos, nlocal)
         self._check_forces(forces[:nlocal])
         f[:] = (forces[:nlocal] * self.factor).cpu().numpy()
         shared = engine.constant / self.lmp.get_natoms()
         own = (energies[:nlocal] + shared) * self.factor
         self.atom_energies = own.cpu().numpy()
-        values = (-virial * self.factor).cpu()
+        values = (-strain * self.factor).cpu()  # the virial
         return [float(own.sum()), *(float(values[a, b]) for a, b in VOIGT)]
 
     def _names(self, atoms: Sequence[int]) -> str:
@@ -367,8 +367,8 @@ class LammpsPotential:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies and forces in eV that are exact for the first ``nlocal`` atoms.
 
-        The virial of a pair is shared between its two atoms, so that the processes'
-        own parts add up to that of the whole system.
+        Last comes dE/d(strain). The part of a pair is shared between its two atoms, so
+        that the processes' own parts add up to that of the whole system.
         """
         if nlocal == 0:
             return pos.new_zeros(0), pos.new_zeros(0, 3), pos.new_zeros(3, 3)
@@ -389,8 +389,8 @@ class LammpsPotential:
         forces.index_add_(0, index[1], gradient, alpha=-1)
         forces.index_add_(0, index[0], gradient)
         share = (index < nlocal).to(pos.dtype).mean(0)
-        virial = (vec.detach() * share.unsqueeze(-1)).t() @ gradient
-        return atoms.detach(), forces, virial
+        strain = (vec.detach() * share.unsqueeze(-1)).t() @ gradient
+        return atoms.detach(), forces, strain
 
 
 def _reachable(index: Tensor, count: int, own: int, hops: int) -> tuple[Tensor, Tensor]:

@@ -285,7 +285,7 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
             )
             raise ArgumentError(msg)
         check_weights(self.dtype)
-        check_molecules(z, pos, batch)
+        z, batch = check_molecules(z, pos, batch)
         self.features.check(z)
         count = count_graphs(batch, pos.shape[0], num_graphs)
         edge_index = self.make_edges(pos, batch)
@@ -327,7 +327,7 @@ class Cormorant(Predicting, PotentialMethods, nn.Module):
         check_weights(self.dtype)
         check_edge_tensors(edge_index, edge_vec)
         num_nodes = z.shape[0] if isinstance(z, Tensor) else 0
-        check_atoms(z, batch, num_nodes, edge_vec.device)
+        z, batch = check_atoms(z, batch, num_nodes, edge_vec.device)
         if pos is not None:
             check_positions(pos, num_nodes, edge_vec.device)
         self.features.check(z)
