@@ -34,6 +34,7 @@ from torch_cormorant.errors import (
 )
 from torch_cormorant.graph import edge_vectors
 from torch_cormorant.interfaces.engine import Engine
+from torch_cormorant.interfaces.lammps_settings import check_settings, read_settings
 from torch_cormorant.models import Cormorant
 from torch_cormorant.models.compositions import warn_of_composition
 from torch_cormorant.ops.geometry import MIN_LENGTH
@@ -67,6 +68,13 @@ class _Frame(NamedTuple):
 
     tag: NDArray[np.int32]
     kind: NDArray[np.int32]
+    x: NDArray[np.float64]
+
+
+class _Exchange(NamedTuple):
+    """Own atoms of one process when ghosts were last exchanged."""
+
+    builds: int
     x: NDArray[np.float64]
 
 
@@ -139,12 +147,8 @@ class LammpsPotential:
         self.lmp, self.fix_id, self.skin = lmp, fix_id, skin
         self.types = torch.tensor([0, *map(int, species)])
         self.halo = 2 * self.engine.hops * self.cutoff + skin
-        units = lmp.extract_global("units")
-        if units not in ENERGY_UNITS:
-            msg = f"LAMMPS runs with units {units}; use units metal or units real"
-            raise InterfaceError(msg)
-        self.factor = unit_factor("eV", ENERGY_UNITS[units])
-        self._check_types(len(species))
+        self.factor = self._energy_factor()
+        self._check_types()
         self._comm = self._communicator()
         self.energy, self.num_atoms = 0.0, 0
         self.atom_energies: NDArray[np.float64] = np.zeros(0)
@@ -152,8 +156,18 @@ class LammpsPotential:
         self._good: _Frame | None = None
         self._box: Any = None
         self._first, self._attached = True, False
+        self._step, self._exchange = -1, _Exchange(-1, np.zeros((0, 3)))
 
-    def _check_types(self, given: int) -> None:
+    def _energy_factor(self) -> float:
+        """From eV to LAMMPS's unit, which may be another one after ``clear``."""
+        units = self.lmp.extract_global("units")
+        if units not in ENERGY_UNITS:
+            msg = f"LAMMPS runs with units {units}; use units metal or units real"
+            raise InterfaceError(msg)
+        return unit_factor("eV", ENERGY_UNITS[units])
+
+    def _check_types(self) -> None:
+        given = len(self.types) - 1
         found = self.lmp.extract_setting("ntypes")
         if found != given:
             msg = f"species has {given} atomic numbers, LAMMPS has {found} atom types"
@@ -173,6 +187,14 @@ class LammpsPotential:
         return comm
 
     @property
+    def fix_commands(self) -> tuple[str, ...]:
+        """Those of :attr:`commands` that make the fix."""
+        return (
+            f"fix {self.fix_id} all external pf/callback 1 1",
+            f"fix_modify {self.fix_id} energy yes virial yes",
+        )
+
+    @property
     def commands(self) -> tuple[str, ...]:
         """LAMMPS commands that :meth:`attach` gives."""
         return (
@@ -181,8 +203,7 @@ class LammpsPotential:
             f"neighbor {self.skin} bin",
             "neigh_modify every 1 delay 0 check yes",
             f"comm_modify mode single cutoff {self.halo}",
-            f"fix {self.fix_id} all external pf/callback 1 1",
-            f"fix_modify {self.fix_id} energy yes virial yes",
+            *self.fix_commands,
         )
 
     def attach(self) -> None:
@@ -190,11 +211,17 @@ class LammpsPotential:
 
         A composition that the training did not span is warned of, by one process.
         """
+        self.factor = self._energy_factor()
+        self._check_types()
         self._look_at_composition()
-        for command in self.commands:
+        self._command(self.commands)
+        self._attached = True
+
+    def _command(self, commands: Sequence[str]) -> None:
+        """Give LAMMPS commands, the last of which make the fix."""
+        for command in commands:
             self.lmp.command(command)
         self.lmp.set_fix_external_callback(self.fix_id, self._callback, None)
-        self._attached = True
 
     def _look_at_composition(self) -> None:
         """Warn of the composition of all atoms, wherever they are."""
@@ -220,11 +247,16 @@ class LammpsPotential:
             BlowUpError: A force is too large or the potential refuses a frame of the
                 run; the message names the step and the atoms (by LAMMPS's numbers).
             CormorantError: The potential refuses the frame that the run starts from.
-            InterfaceError: :meth:`attach` was not called.
+            InterfaceError: :meth:`attach` was not called, or LAMMPS was told something
+                since then with which forces are wrong: a shorter communication cutoff,
+                another pair style, fewer searches for neighbours.
         """
         if not self._attached:
             msg = "LAMMPS does not know the potential yet; call attach() before run()"
             raise InterfaceError(msg)
+        settings = read_settings(self.lmp, self._comm)
+        check_settings(settings, self.fix_id, self.halo)
+        self._command(self.fix_commands)  # whatever the fix was told since
         if self._error is not None:  # else LAMMPS would end this run at once, too
             self.lmp.command("timer timeout off")
         self._error, self._good, self._first = None, None, True
@@ -249,6 +281,7 @@ class LammpsPotential:
         del caller
         sums = np.array(NOTHING)
         try:
+            self._check_exchange(step, x[:nlocal])
             sums[:7] = self._compute(nlocal, f)
         except Exception as error:  # noqa: BLE001 - C code calls, run() raises it
             self._error = error
@@ -269,6 +302,26 @@ class LammpsPotential:
         self.lmp.fix_external_set_virial_global(self.fix_id, sums[1:7].tolist())
         self.lmp.fix_external_set_energy_peratom(self.fix_id, self.atom_energies)
 
+    def _check_exchange(self, step: int, x: NDArray[np.float64]) -> None:
+        """Refuse atoms that moved further than the ghosts that are kept allow.
+
+        LAMMPS exchanges ghosts again in time where it is told so by :attr:`commands`.
+        """
+        builds, last = int(self.lmp.get_thermo("nbuild")), self._exchange
+        setup = self._first or step != self._step + 1  # a new run exchanges anew
+        self._step = step
+        if setup or builds != last.builds or x.shape != last.x.shape:
+            self._exchange = _Exchange(builds, np.array(x))
+            return
+        moved = float(np.linalg.norm(x - last.x, axis=1).max(initial=0.0))
+        if moved > (0.5 + 1e-6) * self.skin:
+            msg = (
+                f"an atom moved {moved:.3g} Angstrom since LAMMPS last exchanged "
+                f"ghosts, more than half the skin of {self.skin:g} Angstrom: neighbor "
+                f"{self.skin:g} bin; neigh_modify every 1 delay 0 check yes"
+            )
+            raise InterfaceError(msg)
+
     def _stop(self, f: NDArray[np.float64], step: int) -> None:
         """Make LAMMPS end: forces without meaning must not look like forces."""
         f[:] = np.nan
@@ -283,6 +336,8 @@ class LammpsPotential:
             text = next(text for text in texts if text is not None)
             msg = f"the potential failed in another process: {text}"
             self._error = InterfaceError(msg)
+        elif isinstance(self._error, InterfaceError):
+            pass  # nothing blew up: LAMMPS was told something
         elif isinstance(self._error, CormorantError) and not self._first:
             msg = f"the run blew up at step {step}: {self._error}{where}"
             cause, self._error = self._error, BlowUpError(msg)
