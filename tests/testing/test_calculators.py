@@ -107,7 +107,7 @@ FAULTS = {
 def test_each_fault_is_named_by_its_law(fault: str) -> None:
     atoms = molecule("NH3")
     if fault == "stress":
-        atoms = bulk("Si", cubic=True, a=3.0)
+        atoms = bulk("Si", a=3.0)
     atoms.rattle(0.05, seed=1)
     assert FAULTS[fault] in failed(Faulty(fault), atoms, scans=False)
 

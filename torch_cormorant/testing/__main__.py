@@ -81,10 +81,11 @@ def _of_calculator(given: argparse.Namespace) -> list[Check]:
         msg = f"--calculator needs ASE ({error}): pip install ase"
         raise ConfigError(msg) from None
     atoms = _atoms(given.frames, given.frame)
-    precision = "single" if given.single else "double"
-    calculator = _made(given.calculator)
     return check_calculator(
-        calculator, atoms, precision=precision, scans=not given.no_scans
+        _made(given.calculator),
+        atoms,
+        precision="single" if given.single else "double",
+        scans=not given.no_scans,
     )
 
 
