@@ -61,6 +61,28 @@ def test_settings_with_which_forces_are_wrong_are_refused(
     np.testing.assert_allclose(forces(lmp), before, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize(
+    "commands",
+    [
+        "group some id 1 2\natom_modify first some\ncomm_modify group some",
+        "comm_modify cutoff 3.5",
+    ],
+    ids=["group", "cutoff"],
+)
+def test_missing_ghosts_are_seen_where_any_run_begins(lmp: Any, commands: str) -> None:
+    found = start(lmp, 2)
+    found.run(0)
+    before = forces(lmp)
+    lmp.commands_string(commands)
+    lmp.command("run 0")  # LAMMPS's own, which the potential does not start
+    assert np.isnan(forces(lmp)).all()
+    with pytest.raises(InterfaceError, match=r"lacks neighbours|below the halo"):
+        found.run(0)
+    lmp.command("comm_modify group all cutoff 9.4")
+    found.run(0)
+    np.testing.assert_allclose(forces(lmp), before, rtol=0, atol=1e-13)
+
+
 HARMLESS = [
     "comm_modify cutoff 7.0",
     "comm_modify vel yes",

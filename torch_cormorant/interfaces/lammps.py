@@ -34,6 +34,7 @@ from torch_cormorant.errors import (
 )
 from torch_cormorant.graph import edge_vectors
 from torch_cormorant.interfaces.engine import Engine
+from torch_cormorant.interfaces.lammps_ghosts import missing_ghosts, reachable
 from torch_cormorant.interfaces.lammps_settings import check_settings, read_settings
 from torch_cormorant.models import Cormorant
 from torch_cormorant.models.compositions import warn_of_composition
@@ -156,6 +157,7 @@ class LammpsPotential:
         self._good: _Frame | None = None
         self._box: Any = None
         self._first, self._attached = True, False
+        self._setup = True
         self._step, self._exchange = -1, _Exchange(-1, np.zeros((0, 3)))
 
     def _energy_factor(self) -> float:
@@ -286,8 +288,9 @@ class LammpsPotential:
         except Exception as error:  # noqa: BLE001 - C code calls, run() raises it
             self._error = error
             sums[7] = 1.0
-        if self._comm is not None:
-            sums = self._comm.allreduce(sums)
+        sums = self._summed(sums)
+        if self._setup and not sums[7]:
+            sums[7] = self._summed(np.array(float(self._lacks_ghosts(nlocal))))
         if sums[7]:
             self._stop(f, step)
             return
@@ -302,15 +305,50 @@ class LammpsPotential:
         self.lmp.fix_external_set_virial_global(self.fix_id, sums[1:7].tolist())
         self.lmp.fix_external_set_energy_peratom(self.fix_id, self.atom_energies)
 
+    def _summed(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sums over all processes."""
+        if self._comm is None:
+            return values
+        total: NDArray[np.float64] = self._comm.allreduce(values)
+        return total
+
+    def _lacks_ghosts(self, nlocal: int) -> bool:
+        """Whether ghosts are missing where a run begins; all processes look together.
+
+        It is what a short communication cutoff does, and ``comm_modify group``, which
+        LAMMPS does not tell of.
+        """
+        count, engine = self.num_atoms, self.engine
+        tags = self.lmp.numpy.extract_atom("id", nelem=count)
+        x = self.lmp.numpy.extract_atom("x", nelem=count)
+        atom = missing_ghosts(
+            np.array(tags, dtype=np.int64).reshape(-1)[:count],
+            np.array(x[:count], dtype=np.float64).reshape(-1, 3),
+            nlocal,
+            self.cutoff,
+            2 * engine.hops - 1,
+            self._comm,
+        )
+        if atom is None:
+            return False
+        msg = (
+            f"atom {atom} of LAMMPS or an image of it lacks neighbours: ghosts are "
+            "missing, with which forces are wrong (see comm_modify): "
+            f"{self.commands[4]} group all"
+        )
+        self._error = InterfaceError(msg)
+        return True
+
     def _check_exchange(self, step: int, x: NDArray[np.float64]) -> None:
         """Refuse atoms that moved further than the ghosts that are kept allow.
 
         LAMMPS exchanges ghosts again in time where it is told so by :attr:`commands`.
         """
         builds, last = int(self.lmp.get_thermo("nbuild")), self._exchange
-        setup = self._first or step != self._step + 1  # a new run exchanges anew
+        # a new run exchanges anew
+        self._setup = self._first or step != self._step + 1
         self._step = step
-        if setup or builds != last.builds or x.shape != last.x.shape:
+        if self._setup or builds != last.builds or x.shape != last.x.shape:
             self._exchange = _Exchange(builds, np.array(x))
             return
         moved = float(np.linalg.norm(x - last.x, axis=1).max(initial=0.0))
@@ -433,7 +471,7 @@ class LammpsPotential:
             msg = "the model has no cutoff"
             raise ConfigError(msg)
         index, _ = search(pos)
-        index, keep = _reachable(index, pos.shape[0], nlocal, 2 * engine.hops)
+        index, keep = reachable(index, pos.shape[0], nlocal, 2 * engine.hops)
         z, pos = z[keep], pos[keep]
         vec = edge_vectors(pos, index).requires_grad_()
         self._check_distances(vec, index, keep)
@@ -446,19 +484,3 @@ class LammpsPotential:
         share = (index < nlocal).to(pos.dtype).mean(0)
         strain = (vec.detach() * share.unsqueeze(-1)).t() @ gradient
         return atoms.detach(), forces, strain
-
-
-def _reachable(index: Tensor, count: int, own: int, hops: int) -> tuple[Tensor, Tensor]:
-    """Only atoms within some hops of the first ``own`` ones, which stay first.
-
-    Returns:
-        The edges between them, renumbered, and the atoms that are kept.
-    """
-    seen = torch.zeros(count, dtype=torch.bool, device=index.device)
-    seen[:own] = True
-    for _ in range(hops):
-        seen[index[0][seen[index[1]]]] = True
-    keep = seen.nonzero().squeeze(-1)
-    number = seen.cumsum(0) - 1
-    both = seen[index[0]] & seen[index[1]]
-    return number[index[:, both]], keep
