@@ -1,6 +1,7 @@
 # Nothing but python >= 3.10 and make is needed beforehand:
 #   make qm9     environment, installation and the main job on the embedded molecules
 #   make test    the whole test suite
+#   make full    what takes too long for every change; each part skips by name
 #
 # Variables (example: make qm9 PYTHON=python3.12 DEVICE=gpu):
 #   PYTHON       interpreter that makes the virtual environment
@@ -13,6 +14,8 @@
 #   WORKERS      processes that run the tests, one thread each
 #   WHEEL_TESTS  which of them run against the built wheel
 #   BENCH_ARGS   arguments of python -m benchmarks.speed
+#   PYTHON312    Python 3.12, for the suite of torch-sim
+#   SIM_VENV     where the environment of that suite lies
 #   WHEEL_CACHE  where the compiled extensions are kept
 
 PYTHON ?= python3
@@ -27,6 +30,8 @@ WHEEL_TESTS ?= -m "not slow" tests/cg tests/conv tests/data tests/models \
 	tests/ops/test_cpu_kernel.py tests/test_backends.py tests/test_package.py \
 	tests/test_readme.py
 BENCH_ARGS ?=
+PYTHON312 ?= python3.12
+SIM_VENV ?= build/torch-sim-venv
 WHEEL_CACHE ?= $(HOME)/.cache/torch-cormorant/wheels
 
 SCATTER := torch-scatter==2.1.2
@@ -44,7 +49,7 @@ BUILD_INPUTS := pyproject.toml setup.py torch_cormorant/cg/exact.py \
 .DELETE_ON_ERROR:
 .PHONY: help qm9 test test-extensions extensions \
 	extensions-folder bench fuzz sanitize lint format types docs \
-	wheel-test clean
+	wheel-test clean full torch-sim
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -115,6 +120,17 @@ sanitize: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(PY) -m benchmarks.speed $(BENCH_ARGS)
+
+# ---- long tiers: a part is a target, and its name stands here
+
+FULL := fuzz sanitize torch-sim
+
+full: $(FULL)
+
+# The states by which torch-sim tests its own models; needs Python 3.12.
+torch-sim:
+	bash scripts/torch_sim_suite.sh $(PYTHON312) $(SIM_VENV) "$(TORCH)" $(DEVICE) \
+		$(TORCH_INDEX)
 
 # ---- torch-scatter and torch-cluster, built against the installed torch (minutes)
 

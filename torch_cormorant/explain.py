@@ -76,7 +76,7 @@ class ExplainableModel(nn.Module):
         Returns:
             ``x``, ``edge_index``, ``pos`` and ``batch``.
         """
-        check_molecules(z, pos, batch)
+        z, batch = check_molecules(z, pos, batch)
         self.model.features.check(z)
         index = self.model.make_edges(pos, batch)
         index = index[:, index[0] != index[1]]

@@ -249,7 +249,7 @@ def test_any_real_number_is_a_cutoff(cutoff: float) -> None:
 BAD_BATCHES = [
     ([0, 0, 0, 0], DtypeError, "list"),
     (torch.zeros(4), DtypeError, "float32"),
-    (torch.zeros(4, dtype=torch.int32), DtypeError, "int32"),
+    (torch.zeros(4, dtype=torch.bool), DtypeError, "bool"),
     (torch.zeros(3, dtype=torch.int64), ShapeError, "3 entries, expected 4"),
     (torch.zeros(4, 1, dtype=torch.int64), ShapeError, r"\[4, 1\]"),
     (torch.tensor([0, 0, -2, 1]), ConfigError, "row 2: -2"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from ase import Atoms
@@ -20,6 +22,7 @@ from torch_cormorant.interfaces.chunked import (
     plan_memory,
 )
 from torch_cormorant.models import Cormorant
+from torch_cormorant.models.normalisation import Normalisation
 
 
 def make(**options: object) -> Cormorant:
@@ -60,8 +63,19 @@ def test_chunks_are_exact(keep: bool, size: int, options: dict[str, object]) -> 
     torch.testing.assert_close(found.energy, whole.energy[0], **close)
     torch.testing.assert_close(found.energies, whole.energies, **close)
     torch.testing.assert_close(found.forces, whole.forces, **close)
-    stress = found.virial / torch.linalg.det(cell).abs()
-    torch.testing.assert_close(stress, whole.stress[0], **close)
+    virial = -torch.linalg.det(cell).abs() * whole.stress[0]
+    torch.testing.assert_close(found.virial, virial, **close)
+
+
+def test_atomic_energies_hold_the_constant_as_those_of_evaluate() -> None:
+    model = make()
+    units = Normalisation((-7.0,), (2.0,), {1: (-13.0,), 8: (-2000.0,)})
+    model.info = replace(model.info, normalisation=units)
+    z, pos, cell, pbc = tensors(liquid(5))
+    whole = model.evaluate(z, pos, cell=cell, pbc=pbc)
+    found = evaluate_in_chunks(model, z, pos, cell, pbc)
+    torch.testing.assert_close(found.energies, whole.energies, rtol=1e-13, atol=0)
+    torch.testing.assert_close(found.energy, whole.energy[0], rtol=1e-13, atol=0)
 
 
 def test_single_precision_and_lone_atoms() -> None:

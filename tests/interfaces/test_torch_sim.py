@@ -32,7 +32,7 @@ def model(potential: Cormorant) -> CormorantSimModel:
 
 
 def test_torch_sim_finds_nothing_to_complain_about() -> None:
-    potential = Cormorant.potential([14, 26], channels=3, num_levels=1, lmax=1)
+    potential = Cormorant.potential([1, 6, 12, 14, 26], channels=3, num_levels=1)
     model = CormorantSimModel(potential, dtype=torch.float64)
     validate_model_outputs(model, CPU, torch.float64)
 

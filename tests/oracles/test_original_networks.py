@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from torch_cormorant import CormorantConv, EdgeGeometry
+from torch_cormorant import CormorantConv, CormorantMD17, EdgeGeometry
 from torch_cormorant.conv.inputs import as_internal
 from torch_cormorant.nn import MPNNInput, scalars
 from torch_cormorant.ops import folded_square, neighbour_sum, reference
@@ -264,3 +265,41 @@ def test_gradients_of_the_weights_equal_the_original(
     for key, expected in stored.items():
         assert np.abs(expected).max() > 0
         close(found[key], expected)
+
+
+def test_degrees_that_no_product_reaches_are_those_of_the_original(
+    parity: Path, read: Callable[[str], dict[str, Array]]
+) -> None:
+    path = parity / "reference_numpy.py"  # the formulas alone, on edge lists
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    oracle = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(oracle)
+    case = read("md17_small_unit_all")
+    kept = ("pos", "charges", "batch", "edge_index")
+    case = {k: v for k, v in case.items() if k in kept or k.startswith("cfg_")}
+    sizes = {"num_cg_levels": 2, "maxl": [3, 2], "max_sh": [2, 3]}
+    case |= {f"cfg_{name}": np.array(value) for name, value in sizes.items()}
+    options = {"num_levels": 2, "lmax": (3, 2), "lmax_sh": (2, 3), "channels": 3}
+    species, basis = case["cfg_species"].tolist(), tuple(case["cfg_basis_set"].tolist())
+    model = CormorantMD17(species=species, basis_set=basis, **options).double()
+    weights = model.to_original()
+    assert "atom0_weight_l2" in weights
+    assert "atom0_weight_l3" not in weights
+    again = CormorantMD17.from_original(
+        weights,
+        {
+            **sizes,
+            "num_channels": 3,
+            "species": species,
+            "basis_set": basis,
+            "sph_normalize": True,
+        },
+    )
+    given = (torch.tensor(case[name]) for name in kept[1::-1])
+    out, levels = again(*given, torch.tensor(case["batch"]), return_levels=True)
+    assert [level.shape[1] for level in levels] == [9, 9]
+    case["out"] = out.detach().squeeze(1).numpy()
+    case |= {f"scale_{name.replace('_weight', '')}": 1.0 for name in weights}
+    assert oracle.run(case, weights)["out"] < 1e-10

@@ -27,7 +27,7 @@ def element_counts(z: Tensor, offset: Tensor, species: Sequence[int]) -> Tensor:
         SpeciesError: An atom is of none of them.
     """
     known = torch.tensor(list(species))
-    column = torch.searchsorted(known, z).clamp(max=len(known) - 1)
+    column = torch.searchsorted(known, z.long()).clamp(max=len(known) - 1)
     wrong = known[column] != z
     if wrong.any():
         raise SpeciesError(

@@ -61,7 +61,7 @@ class ReferenceEnergies:
         table = torch.full((max(self.per_element, default=0) + 1,), torch.nan).double()
         for element, value in self.per_element.items():
             table[element] = value
-        found = z.cpu()
+        found = z.cpu().long()  # uint8 would be taken for a mask
         inside = (found >= 0) & (found < len(table))
         values = table[found.clamp(0, len(table) - 1)]
         missing = values.isnan() | ~inside
@@ -92,7 +92,7 @@ class ReferenceEnergies:
             )
         count = int(batch.max()) + 1 if len(batch) else 0
         sums = torch.zeros(count, dtype=torch.float64, device=z.device)
-        return sums.index_add_(0, batch, self.per_atom(z)) + self.constant
+        return sums.index_add_(0, batch.long(), self.per_atom(z)) + self.constant
 
     def describe(self) -> str:
         """The values and what they explain, as lines of text."""

@@ -28,7 +28,7 @@ def _molecules(
             message = f"num_nodes must not be negative, got {num_nodes}"
             raise ConfigError(message)
         return None, None, num_nodes
-    check_batch(batch, num_nodes)
+    batch = check_batch(batch, num_nodes)
     if bool((batch[1:] < batch[:-1]).any()):
         values, order = torch.sort(batch, stable=True)
         return values, order, len(batch)
@@ -45,7 +45,7 @@ def all_pairs(
     """Connect every atom of a molecule with every other one.
 
     Args:
-        batch: Molecule number of each atom, ``int64``, not negative, in any order.
+        batch: Molecule number of each atom, not negative, in any order.
             Default: one molecule of ``num_nodes`` atoms.
         num_nodes: Number of atoms; needed without ``batch`` only.
         loop: Connect each atom with itself too. Default False.

@@ -19,6 +19,8 @@ from torch_cormorant.ops.transforms import refuse_batched
 
 __all__ = ["check_batch", "check_cutoff", "check_positions"]
 
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
 
 def check_positions(pos: object, name: str = "pos") -> None:
     """Refuse anything but finite ``float32`` or ``float64`` points ``[N, 3]``.
@@ -106,8 +108,8 @@ def check_batch(
     batch: object,
     num_nodes: int | None = None,
     device: torch.device | None = None,
-) -> None:
-    """Refuse anything but one non-negative ``int64`` molecule number per atom.
+) -> Tensor:
+    """Refuse anything but one non-negative whole molecule number per atom.
 
     Args:
         batch: Molecule number of each atom; any order, gaps allowed.
@@ -117,20 +119,24 @@ def check_batch(
     Shapes:
         ``batch``: ``[N]``.
 
+    Returns:
+        ``batch`` as ``int64``, the only type by which PyTorch reads every table.
+
     Raises:
-        DtypeError: Not a tensor, or not ``int64``.
+        DtypeError: Not a tensor of whole numbers.
         ShapeError: Not one-dimensional, or of the wrong length.
         DeviceError: On another device than the positions.
         ConfigError: A negative entry.
 
     Example:
         >>> import torch
-        >>> check_batch(torch.tensor([0, 0, 2]), num_nodes=3)
+        >>> check_batch(torch.tensor([0, 0, 2], dtype=torch.uint8), num_nodes=3)
+        tensor([0, 0, 2])
     """
-    if not isinstance(batch, Tensor) or batch.dtype != torch.int64:
+    if not isinstance(batch, Tensor) or batch.dtype not in INTEGERS:
         given = batch.dtype if isinstance(batch, Tensor) else type(batch).__name__
         message = (
-            f"batch must be an int64 tensor [N], got {given}; convert it with "
+            f"batch must be an integer tensor [N], got {given}; convert it with "
             "torch.as_tensor(batch, dtype=torch.int64)"
         )
         raise DtypeError(message)
@@ -156,3 +162,4 @@ def check_batch(
             f"{int(batch[row])}; molecule numbers start at 0"
         )
         raise ConfigError(message)
+    return batch.long()

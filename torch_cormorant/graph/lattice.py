@@ -258,7 +258,7 @@ def lattice_vectors(
     elif batch is None or cell.shape[0] == 1:
         rows = cell[:1]
     else:
-        rows = cell.index_select(0, batch.index_select(0, atom))
+        rows = cell.index_select(0, batch.index_select(0, atom).long())
     first, second, third = rows.unbind(1)
     total = shift[:, 0:1] * first + shift[:, 1:2] * second
     return total + shift[:, 2:3] * third

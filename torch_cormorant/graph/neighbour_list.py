@@ -46,7 +46,7 @@ def neighbour_list(
     Args:
         pos: Positions in Angstrom, ``float32`` or ``float64``.
         cutoff: Cutoff in Angstrom.
-        batch: Graph of each atom, ``int64``, in any order. Default: one graph.
+        batch: Graph of each atom, in any order. Default: one graph.
         cell: Cell vectors in rows, in Angstrom: one cell, or one for each graph
             (graphs are then numbered 0, 1, ...). Default: nothing repeats.
         pbc: Which vectors repeat; True: all three (default with a cell). The other
@@ -89,7 +89,7 @@ def neighbour_list(
     choose_backend(NEIGHBOUR_LIST, backend)
     num_nodes = pos.shape[0]
     if batch is not None:
-        check_batch(batch, num_nodes, pos.device)
+        batch = check_batch(batch, num_nodes, pos.device)
     periodic = as_cells(cell, pbc, graphs_of(batch, cell), pos)
     if backend == "torch_cluster" and periodic is not None:
         msg = 'backend="torch_cluster" knows no periodic cells; use backend="cells"'

@@ -59,7 +59,7 @@ def radius_graph(
         pos: Positions in Angstrom, ``float32`` or ``float64``. No gradient flows
             through the result; compute edge vectors from it.
         cutoff: Cutoff in Angstrom.
-        batch: Molecule number of each atom, ``int64``, not negative. Sorted is
+        batch: Molecule number of each atom, not negative. Sorted is
             fastest; any order and gaps are allowed. Default: one molecule.
         loop: Connect each atom with itself too. Default False.
         backend: ``"brute_force"`` (every pair of a molecule), ``"cells"`` (linear in
@@ -96,7 +96,7 @@ def radius_graph(
     num_nodes = pos.shape[0]
     order = None
     if batch is not None:
-        check_batch(batch, num_nodes, pos.device)
+        batch = check_batch(batch, num_nodes, pos.device)
         if bool((batch[1:] < batch[:-1]).any()):
             batch, order = torch.sort(batch, stable=True)
             pos = pos[order]

@@ -39,14 +39,14 @@ __all__ = ["ChunkedOutput", "MemoryPlan", "evaluate_in_chunks", "plan_memory"]
 
 @dataclass(frozen=True)
 class ChunkedOutput:
-    """Results in the model's units, float64 unless stated.
+    r"""Results in the model's units, float64 unless stated.
 
     Attributes:
         energy: Total, a scalar tensor.
-        energies: Contribution of every atom ``[N]``, without the constant of the
-            normalisation.
+        energies: Contribution of every atom ``[N]``; their sum is the energy.
         forces: ``[N, 3]`` in the type of ``pos``.
-        virial: dE/d(strain) ``[3, 3]``; divided by the volume it is the stress.
+        virial: ``[3, 3]``, minus the volume times the stress, :math:`-V \sigma =
+            -\partial E / \partial \varepsilon`; defined for molecules too.
         num_edges: Edges within the cutoff, both directions, without self edges.
         plan: How it was evaluated.
     """
@@ -106,7 +106,7 @@ def evaluate_in_chunks(
         (3, 3)
     """
     _check_model(model)
-    check_molecules(z, pos, None)
+    z, _ = check_molecules(z, pos, None)
     model.features.check(z)
     _check_memory(memory)
     with torch.inference_mode(mode=False), torch.enable_grad():
@@ -121,13 +121,14 @@ def evaluate_in_chunks(
         periodic = as_cells(cell, pbc, 1, pos)
         rows = None if periodic is None else periodic[0].clone()
         edges = _Edges(model, pos, (index, shift), rows, order, plan)
-        energies, gradient, virial = _Sweep(model, z, edges, plan).run()
+        energies, gradient, strain = _Sweep(model, z, edges, plan).run()
     _check_finite(energies[inverse], gradient[inverse])
+    constant = model.info.normalisation.mean[0]
     return ChunkedOutput(
-        energy=energies.sum() + model.info.normalisation.mean[0],
-        energies=energies[inverse],
+        energy=energies.sum() + constant,
+        energies=energies[inverse] + constant / max(len(z), 1),
         forces=-gradient[inverse],
-        virial=virial,
+        virial=-strain,
         num_edges=index.shape[1],
         plan=plan,
     )
@@ -196,7 +197,7 @@ class _Edges:
         self.order = order  # the user's number of every atom
         self.degree = torch.bincount(index[1], minlength=pos.shape[0])
         self.gradient = pos.new_zeros(pos.shape)
-        self.virial = pos.new_zeros(3, 3)
+        self.strain = pos.new_zeros(3, 3)
         self.chunks = list(self._cut(plan.chunk_edges))
 
     def _cut(self, chunk_edges: int) -> Iterator[tuple[int, int, int, int]]:
@@ -267,12 +268,12 @@ class _Chunk:
             raise CoincidentAtomsError(msg)
 
     def add_forces(self, gradient: Tensor | None) -> None:
-        """Hand the gradient of the vectors to the atoms and to the virial."""
+        """Hand the gradient of the vectors to the atoms and to the strain."""
         if gradient is None:
             return
         edges, number = self.edges, self._pairs[0].shape[0]
         vec, part = self.vec.detach()[:number], gradient[:number]
-        edges.virial += vec.t() @ part
+        edges.strain += vec.t() @ part
         edges.gradient.index_add_(0, self._pairs[1], part)
         edges.gradient.index_add_(0, self._pairs[0], part, alpha=-1)
 
@@ -291,12 +292,12 @@ class _Sweep:
         self.states: list[Tensor | None] = []
 
     def run(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Energies of the atoms, gradient of the positions, virial."""
+        """Energies of the atoms, their gradient by positions and by strain."""
         with torch.no_grad():
             self._forward()
         energies = self._readout()
         self._backward(energies)
-        return energies, self.edges.gradient, self.edges.virial
+        return energies, self.edges.gradient, self.edges.strain
 
     # ------------------------------------------------------------------- forward
 

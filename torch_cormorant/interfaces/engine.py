@@ -151,7 +151,7 @@ class Engine:
         Raises:
             ConfigError: A periodic cell and a model without a cutoff.
         """
-        z, pos = z.long().to(self.device), pos.detach().to(self.device)
+        z, pos = z.to(self.device), pos.detach().to(self.device)
         batch, cell, pbc = (
             None if t is None else t.to(self.device) for t in (batch, cell, pbc)
         )

@@ -109,7 +109,7 @@ def fixed_function(
     size = z.shape[0]
     index, apart = _all_pairs(size, count, engine.device)
     source, target = index
-    numbers = z.to(engine.device).repeat(count)
+    numbers = z.long().to(engine.device).repeat(count)
     model, units = engine.model, engine.model.info.normalisation
     first = pos.detach().to(engine.device).repeat(count, 1)
     vectors = (first[target] - first[source]).to(model.dtype)

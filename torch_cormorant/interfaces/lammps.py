@@ -34,6 +34,8 @@ from torch_cormorant.errors import (
 )
 from torch_cormorant.graph import edge_vectors
 from torch_cormorant.interfaces.engine import Engine
+from torch_cormorant.interfaces.lammps_ghosts import missing_ghosts, reachable
+from torch_cormorant.interfaces.lammps_settings import check_settings, read_settings
 from torch_cormorant.models import Cormorant
 from torch_cormorant.models.compositions import warn_of_composition
 from torch_cormorant.ops.edges import MIN_LENGTH
@@ -67,6 +69,13 @@ class _Frame(NamedTuple):
 
     tag: NDArray[np.int32]
     kind: NDArray[np.int32]
+    x: NDArray[np.float64]
+
+
+class _Exchange(NamedTuple):
+    """Own atoms of one process when ghosts were last exchanged."""
+
+    builds: int
     x: NDArray[np.float64]
 
 
@@ -137,14 +146,10 @@ class LammpsPotential:
             raise ConfigError(msg)
         self.engine.check_species(species, "species")
         self.lmp, self.fix_id, self.skin = lmp, fix_id, skin
-        self.types = torch.tensor([0, *species])
+        self.types = torch.tensor([0, *map(int, species)])
         self.halo = 2 * self.engine.hops * self.cutoff + skin
-        units = lmp.extract_global("units")
-        if units not in ENERGY_UNITS:
-            msg = f"LAMMPS runs with units {units}; use units metal or units real"
-            raise InterfaceError(msg)
-        self.factor = unit_factor("eV", ENERGY_UNITS[units])
-        self._check_types(len(species))
+        self.factor = self._energy_factor()
+        self._check_types()
         self._comm = self._communicator()
         self.energy, self.num_atoms = 0.0, 0
         self.atom_energies: NDArray[np.float64] = np.zeros(0)
@@ -152,8 +157,19 @@ class LammpsPotential:
         self._good: _Frame | None = None
         self._box: Any = None
         self._first, self._attached = True, False
+        self._setup = True
+        self._step, self._exchange = -1, _Exchange(-1, np.zeros((0, 3)))
 
-    def _check_types(self, given: int) -> None:
+    def _energy_factor(self) -> float:
+        """From eV to LAMMPS's unit, which may be another one after ``clear``."""
+        units = self.lmp.extract_global("units")
+        if units not in ENERGY_UNITS:
+            msg = f"LAMMPS runs with units {units}; use units metal or units real"
+            raise InterfaceError(msg)
+        return unit_factor("eV", ENERGY_UNITS[units])
+
+    def _check_types(self) -> None:
+        given = len(self.types) - 1
         found = self.lmp.extract_setting("ntypes")
         if found != given:
             msg = f"species has {given} atomic numbers, LAMMPS has {found} atom types"
@@ -173,6 +189,14 @@ class LammpsPotential:
         return comm
 
     @property
+    def fix_commands(self) -> tuple[str, ...]:
+        """Those of :attr:`commands` that make the fix."""
+        return (
+            f"fix {self.fix_id} all external pf/callback 1 1",
+            f"fix_modify {self.fix_id} energy yes virial yes",
+        )
+
+    @property
     def commands(self) -> tuple[str, ...]:
         """LAMMPS commands that :meth:`attach` gives."""
         return (
@@ -181,8 +205,7 @@ class LammpsPotential:
             f"neighbor {self.skin} bin",
             "neigh_modify every 1 delay 0 check yes",
             f"comm_modify mode single cutoff {self.halo}",
-            f"fix {self.fix_id} all external pf/callback 1 1",
-            f"fix_modify {self.fix_id} energy yes virial yes",
+            *self.fix_commands,
         )
 
     def attach(self) -> None:
@@ -190,11 +213,17 @@ class LammpsPotential:
 
         A composition that the training did not span is warned of, by one process.
         """
+        self.factor = self._energy_factor()
+        self._check_types()
         self._look_at_composition()
-        for command in self.commands:
+        self._command(self.commands)
+        self._attached = True
+
+    def _command(self, commands: Sequence[str]) -> None:
+        """Give LAMMPS commands, the last of which make the fix."""
+        for command in commands:
             self.lmp.command(command)
         self.lmp.set_fix_external_callback(self.fix_id, self._callback, None)
-        self._attached = True
 
     def _look_at_composition(self) -> None:
         """Warn of the composition of all atoms, wherever they are."""
@@ -220,11 +249,16 @@ class LammpsPotential:
             BlowUpError: A force is too large or the potential refuses a frame of the
                 run; the message names the step and the atoms (by LAMMPS's numbers).
             CormorantError: The potential refuses the frame that the run starts from.
-            InterfaceError: :meth:`attach` was not called.
+            InterfaceError: :meth:`attach` was not called, or LAMMPS was told something
+                since then with which forces are wrong: a shorter communication cutoff,
+                another pair style, fewer searches for neighbours.
         """
         if not self._attached:
             msg = "LAMMPS does not know the potential yet; call attach() before run()"
             raise InterfaceError(msg)
+        settings = read_settings(self.lmp, self._comm)
+        check_settings(settings, self.fix_id, self.halo)
+        self._command(self.fix_commands)  # whatever the fix was told since
         if self._error is not None:  # else LAMMPS would end this run at once, too
             self.lmp.command("timer timeout off")
         self._error, self._good, self._first = None, None, True
@@ -249,12 +283,14 @@ class LammpsPotential:
         del caller
         sums = np.array(NOTHING)
         try:
+            self._check_exchange(step, x[:nlocal])
             sums[:7] = self._compute(nlocal, f)
         except Exception as error:  # noqa: BLE001 - C code calls, run() raises it
             self._error = error
             sums[7] = 1.0
-        if self._comm is not None:
-            sums = self._comm.allreduce(sums)
+        sums = self._summed(sums)
+        if self._setup and not sums[7]:
+            sums[7] = self._summed(np.array(float(self._lacks_ghosts(nlocal))))
         if sums[7]:
             self._stop(f, step)
             return
@@ -268,6 +304,61 @@ class LammpsPotential:
         self.lmp.fix_external_set_energy_global(self.fix_id, self.energy)
         self.lmp.fix_external_set_virial_global(self.fix_id, sums[1:7].tolist())
         self.lmp.fix_external_set_energy_peratom(self.fix_id, self.atom_energies)
+
+    def _summed(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sums over all processes."""
+        if self._comm is None:
+            return values
+        total: NDArray[np.float64] = self._comm.allreduce(values)
+        return total
+
+    def _lacks_ghosts(self, nlocal: int) -> bool:
+        """Whether ghosts are missing where a run begins; all processes look together.
+
+        It is what a short communication cutoff does, and ``comm_modify group``, which
+        LAMMPS does not tell of.
+        """
+        count, engine = self.num_atoms, self.engine
+        tags = self.lmp.numpy.extract_atom("id", nelem=count)
+        x = self.lmp.numpy.extract_atom("x", nelem=count)
+        atom = missing_ghosts(
+            np.array(tags, dtype=np.int64).reshape(-1)[:count],
+            np.array(x[:count], dtype=np.float64).reshape(-1, 3),
+            nlocal,
+            self.cutoff,
+            2 * engine.hops - 1,
+            self._comm,
+        )
+        if atom is None:
+            return False
+        msg = (
+            f"atom {atom} of LAMMPS or an image of it lacks neighbours: ghosts are "
+            "missing, with which forces are wrong (see comm_modify): "
+            f"{self.commands[4]} group all"
+        )
+        self._error = InterfaceError(msg)
+        return True
+
+    def _check_exchange(self, step: int, x: NDArray[np.float64]) -> None:
+        """Refuse atoms that moved further than the ghosts that are kept allow.
+
+        LAMMPS exchanges ghosts again in time where it is told so by :attr:`commands`.
+        """
+        builds, last = int(self.lmp.get_thermo("nbuild")), self._exchange
+        # a new run exchanges anew
+        self._setup = self._first or step != self._step + 1
+        self._step = step
+        if self._setup or builds != last.builds or x.shape != last.x.shape:
+            self._exchange = _Exchange(builds, np.array(x))
+            return
+        moved = float(np.linalg.norm(x - last.x, axis=1).max(initial=0.0))
+        if moved > (0.5 + 1e-6) * self.skin:
+            msg = (
+                f"an atom moved {moved:.3g} Angstrom since LAMMPS last exchanged "
+                f"ghosts, more than half the skin of {self.skin:g} Angstrom: neighbor "
+                f"{self.skin:g} bin; neigh_modify every 1 delay 0 check yes"
+            )
+            raise InterfaceError(msg)
 
     def _stop(self, f: NDArray[np.float64], step: int) -> None:
         """Make LAMMPS end: forces without meaning must not look like forces."""
@@ -283,6 +374,8 @@ class LammpsPotential:
             text = next(text for text in texts if text is not None)
             msg = f"the potential failed in another process: {text}"
             self._error = InterfaceError(msg)
+        elif isinstance(self._error, InterfaceError):
+            pass  # nothing blew up: LAMMPS was told something
         elif isinstance(self._error, CormorantError) and not self._first:
             msg = f"the run blew up at step {step}: {self._error}{where}"
             cause, self._error = self._error, BlowUpError(msg)
@@ -325,13 +418,13 @@ class LammpsPotential:
         engine = self.engine
         pos, z = pos.to(engine.device), self.types[types].to(engine.device)
         self.num_atoms = count
-        energies, forces, virial = self._local(z, pos, nlocal)
+        energies, forces, strain = self._local(z, pos, nlocal)
         self._check_forces(forces[:nlocal])
         f[:] = (forces[:nlocal] * self.factor).cpu().numpy()
         shared = engine.constant / self.lmp.get_natoms()
         own = (energies[:nlocal] + shared) * self.factor
         self.atom_energies = own.cpu().numpy()
-        values = (-virial * self.factor).cpu()
+        values = (-strain * self.factor).cpu()  # the virial
         return [float(own.sum()), *(float(values[a, b]) for a, b in VOIGT)]
 
     def _names(self, atoms: Sequence[int]) -> str:
@@ -367,8 +460,8 @@ class LammpsPotential:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies and forces in eV that are exact for the first ``nlocal`` atoms.
 
-        The virial of a pair is shared between its two atoms, so that the processes'
-        own parts add up to that of the whole system.
+        Last comes dE/d(strain). The part of a pair is shared between its two atoms, so
+        that the processes' own parts add up to that of the whole system.
         """
         if nlocal == 0:
             return pos.new_zeros(0), pos.new_zeros(0, 3), pos.new_zeros(3, 3)
@@ -378,7 +471,7 @@ class LammpsPotential:
             msg = "the model has no cutoff"
             raise ConfigError(msg)
         index, _ = search(pos)
-        index, keep = _reachable(index, pos.shape[0], nlocal, 2 * engine.hops)
+        index, keep = reachable(index, pos.shape[0], nlocal, 2 * engine.hops)
         z, pos = z[keep], pos[keep]
         vec = edge_vectors(pos, index).requires_grad_()
         self._check_distances(vec, index, keep)
@@ -389,21 +482,5 @@ class LammpsPotential:
         forces.index_add_(0, index[1], gradient, alpha=-1)
         forces.index_add_(0, index[0], gradient)
         share = (index < nlocal).to(pos.dtype).mean(0)
-        virial = (vec.detach() * share.unsqueeze(-1)).t() @ gradient
-        return atoms.detach(), forces, virial
-
-
-def _reachable(index: Tensor, count: int, own: int, hops: int) -> tuple[Tensor, Tensor]:
-    """Only atoms within some hops of the first ``own`` ones, which stay first.
-
-    Returns:
-        The edges between them, renumbered, and the atoms that are kept.
-    """
-    seen = torch.zeros(count, dtype=torch.bool, device=index.device)
-    seen[:own] = True
-    for _ in range(hops):
-        seen[index[0][seen[index[1]]]] = True
-    keep = seen.nonzero().squeeze(-1)
-    number = seen.cumsum(0) - 1
-    both = seen[index[0]] & seen[index[1]]
-    return number[index[:, both]], keep
+        strain = (vec.detach() * share.unsqueeze(-1)).t() @ gradient
+        return atoms.detach(), forces, strain

@@ -35,8 +35,10 @@ class CormorantSimModel(ModelInterface):
             what a model read from a file says. Results are in eV and Angstrom.
         device: Where to compute. Default: where the model is.
         dtype: Type of the results and of the weights. Default: that of the model.
-        compute_stress: Also the stress. Default True; structures without a cell get
-            zeros.
+        compute_stress: Also the stress. Default True. States that are not periodic get
+            zeros: stress is energy per volume, which they do not have, and torch-sim
+            wants a tensor from every model that computes stresses. (ASE's calculator
+            raises PropertyNotImplementedError.)
         skin: Skin of the neighbour list in Angstrom. Default 0.5.
 
     Raises:
@@ -166,7 +168,7 @@ class CormorantSimModel(ModelInterface):
         """Warn once of a composition outside of the training; not in every step."""
         if self._warned:
             return
-        seen = torch.stack([z, system])
+        seen = torch.stack([z.long(), system.long()])
         if self._seen is not None and torch.equal(seen, self._seen):
             return
         self._seen = seen

@@ -130,6 +130,31 @@ def make_gates(sizes: LevelSizes, *, wanted: bool) -> list[nn.Module]:
     ]
 
 
+def reached_degrees(lmax: Sequence[int], lmax_sh: Sequence[int]) -> list[int]:
+    """Largest degree of every level, as far as any product of its inputs reaches.
+
+    As in the published code, degrees that no product reaches are absent from a level,
+    and so from what the next one multiplies.
+
+    Args:
+        lmax: Largest degree that is asked for, for each level.
+        lmax_sh: Largest degree of the harmonics of each level.
+
+    Returns:
+        ``lmax``, lowered where nothing reaches it.
+
+    Example:
+        >>> reached_degrees([3, 2], [2, 3])
+        [2, 2]
+    """
+    found: list[int] = []
+    below = 0  # the first level gets scalars
+    for wanted, harmonics in zip(lmax, lmax_sh, strict=True):
+        below = min(wanted, below + max(below, harmonics))
+        found.append(below)
+    return found
+
+
 def make_input(
     kind: str,
     inputs: int,

@@ -45,21 +45,29 @@ def refuse_arguments(names: Iterable[str]) -> None:
     raise ArgumentError(msg)
 
 
-def check_molecules(z: Tensor, pos: Tensor, batch: Tensor | None) -> None:
-    """Check atomic numbers, positions and the batch vector against each other."""
+def check_molecules(
+    z: Tensor, pos: Tensor, batch: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Check atomic numbers, positions and the batch vector against each other.
+
+    Returns:
+        ``z`` and ``batch`` as ``int64``.
+    """
     _check_tensor(pos, "pos")
     if pos.ndim != 2 or pos.shape[1] != 3:
         msg = f"pos must have shape [N, 3] (Angstrom), got {tuple(pos.shape)}"
         raise ShapeError(msg)
     _check_precision(pos, "pos")
     refuse_batched("pos", pos)
-    check_atoms(z, batch, pos.shape[0], pos.device, f"row of pos {tuple(pos.shape)}")
+    rows = f"row of pos {tuple(pos.shape)}"
+    z, batch = check_atoms(z, batch, pos.shape[0], pos.device, rows)
     finite = pos.detach().isfinite()
     if not bool(finite.all()):
         atom = int((~finite.all(1)).nonzero()[0])
         msg = f"pos is not finite at atom {atom}: {pos[atom].tolist()}"
         raise NonFiniteError(msg)
     _check_resolution(pos)
+    return z, batch
 
 
 def check_positions(pos: Tensor, num_nodes: int, device: torch.device) -> None:
@@ -97,8 +105,13 @@ def check_atoms(
     num_nodes: int,
     device: torch.device,
     rows: str = "atom",
-) -> None:
-    """Check the per-atom integers; ``rows`` says what there is one entry for."""
+) -> tuple[Tensor, Tensor | None]:
+    """Check the per-atom integers; ``rows`` says what there is one entry for.
+
+    Returns:
+        Both as ``int64``: tables are read by them, where PyTorch takes ``uint8`` for a
+        mask and refuses ``int16``.
+    """
     named = {"z": z} if batch is None else {"z": z, "batch": batch}
     for name, value in named.items():
         _check_tensor(value, name)
@@ -117,6 +130,7 @@ def check_atoms(
     if batch is not None and num_nodes and int(batch.min()) < 0:
         msg = f"batch holds {int(batch.min())}; molecules are numbered from 0"
         raise ShapeError(msg)
+    return z.long(), None if batch is None else batch.long()
 
 
 def check_edge_tensors(edge_index: Tensor, edge_vec: Tensor) -> None:

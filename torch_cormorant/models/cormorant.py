@@ -20,6 +20,7 @@ from torch_cormorant.models.building import (
     make_input,
     make_norms,
     per_level,
+    reached_degrees,
     with_self_edges,
 )
 from torch_cormorant.models.calibration import Calibration, calibrate
@@ -72,7 +73,8 @@ class Cormorant(NetworkFacts, Predicting, PotentialMethods):
         num_targets: Outputs per molecule, of each head if there are several. Default 1.
         channels: Channels of every level, or one number for each of input and levels.
         num_levels: Number of levels. Default 4.
-        lmax: Largest degree, or one for each level. Default 3.
+        lmax: Largest degree, or one for each level. Default 3. Degrees that no product
+            reaches are absent, as in the published code.
         lmax_sh: Largest degree of the harmonics. Default: ``lmax``.
         cutoff: Radius of the graph in Angstrom; None: all pairs. Default 5.
         input: ``"mpnn"`` (published QM9, default) or ``"linear"`` (published MD17).
@@ -179,6 +181,7 @@ class Cormorant(NetworkFacts, Predicting, PotentialMethods):
         )
         for degree in (*self.lmax, *self.lmax_sh):
             check_degree(degree, "lmax")
+        self.lmax = reached_degrees(self.lmax, self.lmax_sh)
         self.planes = 2 if conv.get("complex", True) else 1
         self.harmonics: str = conv.get("harmonics", "unit")
         self.features = AtomFeatures(species, charge_power, charge_scale)
@@ -277,7 +280,7 @@ class Cormorant(NetworkFacts, Predicting, PotentialMethods):
             )
             raise ArgumentError(msg)
         check_weights(self.dtype)
-        check_molecules(z, pos, batch)
+        z, batch = check_molecules(z, pos, batch)
         self.features.check(z)
         count = count_graphs(batch, pos.shape[0], num_graphs)
         edge_index = self.make_edges(pos, batch)
@@ -320,7 +323,7 @@ class Cormorant(NetworkFacts, Predicting, PotentialMethods):
         check_weights(self.dtype)
         check_edge_tensors(edge_index, edge_vec)
         num_nodes = z.shape[0] if isinstance(z, Tensor) else 0
-        check_atoms(z, batch, num_nodes, edge_vec.device)
+        z, batch = check_atoms(z, batch, num_nodes, edge_vec.device)
         if pos is not None:
             check_positions(pos, num_nodes, edge_vec.device)
         self.features.check(z)

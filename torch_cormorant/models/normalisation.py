@@ -89,7 +89,8 @@ class Normalisation:
         Returns:
             ``[N, T]`` in float64.
         """
-        return self._tables(z.device)[2][z]
+        # uint8 would be taken for a mask
+        return self._tables(z.device)[2][z.long()]
 
     def reference(
         self, z: Tensor, batch: Tensor | None = None, num_graphs: int = 1
@@ -109,6 +110,7 @@ class Normalisation:
             return constant.repeat(num_graphs, 1)
         if batch is None:
             batch = torch.zeros_like(z)
+        batch = batch.long()
         # on a GPU a check of the molecule numbers would wait for the device
         check = not z.is_cuda
         return scatter_sum(self.atoms(z), batch, num_graphs, check) + constant
@@ -201,7 +203,7 @@ class Normalisation:
                 f"for vectors and tensors, [rows, {several}, ...]"
             )
         if per_atom:
-            reference = self.reference(z, torch.arange(len(z)).to(z), len(z))
+            reference = self.reference(z, torch.arange(len(z), device=z.device), len(z))
         else:
             reference = self.reference(z, batch, rows.shape[0])
         components = [1] * (rows.ndim - 2)

@@ -242,7 +242,8 @@ def run(
         z, pos, batch, cell = given[:4]
         _check_model(model, given.edge_index, given.edge_shift)
         check_weights(model.dtype)
-        check_molecules(z, pos, batch)
+        z, batch = check_molecules(z, pos, batch)
+        given = given._replace(z=z, batch=batch)
         model.features.check(z)
         count = _count(batch, pos, cell, given.num_graphs)
         edges = _edges(model, given, count, train=train)

@@ -194,7 +194,7 @@ def _masses(z: Tensor, pos: Tensor, masses: Tensor | None) -> Tensor:
             msg = f"no standard weight for element {int(z[unknown][0])}; give masses="
             raise SpeciesError(msg)
         table = torch.tensor((0.0, *ATOMIC_MASSES), dtype=torch.float64)
-        return table.to(z.device)[z]
+        return table.to(z.device)[z.long()]
     given: object = masses  # users pass lists too
     if not isinstance(given, Tensor):
         msg = f"masses must be a tensor [{pos.shape[0]}] in u, got {masses!r}"

@@ -140,6 +140,7 @@ class ZBL(nn.Module):
         Returns:
             ``[N]`` in float64.
         """
+        z = z.long()  # uint8 would be taken for a mask
         source, target = edge_index
         vec = edge_vec.double()
         whole = self.hundredths[z[source]] + self.hundredths[z[target]]

@@ -327,6 +327,24 @@ class DiatomicScan:
         signs = force[force.abs() > 1e-3 * size].sign()
         return int((signs[1:] != signs[:-1]).sum())
 
+    @property
+    def minima(self) -> int:
+        """Number of minima of the energy: places where the force turns attractive."""
+        push = self.force > 0
+        return int((push[:-1] & ~push[1:] & (self.force[1:] < 0)).sum())
+
+    @property
+    def largest_jump(self) -> float:
+        """Largest change of the energy that the forces do not explain.
+
+        Between neighbouring points from 70 % of a bond length on, the change of the
+        energy minus the work against the mean of both forces.
+        """
+        far = self.length >= 0.7 * self.bond
+        length, energy, force = self.length[far], self.energy[far], self.force[far]
+        work = (force[1:] + force[:-1]) / 2 * length.diff()
+        return float((energy.diff() + work).abs().max()) if len(length) > 1 else 0.0
+
 
 def diatomic_scan(
     model: Cormorant, first: int, second: int, length: Tensor | None = None

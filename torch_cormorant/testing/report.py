@@ -14,6 +14,7 @@ from torch_cormorant.models import Cormorant
 from torch_cormorant.models.copies import copied
 from torch_cormorant.testing.equivariance import equivariance_error
 from torch_cormorant.testing.potentials import (
+    DiatomicScan,
     diatomic_scan,
     force_difference_error,
     force_jacobian_asymmetry,
@@ -21,7 +22,7 @@ from torch_cormorant.testing.potentials import (
     work_error,
 )
 
-__all__ = ["Check", "check_potential"]
+__all__ = ["Check", "check_potential", "scan_checks"]
 
 LARGE = 1e4
 """Translation in Angstrom."""
@@ -124,7 +125,21 @@ def _scans(model: Cormorant) -> Iterator[Check]:
     """Holes and wiggles of every pair of elements."""
     for first, second in combinations_with_replacement(model.features.known, 2):
         scan = diatomic_scan(model, first, second)
-        pair = f"elements {first} and {second}"
-        yield Check(f"{pair}: holes at short range", float(not scan.is_repulsive), 0)
-        turns = scan.turns(scan.bond)
-        yield Check(f"{pair}: turns of the force within a bond", float(turns), 1)
+        yield from scan_checks(scan, f"elements {first} and {second}")
+
+
+def scan_checks(scan: DiatomicScan, pair: str) -> list[Check]:
+    """Holes and wiggles of one pair.
+
+    Args:
+        scan: The pair at many distances.
+        pair: Its name.
+
+    Returns:
+        The checks.
+    """
+    turns = float(scan.turns(scan.bond))
+    return [
+        Check(f"{pair}: holes at short range", float(not scan.is_repulsive), 0),
+        Check(f"{pair}: turns of the force within a bond", turns, 1),
+    ]

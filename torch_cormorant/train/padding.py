@@ -295,9 +295,9 @@ def pad_batch(
         >>> batch.num_nodes, padded.z.numel() == sizes.atoms
         (14, True)
     """
-    z, graph = batch.z.cpu(), batch.batch.cpu()
     pos = batch.pos.detach().cpu().to(_dtype(model, batch))
-    check_molecules(z, pos, graph)
+    z, _ = check_molecules(batch.z.cpu(), pos, batch.batch.cpu())
+    graph = batch.batch.cpu().long()
     model.features.check(z)
     atoms, graphs = z.numel(), count_graphs(graph, z.numel(), batch.num_graphs)
     index, offset = _edges(model, batch, pos)
