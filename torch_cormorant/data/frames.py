@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,14 @@ from numpy.typing import NDArray
 from torch_cormorant.data.arrays import NpzFile, npz_names, read_npz
 from torch_cormorant.data.frame_checks import Floats, FrameArrays
 from torch_cormorant.data.frame_dataset import FrameDataset
-from torch_cormorant.data.units import unit_factor, unit_is_known
+from torch_cormorant.data.units import same_unit, unit_factor, unit_is_known
 from torch_cormorant.errors import ConfigError, CormorantWarning, DataError
 
 __all__ = ["Frames", "frame_parts"]
 
 _FIELDS = ("energy", "forces", "stress", "dipole")
 _SHARED = ("z", "offset", "cell", "pbc", "split")
-_TEXTS = ("energy_unit", "units", "level_of_theory")
+_TEXTS = ("energy_unit", "force_unit", "length_unit", "units", "level_of_theory")
 _ISOLATED = ("isolated_z", "isolated_energy")
 
 
@@ -41,8 +42,7 @@ def frame_parts(path: str | os.PathLike[str]) -> list[str]:
     parts = [name.removesuffix("_pos") for name in names if name.endswith("_pos")]
     if parts or "split" not in names:
         return sorted(parts)
-    file = read_npz(path, ["split"])
-    return sorted({str(value) for value in np.atleast_1d(file["split"])})
+    return sorted(set(read_npz(path, ["split"]).texts("split")))
 
 
 class Frames(FrameDataset):
@@ -102,9 +102,12 @@ class Frames(FrameDataset):
         )
         frames = _frames(file, prefix)
         if part is not None and not prefix:
-            chosen = np.flatnonzero(file["split"].astype(str) == part)
-            frames = frames.keep(chosen)
-        stated = _text(file, "energy_unit") or _unit_of_text(_text(file, "units"))
+            words = np.array(file.texts("split", len(frames)))
+            frames = frames.keep(np.flatnonzero(words == part))
+        length = _stated(file, "pos", "length_unit")
+        if length is not None and not same_unit(length, "Angstrom"):
+            raise file.fail("pos", f"in {length}, expected Angstrom; convert it")
+        stated = _stated(file, "energy", "energy_unit")
         if stated is not None and file_unit not in (None, stated):
             raise ConfigError(
                 f"file_unit: {file_unit!r}, but {file.path} says {stated!r}; leave it "
@@ -118,6 +121,7 @@ class Frames(FrameDataset):
                     "the energies; name it, for example file_unit='eV'"
                 )
             _check_unit(file, stated, stated == file_unit)
+            frames = _with_forces_of(file, frames, stated)
         factor = 1.0
         if unit is not None and stated is not None:
             factor = unit_factor(stated, unit)
@@ -128,7 +132,7 @@ class Frames(FrameDataset):
             source=str(file.path),
             digest=file.digest,
             level_of_theory=level_of_theory
-            or _text(file, "level_of_theory")
+            or file.text("level_of_theory")
             or "unknown",
             energy_unit=unit or stated,
             isolated_energies=_isolated(file, factor),
@@ -149,18 +153,29 @@ def _prefix(path: str | os.PathLike[str], part: str | None) -> str:
     return f"{part}_" if prefixed else ""
 
 
-def _text(file: NpzFile, name: str) -> str | None:
-    if name not in file.arrays:
-        return None
-    values = file[name]
-    if values.size != 1 or values.dtype.kind != "U":
-        raise file.fail(name, f"expected one text, found {values.dtype}")
-    return str(values.reshape(())[()])
+def _stated(file: NpzFile, field: str, name: str) -> str | None:
+    """The unit that a file states, in an array of its own or in its ``units``.
+
+    Raises:
+        DataError: Both do, and they differ.
+    """
+    alone = file.text(name)
+    found = re.search(rf"\b{field} ([^\s;,]+)", file.text("units") or "")
+    if alone and found and not same_unit(alone, found[1]):
+        raise file.fail(name, f"{alone!r}, but 'units' says {found[1]!r} of {field}")
+    return alone or (found[1] if found else None)
 
 
-def _unit_of_text(text: str | None) -> str | None:
-    found = re.search(r"\benergy ([^\s;,]+)", text or "")
-    return found[1] if found else None
+def _with_forces_of(file: NpzFile, frames: FrameArrays, unit: str) -> FrameArrays:
+    """The same with forces in a unit of energy per Angstrom."""
+    forces = _stated(file, "forces", "force_unit")
+    wanted = f"{unit}/Angstrom"
+    if frames.forces is None or forces is None or same_unit(forces, wanted):
+        return frames
+    try:
+        return replace(frames, forces=frames.forces * unit_factor(forces, wanted))
+    except ConfigError as problem:
+        raise file.fail("force_unit", str(problem)) from None
 
 
 def _check_unit(file: NpzFile, stated: str, given: bool) -> None:
@@ -293,7 +308,8 @@ def _isolated(file: NpzFile, factor: float) -> dict[int, float]:
     elements, energies = file.integers("isolated_z"), _reals(file, "isolated_energy")
     if energies is None or energies.shape != elements.shape:
         raise file.fail("isolated_energy", f"expected {len(elements)} energies")
-    return {
-        int(element): factor * float(energy)
-        for element, energy in zip(elements, energies, strict=True)
-    }
+    found: dict[int, float] = {}
+    for element, energy in zip(elements.tolist(), energies.tolist(), strict=True):
+        if found.setdefault(element, factor * energy) != factor * energy:
+            raise file.fail("isolated_energy", f"two for atomic number {element}")
+    return found
