@@ -10,6 +10,7 @@ import pytest
 
 from torch_cormorant.data import ExtXYZDataset
 from torch_cormorant.data.extxyz_format import ParsedFrame, numbers_of
+from torch_cormorant.errors import DataError
 
 FRAMES = 3000
 TEXTS = (
@@ -124,3 +125,48 @@ def test_three_thousand_frames_with_odd_names_and_texts(tmp_path: Path) -> None:
     assert len(data) == FRAMES
     for number, atoms in enumerate(written):
         check(data.parsed(number), atoms)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("suffix", ["traj", "json", "db"])
+def test_tensors_are_of_the_molecule_whatever_its_number_of_atoms(
+    tmp_path: Path, count: int, suffix: str
+) -> None:
+    io = pytest.importorskip("ase.io")
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    rng = np.random.default_rng(count)
+    stress = rng.normal(size=(3, 3))
+    results = {"energy": 1.0, "forces": rng.normal(size=(count, 3)), "stress": stress}
+    results |= {"dielectric_tensor": rng.normal(size=(3, 3)), "dipole": np.ones(3)}
+    atoms = Atoms("H" * count, rng.normal(size=(count, 3)), cell=np.eye(3), pbc=True)
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    path = tmp_path / f"a.{suffix}"
+    io.write(path, atoms)
+    data = ExtXYZDataset(path, stress="stress", dipole="dipole")
+    np.testing.assert_allclose(data[0].stress[0], stress)
+    np.testing.assert_allclose(data[0].forces, results["forces"])
+    frame = data.parsed(0)
+    assert set(frame.arrays) == {"forces"}
+    if suffix != "db":  # which does not keep it
+        tensor = numbers_of(frame.info["dielectric_tensor"], "").reshape(3, 3)
+        np.testing.assert_allclose(tensor, results["dielectric_tensor"])
+
+
+def test_two_values_in_other_formats_are_refused(tmp_path: Path) -> None:
+    io = pytest.importorskip("ase.io")
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    atoms = Atoms("H", positions=[[0.0, 0, 0]])
+    atoms.info |= {"energy": 1.0, "ragged": [[1], [1, 2]], "kind": "bulk water"}
+    atoms.calc = SinglePointCalculator(atoms, energy=1.0, forces=np.zeros((1, 3)))
+    io.write(tmp_path / "a.traj", atoms)
+    data = ExtXYZDataset(tmp_path / "a.traj")
+    assert data[0].energy.item() == 1.0
+    assert data.info(0) == {"energy": "1.0", "kind": "bulk water"}
+    atoms.info["energy"] = 2.0
+    io.write(tmp_path / "a.traj", [atoms])
+    with pytest.raises(DataError, match="frame 0: 'energy' is there twice"):
+        ExtXYZDataset(tmp_path / "a.traj")

@@ -25,6 +25,10 @@ LONGEST_LINE = 1 << 20
 _SYMBOL_NAMES = {"species", "symbol", "symbols", "element"}
 _NUMBER_NAMES = {"z", "numbers", "atomic_numbers"}
 _POSITION_NAMES = {"pos", "positions"}
+#: In small letters: columns that say which atoms there are and where.
+STRUCTURE_NAMES = _SYMBOL_NAMES | _NUMBER_NAMES | _POSITION_NAMES
+#: ASE and others write matrices of these names column by column, as the Lattice.
+COLUMN_BY_COLUMN = {"stress", "virial"}
 _RESERVED = ("Properties", "Lattice", "pbc")
 _TRUE, _FALSE = {"t", "true", "1"}, {"f", "false", "0"}
 
