@@ -108,7 +108,8 @@ def read_with_ase(path: Path, format: str | None) -> list[ParsedFrame]:
         kind = ""
     if kind not in ioformats:
         raise DataError(
-            f"{path}: ASE does not know this format; name it with format=..."
+            f"{path}: ASE does not know this format; give the file the usual ending of "
+            "its format"
         )
     if kind in _REFUSED:
         raise ConfigError(

@@ -85,6 +85,9 @@ class Frames(FrameDataset):
         Data(z=[2], pos=[2, 3], energy=[1])
     """
 
+    #: What arguments are called, for messages.
+    unit_name, unit_advice, part_name = "file_unit", "file_unit='eV'", "part"
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -95,7 +98,7 @@ class Frames(FrameDataset):
         name: str | None = None,
         level_of_theory: str | None = None,
     ) -> None:
-        prefix = _prefix(path, part)
+        prefix = _prefix(path, part, self.part_name)
         own = [f"{prefix}{field}" for field in _FIELDS]
         file = read_npz(
             path, ["z", f"{prefix}pos"], (*own, *_SHARED[1:], *_TEXTS, *_ISOLATED)
@@ -108,19 +111,19 @@ class Frames(FrameDataset):
         if length is not None and not same_unit(length, "Angstrom"):
             raise file.fail("pos", f"in {length}, expected Angstrom; convert it")
         stated = _stated(file, "energy", "energy_unit")
-        if stated is not None and file_unit not in (None, stated):
+        if stated and file_unit and not same_unit(file_unit, stated):
             raise ConfigError(
-                f"file_unit: {file_unit!r}, but {file.path} says {stated!r}; leave it "
-                "out"
+                f"{self.unit_name}: {file_unit!r}, but {file.path} says {stated!r}; "
+                "leave it out"
             )
         if frames.energy is not None or frames.forces is not None:
             stated = stated or file_unit
             if stated is None:
                 raise DataError(
                     f"{file.path}: neither 'energy_unit' nor 'units' names the unit of "
-                    "the energies; name it, for example file_unit='eV'"
+                    f"the energies; name it, for example {self.unit_advice}"
                 )
-            _check_unit(file, stated, stated == file_unit)
+            _check_unit(file, stated, self.unit_name if stated == file_unit else None)
             frames = _with_forces_of(file, frames, stated)
         factor = 1.0
         if unit is not None and stated is not None:
@@ -139,7 +142,7 @@ class Frames(FrameDataset):
         )
 
 
-def _prefix(path: str | os.PathLike[str], part: str | None) -> str:
+def _prefix(path: str | os.PathLike[str], part: str | None, argument: str) -> str:
     names = npz_names(path)
     prefixed = "pos" not in names and any(name.endswith("_pos") for name in names)
     if part is None and not prefixed:
@@ -147,9 +150,8 @@ def _prefix(path: str | os.PathLike[str], part: str | None) -> str:
     parts = frame_parts(path)
     if part not in parts:
         asked = "give one" if part is None else f"{part!r} is not one of them"
-        raise ConfigError(
-            f"part: {Path(path)} has the parts {', '.join(parts) or 'none'}; {asked}"
-        )
+        there = ", ".join(parts) or "none"
+        raise ConfigError(f"{argument}: {Path(path)} has the parts {there}; {asked}")
     return f"{part}_" if prefixed else ""
 
 
@@ -178,7 +180,7 @@ def _with_forces_of(file: NpzFile, frames: FrameArrays, unit: str) -> FrameArray
         raise file.fail("force_unit", str(problem)) from None
 
 
-def _check_unit(file: NpzFile, stated: str, given: bool) -> None:
+def _check_unit(file: NpzFile, stated: str, given: str | None) -> None:
     """Refuse the unit of another quantity; warn of one that is not understood."""
     if not unit_is_known(stated):
         text = (
@@ -190,7 +192,7 @@ def _check_unit(file: NpzFile, stated: str, given: bool) -> None:
     try:
         unit_factor(stated, "eV")
     except ConfigError as problem:
-        where = f"{file.path}: {'file_unit' if given else 'unit of the energies'}"
+        where = f"{file.path}: {given or 'unit of the energies'}"
         raise ConfigError(
             f"{where}: {stated!r} is none of energy ({problem})"
         ) from None
