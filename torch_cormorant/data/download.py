@@ -316,7 +316,7 @@ def _check_file(path: Path, remote: RemoteFile, expected: str | None) -> str:
 
 def _recorded_digest(target: Path) -> str | None:
     try:
-        words = target.with_name(f"{target.name}.sha256").read_text().split()
+        words = target.with_name(f"{target.name}.sha256").read_text("utf-8-sig").split()
     except (OSError, UnicodeDecodeError):
         return None
     return words[0] if words and len(words[0]) == _DIGEST_LENGTH else None

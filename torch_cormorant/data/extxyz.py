@@ -445,9 +445,9 @@ def _factors(
 def _tensor(values: Floats, key: str) -> Floats:
     """Nine numbers of a stress or virial, row by row."""
     if values.shape == (6,):
-        return values[_VOIGT]
+        return np.asarray(values[_VOIGT])
     if values.shape == (9,) and key in COLUMN_BY_COLUMN:
-        return values.reshape(3, 3).T.reshape(9)
+        return np.asarray(values.reshape(3, 3).T.reshape(9))
     return values
 
 
