@@ -330,13 +330,18 @@ def test_a_part_of_a_divided_file(cormorant: Command, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **arrays, split=split, energy_unit="eV")
     text = cormorant("evaluate", "e.safetensors", "a.npz", "--data-part", "cold")
     assert "3 structures" in text
+    predict = ("predict", "e.safetensors", "a.npz", "-o", "out.csv")
+    cormorant(*predict, "--data-part", "hot")
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 2
+    error = cormorant(*predict, "--data-part", "warm", "--overwrite", code=2)
+    assert "--data-part: a.npz has the parts cold, hot; 'warm' is not one" in error
 
 
 def test_a_folder_without_the_files_of_qm9(cormorant: Command, tmp_path: Path) -> None:
     untrained(tmp_path / "m.safetensors", ["gap"], ["eV"])
     (tmp_path / "qm9").mkdir()
     error = cormorant("evaluate", "m.safetensors", "qm9", code=2)
-    assert "no such file; allow the download, or get it with cormorant data" in error
+    assert "no such file; fetch it: cormorant datasets qm9 --path qm9 --fetch" in error
 
 
 def test_names_in_a_table_are_no_formulas(cormorant: Command, tmp_path: Path) -> None:

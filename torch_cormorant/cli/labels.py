@@ -19,6 +19,7 @@ from torch_cormorant.data import (
     MoleculeDataset,
 )
 from torch_cormorant.data.arrays import npz_names
+from torch_cormorant.data.download import DOWNLOAD
 from torch_cormorant.data.files import file_digest
 from torch_cormorant.errors import ConfigError, DataError
 from torch_cormorant.models import Cormorant
@@ -118,7 +119,7 @@ def _stated(
     if embedded and source_name(str(path)) == "mini_qm9":
         return MiniQM9(targets)
     if path.is_dir():
-        return QM9(path, target=targets, download=False)
+        return _folder(path, targets)
     if suffix == ".npz" and "y_names" in npz_names(path):
         return QM9(npz=path, target=targets)
     if not (embedded or suffix == ".npz"):
@@ -138,6 +139,15 @@ def _stated(
     record = recorded_data(model, path)
     energy = units.get("energy") or record.get("units", {}).get("energy")
     return read_npz_frames(path, unit, energy, part or record.get("part") or None)
+
+
+def _folder(path: Path, targets: list[str]) -> MoleculeDataset:
+    try:
+        return QM9(path, target=targets, download=False)
+    except DataError as error:
+        command = f"cormorant datasets qm9 --path {path} --fetch"
+        text = str(error).replace(DOWNLOAD, f"fetch it: {command}")
+        raise DataError(text) from None
 
 
 def _check_options(names: Names, path: Path, *, own_frames: bool) -> None:

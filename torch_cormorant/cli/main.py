@@ -221,6 +221,9 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         command.add_argument("input", type=Path, help=inputs)
         command.add_argument("--batch-size", type=_positive, default=64)
         command.add_argument("--device", default="cpu", help="cpu or cuda")
+        command.add_argument(
+            "--data-part", metavar="NAME", help="part of a divided npz file of frames"
+        )
     evaluate.add_argument(
         "--part",
         choices=("train", "valid", "test", "all"),
@@ -232,9 +235,6 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
             metavar="NAME",
             help=f"name of the {field} in the file; default that of the training",
         )
-    evaluate.add_argument(
-        "--data-part", metavar="NAME", help="part of a divided npz file of frames"
-    )
     for command, text in (
         (evaluate, "units of an extxyz file; default those of the model"),
         (predict, "pos=UNIT: unit of the positions of an extxyz file; default Å"),

@@ -29,7 +29,7 @@ def predict(args: argparse.Namespace) -> None:
 
     Args:
         args: ``model``, ``input``, ``output``, ``overwrite``, ``batch_size``,
-            ``device``, ``unit`` and ``no_forces``.
+            ``device``, ``unit``, ``data_part`` and ``no_forces``.
 
     Raises:
         CormorantError: A file or a structure does not fit.
@@ -41,7 +41,9 @@ def predict(args: argparse.Namespace) -> None:
             f"{args.output}: a table has one row for every structure; write values of "
             "atoms as .extxyz"
         )
-    found = read_structures(args.input, _length_unit(args, model))
+    if args.data_part is not None and args.input.suffix.lower() != ".npz":
+        raise ConfigError(f"--data-part: {args.input} is no .npz file of frames")
+    found = read_structures(args.input, _length_unit(args, model), args.data_part)
     if is_potential(model):
         for name, frame in zip(found.names, found.frames, strict=True):
             if warn_of_composition(model, frame.z, f"{args.input}: {name}"):

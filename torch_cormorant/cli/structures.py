@@ -60,13 +60,16 @@ def is_own_file(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() not in _NOT_OWN
 
 
-def read_structures(path: Path, unit: str = "Angstrom") -> Structures:
+def read_structures(
+    path: Path, unit: str = "Angstrom", part: str | None = None
+) -> Structures:
     """Read structures; the suffix tells the format.
 
     Args:
         path: ``.extxyz``, ``.xyz``, ``.npz`` (frames), ``.sdf``, ``.mol``, ``.csv``
             with a column ``smiles``, or any other file that ASE reads.
         unit: Of the positions in an extxyz file, or one that ASE reads.
+        part: Part of a divided ``.npz`` file.
 
     Returns:
         The structures.
@@ -77,7 +80,7 @@ def read_structures(path: Path, unit: str = "Angstrom") -> Structures:
         BackendError: RDKit (sdf and csv) or ASE is missing.
     """
     readers: dict[str, Callable[[Path], Structures]] = {
-        ".npz": _npz,
+        ".npz": lambda path: _npz(path, part),
         ".sdf": lambda path: Structures(*read_sdf(path)),
         ".mol": lambda path: Structures(*read_sdf(path)),
         ".csv": lambda path: Structures(*read_smiles(path)),
@@ -135,6 +138,6 @@ def _own(path: Path, unit: str) -> Structures:
     return _numbered([data[k] for k in range(len(data))])
 
 
-def _npz(path: Path) -> Structures:
-    data: Any = read_npz_frames(path)
+def _npz(path: Path, part: str | None) -> Structures:
+    data: Any = read_npz_frames(path, part=part)
     return _numbered([data[k] for k in range(len(data))])

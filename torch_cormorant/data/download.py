@@ -20,7 +20,7 @@ from torch_cormorant.errors import ConfigError, DataError
 __all__ = ["RemoteFile", "fetch_file"]
 
 #: What to do about a file of a data set that is not there, for messages.
-HOW_TO_FETCH = "allow the download, or get it with cormorant datasets --fetch"
+DOWNLOAD = "download=True fetches it"
 
 _CHUNK = 1 << 18
 _DIGEST_LENGTH = 64

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch_cormorant.data.archives import extract_archive
 from torch_cormorant.data.arrays import NpzFile, npz_names, read_npz
 from torch_cormorant.data.download import (
-    HOW_TO_FETCH,
+    DOWNLOAD,
     Progress,
     RemoteFile,
     fetch_file,
@@ -149,7 +149,7 @@ class MD17(FrameDataset):
             if download:
                 path = fetch_md17(folder, asked, revised, progress)
             elif not path.exists():
-                raise DataError(f"{path}: no such file; {HOW_TO_FETCH}")
+                raise DataError(f"{path}: no such file; {DOWNLOAD}")
         held = npz_names(path)
         revised = "nuclear_charges" in held
         names = _REVISED if revised else _ORIGINAL
