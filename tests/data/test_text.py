@@ -76,6 +76,12 @@ def test_no_failed_molecule_is_lost_with_the_last_line_end(
     assert read_uncharacterized(path) == {1, 17, 21}
 
 
+def test_an_empty_line_ends_the_list_too(tmp_path: Path) -> None:
+    path = tmp_path / "uncharacterized.txt"
+    path.write_text("\n".join([*ROWS, "", ""]))
+    assert read_uncharacterized(path) == {1, 17, 21}
+
+
 @pytest.mark.parametrize(
     "lines", [ROWS, [*ROWS, "2 compounds"], [*ROWS[:-1], "total: 3"]]
 )
@@ -84,5 +90,5 @@ def test_the_number_in_the_last_line_is_that_of_the_rows(
 ) -> None:
     path = tmp_path / "uncharacterized.txt"
     path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(DataError, match="molecules are listed; the file is cut off"):
+    with pytest.raises(DataError, match="are listed above it; the file is cut off"):
         read_uncharacterized(path)

@@ -244,12 +244,17 @@ def read_uncharacterized(path: Path) -> set[int]:
         DataError: The file is missing, a line is not understood, or there are more or
             fewer rows than the file says; file and line are named.
     """
-    lines = read_text(path).rstrip().split("\n")
+    text = read_text(path)
+    lines = text.rstrip().split("\n")
     if len(lines) <= _LIST_HEADER:
         raise DataError(f"{path}: has only {len(lines)} lines; the file is cut off")
-    *rows, footer = lines[_LIST_HEADER:]
-    if rows and not any(letter.isalnum() for letter in rows[-1]):
-        rows.pop()  # a rule above the footer
+    rows = lines[_LIST_HEADER:]
+    # Below the rows stands a line of another kind, or an empty one.
+    if not (text.endswith("\n\n") and _is_row(rows[-1], len(rows) - 1)):
+        footer = rows.pop()
+        if rows and not any(letter.isalnum() for letter in rows[-1]):
+            rows.pop()  # a rule above it
+        _check_footer(path, footer, len(rows))
     found = set()
     for number, line in enumerate(rows, _LIST_HEADER + 1):
         words = line.split()
@@ -258,13 +263,27 @@ def read_uncharacterized(path: Path) -> set[int]:
                 f"{path}: line {number}: expected a molecule's number, found {line!r}"
             )
         found.add(int(words[0]))
-    counted = re.search(r"\d+", footer)
-    if counted and int(counted[0]) != len(rows):
-        raise DataError(
-            f"{path}: the last line is {footer!r}, but {len(rows)} molecules are "
-            "listed; the file is cut off or damaged"
-        )
     return found
+
+
+def _is_row(line: str, above: int) -> bool:
+    """Whether a line names a molecule and is no count of the rows above it."""
+    words = line.split()
+    return bool(words) and words[0].isdecimal() and int(words[0]) != above
+
+
+def _check_footer(path: Path, footer: str, rows: int) -> None:
+    """Compare the number in the last line, if there is one, with the rows.
+
+    Raises:
+        DataError: They differ, or the last line is a row.
+    """
+    counts = re.findall(r"(?<![\w.-])\d+(?![\w.-])", footer)
+    if _is_row(footer, rows) or (counts and rows not in map(int, counts)):
+        raise DataError(
+            f"{path}: the last line is {footer!r}, but {rows} molecules are listed "
+            "above it; the file is cut off or damaged"
+        )
 
 
 def read_xyz_tar(path: Path) -> Molecules:
