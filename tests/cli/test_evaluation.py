@@ -240,6 +240,8 @@ def test_labels_have_the_names_of_the_training(
 ) -> None:
     model = trained(tmp_path / "e.safetensors", **REF)
     expected = pytest.approx(force_error(model, renamed(tmp_path / "a.xyz")), rel=2e-3)
+    described = cormorant("datasets", "extxyz", "--path", "a.xyz")
+    assert "structures:      3" in described
     text = cormorant("evaluate", "e.safetensors", "a.xyz")
     assert row(text, "e.safetensors ")[1] == expected
     assert "energy eV, forces eV/Angstrom, pos Angstrom" in text

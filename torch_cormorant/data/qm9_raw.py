@@ -250,7 +250,8 @@ def read_uncharacterized(path: Path) -> set[int]:
         raise DataError(f"{path}: has only {len(lines)} lines; the file is cut off")
     rows = lines[_LIST_HEADER:]
     # Below the rows stands a line of another kind, or an empty one.
-    if not (text.endswith("\n\n") and _is_row(rows[-1], len(rows) - 1)):
+    above = sum(any(letter.isalnum() for letter in row) for row in rows[:-1])
+    if not (text.endswith("\n\n") and _is_row(rows[-1], above)):
         footer = rows.pop()
         if rows and not any(letter.isalnum() for letter in rows[-1]):
             rows.pop()  # a rule above it
