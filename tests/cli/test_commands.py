@@ -310,9 +310,7 @@ def test_unfit_input_names_the_structure(
     model = gap / "model.safetensors"
     (tmp_path / "a.xyz").write_text("1\n\nH 0 0 0\n1\n\nXe 0 0 0\n")
     assert "structure 1:" in cormorant("predict", model, "a.xyz", "-o", "o.csv", code=2)
-    assert "unknown format" in cormorant(
-        "predict", model, "a.pdf", "-o", "o.csv", code=2
-    )
+    assert "no such file" in cormorant("predict", model, "a.pdf", "-o", "o.csv", code=2)
     assert "written are" in cormorant("predict", model, "a.xyz", "-o", "o.md", code=2)
     write_extxyz(tmp_path / "c.extxyz", [MiniEthanol()[0]])
     for name in ("c.extxyz", tmp_path / "c.extxyz"):

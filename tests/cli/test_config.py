@@ -112,7 +112,7 @@ def test_an_override_through_a_value_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_and_huge_files(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"none\.yaml: no such file"):
         load_config(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="too many"):
         load_config(written(tmp_path, "#" * 1_000_001))
@@ -156,3 +156,55 @@ def test_any_file_is_read_or_refused(
     except ConfigError:
         return
     assert config.training.epochs >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            GOOD + "  lr: 1e-2\n",
+            r"run\.yaml, lines 5 and 7: training.lr: is there twic",
+        ),
+        (GOOD + "data: {}\n", "lines 1 and 7: data: is there twice"),
+        (
+            GOOD + "model: {options: {lmax: 2,\n  'lmax': 3}}\n",
+            "lines 7 and 8: model.options.lmax: is there twice",
+        ),
+        (
+            GOOD + "model:\n  options:\n    head: [{kind: so3, kind: dipole}]\n",
+            "lines 9 and 9: model.options.head.0.kind: is there twice",
+        ),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused_with_both_lines(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(written(tmp_path, text))
+
+
+def test_overrides_say_one_thing(tmp_path: Path) -> None:
+    path = written(tmp_path, GOOD)
+    load_config(path, ["training.epochs=7", "training.epochs=7"])
+    with pytest.raises(
+        ConfigError, match=r"training.epochs=7 and training.epochs=8: g"
+    ):
+        load_config(path, ["training.epochs=7", "training.epochs=8"])
+    with pytest.raises(ConfigError, match="lmax: is there twice"):
+        load_config(path, ["model.options={lmax: 2, lmax: 3}"])
+
+
+def test_a_byte_order_mark_is_no_part_of_a_configuration(tmp_path: Path) -> None:
+    path = written(tmp_path, GOOD)
+    raw = path.read_bytes()
+    path.write_bytes(b"\xef\xbb\xbf" + raw.replace(b"\n", b"\r\n"))
+    assert load_config(path).training.epochs == 5
+    path.write_bytes(GOOD.encode("utf-16"))
+    with pytest.raises(ConfigError, match=r"run\.yaml: is text in UTF-16"):
+        load_config(path)
+
+
+def test_units_that_nobody_reads_are_refused(tmp_path: Path) -> None:
+    text = "data: {source: frames, path: a.npz, units: {energy: eV, pos: bohr}}\n"
+    with pytest.raises(ConfigError, match="only that of the energy can be named"):
+        load_config(written(tmp_path, text))

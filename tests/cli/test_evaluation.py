@@ -111,7 +111,7 @@ def test_properties_of_an_extxyz_file(cormorant: Command, tmp_path: Path) -> Non
         (["a.extxyz", "--unit", "mu=Debye"], "the model predicts gap"),
         (["a.extxyz", "--unit", "gap"], "expected NAME=UNIT"),
         (["a.extxyz", "--unit", "gap=Debye"], "measure different things"),
-        (["mini_qm9", "--unit", "gap=eV"], "only extxyz files need it"),
+        (["mini_qm9", "--unit", "gap=eV"], "ASE reads, need it"),
         (["a.txt"], "labels are read from"),
         (["none.npz"], "none.npz: no such file"),
     ],
@@ -200,3 +200,156 @@ def test_the_raw_folder_of_qm9(cormorant: Command, tmp_path: Path) -> None:
     errors = [(model.predict(one.z, one.pos) - one.y).abs().item() for one in data]
     expected = 1000 * float(np.mean(errors))
     assert row(text, "m.safetensors") == pytest.approx([expected], rel=2e-3)
+
+
+def trained(path: Path, **names: object) -> Cormorant:
+    """Write and return a potential with the record of a training on an own file."""
+    model = untrained(path, ["energy"], ["eV"])
+    usual = {"source": "extxyz", "target": "", "units": {}, "part": "", "unit": ""}
+    record = {
+        "config": {"data": {**usual, "energy": "energy", "forces": "forces", **names}},
+        "data": {"sha256": "0" * 64, "split_sha256": ""},
+    }
+    save_model(path, model, targets=["energy"], units=["eV"], training=record)
+    return load_model(path)
+
+
+def renamed(path: Path, factor: float = 1.0) -> list[Data]:
+    """Write frames with the labels REF_energy and REF_forces, and return them."""
+    data = [MiniEthanol()[k] for k in range(3)]
+    write_extxyz(
+        path,
+        [Data(z=one.z, pos=one.pos) for one in data],
+        info=[{"REF_energy": factor * one.energy.item()} for one in data],
+        arrays=[{"REF_forces": factor * one.forces} for one in data],
+    )
+    return data
+
+
+def force_error(model: Cormorant, data: list[Data]) -> float:
+    """Return the mean absolute error of forces in meV/A."""
+    errors = [model.energy_and_forces(one.z, one.pos)[1] - one.forces for one in data]
+    return torch.cat(errors).abs().mean().item() * 1000
+
+
+REF = {"energy": "REF_energy", "forces": "REF_forces"}
+
+
+def test_labels_have_the_names_of_the_training(
+    cormorant: Command, tmp_path: Path
+) -> None:
+    model = trained(tmp_path / "e.safetensors", **REF)
+    expected = pytest.approx(force_error(model, renamed(tmp_path / "a.xyz")), rel=2e-3)
+    described = cormorant("datasets", "extxyz", "--path", "a.xyz")
+    assert "structures:      3" in described
+    text = cormorant("evaluate", "e.safetensors", "a.xyz")
+    assert row(text, "e.safetensors ")[1] == expected
+    assert "energy eV, forces eV/Angstrom, pos Angstrom" in text
+    write_extxyz(tmp_path / "b.xyz", [MiniEthanol()[k] for k in range(3)])
+    text = cormorant("evaluate", "e.safetensors", "b.xyz")  # ASE's names are known
+    assert row(text, "e.safetensors ")[1] == expected
+
+
+def test_units_go_with_the_names_of_the_training(
+    cormorant: Command, tmp_path: Path
+) -> None:
+    model = trained(tmp_path / "e.safetensors", **REF, units={"energy": "Hartree"})
+    data = renamed(tmp_path / "a.xyz", unit_factor("eV", "Hartree"))
+    text = cormorant("evaluate", "e.safetensors", "a.xyz")
+    expected = pytest.approx(force_error(model, data), rel=2e-3)
+    assert row(text, "e.safetensors ")[1] == expected
+    assert "energy Hartree, forces Hartree/Angstrom, pos Angstrom" in text
+    units = ("--unit", "forces=Hartree/A", "energy=Hartree")
+    text = cormorant("evaluate", "e.safetensors", "a.xyz", *units)
+    assert row(text, "e.safetensors ")[1] == expected
+
+
+def test_options_name_the_labels(cormorant: Command, tmp_path: Path) -> None:
+    model = trained(tmp_path / "e.safetensors")
+    data = renamed(tmp_path / "a.xyz")
+    names = ("--energy", "REF_energy", "--forces", "REF_forces")
+    text = cormorant("evaluate", "e.safetensors", "a.xyz", *names)
+    expected = pytest.approx(force_error(model, data), rel=2e-3)
+    assert row(text, "e.safetensors ")[1] == expected
+    alone = cormorant("evaluate", "e.safetensors", "a.xyz", "--energy", "REF_energy")
+    assert "forces" not in alone.lower()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["a.xyz"], "'energy' is missing, there is REF_energy, REF_forces; name the e"),
+        (["a.xyz", "--energy", "E"], "frame 0: 'E' is missing, there is REF_energy"),
+        (
+            ["a.xyz", "--energy", "REF_energy", "--forces", "F"],
+            "there is REF_forces; name the right one with --forces NAME",
+        ),
+        (["mini_ethanol", "--energy", "E"], "--energy: names the label of a potential"),
+        (["a.npz"], "name it, for example --unit energy=eV"),
+        (["a.npz", "--unit", "energy=eV", "--data-part", "x"], "--data-part: "),
+        (["a.xyz", "--data-part", "x"], "--data-part: a.xyz is no .npz file"),
+    ],
+)
+def test_errors_speak_of_the_command_line(
+    cormorant: Command, tmp_path: Path, arguments: list[str], problem: str
+) -> None:
+    trained(tmp_path / "e.safetensors")
+    renamed(tmp_path / "a.xyz")
+    pos = np.array([[[0.0, 0, 0], [0, 0, 1]]])
+    np.savez(tmp_path / "a.npz", z=[1, 1], pos=pos, energy=np.zeros(1))
+    error = cormorant("evaluate", "e.safetensors", *arguments, code=2)
+    assert problem in error
+    for python in ("=...", "=None", "=True", "file_unit", "format="):
+        assert python not in error
+
+
+@pytest.mark.parametrize("suffix", ["traj", "json", "db", "xyz.gz"])
+def test_every_format_that_is_trained_on_is_evaluated_and_predicted(
+    cormorant: Command, tmp_path: Path, suffix: str
+) -> None:
+    io = pytest.importorskip("ase.io")
+    model = trained(tmp_path / "e.safetensors")
+    data = [MiniEthanol()[k] for k in range(3)]
+    write_extxyz(tmp_path / "a.extxyz", data)
+    io.write(tmp_path / f"b.{suffix}", io.read(tmp_path / "a.extxyz", index=":"))
+    text = cormorant("evaluate", "e.safetensors", f"b.{suffix}")
+    assert row(text, "e.safetensors ")[1] == pytest.approx(
+        force_error(model, data), rel=2e-3
+    )
+    cormorant("predict", "e.safetensors", f"b.{suffix}", "-o", "out.csv")
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 4
+
+
+def test_a_part_of_a_divided_file(cormorant: Command, tmp_path: Path) -> None:
+    trained(tmp_path / "e.safetensors")
+    data = [MiniEthanol()[k] for k in range(4)]
+    arrays = {
+        "z": data[0].z.numpy(),
+        "pos": np.stack([one.pos.numpy() for one in data]),
+        "energy": np.array([one.energy.item() for one in data]),
+    }
+    split = np.array(["cold", "cold", "cold", "hot"])
+    np.savez(tmp_path / "a.npz", **arrays, split=split, energy_unit="eV")
+    text = cormorant("evaluate", "e.safetensors", "a.npz", "--data-part", "cold")
+    assert "3 structures" in text
+    predict = ("predict", "e.safetensors", "a.npz", "-o", "out.csv")
+    cormorant(*predict, "--data-part", "hot")
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 2
+    error = cormorant(*predict, "--data-part", "warm", "--overwrite", code=2)
+    assert "--data-part: a.npz has the parts cold, hot; 'warm' is not one" in error
+
+
+def test_a_folder_without_the_files_of_qm9(cormorant: Command, tmp_path: Path) -> None:
+    untrained(tmp_path / "m.safetensors", ["gap"], ["eV"])
+    (tmp_path / "qm9").mkdir()
+    error = cormorant("evaluate", "m.safetensors", "qm9", code=2)
+    assert "no such file; fetch it: cormorant datasets qm9 --path qm9 --fetch" in error
+
+
+def test_names_in_a_table_are_no_formulas(cormorant: Command, tmp_path: Path) -> None:
+    untrained(tmp_path / "m.safetensors", ["=1+1", "@gap"], ["eV", ""])
+    write_extxyz(tmp_path / "a.extxyz", [MiniEthanol()[0]])
+    cormorant("predict", "m.safetensors", "a.extxyz", "-o", "out.csv")
+    header, values = (tmp_path / "out.csv").read_text().splitlines()
+    assert header == "name,'=1+1 [eV],'@gap"
+    assert all(float(value) for value in values.split(",")[1:])

@@ -58,7 +58,10 @@ def test_extxyz_keeps_order(tmp_path: Path) -> None:
         ("a.csv", "", "no column 'smiles'"),
         ("a.csv", "x\n1\n", "no column 'smiles'"),
         ("a.csv", "smiles\nCC\nC(\n", r"line 3: 'C\(' is no SMILES"),
-        ("a.mol", "", "unknown format"),
+        ("a.mol", "", "entry 1 is not understood"),
+        ("a.strange", "hello", "ASE does not know this format"),
+        ("a.csv", "smiles,SMILES\nC,CC\n", "two columns 'smiles'"),
+        ("a.csv", "smiles\n", "holds no structure"),
     ],
 )
 def test_mistakes_name_the_entry(

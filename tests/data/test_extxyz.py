@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +121,7 @@ def test_names_and_units_are_mapped(two: Path) -> None:
     dataset = ExtXYZDataset(two, energy="dft_E", forces="F", units=kcal)
     data, factor = dataset[0], unit_factor("kcal/mol", "eV")
     assert data.energy.item() == pytest.approx(-20.5 * factor, rel=1e-14)
-    assert data.forces[0, 0].item() == pytest.approx(0.5 * factor, rel=1e-14)
+    assert data.forces[0, 0].item() == pytest.approx(0.05 * factor, rel=1e-14)
     assert data.pos[1].tolist() == pytest.approx([0.0, 7.6, -5.0])
     own = ExtXYZDataset(two, energy="dft_E", forces="F", units=kcal, unit="kcal/mol")
     assert own.energies.tolist() == [-20.5, -13.6]
@@ -166,6 +170,19 @@ def test_plain_xyz_needs_no_properties(tmp_path: Path) -> None:
         ),
         ('"bulk water"', '"bulk water', "frame 0: a quote is not closed"),
         ('"bulk water"', "{bulk water", "frame 0: a bracket is not closed"),
+        (
+            "energy=-13.6",
+            'label=pbc="F F F"',
+            "frame 1: 'label': 'pbc=\"F' holds a quote",
+        ),
+        (
+            "energy=-13.6",
+            "note=config_type=A",
+            "frame 1: 'note': .* holds another pair",
+        ),
+        ("energy=-13.6", 'energy="-13.6"x', "frame 1: text follows a closing"),
+        ("energy=-13.6", "energy=-13.6 energy=1", "frame 1: 'energy' is there twice"),
+        ("energy=-13.6", "energy=-1_3.6", "frame 1: 'energy': '-1_3.6' holds no num"),
         ("energy=-13.6", 'energy=-13.6 pbc="T T"', "frame 1: 'pbc': 'T T', expected"),
         ("energy=-13.6", 'energy=1 pbc="T T T"', "frame 1: 'cell': missing"),
         ("energy=-13.6", 'energy=1 Lattice="1 2 3"', "frame 1: 'Lattice': 3 numbers"),
@@ -476,3 +493,160 @@ def test_a_lazy_set_tells_what_one_in_memory_does(tmp_path: Path) -> None:
         lazy[:2].compositions() == memory.compositions() == [{"1": 6, "6": 2, "8": 1}]
     )
     assert reference_energies(lazy) == reference_energies(memory)
+
+
+def test_an_empty_value_does_not_swallow_the_next_pair(tmp_path: Path) -> None:
+    path = tmp_path / "a.extxyz"
+    start = '1\nLattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3'
+    path.write_text(
+        f'{start} label= pbc="F F F" energy=1\nH 0 0 0\n'
+        "1\nProperties=species:S:1:pos:R:3 note= config_type=IsolatedAtom "
+        "energy= -13.6 flag= done last=\nH 0 0 0\n"
+    )
+    data = ExtXYZDataset(path, forces=None)
+    assert not data[0].pbc.any()
+    assert data.info(0) == {"label": "", "energy": "1"}
+    assert data.isolated_energies == {1: -13.6}
+    expected = {"note": "", "config_type": "IsolatedAtom", "energy": "-13.6"}
+    assert data.info(1) == {**expected, "flag": "", "done": "T", "last": ""}
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        "energy=-999 energy=-309 Properties=species:S:1:pos:R:3",
+        "energy=-999 properties=species:S:1:pos:R:3 energy=-309",
+        'energy=-999 energy=-309 Lattice="9 0 0 0 9 0 0 0 9"',
+        "energy=-999 energy=-309",  # a comment, until the energy is asked for
+        'Lattice="9 0 0 0 9 0 0 0 9" Lattice="8 0 0 0 8 0 0 0 8" energy=1',
+        'pbc="T T T" pbc="F F F" energy=1',
+    ],
+)
+def test_two_values_for_one_thing_are_refused_wherever_they_stand(
+    tmp_path: Path, pairs: str
+) -> None:
+    path = tmp_path / "a.extxyz"
+    path.write_text(f"1\n{pairs}\nH 0 0 0\n")
+    with pytest.raises(DataError, match=r"frame 0: '[a-zA-Z]*' is there twice: "):
+        ExtXYZDataset(path, forces=None)[0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "bad"),
+    [
+        ("species:S:1:Z:I:1:pos:R:3", "O 8 0 0 0", "H 8 0 0 0"),
+        ("Z:I:1:species:S:1:pos:R:3", "8 O 0 0 0", "1 O 0 0 0"),
+        ("species:S:1:element:S:1:pos:R:3", "O o 0 0 0", "O H 0 0 0"),
+        ("species:S:1:pos:R:3:positions:R:3", "O 0 0 1 0 0 1", "O 0 0 1 0 1 0"),
+    ],
+)
+def test_columns_that_say_the_same_must_agree(
+    tmp_path: Path, columns: str, row: str, bad: str
+) -> None:
+    path = tmp_path / "a.extxyz"
+    path.write_text(f"1\nProperties={columns}\n{row}\n")
+    assert ExtXYZDataset(path, energy=None, forces=None)[0].z.tolist() == [8]
+    path.write_text(f"1\nProperties={columns}\n{bad}\n")
+    with pytest.raises(DataError, match=r"frame 0: columns .* contradict each other"):
+        ExtXYZDataset(path, energy=None, forces=None)[0]
+
+
+def test_labels_of_atoms_and_words_of_the_user_are_no_contradiction(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.extxyz"
+    path.write_text(
+        "1\nProperties=species:S:1:pos:R:3:symbol:S:1 lattice=fcc PBC=7\nC 0 0 0 CA2\n"
+    )
+    data = ExtXYZDataset(path, energy=None, forces=None)
+    assert data[0].z.tolist() == [6]
+    assert "cell" not in data[0] or not data[0].cell.any()
+    assert data.info(0) == {"lattice": "fcc", "PBC": "7"}
+
+
+def test_forces_as_a_pair_and_as_columns_are_refused(two: Path) -> None:
+    two.write_text(TWO.replace("energy=-20.5", 'energy=-20.5 forces="1 2 3"'))
+    with pytest.raises(DataError, match="'forces' is there twice, for the frame and"):
+        ExtXYZDataset(two)[0]
+
+
+def test_two_energies_of_one_isolated_atom_are_refused(two: Path) -> None:
+    frame = TWO[TWO.index("1\n") :]
+    two.write_text(frame * 2)
+    assert ExtXYZDataset(two).isolated_energies == {1: -13.6}
+    two.write_text(frame + frame.replace("-13.6", "-13.7"))
+    with pytest.raises(DataError, match="frame 1: another energy of the isolated"):
+        _ = ExtXYZDataset(two).isolated_energies
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        ({"pos": "bohr", "energy": "Hartree"}, ("Hartree/bohr", "Hartree/bohr^3")),
+        ({"energy": "Hartree"}, ("Hartree/Angstrom", "Hartree/Angstrom^3")),
+        ({"pos": "bohr"}, ("eV/bohr", "eV/bohr^3")),
+        (
+            {"pos": "bohr", "energy": "Hartree", "forces": "eV/A", "stress": "GPa"},
+            ("eV/Angstrom", "GPa"),
+        ),
+    ],
+)
+def test_units_of_forces_and_stress_follow_from_energy_and_length(
+    crystal: Path, units: dict[str, str], expected: tuple[str, str]
+) -> None:
+    lines = CRYSTAL.replace("pos:R:3", "pos:R:3:forces:R:3").splitlines()
+    crystal.write_text("\n".join([*lines[:2], *(f"{x} 1 0 0" for x in lines[2:])]))
+    data = ExtXYZDataset(crystal, stress="stress", units=units)[0]
+    factors = [unit_factor(expected[0], "eV/A"), unit_factor(expected[1], "eV/A^3")]
+    found = [data.forces[0, 0].item(), data.stress[0, 0, 0].item()]
+    assert found == pytest.approx(factors, rel=1e-14)
+    if expected[0] == "Hartree/bohr":
+        assert found[0] == pytest.approx(51.422067, rel=1e-7)
+
+
+@pytest.mark.parametrize("suffix", [".xyz", ".xyz.gz", ".xyz.bz2", ".extxyz.xz"])
+def test_compressed_files_are_read_by_the_same_reader(
+    tmp_path: Path, suffix: str
+) -> None:
+    pack: dict[str, Callable[[bytes], bytes]] = {
+        ".gz": gzip.compress,
+        ".bz2": bz2.compress,
+        ".xz": lzma.compress,
+    }
+    packed = pack.get(Path(suffix).suffix, bytes)
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(packed(b"\xef\xbb\xbf" + TWO.replace("\n", "\r\n").encode()))
+    data = ExtXYZDataset(path)
+    assert data.energies.tolist() == [-20.5, -13.6]
+    assert data.isolated_energies == {1: -13.6}
+    path.write_bytes(packed(TWO.replace("energy=-13.6", "energy=1 energy=2").encode()))
+    with pytest.raises(DataError, match="frame 1: 'energy' is there twice"):
+        ExtXYZDataset(path).in_memory()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=f"a{suffix}: "):
+        ExtXYZDataset(path).in_memory()
+
+
+def test_other_encodings_and_line_ends_are_named(two: Path) -> None:
+    for raw, message in (
+        (TWO.encode("utf-16"), "is text in UTF-16"),
+        (TWO.replace("\n", "\r").encode(), "carriage returns alone"),
+        (b"1\n" + b"x" * (1 << 20) + b"\nH 0 0 0\n", "the second line is too long"),
+    ):
+        two.write_bytes(raw)
+        with pytest.raises(DataError, match=f"frame 0: .*{message}"):
+            ExtXYZDataset(two)
+    two.write_bytes(b"\xef\xbb\xbf" + TWO.encode() + b"\xef\xbb\xbf" + TWO.encode())
+    assert len(ExtXYZDataset(two).in_memory()) == 4
+
+
+def test_an_uneven_stress_is_turned_as_it_was_written(
+    crystal: Path, tmp_path: Path
+) -> None:
+    crystal.write_text(CRYSTAL.replace("1 6 5 6 2 4 5 4 3", "1 2 3 4 5 6 7 8 9"))
+    data = ExtXYZDataset(crystal, forces=None, stress="stress")
+    assert data[0].stress[0, 0].tolist() == [1, 4, 7]
+    write_extxyz(tmp_path / "b.extxyz", data)
+    again = ExtXYZDataset(tmp_path / "b.extxyz", forces=None, stress="stress")
+    assert torch.equal(again[0].stress, data[0].stress)

@@ -55,3 +55,38 @@ def test_values_of_atoms_are_written_as_columns(tmp_path: Path) -> None:
             write_extxyz(path, [frame], arrays=[values])
     with pytest.raises(ConfigError, match="arrays: 2 entries for 1 frames"):
         write_extxyz(path, [frame], arrays=[{}, {}])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("energy", 2.0),
+        ("forces", 2.0),
+        ("mine", 2.0),
+        ("Lattice", "5 0 0 0 5 0 0 0 5"),
+        ("lattice", "5 0 0 0 5 0 0 0 5"),
+        ("pbc", "T T T"),
+        ("Properties", "species:S:1:pos:R:3"),
+    ],
+)
+def test_what_the_frame_itself_says_is_no_name_of_another_value(
+    tmp_path: Path, name: str, value: float | str
+) -> None:
+    frame = Data(z=torch.tensor([8]), pos=torch.zeros(1, 3), energy=torch.ones(1))
+    frame.forces = torch.zeros(1, 3)
+    arrays = [{"mine": torch.zeros(1)}]
+    with pytest.raises(ConfigError, match=f"info: '{name}' is what the frame itself"):
+        write_extxyz(tmp_path / "a", [frame], info=[{name: value}], arrays=arrays)
+    for column in ("positions", "Z", "symbols", "Species", "forces"):
+        with pytest.raises(ConfigError, match="the name of another column"):
+            write_extxyz(tmp_path / "a", [frame], arrays=[{column: torch.zeros(1)}])
+    assert not (tmp_path / "a").exists()
+
+
+def test_odd_texts_are_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.extxyz"
+    frame = Data(z=torch.tensor([8]), pos=torch.zeros(1, 3))
+    texts = ["", " ", "a=b", "back\\slash", "\\n", 'say "so"', "two\nlines", "a\\", "é"]
+    info = {f"text{number}": text for number, text in enumerate(texts)}
+    write_extxyz(path, [frame], info=[info])
+    assert ExtXYZDataset(path, energy=None, forces=None).info(0) == info

@@ -399,3 +399,55 @@ def test_another_unit_than_the_file_says_is_refused(
     assert Frames(path, file_unit="eV").energy_unit == "eV"
     with pytest.raises(ConfigError, match=r"file_unit: 'Hartree', but .* says 'eV'"):
         Frames(path, file_unit="Hartree")
+
+
+def arrays(**changed: object) -> dict[str, object]:
+    """Two frames of two atoms."""
+    pos = np.zeros((2, 2, 3))
+    pos[:, 1, 2] = 0.7
+    usual = {"z": [1, 1], "pos": pos, "energy": np.ones(2), "energy_unit": "eV"}
+    return {**usual, "forces": np.ones((2, 2, 3)), **changed}
+
+
+def test_forces_may_have_a_unit_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, **arrays(force_unit="Hartree/bohr"))
+    assert Frames(path)[0].forces[0, 0].item() == pytest.approx(51.422067, rel=1e-7)
+    np.savez(path, **arrays(units="energy eV; forces meV/A; pos Angstrom"))
+    assert Frames(path)[0].forces[0, 0].item() == pytest.approx(1e-3, rel=1e-14)
+    np.savez(path, **arrays(force_unit="eV/A"))
+    assert Frames(path)[0].forces[0, 0].item() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"energy_unit": ""}, "'energy_unit': the text is empty"),
+        ({"level_of_theory": ""}, "'level_of_theory': the text is empty"),
+        ({"energy_unit": np.array([], dtype="U2")}, "'energy_unit': expected one text"),
+        (
+            {"units": "energy Ha"},
+            "'energy_unit': 'eV', but 'units' says 'Ha' of energy",
+        ),
+        ({"units": "pos bohr"}, "'pos': in bohr, expected Angstrom"),
+        ({"length_unit": "nm"}, "'pos': in nm, expected Angstrom"),
+        ({"force_unit": "eV"}, "'force_unit': .* measure different things"),
+        (
+            {"isolated_z": [1, 1], "isolated_energy": [1.0, 2.0]},
+            "'isolated_energy': two for atomic number 1",
+        ),
+    ],
+)
+def test_texts_and_units_that_contradict_are_refused(
+    tmp_path: Path, changed: dict[str, object], message: str
+) -> None:
+    np.savez(tmp_path / "a.npz", **arrays(**changed))
+    with pytest.raises(DataError, match=rf"a\.npz: array {message}"):
+        Frames(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("split", [["train"], [b"train", b"test"], [0, 1]])
+def test_parts_are_one_word_for_each_frame(tmp_path: Path, split: list[object]) -> None:
+    np.savez(tmp_path / "a.npz", **arrays(split=split))
+    with pytest.raises(DataError, match="'split': expected"):
+        Frames(tmp_path / "a.npz", part="train")

@@ -259,3 +259,17 @@ def test_contradictions_and_odd_references_are_named(
     path = save(tmp_path / "x.npz", arrays)
     with pytest.raises(ConfigError, match="reference: a list is not understood"):
         MD17(npz=path, reference=[1.0])  # type: ignore[arg-type]
+
+
+def test_an_empty_unit_is_named_and_forces_may_have_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "h2.npz"
+    pos = np.zeros((2, 2, 3))
+    pos[:, 1, 2] = 0.7
+    arrays = {"z": [1, 1], "R": pos, "E": np.ones(2), "F": np.ones((2, 2, 3))}
+    for text in ("", np.array([], dtype="U1"), " "):
+        np.savez(path, **arrays, energy_unit=text)
+        with pytest.raises(DataError, match=r"h2\.npz: array 'energy_unit': "):
+            MD17(npz=path)
+    np.savez(path, **arrays, energy_unit="Hartree", force_unit="Hartree/bohr")
+    force = MD17(npz=path, unit="eV")[0].forces[0, 0].item()
+    assert force == pytest.approx(51.422067, rel=1e-7)

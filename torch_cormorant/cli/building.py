@@ -15,8 +15,10 @@ from torch_cormorant.data import (
     MINI_TARGETS,
     QM9,
     QM9_TARGETS,
+    ExtXYZDataset,
     ExtXYZProperties,
     FrameDataset,
+    Frames,
     MiniEthanol,
     MiniQM9,
     MoleculeDataset,
@@ -102,10 +104,15 @@ def _md17(data: DataConfig, place: dict[str, Any]) -> FrameDataset:
     return MD17(**options)
 
 
-def _frames(data: DataConfig) -> FrameDataset:
-    from torch_cormorant.data import Frames
+class _TrainingFrames(Frames):
+    """Frames of plain arrays, with errors that speak of the configuration."""
 
-    return Frames(
+    unit_name, unit_advice = "data.units.energy", "data.units: {energy: eV}"
+    part_name = "data.part"
+
+
+def _frames(data: DataConfig) -> FrameDataset:
+    return _TrainingFrames(
         data.path,
         part=data.part or None,
         unit=data.unit or None,
@@ -114,8 +121,6 @@ def _frames(data: DataConfig) -> FrameDataset:
 
 
 def _extxyz(data: DataConfig) -> FrameDataset:
-    from torch_cormorant.data import ExtXYZDataset
-
     held = ExtXYZDataset(data.path, energy=None, forces=None).held(0)
     there = ", ".join(held) or "nothing of the kind"
     if data.energy not in held:
@@ -130,7 +135,7 @@ def _extxyz(data: DataConfig) -> FrameDataset:
             f"{there}; name the right one with data.forces, or for energies alone say "
             "data.forces='' and loss.forces=0"
         )
-    found: FrameDataset = ExtXYZDataset(
+    found = ExtXYZDataset(
         data.path,
         energy=data.energy,
         forces=data.forces or None,
@@ -138,8 +143,9 @@ def _extxyz(data: DataConfig) -> FrameDataset:
         virial=data.virial or None,
         units=data.units or None,
         unit=data.unit or "eV",
-    ).in_memory()
-    return found
+    )
+    found.advice = "name the right one with data.{field}"
+    return found.in_memory()
 
 
 def _properties(data: DataConfig) -> MoleculeDataset:

@@ -24,7 +24,8 @@ from torch_cormorant.cli.schema import (
     source_name,
 )
 from torch_cormorant.conv import CormorantConv
-from torch_cormorant.errors import ConfigError
+from torch_cormorant.data.text import read_text
+from torch_cormorant.errors import ConfigError, DataError
 from torch_cormorant.models import Cormorant
 
 __all__ = ["as_plain", "load_config", "schema_text"]
@@ -69,6 +70,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """
     content, lines = _read(Path(path))
     place = _Place(str(path), lines)
+    _refuse_two(overrides)
     for override in overrides:
         _override(content, override, lines)
     config = RunConfig()
@@ -85,16 +87,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or repr(error)
-        raise ConfigError(f"{path}: cannot be read ({reason})") from None
-    if len(raw) > SIZE_LIMIT:
-        raise ConfigError(f"{path}: {len(raw):,} bytes are too many for a config")
     lines: dict[str, int] = {}
     try:
-        text = raw.decode("utf-8")
+        text = read_text(path, SIZE_LIMIT)
+    except DataError as error:
+        raise ConfigError(str(error)) from None
+    try:
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
@@ -111,7 +109,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         return {}, lines
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections, found {type(content).__name__}")
-    _collect_lines(node, "", lines)
+    _collect_lines(path, node, "", lines)
     for key in content:
         if not isinstance(key, str):
             raise ConfigError(f"{path}: {key!r}: sections have names")
@@ -125,12 +123,34 @@ def _refuse_aliases(text: str) -> None:
             raise ValueError(f"aliases such as *{token.value} are not read")  # noqa: TRY004
 
 
-def _collect_lines(node: Any, prefix: str, lines: dict[str, int]) -> None:
+def _collect_lines(path: Path, node: Any, prefix: str, lines: dict[str, int]) -> None:
+    """Where every key stands.
+
+    Raises:
+        ConfigError: A key stands in two lines; YAML would take the last one.
+    """
+    if isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            _collect_lines(path, value, f"{prefix}{number}.", lines)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             name = f"{prefix}{getattr(key, 'value', '')}"
-            lines[name] = key.start_mark.line + 1
-            _collect_lines(value, f"{name}.", lines)
+            line = key.start_mark.line + 1
+            if name in lines:
+                raise ConfigError(
+                    f"{path}, lines {lines[name]} and {line}: {name}: is there twice; "
+                    "leave one out"
+                )
+            lines[name] = line
+            _collect_lines(path, value, f"{name}.", lines)
+
+
+def _refuse_two(overrides: Sequence[str]) -> None:
+    given: dict[str, str] = {}
+    for text in overrides:
+        key = text.partition("=")[0].strip()
+        if given.setdefault(key, text) != text:
+            raise ConfigError(f"--override: {given[key]} and {text}: give one of them")
 
 
 def _override(content: dict[str, Any], text: str, lines: dict[str, int]) -> None:
@@ -140,7 +160,10 @@ def _override(content: dict[str, Any], text: str, lines: dict[str, int]) -> None
         raise ConfigError(f"--override {text}: expected section.key=value")
     try:
         found = yaml.safe_load(value)
-    except yaml.YAMLError:
+        _collect_lines(Path(f"--override {text}"), yaml.compose(value), "", {})
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(f"--override {text}: the value is not YAML") from None
     target = content
     for part in parts[:-1]:
@@ -304,6 +327,12 @@ def _check_own(data: DataConfig, place: _Place) -> None:
         )
     if data.units and data.source not in ("extxyz", "frames"):
         raise place.fail("data.units", f"source {data.source!r} knows its units")
+    if data.source == "frames" and set(data.units) - {"energy"}:
+        raise place.fail(
+            "data.units",
+            "of source 'frames' only that of the energy can be named; positions are "
+            "in Angstrom, and 'force_unit' in the file names another unit of forces",
+        )
 
 
 def unknown_word(kind: str, found: str, known: Iterable[str]) -> str:

@@ -10,11 +10,9 @@ import torch
 
 from torch_cormorant.cli.labels import (
     Labelled,
-    assumed_units,
+    Names,
     given_units,
-    is_text_file,
     read_labels,
-    recorded_data,
 )
 from torch_cormorant.cli.prediction import potential_outputs, property_values
 from torch_cormorant.cli.structures import warn_of_units
@@ -39,14 +37,16 @@ def evaluate(args: argparse.Namespace) -> None:
     """Print the errors on labelled structures.
 
     Args:
-        args: ``model``, ``input``, ``batch_size``, ``device``, ``part`` and ``unit``.
+        args: ``model``, ``input``, ``batch_size``, ``device``, ``part``, ``unit``,
+            ``energy``, ``forces`` and ``data_part``.
 
     Raises:
         CormorantError: A file, a property or a structure does not fit.
     """
     model = load_model(args.model, args.device)
     units = given_units(args.unit, model)
-    data = read_labels(args.input, model, units)
+    names = Names(args.energy, args.forces, args.data_part)
+    data, assumed = read_labels(args.input, model, units, names)
     warn_of_units(data, args.input)
     if isinstance(data, MoleculeDataset):
         _check_rows(args, model, data)
@@ -67,8 +67,8 @@ def evaluate(args: argparse.Namespace) -> None:
         print(_property_tables(args, model, known, everything))
     if split is not None and part in ("all", "train"):
         print("among them are the molecules that the model was trained on")
-    if is_text_file(args.input) and not recorded_data(model, args.input):
-        print(f"taken as the units of the file: {assumed_units(model, units)}")
+    if assumed:
+        print(f"taken as the units of the file: {assumed}")
 
 
 def _check_rows(

@@ -211,7 +211,17 @@ def datasets(args: argparse.Namespace) -> None:
     if args.verify:
         _verify(args)
     data = DataConfig(source=source, path=args.path, molecule=args.molecule)
-    print(load_data(data).describe())
+    own = source == "extxyz"
+    print((_own_file(args.path) if own else load_data(data)).describe())
+
+
+def _own_file(path: str) -> Any:
+    """An own file, with energies and forces where they have ASE's names."""
+    from torch_cormorant.data import ExtXYZDataset
+
+    held = ExtXYZDataset(path, energy=None, forces=None).held(0)
+    energy, forces = (name if name in held else None for name in ("energy", "forces"))
+    return ExtXYZDataset(path, energy, forces)
 
 
 def _verify(args: argparse.Namespace) -> None:

@@ -18,13 +18,15 @@ __all__ = ["main"]
 
 _EVALUATE = """Errors on labelled structures, beside simple baselines.
 
-Of a potential: energies and forces, from extxyz, npz of frames or of (revised) MD17,
-or mini_ethanol. Of properties: from npz of QM9 arrays, the folder of QM9's raw files,
-mini_qm9, or extxyz that holds each property by its name.
+Of a potential: energies and forces, from extxyz and what else ASE reads (traj, db,
+json), npz of frames or of (revised) MD17, or mini_ethanol. Of properties: from npz of
+QM9 arrays, the folder of QM9's raw files, mini_qm9, or extxyz that holds each property
+by its name.
 
     cormorant evaluate model.safetensors mini_qm9        # its own test molecules
     cormorant evaluate model.safetensors qm9.npz --part all
     cormorant evaluate model.safetensors new.extxyz --unit gap=Hartree mu=Debye
+    cormorant evaluate model.safetensors new.traj --energy dft_E --forces dft_F
 
 If the structures are those that the model was trained on, only the test part of that
 training is taken, unless --part says otherwise.
@@ -230,7 +232,7 @@ _NEEDED = ("yaml", "safetensors")
 
 
 def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
-    formats = "extxyz, xyz, npz, sdf, or csv with a column of SMILES"
+    formats = "extxyz, npz, sdf, csv with a column of SMILES, or what else ASE reads"
     evaluate = _add(
         commands,
         "evaluate",
@@ -245,17 +247,28 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "SMILES get geometries from RDKit (ETKDG and MMFF): good enough for a look, "
         "not\nthe geometries of the training.",
     )
-    labelled = "extxyz, npz, folder of QM9, mini_qm9 or mini_ethanol"
+    labelled = (
+        "extxyz and what else ASE reads, npz, folder of QM9, mini_qm9 or mini_ethanol"
+    )
     for command, inputs in ((evaluate, labelled), (predict, formats)):
         command.add_argument("model", type=Path, help="model.safetensors")
         command.add_argument("input", type=Path, help=inputs)
         command.add_argument("--batch-size", type=_positive, default=64)
         command.add_argument("--device", default="cpu", help="cpu or cuda")
+        command.add_argument(
+            "--data-part", metavar="NAME", help="part of a divided npz file of frames"
+        )
     evaluate.add_argument(
         "--part",
         choices=("train", "valid", "test", "all"),
         help="of the data the model was trained on; default test",
     )
+    for field in ("energy", "forces"):
+        evaluate.add_argument(
+            f"--{field}",
+            metavar="NAME",
+            help=f"name of the {field} in the file; default that of the training",
+        )
     for command, text in (
         (evaluate, "units of an extxyz file; default those of the model"),
         (predict, "pos=UNIT: unit of the positions of an extxyz file; default Å"),

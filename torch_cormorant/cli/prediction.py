@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from torch_cormorant.cli.labels import given_units, is_potential, recorded_data
+from torch_cormorant.cli.structures import is_own_file, read_structures
 from torch_cormorant.errors import ConfigError, CormorantError, DataError
 from torch_cormorant.models import Cormorant, load_model
 from torch_cormorant.models.checks import refuse_cells
@@ -28,13 +29,11 @@ def predict(args: argparse.Namespace) -> None:
 
     Args:
         args: ``model``, ``input``, ``output``, ``overwrite``, ``batch_size``,
-            ``device``, ``unit`` and ``no_forces``.
+            ``device``, ``unit``, ``data_part`` and ``no_forces``.
 
     Raises:
         CormorantError: A file or a structure does not fit.
     """
-    from torch_cormorant.cli.structures import read_structures
-
     suffix = _checked_output(args)
     model = load_model(args.model, args.device)
     if model.head.per_atom and suffix == ".csv":
@@ -42,7 +41,9 @@ def predict(args: argparse.Namespace) -> None:
             f"{args.output}: a table has one row for every structure; write values of "
             "atoms as .extxyz"
         )
-    found = read_structures(args.input, _length_unit(args, model))
+    if args.data_part is not None and args.input.suffix.lower() != ".npz":
+        raise ConfigError(f"--data-part: {args.input} is no .npz file of frames")
+    found = read_structures(args.input, _length_unit(args, model), args.data_part)
     if is_potential(model):
         for name, frame in zip(found.names, found.frames, strict=True):
             if warn_of_composition(model, frame.z, f"{args.input}: {name}"):
@@ -76,8 +77,10 @@ def _length_unit(args: argparse.Namespace, model: Cormorant) -> str:
             "--unit: predictions are in the units of the model; only that of the "
             "positions in the file can be given, pos=UNIT"
         )
-    if units and args.input.suffix.lower() not in (".extxyz", ".xyz"):
-        raise ConfigError("--unit: only extxyz files need it")
+    if units and not is_own_file(args.input):
+        raise ConfigError(
+            "--unit: only extxyz files, and those that ASE reads, need it"
+        )
     known = recorded_data(model, args.input).get("units", {})
     return str(units.get("pos", known.get("pos", "Angstrom")))
 
@@ -212,10 +215,22 @@ def _named(
     return DataError(f"structures {start} to {start + len(group) - 1}: {error}")
 
 
+def _plain_cell(text: str) -> str:
+    """A text that no spreadsheet takes for a formula.
+
+    Example:
+        >>> _plain_cell("=1+1"), _plain_cell("gap [eV]")
+        ("'=1+1", 'gap [eV]')
+    """
+    return f"'{text}" if text.startswith(tuple("=+-@\t\r\n")) else text
+
+
 def write_csv(
     path: Path, model: Cormorant, names: Sequence[str], values: Tensor
 ) -> None:
     """Write predictions as a table.
+
+    Names that a spreadsheet would take for a formula stand behind an apostrophe.
 
     Args:
         path: The file.
@@ -232,9 +247,9 @@ def write_csv(
         for name, unit in zip(model.info.targets, model.info.units, strict=True)
         for ending in component_names(model)
     ]
-    writer.writerow(["name", *columns])
+    writer.writerow(["name", *map(_plain_cell, columns)])
     for name, row in zip(names, values.tolist(), strict=True):
-        writer.writerow([name, *(repr(value) for value in row)])
+        writer.writerow([_plain_cell(name), *(repr(value) for value in row)])
     write_atomically(path, lambda stream: stream.write(text.getvalue().encode()))
 
 

@@ -57,6 +57,46 @@ class NpzFile:
             )
         return array.astype(np.int64)
 
+    def text(self, name: str) -> str | None:
+        """The one text of an optional array of that name, or ``None`` without it.
+
+        Raises:
+            DataError: It is none, empty or several.
+        """
+        if name not in self.arrays:
+            return None
+        values = self.arrays[name]
+        if values.size != 1 or values.dtype.kind != "U":
+            raise self.fail(
+                name,
+                f"expected one text, found {values.dtype} of shape {values.shape}",
+            )
+        found = str(values.reshape(())[()]).strip()
+        if not found:
+            raise self.fail(name, "the text is empty; name it, or leave the array out")
+        return found
+
+    def texts(self, name: str, count: int | None = None) -> list[str]:
+        """The texts of an array of that name, which has one axis.
+
+        Args:
+            name: The array.
+            count: How many there must be; default any number.
+
+        Raises:
+            DataError: It holds something else, or another number of them.
+        """
+        values = self.arrays[name]
+        wrong = count is not None and values.shape != (count,)
+        if values.ndim != 1 or values.dtype.kind != "U" or wrong:
+            shape = "one axis" if count is None else f"shape ({count},)"
+            raise self.fail(
+                name,
+                f"expected {shape} of texts, found {values.dtype} of shape "
+                f"{values.shape}",
+            )
+        return [str(value) for value in values]
+
     def fail(self, name: str, problem: str) -> DataError:
         """An error about one array of this file, to be raised by the caller."""
         return DataError(f"{self.path}: array {name!r}: {problem}")

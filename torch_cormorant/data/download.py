@@ -20,6 +20,9 @@ from torch_cormorant.errors import ConfigError, DataError
 
 __all__ = ["RemoteFile", "fetch_file"]
 
+#: What to do about a file of a data set that is not there, for messages.
+DOWNLOAD = "download=True fetches it"
+
 _CHUNK = 1 << 18
 _DIGEST_LENGTH = 64
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -319,7 +322,7 @@ def _check_file(path: Path, remote: RemoteFile, expected: str | None) -> str:
 
 def _recorded_digest(target: Path) -> str | None:
     try:
-        words = target.with_name(f"{target.name}.sha256").read_text().split()
+        words = target.with_name(f"{target.name}.sha256").read_text("utf-8-sig").split()
     except (OSError, UnicodeDecodeError):
         return None
     return words[0] if words and len(words[0]) == _DIGEST_LENGTH else None

@@ -14,12 +14,22 @@ from torch_geometric.data import Data, Dataset
 
 from torch_cormorant.data.composition import independent_compositions
 from torch_cormorant.data.describe import describe_rows, sizes_text, species_text
-from torch_cormorant.data.extxyz_format import ParsedFrame, numbers_of, parse_frame
+from torch_cormorant.data.extxyz_format import (
+    COLUMN_BY_COLUMN,
+    ParsedFrame,
+    numbers_of,
+    parse_frame,
+)
 from torch_cormorant.data.files import file_digest
 from torch_cormorant.data.frame_checks import Floats, FrameArrays, check_frames
 from torch_cormorant.data.frame_dataset import FrameDataset
 from torch_cormorant.data.frame_index import FrameIndex, index_frames
-from torch_cormorant.data.frame_sources import read_with_ase, uses_own_reader
+from torch_cormorant.data.frame_sources import (
+    is_compressed,
+    read_compressed,
+    read_with_ase,
+    uses_own_reader,
+)
 from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import ConfigError, DataError
 
@@ -43,8 +53,9 @@ class ExtXYZDataset(Dataset):
 
     Extended XYZ (``.extxyz``, ``.xyz``) is read by this package: opening a file only
     finds where the frames are, and remembers it beside large files
-    (``.NAME.index.npz``); a frame is read when it is asked for. Every other format is
-    read once by ASE.
+    (``.NAME.index.npz``); a frame is read when it is asked for. Compressed files
+    (``.xyz.gz``, ``.bz2``, ``.xz``) and every other format, which ASE reads, are read
+    once.
 
     Each frame is a :class:`torch_geometric.data.Data` as :class:`FrameDataset`
     describes it: ``z``, ``pos`` and what is asked for of ``energy``, ``forces``,
@@ -61,9 +72,10 @@ class ExtXYZDataset(Dataset):
             volume), or ``None`` (default).
         units: Units of the file where they are not ASE's: for example ``{"energy":
             "kcal/mol", "forces": "kcal/mol/Angstrom"}``. Keys: ``pos``, ``energy``,
-            ``forces``, ``stress``, ``virial``, ``dipole``. Where ``energy`` is given
-            and they are not, forces and stress are in that unit per Angstrom and per
-            Angstrom^3, and the virial is in it.
+            ``forces``, ``stress``, ``virial``, ``dipole``. What is not given follows
+            from the units of ``energy`` and ``pos``: forces are energy per length,
+            stress is energy per length cubed, the virial is in the unit of the energy,
+            and the dipole in elementary charges times the length.
         unit: Unit to hand energies out in, forces and stress accordingly; default eV.
         dipole_unit: Unit to hand dipoles out in; default Debye.
         format: ASE's name of the format, if the name of the file does not tell.
@@ -90,6 +102,9 @@ class ExtXYZDataset(Dataset):
         >>> ExtXYZDataset(path)[0].energy
         tensor([-31.7000], dtype=torch.float64)
     """
+
+    #: What to do about a property that is missing, for messages.
+    advice = "name the right one with {field}=..., or leave it out with {field}=None"
 
     def __init__(
         self,
@@ -128,11 +143,14 @@ class ExtXYZDataset(Dataset):
         self._frames: list[ParsedFrame] | None = None
         self._index: FrameIndex | None = None
         self._memory: FrameDataset | None = None
-        if uses_own_reader(self.path, format):
+        own = uses_own_reader(self.path, format)
+        if own and not is_compressed(self.path):
             self._index = index_frames(self.path, cache=cache)
             self.periodic = self._index.cells
         else:
-            self._frames = read_with_ase(self.path, format)
+            self._frames = (
+                read_compressed(self.path) if own else read_with_ase(self.path, format)
+            )
             self.periodic = any(frame.cell is not None for frame in self._frames)
 
     def len(self) -> int:
@@ -201,7 +219,7 @@ class ExtXYZDataset(Dataset):
 
     def _converted(self, frame: ParsedFrame) -> FrameArrays:
         found = {
-            field: _property(frame, field, key) * self.factors[field]
+            field: self._property(frame, field, key) * self.factors[field]
             for field, key in self.names.items()
         }
         cell = frame.cell
@@ -226,6 +244,35 @@ class ExtXYZDataset(Dataset):
             cell=cell,
             pbc=frame.pbc[None].copy(),
         )
+
+    def _property(self, frame: ParsedFrame, field: str, key: str) -> Floats:
+        """One property of a frame, flat (per atom: as it is).
+
+        Raises:
+            ValueError: It is missing, there twice or has another size; the message
+                names the field.
+        """
+        frame.check_once(key)
+        held: Mapping[str, object] = frame.arrays if field == "forces" else frame.info
+        if key not in held:
+            there = ", ".join(held) or "nothing of the kind"
+            advice = self.advice.format(field=field)
+            raise ValueError(f"{key!r} is missing, there is {there}; {advice}")
+        if field == "forces":
+            table = frame.arrays[key]
+            if table.shape != (len(frame.z), 3):
+                raise ValueError(f"{key!r}: {table.shape[1]} columns, expected 3")
+            return table
+        values = numbers_of(frame.info[key], key)
+        tensor = field in {"stress", "virial"}
+        if tensor:
+            values = _tensor(values, key)
+        if values.shape != (_PER_FRAME_SHAPES[field],):
+            raise ValueError(
+                f"{key!r}: {len(values)} numbers, expected "
+                f"{_PER_FRAME_SHAPES[field]}{' or 6' * tensor}"
+            )
+        return values
 
     def in_memory(self) -> FrameDataset:
         """All frames of this (sub)set, read and checked, as a :class:`FrameDataset`.
@@ -295,7 +342,11 @@ class ExtXYZDataset(Dataset):
             if frame.info.get("config_type", "").lower() == "isolatedatom":
                 arrays = self._arrays(idx)
                 if arrays.energy is not None:
-                    found[int(arrays.z[0])] = float(arrays.energy[0])
+                    element, energy = int(arrays.z[0]), float(arrays.energy[0])
+                    if found.setdefault(element, energy) != energy:
+                        raise self._fail(
+                            idx, f"another energy of the isolated atom {element}"
+                        )
         return found
 
     def _whole(self) -> FrameDataset:
@@ -373,10 +424,13 @@ def _factors(
         raise ConfigError(
             f"units: {unknown[0]!r} is not one of {', '.join(FILE_UNITS)}"
         )
-    if "energy" in given:  # the others follow, unless they are given too
-        for field, suffix in (("forces", "/Angstrom"), ("stress", "/Angstrom^3")):
-            given.setdefault(field, f"{given['energy']}{suffix}")
-        given.setdefault("virial", given["energy"])
+    energy = given.setdefault("energy", FILE_UNITS["energy"])
+    length = given.setdefault("pos", FILE_UNITS["pos"])
+    # The others follow, unless they are given too.
+    given.setdefault("forces", f"{energy}/{length}")
+    given.setdefault("stress", f"{energy}/{length}^3")
+    given.setdefault("virial", energy)
+    given.setdefault("dipole", f"e*{length}")
     wanted = {
         "pos": "Angstrom",
         "energy": unit,
@@ -385,45 +439,16 @@ def _factors(
         "virial": unit,
         "dipole": dipole_unit,
     }
-    return {
-        field: unit_factor(given.get(field, usual), wanted[field])
-        for field, usual in FILE_UNITS.items()
-    }
+    return {field: unit_factor(given[field], wanted[field]) for field in FILE_UNITS}
 
 
-def _property(frame: ParsedFrame, field: str, key: str) -> Floats:
-    """One property of a frame, flat (per atom: as it is).
-
-    Raises:
-        ValueError: It is missing or has another size; the message names the field.
-    """
-    if field == "forces":
-        values = frame.arrays.get(key)
-        if values is None:
-            raise ValueError(_missing(field, key, list(frame.arrays)))
-        if values.shape != (len(frame.z), 3):
-            raise ValueError(f"{key!r}: {values.shape[1]} columns, expected 3")
-        return values
-    if key not in frame.info:
-        raise ValueError(_missing(field, key, list(frame.info)))
-    values = numbers_of(frame.info[key], key)
-    if field in {"stress", "virial"} and values.shape == (6,):
-        values = values[_VOIGT]
-    if values.shape != (_PER_FRAME_SHAPES[field],):
-        voigt = " or 6" if field in {"stress", "virial"} else ""
-        raise ValueError(
-            f"{key!r}: {len(values)} numbers, expected "
-            f"{_PER_FRAME_SHAPES[field]}{voigt}"
-        )
+def _tensor(values: Floats, key: str) -> Floats:
+    """Nine numbers of a stress or virial, row by row."""
+    if values.shape == (6,):
+        return np.asarray(values[_VOIGT])
+    if values.shape == (9,) and key in COLUMN_BY_COLUMN:
+        return np.asarray(values.reshape(3, 3).T.reshape(9))
     return values
-
-
-def _missing(field: str, key: str, known: list[str]) -> str:
-    there = ", ".join(known) or "nothing of the kind"
-    return (
-        f"{key!r} is missing, there is {there}; name the right one with {field}=..., "
-        f"or leave it out with {field}=None"
-    )
 
 
 def _cell_fields(arrays: FrameArrays) -> dict[str, Tensor]:

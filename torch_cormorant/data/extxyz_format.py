@@ -7,16 +7,17 @@ columns. A plain XYZ file is one without pairs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from torch_cormorant.data.describe import NUMBERS
+from torch_cormorant.data.extxyz_pairs import number_of, parse_pairs
 from torch_cormorant.data.frame_checks import Floats
+from torch_cormorant.data.text import BYTE_ORDER_MARK, decoded
 
 __all__ = ["ParsedFrame", "numbers_of", "parse_frame", "scan_frames"]
 
@@ -24,11 +25,12 @@ LONGEST_LINE = 1 << 20
 _SYMBOL_NAMES = {"species", "symbol", "symbols", "element"}
 _NUMBER_NAMES = {"z", "numbers", "atomic_numbers"}
 _POSITION_NAMES = {"pos", "positions"}
+#: In small letters: columns that say which atoms there are and where.
+STRUCTURE_NAMES = _SYMBOL_NAMES | _NUMBER_NAMES | _POSITION_NAMES
+#: ASE and others write matrices of these names column by column, as the Lattice.
+COLUMN_BY_COLUMN = {"stress", "virial"}
 _RESERVED = ("Properties", "Lattice", "pbc")
 _TRUE, _FALSE = {"t", "true", "1"}, {"f", "false", "0"}
-# Fortran writes double precision as 1.0D-03.
-_FORTRAN = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))[dD]([+-]?\d+)")
-_CLOSING = {'"': '"', "'": "'", "{": "}", "[": "]"}
 
 
 @dataclass
@@ -42,6 +44,7 @@ class ParsedFrame:
         arrays: Values per atom ``[N, k]``.
         cell: Rows are the vectors ``[3, 3]``, or ``None``.
         pbc: Periodic directions ``[3]``.
+        twice: What a comment says again with another value.
     """
 
     z: NDArray[np.int64]
@@ -50,6 +53,20 @@ class ParsedFrame:
     arrays: dict[str, Floats] = field(default_factory=dict)
     cell: Floats | None = None
     pbc: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(3, dtype=bool))
+    twice: dict[str, str] = field(default_factory=dict)
+
+    def check_once(self, key: str) -> None:
+        """Refuse a name that says two things.
+
+        Raises:
+            ValueError: It does.
+        """
+        if key in self.twice:
+            raise ValueError(
+                f"{key!r} is there twice: {self.info[key]!r} and {self.twice[key]!r}"
+            )
+        if key in self.info and key in self.arrays:
+            raise ValueError(f"{key!r} is there twice, for the frame and for its atoms")
 
 
 def scan_frames(stream: BinaryIO) -> Iterator[tuple[int, int, bool]]:
@@ -73,14 +90,10 @@ def scan_frames(stream: BinaryIO) -> Iterator[tuple[int, int, bool]]:
                 raise ValueError("an empty line where the number of atoms should be")
             yield start, 0, False
             return
-        try:
-            count = int(line)
-        except ValueError:
-            text = line[:60].decode("ascii", "replace").rstrip()
-            raise ValueError(f"expected the number of atoms, found {text!r}") from None
-        if count < 1:
-            raise ValueError(f"has {count} atoms, expected at least 1")
+        count = _count(line)
         comment = stream.readline(LONGEST_LINE)
+        if len(comment) == LONGEST_LINE:
+            raise ValueError("the second line is too long")
         for row in range(count):
             line = stream.readline(LONGEST_LINE)
             if not line.strip():
@@ -90,6 +103,23 @@ def scan_frames(stream: BinaryIO) -> Iterator[tuple[int, int, bool]]:
             if len(line) == LONGEST_LINE:
                 raise ValueError(f"atom {row}: the line is too long")
         yield start, count, b"lattice" in comment.lower()
+
+
+def _count(line: bytes) -> int:
+    """The number of atoms in the first line of a frame."""
+    try:
+        count = int(line.removeprefix(BYTE_ORDER_MARK))
+    except ValueError:
+        decoded(line)  # says so if the file is in another encoding
+        if b"\r" in line.strip():
+            raise ValueError(
+                "its lines end in carriage returns alone; save it with line feeds"
+            ) from None
+        text = line[:60].decode("ascii", "replace").rstrip()
+        raise ValueError(f"expected the number of atoms, found {text!r}") from None
+    if count < 1:
+        raise ValueError(f"has {count} atoms, expected at least 1")
+    return count
 
 
 def parse_frame(text: str) -> ParsedFrame:
@@ -106,13 +136,8 @@ def parse_frame(text: str) -> ParsedFrame:
     """
     lines = text.rstrip("\n").split("\n")
     count = int(lines[0])
-    info = parse_pairs(lines[1].strip() if len(lines) > 1 else "")
-    for name in _RESERVED:
-        # Some programs write them in small letters. A cell must not get lost.
-        for other in [key for key in info if key.lower() == name.lower()]:
-            if other != name and name in info:
-                raise ValueError(f"{other!r} and {name!r} are both there")
-            info[name] = info.pop(other)
+    info, twice = parse_pairs(lines[1] if len(lines) > 1 else "")
+    _restore_reserved(info)
     if len(lines) != count + 2:
         raise ValueError(f"has {len(lines) - 2} lines for {count} atoms")
     columns = _columns(info.pop("Properties", None))
@@ -133,12 +158,38 @@ def parse_frame(text: str) -> ParsedFrame:
     pbc = np.full(3, cell is not None)
     if "pbc" in info:
         pbc = _truths(info.pop("pbc"))
-    return ParsedFrame(z, pos, info, arrays, cell, pbc)
+    return ParsedFrame(z, pos, info, arrays, cell, pbc, twice)
+
+
+def _restore_reserved(info: dict[str, str]) -> None:
+    """Some programs write these names in small letters; a cell must not get lost.
+
+    Raises:
+        ValueError: One of them is there in two ways.
+    """
+    for name in _RESERVED:
+        for other in [key for key in info if key.lower() == name.lower()]:
+            if other == name or not _may_be(name, info[other]):
+                continue  # a word of the user, such as lattice=fcc
+            if name in info:
+                raise ValueError(f"{other!r} and {name!r} are both there")
+            info[name] = info.pop(other)
+
+
+def _may_be(name: str, value: str) -> bool:
+    if name == "Properties":
+        return ":" in value
+    try:
+        values = _truths(value) if name == "pbc" else numbers_of(value, name)
+    except ValueError:
+        return False
+    return name == "pbc" or len(values) > 1
 
 
 def _columns(properties: str | None) -> list[tuple[str, str, int]]:
     """Name, kind and width of every column."""
-    words = (properties or "species:S:1:pos:R:3").split(":")
+    usual = "species:S:1:pos:R:3"
+    words = (usual if properties is None else properties).split(":")
     columns = []
     for name, kind, size in zip(words[::3], words[1::3], words[2::3], strict=False):
         if kind not in {"S", "R", "I", "L"} or not size.isdigit() or not int(size):
@@ -152,8 +203,18 @@ def _columns(properties: str | None) -> list[tuple[str, str, int]]:
 def _fields(
     rows: list[list[str]], columns: list[tuple[str, str, int]]
 ) -> tuple[NDArray[np.int64], Floats, dict[str, Floats]]:
-    z: NDArray[np.int64] | None = None
-    pos: Floats | None = None
+    """Elements, positions and all other columns of numbers.
+
+    Raises:
+        ValueError: There are none, or two columns contradict each other.
+    """
+    known: dict[str, tuple[str, NDArray[Any]]] = {}  # and the name of the column
+
+    def keep(what: str, name: str, values: NDArray[Any]) -> None:
+        other, held = known.setdefault(what, (name, values))
+        if held.shape != values.shape or (held != values).any():
+            raise ValueError(f"columns {other!r} and {name!r} contradict each other")
+
     arrays = {}
     start = 0
     for name, kind, size in columns:
@@ -161,35 +222,28 @@ def _fields(
         start += size
         lower = name.lower()
         if lower in _SYMBOL_NAMES and kind == "S":
-            z = np.array([_element(k, row[0]) for k, row in enumerate(words)])
+            # Of several, the first one names the elements; others may be labels.
+            if "z" not in known or all(row[0].capitalize() in NUMBERS for row in words):
+                keep("z", name, np.array([_element(*row) for row in enumerate(words)]))
         elif kind in {"R", "I"}:
             values = _table(name, words)
-            if lower in _NUMBER_NAMES and kind == "I":
-                z = values[:, 0].astype(np.int64)
+            if lower in _NUMBER_NAMES and kind == "I" and size == 1:
+                keep("z", name, values[:, 0].astype(np.int64))
             elif lower in _POSITION_NAMES:
-                pos = values
+                keep("pos", name, values)
             else:
                 arrays[name] = values
-    if z is None or pos is None or pos.shape[1] != 3:
+    if "z" not in known or "pos" not in known or known["pos"][1].shape[1] != 3:
         raise ValueError("'Properties': names no species, or no pos of three columns")
-    return z, pos, arrays
+    return known["z"][1], known["pos"][1], arrays
 
 
-def _element(atom: int, word: str) -> int:
+def _element(atom: int, words: list[str]) -> int:
+    word = " ".join(words)
     number = NUMBERS.get(word.capitalize())
     if number is None:
         raise ValueError(f"'species': atom {atom}: {word!r} is no element")
     return number
-
-
-def _number(word: str) -> float:
-    """One number, also one that Fortran wrote.
-
-    Raises:
-        ValueError: The word is none.
-    """
-    found = _FORTRAN.fullmatch(word)
-    return float(f"{found[1]}e{found[2]}" if found else word)
 
 
 def _table(name: str, words: list[list[str]]) -> Floats:
@@ -200,7 +254,7 @@ def _table(name: str, words: list[list[str]]) -> Floats:
         for atom, row in enumerate(words):
             for column, word in enumerate(row):
                 try:
-                    values[atom, column] = _number(word)
+                    values[atom, column] = number_of(word)
                 except ValueError:
                     raise ValueError(
                         f"{name!r}: atom {atom}: {word!r} is no number"
@@ -219,7 +273,7 @@ def numbers_of(text: str, name: str) -> Floats:
     bare = text.removeprefix("_JSON ")
     words = bare.translate(str.maketrans("[]{}(),", "       ")).split()
     try:
-        return np.array([_number(word) for word in words])
+        return np.array([number_of(word) for word in words])
     except ValueError:
         raise ValueError(f"{name!r}: {text[:60]!r} holds no numbers") from None
 
@@ -231,97 +285,3 @@ def _truths(text: str) -> NDArray[np.bool_]:
     if len(words) != 3 or any(word not in _TRUE | _FALSE for word in words):
         raise ValueError(f"'pbc': {text!r}, expected three of T and F")
     return np.array([word in _TRUE for word in words])
-
-
-def parse_pairs(line: str) -> dict[str, str]:
-    """The ``key=value`` pairs of a line; a key alone is true.
-
-    A line without any ``=`` is a comment.
-
-    Raises:
-        ValueError: A quote or bracket is not closed, or, in extended XYZ, a key has
-            two values.
-    """
-    if "=" not in line:
-        return {}
-    found: dict[str, str] = {}
-    position = 0
-    while (position := _skip_spaces(line, position)) < len(line):
-        key, position = _word(line, position, stop="=")
-        after = _skip_spaces(line, position)
-        if after < len(line) and line[after] == "=":
-            value, position = _word(line, _skip_spaces(line, after + 1), stop="")
-        else:
-            value = "T"
-        if "Properties" in found and key in found and _differ(found[key], value):
-            raise ValueError(f"{key!r} is there twice: {found[key]!r} and {value!r}")
-        if key:
-            found[key] = value
-    return found
-
-
-def _differ(one: str, other: str) -> bool:
-    try:
-        return _number(one) != _number(other)
-    except ValueError:
-        return one != other
-
-
-def _skip_spaces(line: str, position: int) -> int:
-    while position < len(line) and line[position].isspace():
-        position += 1
-    return position
-
-
-def _word(line: str, start: int, stop: str) -> tuple[str, int]:
-    """One word from ``start`` on, quoted or not, and where it ends."""
-    if start >= len(line):
-        return "", start
-    if line[start] == stop:  # a pair without a key
-        return "", start
-    close = _CLOSING.get(line[start])
-    if close is None:
-        return _bare(line, start, stop)
-    if close in "\"'":
-        return _quoted(line, start, close)
-    end = _closed(line, start, close)
-    return line[start:end], end
-
-
-def _bare(line: str, start: int, stop: str) -> tuple[str, int]:
-    letters: list[str] = []
-    position = start
-    while position < len(line):
-        letter = line[position]
-        if letter.isspace() or letter == stop:
-            break
-        if letter == "\\" and position + 1 < len(line):  # as ASE reads it
-            position += 1
-            letter = line[position]
-        letters.append(letter)
-        position += 1
-    return "".join(letters), position
-
-
-def _quoted(line: str, start: int, close: str) -> tuple[str, int]:
-    letters: list[str] = []
-    position = start + 1
-    while position < len(line):
-        letter = line[position]
-        if letter == close:
-            return "".join(letters), position + 1
-        if letter == "\\" and position + 1 < len(line):
-            position += 1
-            letter = {"n": "\n"}.get(line[position], line[position])
-        letters.append(letter)
-        position += 1
-    raise ValueError(f"a quote is not closed: {line[start : start + 40]!r}")
-
-
-def _closed(line: str, start: int, close: str) -> int:
-    depth = 0
-    for position in range(start, len(line)):
-        depth += (line[position] == line[start]) - (line[position] == close)
-        if depth == 0:
-            return position + 1
-    raise ValueError(f"a bracket is not closed: {line[start : start + 40]!r}")

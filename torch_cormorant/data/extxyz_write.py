@@ -15,6 +15,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_cormorant.data.describe import symbol
+from torch_cormorant.data.extxyz_format import STRUCTURE_NAMES
 from torch_cormorant.data.files import write_atomically
 from torch_cormorant.data.frame_checks import LARGEST_ELEMENT
 from torch_cormorant.data.units import unit_factor
@@ -49,7 +50,8 @@ def write_extxyz(
             three directions).
         unit: Unit of their energies; forces and stress are per Angstrom.
         dipole_unit: Unit of their dipoles.
-        info: Further values for each frame, under names without spaces.
+        info: Further values for each frame, under names without spaces that the frame
+            itself does not use.
         arrays: Further values for each atom of each frame, ``[N]`` or ``[N, ...]``,
             under names without spaces; integers stay integers.
 
@@ -110,35 +112,17 @@ def _frame_text(
         raise DataError(
             f"frame {number}: 'z': atom {bad[0]} has atomic number {z[bad[0]]}"
         )
-    header, columns = [], "species:S:1:pos:R:3"
-    tables: list[NDArray[Any]] = [pos]
-    if "cell" in frame and _values(frame, "cell", number).any():
-        cell = _shaped(frame, "cell", number, (9,))
-        header.append(f'Lattice="{_words(cell)}"')
-        # A cell alone means periodic in all directions, as when it is read.
-        pbc = np.ones(3)
-        if "pbc" in frame:
-            pbc = _shaped(frame, "pbc", number, (3,))
-        header.append(f'pbc="{" ".join("T" if flag else "F" for flag in pbc)}"')
-    if "forces" in frame:
-        columns += ":forces:R:3"
-        forces = _shaped(frame, "forces", number, (count, 3))
-        tables.append(forces * factors["forces"])
-    for name, of_atoms in own.items():
-        _check_name("arrays", name)
-        if f":{name}:" in f":{columns}:":
-            raise ConfigError(f"arrays: {name!r} is the name of another column")
-        table = _table(of_atoms, name, number, count)
-        whole = not torch.as_tensor(of_atoms).is_floating_point()
-        columns += f":{name}:{'I' if whole else 'R'}:{table.shape[1]}"
-        tables.append(table.astype(np.int64) if whole else table)
+    header = _cell_words(frame, number)
+    columns, tables = _columns(frame, number, pos, factors["forces"], own)
     header.append(f"Properties={columns}")
     for field, shape in (("energy", (1,)), ("stress", (9,)), ("dipole", (3,))):
         if field in frame:
             values = _shaped(frame, field, number, shape) * factors[field]
+            if field == "stress":  # column by column, as ASE writes and reads it
+                values = values.reshape(3, 3).T.reshape(9)
             text = _words(values)
             header.append(f"{field}={text}" if shape == (1,) else f'{field}="{text}"')
-    header += [_pair(name, value) for name, value in extra.items()]
+    header += _own_words(extra, header, columns)
     rows = zip(*(table.tolist() for table in tables), strict=True)
     symbols = [symbol(element) for element in z.tolist()]
     lines = [str(count), " ".join(header)]
@@ -147,6 +131,52 @@ def _frame_text(
         for name, row in zip(symbols, rows, strict=True)
     ]
     return "\n".join(lines) + "\n"
+
+
+def _cell_words(frame: Data, number: int) -> list[str]:
+    if "cell" not in frame or not _values(frame, "cell", number).any():
+        return []
+    cell = _shaped(frame, "cell", number, (9,))
+    # A cell alone means periodic in all directions, as when it is read.
+    pbc = np.ones(3)
+    if "pbc" in frame:
+        pbc = _shaped(frame, "pbc", number, (3,))
+    flags = " ".join("T" if flag else "F" for flag in pbc)
+    return [f'Lattice="{_words(cell)}"', f'pbc="{flags}"']
+
+
+def _columns(
+    frame: Data,
+    number: int,
+    pos: NDArray[np.float64],
+    force_factor: float,
+    own: AtomValues,
+) -> tuple[str, list[NDArray[Any]]]:
+    """What ``Properties`` says, and the tables behind the symbols."""
+    columns = "species:S:1:pos:R:3"
+    tables: list[NDArray[Any]] = [pos]
+    if "forces" in frame:
+        columns += ":forces:R:3"
+        tables.append(_shaped(frame, "forces", number, pos.shape) * force_factor)
+    for name, of_atoms in own.items():
+        _check_name("arrays", name)
+        if f":{name}:" in f":{columns}:" or name.lower() in STRUCTURE_NAMES:
+            raise ConfigError(f"arrays: {name!r} is the name of another column")
+        table = _table(of_atoms, name, number, len(pos))
+        whole = not torch.as_tensor(of_atoms).is_floating_point()
+        columns += f":{name}:{'I' if whole else 'R'}:{table.shape[1]}"
+        tables.append(table.astype(np.int64) if whole else table)
+    return columns, tables
+
+
+def _own_words(extra: Info, header: Sequence[str], columns: str) -> list[str]:
+    taken = {pair.partition("=")[0] for pair in header} | {*columns.split(":")[::3]}
+    for name in extra:
+        if name in taken or name.lower() in {"lattice", "pbc", "properties"}:
+            raise ConfigError(
+                f"info: {name!r} is what the frame itself says; give it another name"
+            )
+    return [_pair(name, value) for name, value in extra.items()]
 
 
 def _values(frame: Data, field: str, number: int) -> NDArray[np.float64]:
@@ -193,7 +223,7 @@ def _words(values: NDArray[np.float64]) -> str:
 
 
 def _check_name(argument: str, name: str) -> None:
-    if not name or any(letter.isspace() or letter in "=\"'{}[]:" for letter in name):
+    if not name or any(letter.isspace() or letter in "=\"'{}[]:\\" for letter in name):
         raise ConfigError(f"{argument}: {name!r} cannot be a name; use letters and _")
 
 

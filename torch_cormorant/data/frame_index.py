@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch_cormorant.data.arrays import read_npz
 from torch_cormorant.data.extxyz_format import scan_frames
 from torch_cormorant.data.files import write_atomically
+from torch_cormorant.data.text import decoded
 from torch_cormorant.errors import DataError
 
 __all__ = ["FrameIndex", "index_frames"]
@@ -62,10 +63,7 @@ class FrameIndex:
                 "the file was changed or replaced after it was opened, so frames are "
                 "no longer where they were; open it again"
             )
-        try:
-            return raw.decode("utf-8").replace("\r\n", "\n")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"byte {start + error.start} is no text") from None
+        return decoded(raw, start)
 
 
 def index_frames(path: Path, *, cache: bool = True) -> FrameIndex:

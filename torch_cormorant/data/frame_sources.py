@@ -1,28 +1,80 @@
-"""Frames of the many formats that ASE reads."""
+"""Frames that are read at once: compressed ones, and the many formats of ASE."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import itertools
+import lzma
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from torch_cormorant.data.extxyz_format import ParsedFrame
+from torch_cormorant.data.extxyz_format import (
+    COLUMN_BY_COLUMN,
+    ParsedFrame,
+    parse_frame,
+    scan_frames,
+)
+from torch_cormorant.data.text import SIZE_LIMIT, decoded
 from torch_cormorant.errors import BackendError, ConfigError, DataError
 
-__all__ = ["read_with_ase", "uses_own_reader"]
+__all__ = ["is_compressed", "read_compressed", "read_with_ase", "uses_own_reader"]
 
 _OWN = {"extxyz", "xyz"}
-# Results of calculators that belong to atoms, however many of them there are.
-_OF_ATOMS = {"charges", "magmoms", "energies", "stresses"}
+_OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 # Some of these may unpickle, run code or ask a server.
 _REFUSED = {"bundletrajectory", "gpw", "mysql", "postgresql"}
 
 
 def uses_own_reader(path: Path, format: str | None) -> bool:
     """Whether a file is (extended) XYZ, by the format asked for or its name."""
-    return (format or path.suffix.lower().removeprefix(".")) in _OWN
+    name = path.with_suffix("") if is_compressed(path) else path
+    return (format or name.suffix.lower().removeprefix(".")) in _OWN
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether the name of a file says that it is compressed."""
+    return path.suffix.lower() in _OPENERS
+
+
+def read_compressed(path: Path) -> list[ParsedFrame]:
+    """All frames of a compressed file of extended XYZ.
+
+    Args:
+        path: The file, ``.gz``, ``.bz2`` or ``.xz``.
+
+    Returns:
+        The frames.
+
+    Raises:
+        DataError: The file is missing, damaged, empty or unpacks to too much; the frame
+            is named.
+    """
+    try:
+        with _OPENERS[path.suffix.lower()](path) as stream:
+            raw = stream.read(SIZE_LIMIT + 1)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    except Exception as error:  # of zlib
+        raise DataError(f"{path}: is damaged ({error}); get it again") from error
+    if len(raw) > SIZE_LIMIT:
+        raise DataError(f"{path}: unpacks to more than {SIZE_LIMIT:,} bytes; unpack it")
+    frames: list[ParsedFrame] = []
+    try:
+        starts = [start for start, _, _ in scan_frames(io.BytesIO(raw))]
+        for start, end in itertools.pairwise(starts):
+            frames.append(parse_frame(decoded(raw[start:end], start)))
+    except ValueError as error:
+        raise DataError(f"{path}: frame {len(frames)}: {error}") from None
+    if not frames:
+        raise DataError(f"{path}: holds no frame")
+    return frames
 
 
 def read_with_ase(path: Path, format: str | None) -> list[ParsedFrame]:
@@ -56,7 +108,8 @@ def read_with_ase(path: Path, format: str | None) -> list[ParsedFrame]:
         kind = ""
     if kind not in ioformats:
         raise DataError(
-            f"{path}: ASE does not know this format; name it with format=..."
+            f"{path}: ASE does not know this format; give the file the usual ending of "
+            "its format"
         )
     if kind in _REFUSED:
         raise ConfigError(
@@ -67,7 +120,9 @@ def read_with_ase(path: Path, format: str | None) -> list[ParsedFrame]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the format, not about the data
             images = ase.io.read(path, index=":", format=kind)
-        frames = [_frame_of(image) for image in images]
+        frames = [_numbered_frame(path, *entry) for entry in enumerate(images)]
+    except DataError:
+        raise
     except Exception as error:  # its readers raise whatever the damage leads to
         raise DataError(
             f"{path}: ASE cannot read it as {kind!r} ({type(error).__name__}: {error})"
@@ -77,32 +132,69 @@ def read_with_ase(path: Path, format: str | None) -> list[ParsedFrame]:
     return frames
 
 
+def _numbered_frame(path: Path, number: int, atoms: Any) -> ParsedFrame:
+    try:
+        return _frame_of(atoms)
+    except _ContradictionError as error:
+        raise DataError(f"{path}: frame {number}: {error}") from None
+
+
+class _ContradictionError(ValueError):
+    """Two values for one thing."""
+
+
 def _frame_of(atoms: Any) -> ParsedFrame:
     """An ``ase.Atoms`` object as what the own reader returns."""
-    info: dict[str, str] = {}
-    arrays = {}
-    results = {} if atoms.calc is None else dict(atoms.calc.results)
-    count = len(atoms)
-    for name, value in [*atoms.info.items(), *atoms.arrays.items(), *results.items()]:
-        values = np.asarray(value)
-        if name in {"numbers", "positions"} or values.dtype.kind not in "fiubUS":
-            continue
-        if values.dtype.kind in "US":
-            info[str(name)] = str(value)
-        elif (
-            values.shape[:1] == (count,)
-            and name not in atoms.info
-            and (name in atoms.arrays or values.ndim == 2 or name in _OF_ATOMS)
-        ):
-            arrays[str(name)] = values.reshape(count, -1).astype(np.float64)
-        else:
-            info[str(name)] = " ".join(repr(float(x)) for x in values.reshape(-1))
     cell = np.array(atoms.cell, dtype=np.float64)
-    return ParsedFrame(
+    frame = ParsedFrame(
         z=np.array(atoms.numbers, dtype=np.int64),
         pos=np.array(atoms.positions, dtype=np.float64),
-        info=info,
-        arrays=arrays,
         cell=cell if cell.any() else None,
         pbc=np.array(atoms.pbc, dtype=bool),
     )
+    for name, value in atoms.info.items():
+        _keep(frame, str(name), value, of_atoms=False)
+    for name, value in atoms.arrays.items():
+        if name not in {"numbers", "positions"}:
+            _keep(frame, name, value, of_atoms=True)
+    for name, value in ({} if atoms.calc is None else atoms.calc.results).items():
+        _keep(frame, name, value, of_atoms=_is_of_atoms(name, value, len(atoms)))
+    return frame
+
+
+def _is_of_atoms(name: str, value: Any, count: int) -> bool:
+    """Whether a result belongs to the atoms; its shape may fit by chance only."""
+    from ase.outputs import all_outputs
+
+    if name in all_outputs:
+        return bool("natoms" in all_outputs[name].shapespec[:1])
+    shape = np.shape(value)
+    # Of others: rows for the atoms, but a tensor of three atoms is the molecule's.
+    return len(shape) == 2 and shape[0] == count and shape != (3, 3)
+
+
+def _keep(frame: ParsedFrame, name: str, value: Any, *, of_atoms: bool) -> None:
+    """Add a value, as the own reader would hold it."""
+    try:
+        values = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        return
+    kind = values.dtype.kind
+    if of_atoms and kind in "fiub":
+        table = values.reshape(len(frame.z), -1).astype(np.float64)
+        known = frame.arrays.setdefault(name, table)
+        if not np.array_equal(known, table, equal_nan=True):
+            raise _ContradictionError(f"{name!r} of the atoms is there twice")
+    elif not of_atoms and kind in "fiubUS":
+        if name in COLUMN_BY_COLUMN and values.size == 9:
+            values = values.reshape(3, 3).T
+        text = str(value) if kind in "US" else _words(values)
+        known_text = frame.info.setdefault(name, text)
+        if known_text != text:
+            raise _ContradictionError(
+                f"{name!r} is there twice: {known_text!r} and {text!r}"
+            )
+
+
+def _words(values: Any) -> str:
+    return " ".join(repr(float(value)) for value in values.reshape(-1))

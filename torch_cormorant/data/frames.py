@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,14 @@ from numpy.typing import NDArray
 from torch_cormorant.data.arrays import NpzFile, npz_names, read_npz
 from torch_cormorant.data.frame_checks import Floats, FrameArrays
 from torch_cormorant.data.frame_dataset import FrameDataset
-from torch_cormorant.data.units import unit_factor, unit_is_known
+from torch_cormorant.data.units import same_unit, unit_factor, unit_is_known
 from torch_cormorant.errors import ConfigError, CormorantWarning, DataError
 
 __all__ = ["Frames", "frame_parts"]
 
 _FIELDS = ("energy", "forces", "stress", "dipole")
 _SHARED = ("z", "offset", "cell", "pbc", "split")
-_TEXTS = ("energy_unit", "units", "level_of_theory")
+_TEXTS = ("energy_unit", "force_unit", "length_unit", "units", "level_of_theory")
 _ISOLATED = ("isolated_z", "isolated_energy")
 
 
@@ -41,8 +42,7 @@ def frame_parts(path: str | os.PathLike[str]) -> list[str]:
     parts = [name.removesuffix("_pos") for name in names if name.endswith("_pos")]
     if parts or "split" not in names:
         return sorted(parts)
-    file = read_npz(path, ["split"])
-    return sorted({str(value) for value in np.atleast_1d(file["split"])})
+    return sorted(set(read_npz(path, ["split"]).texts("split")))
 
 
 class Frames(FrameDataset):
@@ -85,6 +85,9 @@ class Frames(FrameDataset):
         Data(z=[2], pos=[2, 3], energy=[1])
     """
 
+    #: What arguments are called, for messages.
+    unit_name, unit_advice, part_name = "file_unit", "file_unit='eV'", "part"
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -95,29 +98,33 @@ class Frames(FrameDataset):
         name: str | None = None,
         level_of_theory: str | None = None,
     ) -> None:
-        prefix = _prefix(path, part)
+        prefix = _prefix(path, part, self.part_name)
         own = [f"{prefix}{field}" for field in _FIELDS]
         file = read_npz(
             path, ["z", f"{prefix}pos"], (*own, *_SHARED[1:], *_TEXTS, *_ISOLATED)
         )
         frames = _frames(file, prefix)
         if part is not None and not prefix:
-            chosen = np.flatnonzero(file["split"].astype(str) == part)
-            frames = frames.keep(chosen)
-        stated = _text(file, "energy_unit") or _unit_of_text(_text(file, "units"))
-        if stated is not None and file_unit not in (None, stated):
+            words = np.array(file.texts("split", len(frames)))
+            frames = frames.keep(np.flatnonzero(words == part))
+        length = _stated(file, "pos", "length_unit")
+        if length is not None and not same_unit(length, "Angstrom"):
+            raise file.fail("pos", f"in {length}, expected Angstrom; convert it")
+        stated = _stated(file, "energy", "energy_unit")
+        if stated and file_unit and not same_unit(file_unit, stated):
             raise ConfigError(
-                f"file_unit: {file_unit!r}, but {file.path} says {stated!r}; leave it "
-                "out"
+                f"{self.unit_name}: {file_unit!r}, but {file.path} says {stated!r}; "
+                "leave it out"
             )
         if frames.energy is not None or frames.forces is not None:
             stated = stated or file_unit
             if stated is None:
                 raise DataError(
                     f"{file.path}: neither 'energy_unit' nor 'units' names the unit of "
-                    "the energies; name it, for example file_unit='eV'"
+                    f"the energies; name it, for example {self.unit_advice}"
                 )
-            _check_unit(file, stated, stated == file_unit)
+            _check_unit(file, stated, self.unit_name if stated == file_unit else None)
+            frames = _with_forces_of(file, frames, stated)
         factor = 1.0
         if unit is not None and stated is not None:
             factor = unit_factor(stated, unit)
@@ -128,14 +135,14 @@ class Frames(FrameDataset):
             source=str(file.path),
             digest=file.digest,
             level_of_theory=level_of_theory
-            or _text(file, "level_of_theory")
+            or file.text("level_of_theory")
             or "unknown",
             energy_unit=unit or stated,
             isolated_energies=_isolated(file, factor),
         )
 
 
-def _prefix(path: str | os.PathLike[str], part: str | None) -> str:
+def _prefix(path: str | os.PathLike[str], part: str | None, argument: str) -> str:
     names = npz_names(path)
     prefixed = "pos" not in names and any(name.endswith("_pos") for name in names)
     if part is None and not prefixed:
@@ -143,27 +150,37 @@ def _prefix(path: str | os.PathLike[str], part: str | None) -> str:
     parts = frame_parts(path)
     if part not in parts:
         asked = "give one" if part is None else f"{part!r} is not one of them"
-        raise ConfigError(
-            f"part: {Path(path)} has the parts {', '.join(parts) or 'none'}; {asked}"
-        )
+        there = ", ".join(parts) or "none"
+        raise ConfigError(f"{argument}: {Path(path)} has the parts {there}; {asked}")
     return f"{part}_" if prefixed else ""
 
 
-def _text(file: NpzFile, name: str) -> str | None:
-    if name not in file.arrays:
-        return None
-    values = file[name]
-    if values.size != 1 or values.dtype.kind != "U":
-        raise file.fail(name, f"expected one text, found {values.dtype}")
-    return str(values.reshape(())[()])
+def _stated(file: NpzFile, field: str, name: str) -> str | None:
+    """The unit that a file states, in an array of its own or in its ``units``.
+
+    Raises:
+        DataError: Both do, and they differ.
+    """
+    alone = file.text(name)
+    found = re.search(rf"\b{field} ([^\s;,]+)", file.text("units") or "")
+    if alone and found and not same_unit(alone, found[1]):
+        raise file.fail(name, f"{alone!r}, but 'units' says {found[1]!r} of {field}")
+    return alone or (found[1] if found else None)
 
 
-def _unit_of_text(text: str | None) -> str | None:
-    found = re.search(r"\benergy ([^\s;,]+)", text or "")
-    return found[1] if found else None
+def _with_forces_of(file: NpzFile, frames: FrameArrays, unit: str) -> FrameArrays:
+    """The same with forces in a unit of energy per Angstrom."""
+    forces = _stated(file, "forces", "force_unit")
+    wanted = f"{unit}/Angstrom"
+    if frames.forces is None or forces is None or same_unit(forces, wanted):
+        return frames
+    try:
+        return replace(frames, forces=frames.forces * unit_factor(forces, wanted))
+    except ConfigError as problem:
+        raise file.fail("force_unit", str(problem)) from None
 
 
-def _check_unit(file: NpzFile, stated: str, given: bool) -> None:
+def _check_unit(file: NpzFile, stated: str, given: str | None) -> None:
     """Refuse the unit of another quantity; warn of one that is not understood."""
     if not unit_is_known(stated):
         text = (
@@ -175,7 +192,7 @@ def _check_unit(file: NpzFile, stated: str, given: bool) -> None:
     try:
         unit_factor(stated, "eV")
     except ConfigError as problem:
-        where = f"{file.path}: {'file_unit' if given else 'unit of the energies'}"
+        where = f"{file.path}: {given or 'unit of the energies'}"
         raise ConfigError(
             f"{where}: {stated!r} is none of energy ({problem})"
         ) from None
@@ -293,7 +310,8 @@ def _isolated(file: NpzFile, factor: float) -> dict[int, float]:
     elements, energies = file.integers("isolated_z"), _reals(file, "isolated_energy")
     if energies is None or energies.shape != elements.shape:
         raise file.fail("isolated_energy", f"expected {len(elements)} energies")
-    return {
-        int(element): factor * float(energy)
-        for element, energy in zip(elements, energies, strict=True)
-    }
+    found: dict[int, float] = {}
+    for element, energy in zip(elements.tolist(), energies.tolist(), strict=True):
+        if found.setdefault(element, factor * energy) != factor * energy:
+            raise file.fail("isolated_energy", f"two for atomic number {element}")
+    return found

@@ -13,11 +13,17 @@ from numpy.typing import NDArray
 
 from torch_cormorant.data.archives import extract_archive
 from torch_cormorant.data.arrays import NpzFile, npz_names, read_npz
-from torch_cormorant.data.download import Progress, RemoteFile, fetch_file
+from torch_cormorant.data.download import (
+    DOWNLOAD,
+    Progress,
+    RemoteFile,
+    fetch_file,
+)
 from torch_cormorant.data.frame_checks import Floats, FrameArrays
 from torch_cormorant.data.frame_dataset import FrameDataset
 from torch_cormorant.data.reference_energies import ReferenceEnergies
 from torch_cormorant.data.splits import Split
+from torch_cormorant.data.text import read_text
 from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import ConfigError, DataError
 
@@ -143,12 +149,12 @@ class MD17(FrameDataset):
             if download:
                 path = fetch_md17(folder, asked, revised, progress)
             elif not path.exists():
-                raise DataError(f"{path}: no such file; download=True fetches it")
+                raise DataError(f"{path}: no such file; {DOWNLOAD}")
         held = npz_names(path)
         revised = "nuclear_charges" in held
         names = _REVISED if revised else _ORIGINAL
         splits = [name for name in held if _SPLIT.fullmatch(name)]
-        file = read_npz(path, names, ("energy_unit", *splits))
+        file = read_npz(path, names, ("energy_unit", "force_unit", *splits))
         frames = _frames(file, *names)
         found = _formula(file, names[0])
         if given is not None and found != _FORMULAS[str(asked)]:
@@ -157,10 +163,13 @@ class MD17(FrameDataset):
                 f"{_FORMULAS[str(asked)]}"
             )
         named = asked or _BY_FORMULA.get(found)
-        factor = unit_factor(_file_unit(file), unit)
+        there = file.text("energy_unit") or "kcal/mol"  # both sets say nothing
+        factor = _factor(file, "energy_unit", there, unit)
+        force = file.text("force_unit") or f"{there}/Angstrom"
+        force_factor = _factor(file, "force_unit", force, f"{unit}/Angstrom")
         shift = _shift(frames, factor, reference, unit)
         if frames.energy is not None and frames.forces is not None:
-            frames.forces[:] *= factor
+            frames.forces[:] *= force_factor
             frames = frames.with_energy(frames.energy * factor - shift)
         self.molecule = named or path.stem
         self.revised = revised
@@ -303,11 +312,11 @@ def fetch_md17(
     return path
 
 
-def _file_unit(file: NpzFile) -> str:
-    """Both sets are in kcal/mol and say nothing about it."""
-    if "energy_unit" not in file.arrays:
-        return "kcal/mol"
-    return str(file["energy_unit"].reshape(-1)[0])
+def _factor(file: NpzFile, name: str, there: str, unit: str) -> float:
+    try:
+        return unit_factor(there, unit)
+    except ConfigError as problem:
+        raise file.fail(name, str(problem)) from None
 
 
 def _frames(file: NpzFile, z: str, pos: str, energy: str, forces: str) -> FrameArrays:
@@ -382,8 +391,8 @@ def _splits_beside(path: Path, count: int) -> dict[str, NDArray[np.int64]]:
     for file in sorted(folder.glob("index_*_*.csv")):
         kind, number = file.stem.split("_")[1:3]
         try:
-            rows = np.array([int(word) for word in file.read_text().split()])
-        except (OSError, ValueError) as error:
+            rows = np.array([int(word) for word in read_text(file).split()])
+        except ValueError as error:
             raise DataError(f"{file}: cannot be read ({error})") from error
         if len(rows) and (rows.min() < 0 or rows.max() >= count):
             continue  # of the whole trajectory, and this file is a part of it

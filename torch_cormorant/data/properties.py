@@ -239,8 +239,7 @@ def _values(frame: ParsedFrame, key: str) -> tuple[Floats, bool]:
 def _found(frame: ParsedFrame, key: str) -> tuple[Floats, bool]:
     if frame.pbc.any():
         raise ValueError("is periodic; properties are of molecules, not of cells")
-    if key in frame.info and key in frame.arrays:
-        raise ValueError(f"{key!r} is there twice, for the molecule and for its atoms")
+    frame.check_once(key)
     if key in frame.arrays:
         return frame.arrays[key], True
     if key not in frame.info:

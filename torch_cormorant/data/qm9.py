@@ -106,11 +106,10 @@ class QM9(MoleculeDataset):
                 progress=progress,
             )
         count = check_molecules(file)
-        for name in ("index", "smiles"):
-            if file[name].shape != (count,):
-                raise file.fail(
-                    name, f"expected shape ({count},), found {file[name].shape}"
-                )
+        if file["index"].shape != (count,):
+            raise file.fail(
+                "index", f"expected shape ({count},), found {file['index'].shape}"
+            )
         y = check_values(file, "y", count)
         values = [_property(file, y, chosen, subtract_references) for chosen in targets]
         super().__init__(
@@ -118,7 +117,7 @@ class QM9(MoleculeDataset):
             targets,
             np.stack(values, axis=1),
             file.integers("index"),
-            [str(smiles) for smiles in file["smiles"]],
+            file.texts("smiles", count),
             name="QM9",
             level_of_theory="B3LYP/6-31G(2df,p)",
             is_qm9=True,
@@ -152,8 +151,7 @@ class QM9Arrays(QM9):
 def _property(
     file: NpzFile, y: NDArray[np.float64], target: Target, subtract: bool
 ) -> NDArray[np.float64]:
-    names = [str(name) for name in np.atleast_1d(file["y_names"])]
-    units = [str(unit) for unit in np.atleast_1d(file["y_units"])]
+    names, units = file.texts("y_names"), file.texts("y_units")
     if y.ndim != 2 or not len(names) == len(units) == y.shape[1]:
         raise file.fail(
             "y",
@@ -163,6 +161,8 @@ def _property(
         raise file.fail(
             "y_names", f"{target.column!r} is missing; there are {', '.join(names)}"
         )
+    if names.count(target.column) > 1:
+        raise file.fail("y_names", f"{target.column!r} is there twice")
     column = names.index(target.column)
     if units[column] != target.file_unit:
         raise file.fail(

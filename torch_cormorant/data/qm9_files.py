@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 
 from torch_cormorant.data.archives import extract_archive
 from torch_cormorant.data.arrays import NpzFile, read_npz
-from torch_cormorant.data.download import Progress, RemoteFile, fetch_file
+from torch_cormorant.data.download import (
+    DOWNLOAD,
+    Progress,
+    RemoteFile,
+    fetch_file,
+)
 from torch_cormorant.data.files import file_digest, write_atomically
 from torch_cormorant.data.qm9_raw import (
     COLUMNS,
@@ -152,7 +157,7 @@ def read_qm9_root(
         paths = fetch_qm9(root, source, progress)
     for path in paths:
         if not path.exists():
-            raise DataError(f"{path}: no such file; download=True fetches it")
+            raise DataError(f"{path}: no such file; {DOWNLOAD}")
     digest = _digest_of(paths, keep_uncharacterized)
     cache = root / "processed" / f"torch_cormorant_qm9-{digest[:16]}.npz"
     with contextlib.suppress(DataError):  # damaged, of another version, or not there

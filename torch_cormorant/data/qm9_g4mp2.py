@@ -87,7 +87,12 @@ def _joined(files: Sequence[NpzFile]) -> str:
 
 def _known(path: str | os.PathLike[str]) -> NpzFile:
     """The molecules of one file that have a value."""
-    file = read_npz(path, ("index", "offset", "z", "pos", "g4mp2_atom"))
+    file = read_npz(
+        path, ("index", "offset", "z", "pos", "g4mp2_atom"), ("g4mp2_unit",)
+    )
+    unit = file.text("g4mp2_unit")
+    if unit not in (None, "Hartree"):
+        raise file.fail("g4mp2_unit", f"{unit!r}, expected 'Hartree'")
     count = check_molecules(file)
     energy = file["g4mp2_atom"]
     if energy.shape != (count,) or energy.dtype.kind != "f":

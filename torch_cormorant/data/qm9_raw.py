@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch_cormorant.data.archives import archive_files
 from torch_cormorant.data.describe import NUMBERS
 from torch_cormorant.data.references import ATOM_REFERENCES
 from torch_cormorant.data.targets import QM9_TARGETS
+from torch_cormorant.data.text import decoded, read_text
 from torch_cormorant.errors import DataError
 
 __all__ = ["Molecules", "read_csv", "read_sdf", "read_uncharacterized", "read_xyz_tar"]
@@ -30,8 +32,7 @@ _KCAL_PER_HARTREE = 627.509  # the factor behind QM9's own atomisation energies
 # The whole archive unpacks to about 130 MB in 133,885 files.
 _XYZ_BYTES = 1 << 30
 _LONGEST_XYZ = 1 << 20
-# Two header lines and what PyG takes for the end of the list.
-_LIST_HEADER, _LIST_FOOTER = 9, 2
+_LIST_HEADER = 9  # lines above the first row, as PyG counts them
 
 
 class Molecules:
@@ -100,19 +101,6 @@ def number_of(source: Path, name: str) -> int:
     return int(digits)
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("ascii")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: byte {error.start} is not plain text; get the file again"
-        ) from error
-
-
 def read_sdf(path: Path) -> Molecules:
     """Elements and positions of an sdf file (V2000), to its four decimals.
 
@@ -128,12 +116,17 @@ def read_sdf(path: Path) -> Molecules:
         DataError: The file is missing or an entry is not understood; it is named.
     """
     molecules = Molecules(path)
-    lines = [line.rstrip("\r") for line in _text(path).split("\n")]
+    lines = read_text(path).split("\n")
     start = 0
     while start < len(lines) and any(lines[start : start + 4]):
         start = _read_block(molecules, lines, start)
     if not molecules.names:
         raise DataError(f"{path}: holds no molecule")
+    seen: set[str] = set()
+    for name in molecules.names:
+        if name in seen:
+            raise molecules.fail(name, "comes twice")
+        seen.add(name)
     return molecules
 
 
@@ -199,7 +192,7 @@ def read_csv(path: Path) -> tuple[list[str], NDArray[np.float64]]:
     Raises:
         DataError: The file is missing or a row is not understood; it is named.
     """
-    lines = [line.rstrip("\r") for line in _text(path).split("\n")]
+    lines = read_text(path).split("\n")
     header = ("mol_id", *COLUMNS)
     if tuple(lines[0].split(",")) != header:
         raise DataError(f"{path}: line 1: expected the columns {','.join(header)}")
@@ -238,7 +231,8 @@ def _floats(path: Path, name: str, fields: Sequence[str]) -> list[float]:
 def read_uncharacterized(path: Path) -> set[int]:
     """Numbers of the molecules that failed QM9's own consistency check.
 
-    Nine lines of heading and two at the end are passed over, as PyG does.
+    Nine lines of heading and what stands below the last row are passed over, as PyG
+    does. Where the line below the rows tells how many there are, they are counted.
 
     Args:
         path: QM9's ``uncharacterized.txt``.
@@ -247,20 +241,50 @@ def read_uncharacterized(path: Path) -> set[int]:
         QM9's numbers.
 
     Raises:
-        DataError: The file is missing or a line is not understood; it is named.
+        DataError: The file is missing, a line is not understood, or there are more or
+            fewer rows than the file says; file and line are named.
     """
-    lines = _text(path).split("\n")
-    if len(lines) < _LIST_HEADER + _LIST_FOOTER:
+    text = read_text(path)
+    lines = text.rstrip().split("\n")
+    if len(lines) <= _LIST_HEADER:
         raise DataError(f"{path}: has only {len(lines)} lines; the file is cut off")
+    rows = lines[_LIST_HEADER:]
+    # Below the rows stands a line of another kind, or an empty one.
+    above = sum(any(letter.isalnum() for letter in row) for row in rows[:-1])
+    if not (text.endswith("\n\n") and _is_row(rows[-1], above)):
+        footer = rows.pop()
+        if rows and not any(letter.isalnum() for letter in rows[-1]):
+            rows.pop()  # a rule above it
+        _check_footer(path, footer, len(rows))
     found = set()
-    for number, line in enumerate(lines[_LIST_HEADER:-_LIST_FOOTER], _LIST_HEADER + 1):
+    for number, line in enumerate(rows, _LIST_HEADER + 1):
         words = line.split()
-        if not words or not words[0].isdigit():
+        if not words or not words[0].isdecimal():
             raise DataError(
                 f"{path}: line {number}: expected a molecule's number, found {line!r}"
             )
         found.add(int(words[0]))
     return found
+
+
+def _is_row(line: str, above: int) -> bool:
+    """Whether a line names a molecule and is no count of the rows above it."""
+    words = line.split()
+    return bool(words) and words[0].isdecimal() and int(words[0]) != above
+
+
+def _check_footer(path: Path, footer: str, rows: int) -> None:
+    """Compare the number in the last line, if there is one, with the rows.
+
+    Raises:
+        DataError: They differ, or the last line is a row.
+    """
+    counts = re.findall(r"(?<![\w.-])\d+(?![\w.-])", footer)
+    if _is_row(footer, rows) or (counts and rows not in map(int, counts)):
+        raise DataError(
+            f"{path}: the last line is {footer!r}, but {rows} molecules are listed "
+            "above it; the file is cut off or damaged"
+        )
 
 
 def read_xyz_tar(path: Path) -> Molecules:
@@ -297,7 +321,7 @@ def _xyz_entries(path: Path) -> Iterator[tuple[int, str, str]]:
         if not name.endswith(".xyz"):
             continue
         try:
-            text = stream.read(_LONGEST_XYZ).decode("ascii")
+            text = decoded(stream.read(_LONGEST_XYZ))
         except DataError:
             raise
         except Exception as error:  # of the decompressor, or not plain text
@@ -308,7 +332,7 @@ def _xyz_entries(path: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def _read_xyz(molecules: Molecules, name: str, file: str, text: str) -> None:
-    lines = [line.rstrip("\r") for line in text.split("\n")]
+    lines = text.split("\n")
     count = int(lines[0]) if lines[0].strip().isdigit() else 0
     if count < 1 or len(lines) < count + 5:
         raise molecules.fail(

@@ -88,7 +88,7 @@ def unit_factor(source: str, target: str) -> float:
             f"units: {source!r} cannot be expressed in {target!r}, they measure "
             "different things"
         )
-    return 1.0 if _same(source, target) else size / wanted
+    return 1.0 if _plain(source) == _plain(target) else size / wanted
 
 
 def unit_is_known(unit: str) -> bool:
@@ -108,8 +108,23 @@ def unit_is_known(unit: str) -> bool:
     return True
 
 
-def _same(source: str, target: str) -> bool:
-    return _plain(source) == _plain(target)
+def same_unit(one: str, other: str) -> bool:
+    """Whether two texts name the same unit, in whatever spelling.
+
+    Args:
+        one: A unit, understood by :func:`unit_factor` or not.
+        other: Another.
+
+    Example:
+        >>> same_unit("kcal/(mol A)", "kcal/mol/Angstrom"), same_unit("eV", "Ha")
+        (True, False)
+    """
+    if _plain(one) == _plain(other):
+        return True
+    try:
+        return _parse(one) == _parse(other)
+    except ConfigError:
+        return False
 
 
 def _plain(unit: str) -> str:

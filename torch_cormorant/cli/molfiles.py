@@ -1,0 +1,146 @@
+"""Molecules from sdf files and SMILES, read by RDKit."""
+
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch_geometric.data import Data
+
+from torch_cormorant.cli.mol_checks import check_drawing, check_hydrogens, oddities
+from torch_cormorant.data.text import read_text
+from torch_cormorant.errors import BackendError, CormorantWarning, DataError
+
+__all__ = ["read_sdf", "read_smiles"]
+
+Molecules = tuple[list[Data], list[str]]
+
+
+def read_sdf(path: Path) -> Molecules:
+    """Molecules of an sdf file, or the one of a molfile, with their names.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The structures, and what to call them.
+
+    Raises:
+        DataError: The file is missing or damaged, an entry is not understood, is a
+            drawing in two dimensions or has no hydrogens; it is named.
+        BackendError: RDKit is missing.
+    """
+    text, chem = read_text(path), _rdkit()
+    supplier = chem.SDMolSupplier()
+    supplier.SetData(text, sanitize=False, removeHs=False)
+    frames, names, odd = [], [], []
+    try:
+        for entry, molecule in enumerate(supplier):
+            title = "" if molecule is None else _title(molecule)
+            where = f"{path}: entry {entry + 1}{f' ({title})' if title else ''}"
+            if molecule is None or molecule.GetNumAtoms() == 0:
+                raise DataError(f"{where} is not understood")
+            frames.append(_frame(molecule, where))
+            check_drawing(molecule, supplier.GetItemText(entry), where)
+            check_hydrogens(molecule, where)
+            odd += [f"{where} {what}" for what in oddities(molecule)]
+            names.append(title or f"entry {entry + 1}")
+    except (RuntimeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not an sdf file ({error})") from None
+    _warn(odd)
+    return frames, names
+
+
+def read_smiles(path: Path) -> Molecules:
+    """Molecules of a table with a column ``smiles``, with geometries of RDKit.
+
+    Args:
+        path: The ``.csv`` file.
+
+    Returns:
+        The structures, and their SMILES.
+
+    Raises:
+        DataError: The file is missing or damaged, has no such column or two, or a line
+            is not understood; it is named.
+        BackendError: RDKit is missing.
+    """
+    text, chem = read_text(path), _rdkit()
+    try:
+        table = csv.DictReader(io.StringIO(text, newline=""))
+        rows = list(table)
+    except csv.Error as error:
+        raise DataError(f"{path}: not a csv file ({error})") from None
+    columns = [str(name) for name in table.fieldnames or ()]
+    wanted = [name for name in columns if name.strip().lower() == "smiles"]
+    if len(wanted) != 1:
+        found = "two columns" if wanted else "no column"
+        raise DataError(
+            f"{path}: {found} 'smiles' in its first line, there is "
+            f"{', '.join(map(repr, columns)) or 'nothing'}"
+        )
+    frames, names, odd = [], [], []
+    for line, row in enumerate(rows, 2):
+        smiles = str(row[wanted[0]] or "").strip()
+        where = f"{path}: line {line}"
+        molecule = chem.MolFromSmiles(smiles) if smiles else None
+        if molecule is None or molecule.GetNumAtoms() == 0:
+            raise DataError(f"{where}: {smiles[:80]!r} is no SMILES")
+        odd += [f"{where} ({smiles[:80]}) {what}" for what in oddities(molecule)]
+        frames.append(_frame(_embedded(chem.AddHs(molecule), where), where))
+        names.append(smiles)
+    _warn(odd)
+    return frames, names
+
+
+def _warn(odd: list[str]) -> None:
+    if odd:
+        more = f" (and {len(odd) - 1} more such entries)" if len(odd) > 1 else ""
+        text = (
+            f"{odd[0]}{more}; a network sees elements and positions only, and predicts "
+            "for molecules as those of its training"
+        )
+        warnings.warn(text, CormorantWarning, stacklevel=4)
+
+
+def _title(molecule: Any) -> str:
+    return str(molecule.GetProp("_Name")) if molecule.HasProp("_Name") else ""
+
+
+def _rdkit() -> Any:
+    try:
+        rdkit: Any = import_module("rdkit")
+        chem = import_module("rdkit.Chem")
+        import_module("rdkit.Chem.AllChem")
+    except ImportError:
+        raise BackendError(
+            'sdf and SMILES need RDKit: pip install "torch-cormorant[chem]"'
+        ) from None
+    # Its complaints would stand between ours.
+    rdkit.rdBase.DisableLog("rdApp.*")
+    return chem
+
+
+def _embedded(molecule: Any, where: str) -> Any:
+    chem = _rdkit().AllChem
+    # A fixed seed: the same SMILES has the same geometry every time.
+    if chem.EmbedMolecule(molecule, randomSeed=1) != 0:
+        raise DataError(f"{where}: RDKit finds no geometry; give one as extxyz")
+    if chem.MMFFHasAllMoleculeParams(molecule):
+        chem.MMFFOptimizeMolecule(molecule, maxIters=2000)
+    return molecule
+
+
+def _frame(molecule: Any, where: str) -> Data:
+    z = torch.tensor([atom.GetAtomicNum() for atom in molecule.GetAtoms()])
+    if molecule.GetNumConformers() == 0:
+        raise DataError(f"{where}: has no coordinates")
+    pos = torch.from_numpy(molecule.GetConformer().GetPositions().copy()).double()
+    if not bool(pos.isfinite().all()) or int(z.min()) < 1:
+        raise DataError(f"{where}: a coordinate or an element is not understood")
+    return Data(z=z, pos=pos)
