@@ -107,7 +107,7 @@ def trained_split(model: Cormorant, data: Labelled) -> Split | None:
 
         split = divided(data, record["config"]["data"])
         return split if split.digest == record["data"]["split_sha256"] else None
-    except (KeyError, TypeError, CormorantError):  # another kind of record
+    except (AttributeError, KeyError, TypeError, CormorantError):  # another record
         return None
 
 
