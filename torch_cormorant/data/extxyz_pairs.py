@@ -51,10 +51,7 @@ def parse_pairs(line: str) -> tuple[dict[str, str], dict[str, str]]:
     strict = _EXTENDED.search(line) is not None
     position = 0
     while (position := _skip_spaces(line, position)) < len(line):
-        key, end = _word(line, position, "=", strict=strict)
-        if strict and line[position] not in _CLOSING:
-            _check_bare(key, key)
-        position = end
+        key, position = _word(line, position, "=", strict=strict)
         sign = _skip_spaces(line, position)
         value = "T"
         if line[sign : sign + 1] == "=":
