@@ -4,7 +4,7 @@
 #   torch_sim_suite.sh PYTHON3.12 FOLDER TORCH_REQUIREMENT auto|cpu|gpu CPU_INDEX
 # The environment is kept in FOLDER; the package is installed anew in every run.
 set -euo pipefail
-wanted=$1 folder=$2 torch=$3 device=$4 index=$5
+wanted=$1 torch=$3 device=$4 index=$5
 root=$(cd "$(dirname "$0")/.." && pwd)
 torch_sim="torch-sim-atomistic>=0.6,<0.7"
 
@@ -22,6 +22,8 @@ if ! is_312 "$wanted"; then
     exit 0
 fi
 
+mkdir -p "$2"
+folder=$(cd "$2" && pwd)
 python=$folder/bin/python
 if [ ! -e "$folder/.ready" ]; then
     "$wanted" -m venv --clear "$folder"
@@ -33,6 +35,7 @@ fi
 rm -rf "$root"/build/lib* "$root"/build/bdist*  # no file of an older build
 "$python" -m pip --disable-pip-version-check install --quiet --upgrade \
     --force-reinstall --no-deps "$root"
+# what it depends on, where that is not there yet
 "$python" -m pip --disable-pip-version-check install --quiet torch-cormorant
 
 # in a folder that does not hold the source, so that the installed package is tested

@@ -35,7 +35,11 @@ from torch_cormorant.errors import (
 from torch_cormorant.graph import edge_vectors
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.lammps_ghosts import missing_ghosts, reachable
-from torch_cormorant.interfaces.lammps_settings import check_settings, read_settings
+from torch_cormorant.interfaces.lammps_settings import (
+    check_settings,
+    ghost_command,
+    read_settings,
+)
 from torch_cormorant.models import Cormorant
 from torch_cormorant.models.compositions import warn_of_composition
 from torch_cormorant.ops.edges import MIN_LENGTH
@@ -204,7 +208,7 @@ class LammpsPotential:
             "pair_coeff * *",
             f"neighbor {self.skin} bin",
             "neigh_modify every 1 delay 0 check yes",
-            f"comm_modify mode single cutoff {self.halo}",
+            ghost_command(self.halo),
             *self.fix_commands,
         )
 
@@ -334,7 +338,7 @@ class LammpsPotential:
         msg = (
             f"atom {atom} of LAMMPS or an image of it lacks neighbours: ghosts are "
             "missing, with which forces are wrong (see comm_modify): "
-            f"{self.commands[4]} group all"
+            f"{ghost_command(self.halo)} group all"
         )
         self._error = InterfaceError(msg)
         return True

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch_cormorant.errors import InterfaceError
 
-__all__ = ["Settings", "check_settings", "read_settings"]
+__all__ = ["Settings", "check_settings", "ghost_command", "read_settings"]
 
 PATTERNS = {
     "cutoff": r"Communication cutoff\s*=\s*(\S+)",
@@ -32,6 +32,11 @@ class Settings(NamedTuple):
     cutoff: float | None
     pair: str
     externals: tuple[str, ...]
+
+
+def ghost_command(halo: float) -> str:
+    """The command with which LAMMPS keeps ghosts as far as a halo in Angstrom."""
+    return f"comm_modify mode single cutoff {halo}"
 
 
 def read_settings(lmp: Any, comm: Any) -> Settings:
@@ -79,7 +84,7 @@ def check_settings(found: Settings, fix_id: str, halo: float) -> None:
     Raises:
         InterfaceError: Names the setting and the command that repairs it.
     """
-    needed = f"comm_modify mode single cutoff {halo:.10g}"
+    needed = ghost_command(halo)
     if fix_id not in found.externals:
         msg = (
             f"LAMMPS has no fix {fix_id} of style external on all atoms any more "
