@@ -18,7 +18,13 @@ Graph = dict[str, set[str]]
 KNOWN = {
     frozenset(
         f"torch_cormorant.models.{name}"
-        for name in ("calibration", "cormorant", "potential", "potential_network")
+        for name in (
+            "calibration",
+            "cormorant",
+            "facts",
+            "potential",
+            "potential_network",
+        )
     ),
     frozenset(
         f"torch_cormorant.train.{name}"
