@@ -224,7 +224,7 @@ class EdgeGeometry:
         return f"EdgeGeometry({nodes} nodes, {edges} edges, {count}, {self.harmonics})"
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _checked_plan(
     edge_index: Tensor,
     edge_vec: Tensor,
