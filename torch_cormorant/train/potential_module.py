@@ -12,7 +12,8 @@ from torch import Tensor
 from torch_cormorant.data import FrameDataset, reference_energies
 from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
 from torch_cormorant.models import Cormorant, ModelInfo, Normalisation
-from torch_cormorant.models.potential import Edges, PotentialOutput, run_on
+from torch_cormorant.models.energy import Result
+from torch_cormorant.models.potential import Edges, run_on
 from torch_cormorant.train.base import Regression, Sums, mean_metric
 from torch_cormorant.train.datamodule import ROUNDING
 from torch_cormorant.train.module import hopeless, weights_of
@@ -156,11 +157,11 @@ class PotentialRegression(Regression):
         self.valid_force_mae, self.valid_force_mse = mean_metric(), mean_metric()
         self.valid_stress_mae, self.valid_loss = mean_metric(), mean_metric()
 
-    def forward(self, batch: FrameBatch) -> PotentialOutput:
+    def forward(self, batch: FrameBatch) -> Result:
         """Energies, and forces and stresses where they are learned."""
         return self._evaluated(cast("Cormorant", self.network), batch)
 
-    def _evaluated(self, model: Cormorant, batch: Any) -> PotentialOutput:
+    def _evaluated(self, model: Cormorant, batch: Any) -> Result:
         return model.evaluate(
             batch.z,
             batch.pos,
@@ -172,7 +173,7 @@ class PotentialRegression(Regression):
             num_graphs=batch.num_graphs,
         )
 
-    def losses(self, batch: FrameBatch, output: PotentialOutput) -> dict[str, Tensor]:
+    def losses(self, batch: FrameBatch, output: Result) -> dict[str, Tensor]:
         """The terms of the loss, each with its weight.
 
         Args:
@@ -258,7 +259,7 @@ class PotentialRegression(Regression):
         )
         return self._terms(batch, output)
 
-    def _terms(self, batch: Any, output: PotentialOutput) -> tuple[Tensor, Sums]:
+    def _terms(self, batch: Any, output: Result) -> tuple[Tensor, Sums]:
         loss = torch.stack(list(self.losses(batch, output).values())).sum()
         weights = weights_of(batch)
         wrong = output.energy.detach() - labels(batch, "energy", output.energy)
@@ -301,11 +302,11 @@ class PotentialRegression(Regression):
         A tuple, because Lightning moves no frozen dataclass between devices;
         :func:`~torch_cormorant.train.join_outputs` puts the batches together.
         """
-        found: PotentialOutput = self(batch)
+        found: Result = self(batch)
         parts = (found.energy, found.energies, found.forces, found.stress)
         return tuple(None if part is None else part.detach().cpu() for part in parts)
 
-    def _measure(self, stage: str, batch: FrameBatch, output: PotentialOutput) -> None:
+    def _measure(self, stage: str, batch: FrameBatch, output: Result) -> None:
         weights, size = weights_of(batch), batch.num_graphs
         error = output.energy.detach() - labels(batch, "energy", output.energy)
         getattr(self, f"{stage}_mae").update(error.abs(), weights)
