@@ -266,7 +266,7 @@ class CormorantConv(StatesFacts, MessagePassing):
         return self.in_channels if self.lmax_in > 0 else 0
 
     def facts(self) -> dict[str, Any]:
-        """What decides the numbers beside the weights; see :class:`.StatesFacts`."""
+        """What decides the numbers beside the weights; see ``StatesFacts``."""
         net = self.edge_network
         return {
             "lmax": self.lmax,

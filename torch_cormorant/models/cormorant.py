@@ -132,7 +132,7 @@ class Cormorant(OutputFacts, PotentialMethods):
         """Rescale the levels on data so that activations have a given size.
 
         An explicit step before training; see
-        :func:`torch_cormorant.networks.calibration.calibrate`.
+        :func:`torch_cormorant.models.calibration.calibrate`.
 
         Args:
             loader: Batches with ``z``, ``pos`` and ``batch``, as PyG's loaders give.

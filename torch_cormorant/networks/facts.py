@@ -22,7 +22,7 @@ class NetworkFacts(StatesFacts):
     harmonics: str
 
     def facts(self) -> dict[str, Any]:
-        """Plain values by name; see :class:`.StatesFacts`."""
+        """Plain values by name; see ``StatesFacts``."""
         features = cast("AtomFeatures", self.features)
         return {
             "convention": CONVENTION,

@@ -122,8 +122,7 @@ def build_plan(
         chunk_slots: Edges per chunk (default: by device).
 
     Returns:
-        The plan. Its tensors must not be changed: the operators refuse a plan whose
-        tensors were.
+        The plan. The operators refuse it where its tensors were changed afterwards.
 
     Raises:
         ShapeError, DtypeError, DeviceError: If a tensor is not as above.

@@ -329,7 +329,7 @@ class DiatomicScan:
 
     @property
     def minima(self) -> int:
-        """Number of minima of the energy: places where the force turns attractive."""
+        """Number of minima of the energy, where the force turns attractive."""
         push = self.force > 0
         return int((push[:-1] & ~push[1:] & (self.force[1:] < 0)).sum())
 

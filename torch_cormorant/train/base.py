@@ -74,7 +74,7 @@ class Regression(StatesFacts, CapturedLoop):
 
     Args:
         model: The network. It is put in training mode; parameters that are frozen stay
-            frozen, unless all of them are: see :func:`make_trainable`.
+            frozen, unless all of them are: see ``make_trainable``.
         normalisation: From its output to the unit of the data.
         lr: Learning rate; default the paper's.
         schedule: ``"constant"`` (the paper) or ``"cosine"``.
@@ -134,7 +134,7 @@ class Regression(StatesFacts, CapturedLoop):
         self.train_loss = mean_metric()
 
     def facts(self) -> dict[str, Any]:
-        """What labels were normalised by; see :class:`.StatesFacts`."""
+        """What labels were normalised by; see ``StatesFacts``."""
         return {"normalisation": self.normalisation.as_dict()}
 
     @property

@@ -119,7 +119,7 @@ class Head(StatesFacts):
         return "atom" if self.per_atom else "molecule"
 
     def facts(self) -> dict[str, Any]:
-        """What decides the numbers beside the weights; see :class:`.StatesFacts`."""
+        """What decides the numbers beside the weights; see ``StatesFacts``."""
         return {
             "head": self.kind,
             "shape": list(self.shape),
