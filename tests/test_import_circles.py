@@ -26,10 +26,6 @@ KNOWN = {
             "potential_network",
         )
     ),
-    frozenset(
-        f"torch_cormorant.train.{name}"
-        for name in ("base", "captured", "captured_loop", "guard")
-    ),
 }
 
 

@@ -25,7 +25,13 @@ from torch_cormorant.train.callbacks import (  # noqa: E402
     energy_target,
     force_target,
 )
-from torch_cormorant.train.captured import CapturedAdamW, CapturedStep  # noqa: E402
+from torch_cormorant.train.capture import (  # noqa: E402
+    CapturedAdamW,
+    CapturedStep,
+    PaddedBatch,
+    PaddedSizes,
+    pad_batch,
+)
 from torch_cormorant.train.checkpoint import (  # noqa: E402
     AtomicCheckpointIO,
     RunCheckpoints,
@@ -57,11 +63,6 @@ from torch_cormorant.train.html_report import (  # noqa: E402
     write_report,
 )
 from torch_cormorant.train.module import PropertyRegression  # noqa: E402
-from torch_cormorant.train.padding import (  # noqa: E402
-    PaddedBatch,
-    PaddedSizes,
-    pad_batch,
-)
 from torch_cormorant.train.plots import (  # noqa: E402
     plot_learning_curve,
     plot_parity,

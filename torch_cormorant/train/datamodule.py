@@ -81,11 +81,11 @@ class _Parts(LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """Leave batches of captured steps on the CPU, where they are filled up."""
+        """Leave batches on the CPU for a module with steps of its own."""
         trainer = self.trainer
         if trainer is not None and trainer.training:
             module: Any = trainer.lightning_module
-            if getattr(module, "captured", None) is not None:
+            if getattr(module, "steps", None) is not None:
                 return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 

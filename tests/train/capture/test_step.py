@@ -78,7 +78,7 @@ def ordinary(module: Any, given: list[Any], clip: float, total: int) -> list[flo
     for step, batch in enumerate(given):
         optimizer.param_groups[0]["lr"] = module.lr * module.rate_at(step, total)
         optimizer.zero_grad()
-        loss, _ = module.plain_terms(batch)
+        loss, _ = module.terms(batch)
         loss.backward()
         if clip:
             nn.utils.clip_grad_norm_(module.model.parameters(), clip)
@@ -225,7 +225,7 @@ def test_warm_up_leaves_nothing_behind() -> None:
     step.load(given[0])
     before = [w.clone() for w in weights(module)]
     with step._taken_back():
-        step._whole(module.padded_terms, step._static)
+        step._whole(step._padded, step._static)
     assert all(torch.equal(a, b) for a, b in zip(weights(module), before, strict=True))
     assert not any(
         bool(value.any())
@@ -237,7 +237,7 @@ def test_warm_up_leaves_nothing_behind() -> None:
     before = [w.clone() for w in weights(module)]
     moments = [s["exp_avg"].clone() for s in step.optimizer.state.values()]
     with step._taken_back():
-        step._whole(module.padded_terms, step._static)
+        step._whole(step._padded, step._static)
     assert all(torch.equal(a, b) for a, b in zip(weights(module), before, strict=True))
     for state, moment in zip(step.optimizer.state.values(), moments, strict=True):
         assert torch.equal(state["exp_avg"], moment)
@@ -374,8 +374,8 @@ def test_lightning_trains_by_captured_steps_as_by_ordinary_ones(
 ) -> None:
     plain, expected = fit(tmp_path / "a", 3, captured=False, frames=frames)
     module, log = fit(tmp_path / "b", 3, frames=frames)
-    assert module.captured.unfit == 0
-    assert module.captured.taken == module.trainer.global_step
+    assert module.steps.captured.unfit == 0
+    assert module.steps.captured.taken == module.trainer.global_step
     assert module.trainer.global_step == plain.trainer.global_step
     agree(module, plain, 1e-10)
     for ours, theirs in zip(log.rows, expected.rows, strict=True):
@@ -484,7 +484,7 @@ def test_captured_and_eager_steps_agree_on_the_device() -> None:
             step.load(batch)
             step._forgotten.fill_(1.0 - module.decay_at(step.taken))
             step.optimizer.fill_rate()
-            step._whole(module.padded_terms, step._static)
+            step._whole(step._padded, step._static)
             step.taken += 1
         modules.append(module)
     agree(*modules, 1e-6)
