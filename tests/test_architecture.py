@@ -17,6 +17,7 @@ OUTSIDE = {"benchmarks", "docs", "examples", "tests"}
 # What each part may import besides itself. The ground may be imported from everywhere.
 FREE = {"backends", "errors", "version"}
 CORE = {"cg", "so3", "ops"}
+MODELS = CORE | {"nn", "conv", "graph", "data", "networks", "models"}
 ALLOWED: dict[str, set[str]] = {
     "backends": set(),
     "errors": set(),
@@ -28,15 +29,16 @@ ALLOWED: dict[str, set[str]] = {
     "data": CORE | {"graph"},
     "nn": CORE,
     "conv": CORE | {"nn"},
-    "models": CORE | {"nn", "conv", "graph", "data"},
-    "train": CORE | {"nn", "conv", "graph", "data", "models", "visualize"},
-    "interfaces": CORE | {"nn", "conv", "graph", "data", "models"},
-    "testing": CORE | {"nn", "conv", "graph", "data", "models"},
-    "visualize": CORE | {"nn", "conv", "data", "models"},
-    "cli": CORE | {"nn", "conv", "graph", "data", "models", "train", "visualize"},
+    "networks": CORE | {"nn", "conv", "graph"},
+    "models": MODELS - {"models"},
+    "train": MODELS | {"visualize"},
+    "interfaces": MODELS,
+    "testing": MODELS,
+    "visualize": MODELS,
+    "cli": MODELS | {"train", "visualize"},
     "__main__": {"cli"},
-    "explain": CORE | {"nn", "conv", "models"},
-    "__init__": CORE | {"nn", "conv", "graph", "data", "models", "explain"},
+    "explain": MODELS,
+    "__init__": MODELS | {"explain"},
 }
 
 

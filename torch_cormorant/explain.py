@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, ShapeError
-from torch_cormorant.models.building import with_self_edges
-from torch_cormorant.models.checks import check_molecules, count_graphs
 from torch_cormorant.models.cormorant import Cormorant
+from torch_cormorant.networks.building import with_self_edges
+from torch_cormorant.networks.checks import check_molecules, count_graphs
 from torch_cormorant.ops import EdgeGeometry
 
 

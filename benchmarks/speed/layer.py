@@ -35,8 +35,9 @@ class Layer:
     def __init__(self, graph: Graph, settings: Settings) -> None:
         torch.manual_seed(0)
         channels, lmax = settings.channels, settings.lmax
-        first = CormorantConv(channels, channels, lmax=lmax)
-        self.conv = CormorantConv(channels, channels, lmax=lmax, lmax_in=lmax)
+        # no edge is masked away
+        first = CormorantConv(channels, channels, lmax, soft_radius=8.0)
+        self.conv = CormorantConv(channels, channels, lmax, lmax, soft_radius=8.0)
         self.edge_index, self.edge_vec = graph.edge_index, graph.edge_vec
         scalars = torch.randn(graph.num_nodes, channels)
         self.geometry = EdgeGeometry(graph.edge_index, self.edge_vec, graph.num_nodes)

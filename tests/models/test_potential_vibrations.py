@@ -18,8 +18,8 @@ from torch_cormorant.errors import (
     SpeciesError,
 )
 from torch_cormorant.models import hessian, vibrational_frequencies
+from torch_cormorant.models.cormorant import CormorantPotential
 from torch_cormorant.models.potential_masses import ATOMIC_MASSES
-from torch_cormorant.models.potential_network import CormorantPotential
 from torch_cormorant.ops.segment import scatter_sum
 from torch_cormorant.testing import force_jacobian_asymmetry, random_molecule
 from torch_cormorant.testing.potentials import STENCIL

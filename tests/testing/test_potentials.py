@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_cormorant import Cormorant
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import PotentialOutput, save_model
-from torch_cormorant.models.potential_network import CormorantPotential
+from torch_cormorant.models.cormorant import CormorantPotential
 from torch_cormorant.ops.segment import scatter_sum
 from torch_cormorant.testing import (
     assert_forces_match_differences,

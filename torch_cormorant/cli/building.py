@@ -28,7 +28,7 @@ from torch_cormorant.data import (
 )
 from torch_cormorant.errors import ConfigError, DataError
 from torch_cormorant.models import Cormorant, CormorantMD17, CormorantQM9
-from torch_cormorant.models.potential_network import CormorantPotential
+from torch_cormorant.models.cormorant import CormorantPotential
 from torch_cormorant.models.recipe import RECIPE, recipe
 from torch_cormorant.models.targets import head_for_property, reference_for_property
 from torch_cormorant.train import (

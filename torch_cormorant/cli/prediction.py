@@ -17,9 +17,9 @@ from torch_cormorant.cli.labels import given_units, is_potential, recorded_data
 from torch_cormorant.cli.structures import is_own_file, read_structures
 from torch_cormorant.errors import ConfigError, CormorantError, DataError
 from torch_cormorant.models import Cormorant, load_model
-from torch_cormorant.models.checks import refuse_cells
 from torch_cormorant.models.compositions import warn_of_composition
 from torch_cormorant.models.potential import PotentialOutput
+from torch_cormorant.networks.checks import refuse_cells
 
 __all__ = ["potential_outputs", "predict", "property_values"]
 

@@ -94,12 +94,15 @@ def rows_of_state(
         check_edge_state(state, geometry.plan.num_edges, shape, x)
         return to_complex(state)
     degrees, planes, channels = shape
-    dtype = x.dtype.to_complex() if planes == 2 else x.dtype
-    rows = {geometry.plan.num_edges, geometry.pair_index[0].shape[0]}
-    if tuple(state.shape[1:]) != (degrees, channels) or state.shape[0] not in rows:
+    # written so that torch.compile can follow: dtype.to_complex() ends a graph
+    paired = torch.complex64 if x.dtype == torch.float32 else torch.complex128
+    dtype = paired if planes == 2 else x.dtype
+    edges, pairs = geometry.plan.num_edges, geometry.pair_index[0].shape[0]
+    fits = state.shape[0] == pairs or state.shape[0] == edges
+    if not fits or tuple(state.shape[1:]) != (degrees, channels):
         msg = (
-            f"edge_state of rows must have shape [{' or '.join(map(str, rows))}, "
-            f"{degrees}, {channels}], got {list(state.shape)}"
+            f"edge_state of rows must have shape [{pairs} or {edges}, {degrees}, "
+            f"{channels}], got {list(state.shape)}"
         )
         raise ShapeError(msg)
     if state.dtype != dtype or state.device != x.device:

@@ -29,7 +29,7 @@ from torch_cormorant.graph.cells import sort_into_cells
 from torch_cormorant.graph.lattice import as_cells
 from torch_cormorant.interfaces.memory_plan import MemoryPlan, plan_memory, widths
 from torch_cormorant.models import Cormorant
-from torch_cormorant.models.checks import check_molecules
+from torch_cormorant.networks.checks import check_molecules
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import check_weights, full_precision
 from torch_cormorant.ops.edges import MIN_LENGTH

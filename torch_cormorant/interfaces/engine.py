@@ -12,9 +12,9 @@ from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import ConfigError, SpeciesError
 from torch_cormorant.graph import NeighbourCache
 from torch_cormorant.models import Cormorant
-from torch_cormorant.models.building import with_self_edges
 from torch_cormorant.models.copies import copied
 from torch_cormorant.models.files import as_device
+from torch_cormorant.networks.building import with_self_edges
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import full_precision
 

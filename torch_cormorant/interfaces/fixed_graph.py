@@ -21,7 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch_cormorant.errors import ConfigError, EdgeBudgetError, ShapeError
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.folding import fold_constants
-from torch_cormorant.models.checks import check_counts, check_molecules
+from torch_cormorant.networks.checks import check_counts, check_molecules
 from torch_cormorant.nn.cutoff import envelope
 from torch_cormorant.nn.zbl import ZBL, zbl_energy
 from torch_cormorant.ops import EdgeGeometry

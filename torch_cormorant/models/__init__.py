@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from torch_cormorant.models.cormorant import Cormorant
-from torch_cormorant.models.facts import CONVENTION
+from torch_cormorant.models.cormorant import Cormorant, CormorantPotential
 from torch_cormorant.models.files import load_model, save_model
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
 from torch_cormorant.models.potential import PotentialOutput
-from torch_cormorant.models.potential_network import CormorantPotential
 from torch_cormorant.models.potential_vibrations import (
     Vibrations,
     hessian,
@@ -22,6 +20,7 @@ from torch_cormorant.models.targets import (
     reference_for_head,
     reference_for_property,
 )
+from torch_cormorant.networks.facts import CONVENTION
 
 __all__ = [
     "CONVENTION",

@@ -15,17 +15,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from torch_cormorant.errors import ConfigError, NonFiniteError
+from torch_cormorant.networks import CormorantNetwork
 from torch_cormorant.nn.init import writable
-
-if TYPE_CHECKING:
-    from torch_cormorant.conv import CormorantConv
-    from torch_cormorant.models.cormorant import Cormorant
 
 TARGETS = (1.0, 0.3, 0.1, 0.03, 0.01)
 """Sizes that are tried in turn."""
@@ -58,7 +55,7 @@ class Calibration:
 
 
 def calibrate(
-    model: Cormorant,
+    model: CormorantNetwork,
     loader: Iterable[Any],
     target: float | None = None,
     max_batches: int = 4,
@@ -108,22 +105,24 @@ def calibrate(
 
 
 @torch.no_grad()
-def _predicted(model: Cormorant, batches: list[Any]) -> float:
+def _predicted(model: CormorantNetwork, batches: list[Any]) -> float:
     """RMS of the predictions."""
     outputs = [model(batch.z, batch.pos, batch.batch).flatten() for batch in batches]
     return _rms(torch.cat(outputs))
 
 
 @torch.no_grad()
-def _rescale(model: Cormorant, batches: list[Any], level: int, size: float) -> None:
-    conv: CormorantConv = model.conv_layers()[level]
+def _rescale(
+    model: CormorantNetwork, batches: list[Any], level: int, size: float
+) -> None:
+    conv = model.conv_layers()[level]
     power = torch.stack([_powers(model, batch, level) for batch in batches]).mean(0)
     for l, value in enumerate(power.sqrt().tolist()):
         if value > 0:
             writable(conv.vertex.weights, f"weight_l{l}").mul_(size / value)
 
 
-def _powers(model: Cormorant, batch: Any, level: int) -> Tensor:
+def _powers(model: CormorantNetwork, batch: Any, level: int) -> Tensor:
     """Mean square of every degree of one level's output, before norm and gate."""
     with _no_norms(model, level):
         features = _levels(model, batch, batch.pos)[level]
@@ -137,7 +136,7 @@ def _powers(model: Cormorant, batch: Any, level: int) -> Tensor:
 
 
 @contextmanager
-def _no_norms(model: Cormorant, level: int) -> Iterator[None]:
+def _no_norms(model: CormorantNetwork, level: int) -> Iterator[None]:
     """Take norm and gate of one level out for a moment."""
     kept = model.norms[level], model.gates[level]
     model.norms[level], model.gates[level] = torch.nn.Identity(), torch.nn.Identity()
@@ -148,7 +147,7 @@ def _no_norms(model: Cormorant, level: int) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _levels(model: Cormorant, batch: Any, pos: Tensor) -> list[Tensor]:
+def _levels(model: CormorantNetwork, batch: Any, pos: Tensor) -> list[Tensor]:
     _, levels = model(batch.z, pos, batch.batch, return_levels=True)
     if not all(bool(level.isfinite().all()) for level in levels):
         msg = "activations are not finite; start from a smaller gain"
@@ -156,7 +155,7 @@ def _levels(model: Cormorant, batch: Any, pos: Tensor) -> list[Tensor]:
     return list(levels)
 
 
-def _growth(model: Cormorant, batches: list[Any]) -> float:
+def _growth(model: CormorantNetwork, batches: list[Any]) -> float:
     """Largest change of the top level's RMS under rattle and compression."""
     worst = 1.0
     for batch in batches:

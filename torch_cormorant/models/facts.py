@@ -1,52 +1,29 @@
-"""What decides the numbers of a network beside its weights."""
+"""Names, units and references of outputs, as a network's ``state_dict`` holds them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from torch_cormorant.errors import ConfigError, WeightsError
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
-from torch_cormorant.nn.facts import StatesFacts, activations_of, decoded, encoded
+from torch_cormorant.nn.facts import StatesFacts, decoded, encoded
 
-if TYPE_CHECKING:
-    from torch_cormorant.models.cormorant import Cormorant
+__all__ = ["OutputFacts"]
 
-__all__ = ["CONVENTION", "NetworkFacts"]
-
-CONVENTION = "cormorant-real-1"
-"""Tag of the conventions that weights belong to."""
 INFO = "outputs"
 
 
-class NetworkFacts(StatesFacts):
-    """Species, cutoff, conventions and references of a network, for it to inherit.
+class OutputFacts(StatesFacts):
+    """References and scale beside the facts of a network, for a model to inherit.
 
-    References and scales are compared where both sides have some. A network without
-    any takes those that come with the weights.
+    They are compared where both sides have some. A model without any takes those that
+    come with the weights.
     """
 
     info: ModelInfo
-
-    def facts(self) -> dict[str, Any]:
-        """Plain values by name; see :class:`.StatesFacts`."""
-        network = cast("Cormorant", self)
-        radius = getattr(network.input, "hard_radius", None)
-        return {
-            "convention": CONVENTION,
-            "species": list(network.features.known),
-            "charge_power": network.features.charge_power,
-            "charge_scale": network.features.charge_scale,
-            "cutoff": network.cutoff,
-            "harmonics": network.harmonics,
-            "input": type(network.input).__name__,
-            "input_cutoff": radius,
-            "input_envelope": getattr(network.input, "smooth", False),
-            "input_activation": activations_of(network.input),
-            "repulsion": str(getattr(network, "zbl", None)),
-        }
 
     def get_extra_state(self) -> Any:
         """The facts, and names, units and normalisation of the outputs."""

@@ -22,8 +22,7 @@ from torch_cormorant.errors import (
     ModelFileError,
 )
 from torch_cormorant.models.copies import check_weights_are_plain
-from torch_cormorant.models.cormorant import Cormorant
-from torch_cormorant.models.facts import CONVENTION
+from torch_cormorant.models.cormorant import Cormorant, CormorantPotential
 from torch_cormorant.models.file_checks import (
     LENGTH_UNIT,
     check_content,
@@ -34,8 +33,8 @@ from torch_cormorant.models.file_checks import (
 )
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
-from torch_cormorant.models.potential_network import CormorantPotential
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
+from torch_cormorant.networks.facts import CONVENTION
 from torch_cormorant.version import __version__
 
 __all__ = ["load_model", "save_model"]

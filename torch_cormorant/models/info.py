@@ -54,13 +54,19 @@ class ModelInfo:
 
 
 class Predicting:
-    """Predictions in the units of :attr:`info`, for a network to inherit.
+    """Predictions in the units of :attr:`info`, for a network to inherit."""
 
-    Attributes:
-        info: What the network knows about its outputs.
-    """
+    num_targets: int
+    _info: ModelInfo | None = None
 
-    info: ModelInfo
+    @property
+    def info(self) -> ModelInfo:
+        """What the network knows about its outputs; at first nothing."""
+        return self._info or ModelInfo.untrained(self.num_targets)
+
+    @info.setter
+    def info(self, value: ModelInfo) -> None:
+        self._info = value
 
     def predict(
         self,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -17,8 +16,10 @@ from torch_cormorant.errors import (
 )
 from torch_cormorant.graph.lattice import as_cells, edge_vectors, volumes
 from torch_cormorant.graph.neighbour_list import graphs_of, neighbour_list
-from torch_cormorant.models.building import with_self_edges
-from torch_cormorant.models.checks import (
+from torch_cormorant.models.info import Predicting
+from torch_cormorant.networks import CormorantNetwork
+from torch_cormorant.networks.building import with_self_edges
+from torch_cormorant.networks.checks import (
     check_edge_tensors,
     check_given_edges,
     check_molecules,
@@ -32,10 +33,6 @@ from torch_cormorant.ops.autocast import check_weights, full_precision
 from torch_cormorant.ops.edges import check_edge_index
 from torch_cormorant.ops.segment import scatter_sum
 from torch_cormorant.ops.transforms import refuse_transforms
-
-if TYPE_CHECKING:
-    from torch_cormorant.models.cormorant import Cormorant
-    from torch_cormorant.models.potential_network import CormorantPotential
 
 __all__ = [
     "Edges",
@@ -78,25 +75,8 @@ class Edges:
     vec: Tensor
 
 
-class PotentialMethods:
+class PotentialMethods(Predicting, CormorantNetwork):
     """Energy, forces and stress, for a network to inherit."""
-
-    @staticmethod
-    def potential(
-        species: Sequence[int] = (1, 6, 7, 8, 9), **options: Any
-    ) -> CormorantPotential:
-        """The documented default for force fields, ready to train on forces.
-
-        Args:
-            species: Atomic numbers that may occur. Default H C N O F.
-            **options: As :class:`~torch_cormorant.models.CormorantPotential`.
-
-        Returns:
-            The network.
-        """
-        from torch_cormorant.models.potential_network import CormorantPotential
-
-        return CormorantPotential(species, **options)
 
     def energy_and_forces(
         self,
@@ -192,13 +172,12 @@ class PotentialMethods:
             >>> tuple(out.forces.shape), tuple(out.stress.shape)
             ((2, 3), (1, 3, 3))
         """
-        model = cast("Cormorant", self)
         return run(
-            model,
+            self,
             Structures(z, pos, batch, cell, pbc, edge_index, edge_shift, num_graphs),
             forces=forces,
             stress=stress,
-            train=model.training and torch.is_grad_enabled(),
+            train=self.training and torch.is_grad_enabled(),
         )
 
     def pair_energies(
@@ -233,7 +212,12 @@ class Structures(NamedTuple):
 
 @full_precision
 def run(
-    model: Cormorant, given: Structures, *, forces: bool, stress: bool, train: bool
+    model: PotentialMethods,
+    given: Structures,
+    *,
+    forces: bool,
+    stress: bool,
+    train: bool,
 ) -> PotentialOutput:
     """Evaluate a potential; with ``train`` the results can be differentiated."""
     refuse_transforms("evaluate (and energy_and_forces)")
@@ -268,7 +252,7 @@ def run(
 
 @full_precision
 def run_on(
-    model: Cormorant,
+    model: PotentialMethods,
     z: Tensor,
     pos: Tensor,
     batch: Tensor,
@@ -297,7 +281,7 @@ def run_on(
     return PotentialOutput(energy, energies, force, None)
 
 
-def _geometry(model: Cormorant, edges: Edges, num_nodes: int) -> EdgeGeometry:
+def _geometry(model: PotentialMethods, edges: Edges, num_nodes: int) -> EdgeGeometry:
     return EdgeGeometry(
         edges.index, edges.vec.to(model.dtype), num_nodes, harmonics=model.harmonics
     )
@@ -319,7 +303,7 @@ def _ordinary(value: Any) -> Any:
     return value.clone() if inference else value
 
 
-def _check_model(model: Cormorant, edge_index: Any, edge_shift: Any) -> None:
+def _check_model(model: PotentialMethods, edge_index: Any, edge_shift: Any) -> None:
     """Refuse models without one energy, and edges that know no positions."""
     shape = tuple(model.head.shape)
     if model.num_targets != 1 or model.head.per_atom or shape not in ((), (1,)):
@@ -349,7 +333,7 @@ def _count(
 
 
 def _edges(
-    model: Cormorant, structures: Structures, count: int, *, train: bool
+    model: PotentialMethods, structures: Structures, count: int, *, train: bool
 ) -> Edges:
     """Edges, self edges included, and their vectors as the variable of the slopes."""
     pos, batch, given = structures.pos, structures.batch, structures.edge_index
@@ -365,7 +349,7 @@ def _edges(
 
 
 def find_edges(
-    model: Cormorant, structures: Structures, count: int
+    model: PotentialMethods, structures: Structures, count: int
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The edges that were given, or those of a search with self edges.
 
@@ -402,7 +386,7 @@ def find_edges(
 
 
 def _energies(
-    model: Cormorant,
+    model: PotentialMethods,
     z: Tensor,
     pos: Tensor,
     batch: Tensor | None,

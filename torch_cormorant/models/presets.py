@@ -9,7 +9,6 @@ import numpy as np
 from typing_extensions import Self
 
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.models.building import MPNN_CUTOFF
 from torch_cormorant.models.cormorant import Cormorant
 from torch_cormorant.models.original import (
     arrays_of,
@@ -19,6 +18,7 @@ from torch_cormorant.models.original import (
     preset_arguments,
     read_config,
 )
+from torch_cormorant.networks.building import MPNN_CUTOFF
 
 PUBLISHED: dict[str, Any] = {
     "radial": "power_trig",

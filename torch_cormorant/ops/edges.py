@@ -81,7 +81,10 @@ def check_edges(
                 "check the positions for NaN, infinity or overflow"
             )
             raise NonFiniteError(msg)
-        near = coincident(edge_index, edge_vec, bipartite=bipartite)
+        near = squared < MIN_LENGTH**2
+        if not bipartite:
+            itself = edge_index[0] == edge_index[1]
+            near = near & ~(itself & (edge_vec == 0).all(-1))
         if bool(near.any()):
             edge = int(near.nonzero()[0])
             source, target = edge_index[:, edge].tolist()
@@ -91,13 +94,3 @@ def check_edges(
                 "remove the duplicate atom or the edge"
             )
             raise CoincidentAtomsError(msg)
-
-
-def coincident(edge_index: Tensor, edge_vec: Tensor, *, bipartite: bool) -> Tensor:
-    """Which edges ``[E]`` join two nodes at one place; a zero self edge does not."""
-    vec = edge_vec.detach()
-    near = vec.square().sum(-1) < MIN_LENGTH**2
-    if bipartite:
-        return near
-    itself = edge_index[0] == edge_index[1]
-    return near & ~(itself & (vec == 0).all(-1))

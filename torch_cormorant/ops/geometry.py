@@ -15,7 +15,6 @@ from torch_cormorant.ops.edges import (
     check_edge_index,
     check_edge_vec,
     check_edges,
-    coincident,
 )
 from torch_cormorant.ops.plan import GraphPlan, make_plan
 from torch_cormorant.ops.transforms import refuse_batched
@@ -42,10 +41,8 @@ class EdgeGeometry:
             has one with an exactly negated vector. The gradient with respect to the
             length then goes to one of the two, which leaves gradients with respect to
             positions and cells exact. Default True.
-        validate: Check indices, finiteness and coincident atoms. Under
-            ``torch.compile`` nothing can be refused: the vector between two atoms at
-            one place becomes NaN, and so does all that follows from it. False: only
-            indices on a CPU are checked. Default True.
+        validate: Check indices, finiteness and coincident atoms. False: only indices
+            on a CPU are checked. Default True.
 
     Shapes:
         ``edge_index`` ``[2, E]``, ``edge_vec`` ``[E, 3]``.
@@ -86,17 +83,14 @@ class EdgeGeometry:
         if harmonics not in HARMONICS:
             msg = f'harmonics must be "unit" or "solid", got {harmonics!r}'
             raise ConfigError(msg)
-        check_edge_vec(edge_vec, edge_index)
-        compiling = torch.compiler.is_compiling()
-        if validate and not compiling:
-            check_edges(edge_index, edge_vec, sizes, bipartite=bipartite)
-        elif edge_index.device.type == "cpu" and not compiling:
-            check_edge_index(edge_index, sizes, edge_vec.device)
-        matched = edge_vec if pairs and not bipartite else None
-        plan = make_plan(edge_index, *sizes, edge_vec=matched)
-        if validate and compiling:
-            near = coincident(edge_index, edge_vec, bipartite=bipartite)
-            edge_vec = edge_vec * torch.where(near, torch.nan, 1.0).unsqueeze(-1)
+        plan = _checked_plan(
+            edge_index,
+            edge_vec,
+            sizes,
+            bipartite=bipartite,
+            pairs=pairs and not bipartite,
+            validate=validate,
+        )
         self._set(edge_index, edge_vec, plan, harmonics)
 
     def _set(
@@ -228,6 +222,25 @@ class EdgeGeometry:
         count = "directed" if pairs is None else f"{pairs.edge.numel()} pairs"
         edges = self.edge_index.shape[1]
         return f"EdgeGeometry({nodes} nodes, {edges} edges, {count}, {self.harmonics})"
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _checked_plan(
+    edge_index: Tensor,
+    edge_vec: Tensor,
+    sizes: tuple[int, int],
+    *,
+    bipartite: bool,
+    pairs: bool,
+    validate: bool,
+) -> GraphPlan:
+    """Check edges and sort them: what depends on numbers, and so on no compiler."""
+    check_edge_vec(edge_vec, edge_index)
+    if validate:
+        check_edges(edge_index, edge_vec, sizes, bipartite=bipartite)
+    elif edge_index.device.type == "cpu":
+        check_edge_index(edge_index, sizes, edge_vec.device)
+    return make_plan(edge_index, *sizes, edge_vec=edge_vec if pairs else None)
 
 
 def safe_norm(vec: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
 from torch_cormorant.models import Normalisation
-from torch_cormorant.models.checks import refuse_cells
+from torch_cormorant.networks.checks import refuse_cells
 from torch_cormorant.train.base import (
     MoleculeBatch,
     Regression,

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from torch_cormorant.errors import BackendError, ConfigError, NonFiniteError
 from torch_cormorant.models import Cormorant
-from torch_cormorant.models.checks import refuse_cells
 from torch_cormorant.models.potential import Edges, run_on
+from torch_cormorant.networks.checks import refuse_cells
 from torch_cormorant.train.base import Regression, Rows
 from torch_cormorant.train.capture.optimizer import CapturedAdamW
 from torch_cormorant.train.capture.padding import PaddedBatch, PaddedSizes, pad_batch
