@@ -20,7 +20,12 @@ from torch_cormorant.data import (
 )
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import Normalisation
-from torch_cormorant.train.batches import EpochBatches, edge_counts, make_loader
+from torch_cormorant.train.batches import (
+    EpochBatches,
+    edge_counts,
+    in_order,
+    make_loader,
+)
 
 __all__ = ["FrameDataModule", "MoleculeDataModule"]
 
@@ -76,7 +81,7 @@ class _Parts(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader:
         """Test batches, in the order of the split, the same in every process."""
-        return DataLoader(self.test, batch_size=4 * self.batch_size)
+        return in_order(self.test, 4 * self.batch_size)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
