@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import LightningModule
@@ -20,54 +20,20 @@ from torch_cormorant.models.copies import copied
 from torch_cormorant.models.files import save_model
 from torch_cormorant.nn import SoftCutoff
 from torch_cormorant.nn.facts import StatesFacts
+from torch_cormorant.train.metrics import Rows, mean_metric, weights_of
+from torch_cormorant.train.schedule import SCHEDULES, learning_rate_factor
 from torch_cormorant.train.steps import Steps, steps_for
 
-__all__ = ["MoleculeBatch", "Regression", "learning_rate_factor"]
-
-SCHEDULES = ("constant", "cosine")
-Rows: TypeAlias = dict[str, tuple[Tensor, Tensor]]
-"""Errors of molecules or atoms ``[n]`` by name, each with their weights ``[n]``."""
+__all__ = ["MoleculeBatch", "Regression"]
 
 
 class MoleculeBatch(Protocol):
-    """What a batch has to offer; a PyG ``Batch`` of our data sets does."""
+    """What a batch has to offer, beside its labels; a PyG ``Batch`` does."""
 
     z: Tensor
     pos: Tensor
-    y: Tensor
     batch: Tensor
     num_graphs: int
-
-
-def learning_rate_factor(
-    step: int, total: int, schedule: str, warmup: int, final: float
-) -> float:
-    r"""Factor on the learning rate before optimiser step ``step``.
-
-    Linear from ``1 / (warmup + 1)`` to 1 during warm-up, then 1 or
-
-    .. math:: f + (1 - f) \tfrac{1}{2} (1 + \cos \pi t), \quad t \in [0, 1].
-
-    Args:
-        step: Number of steps already taken.
-        total: Number of steps of the whole run.
-        schedule: ``"constant"`` or ``"cosine"``.
-        warmup: Number of warm-up steps.
-        final: Factor ``f`` at the end of the cosine.
-
-    Returns:
-        The factor.
-
-    Example:
-        >>> [learning_rate_factor(s, 100, "cosine", 0, 0.1) for s in (0, 100)]
-        [1.0, 0.1]
-    """
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if schedule == "constant":
-        return 1.0
-    done = min(1.0, (step - warmup) / max(1, total - warmup))
-    return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 class Regression(StatesFacts, LightningModule):
@@ -146,11 +112,6 @@ class Regression(StatesFacts, LightningModule):
         if self.averaged is None or self.training:
             return self.model
         return self.averaged
-
-    @property
-    def network_dtype(self) -> torch.dtype:
-        """Floating point type of the weights."""
-        return next(self.model.parameters()).dtype
 
     def on_fit_start(self) -> None:
         """Put the network in training mode, in which forces have derivatives."""
@@ -362,7 +323,7 @@ class Regression(StatesFacts, LightningModule):
     def total(self, *numbers: Tensor) -> list[Tensor]:
         """Sums over all processes, in float64; the numbers themselves with one."""
         values = torch.stack([number.detach().double() for number in numbers])
-        if self.trainer_or_none is not None and self.trainer_or_none.world_size > 1:
+        if self.world_size > 1:
             torch.distributed.all_reduce(values)
         return list(values)
 
@@ -512,34 +473,7 @@ def make_trainable(model: nn.Module) -> None:
             part.set_learned()
 
 
-def weights_of(batch: Any) -> Tensor:
-    """Weight of every molecule ``[B]``: zero for one that only fills up a batch."""
-    weights: Tensor | None = getattr(batch, "weight", None)
-    if weights is None:
-        return torch.ones(batch.num_graphs, dtype=torch.float64, device=batch.z.device)
-    return weights.view(-1)
-
-
 def hopeless(model: nn.Module) -> Tensor:
     """An infinite loss that still depends on all weights, for a guard to deal with."""
     parts = [p.sum() for p in model.parameters() if p.requires_grad]
     return torch.stack(parts).sum() * math.inf
-
-
-class _Mean(MeanMetric):
-    """Stays in double precision when it is moved to a device."""
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        moved: Any = super()._apply(*args, **kwargs)
-        # torchmetrics 1.9 falls back to the default type, in which it then adds.
-        moved._dtype = moved.mean_value.dtype  # noqa: SLF001
-        return moved
-
-
-def mean_metric() -> MeanMetric:
-    """A weighted mean in float64 that a checkpoint in mid-epoch keeps."""
-    # Not "disable": torchmetrics 1.9 then leaves the weights out.
-    metric = _Mean(nan_strategy="ignore")
-    metric.set_dtype(torch.float64)
-    metric.persistent(True)
-    return metric

@@ -10,16 +10,10 @@ from torch import Tensor, nn
 from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
 from torch_cormorant.models import Normalisation
 from torch_cormorant.networks.checks import refuse_cells
-from torch_cormorant.train.base import (
-    MoleculeBatch,
-    Regression,
-    Rows,
-    learning_rate_factor,
-    mean_metric,
-    weights_of,
-)
+from torch_cormorant.train.base import MoleculeBatch, Regression
+from torch_cormorant.train.metrics import Rows, mean_metric, row_means, weights_of
 
-__all__ = ["MoleculeBatch", "PropertyRegression", "learning_rate_factor"]
+__all__ = ["PropertyRegression"]
 
 
 class PropertyRegression(Regression):
@@ -97,7 +91,7 @@ class PropertyRegression(Regression):
         refuse_cells(batch)
         output: Tensor = network(
             batch.z,
-            batch.pos.to(self.network_dtype),
+            batch.pos.to(next(self.model.parameters()).dtype),
             batch.batch,
             num_graphs=batch.num_graphs,
         )
@@ -119,7 +113,7 @@ class PropertyRegression(Regression):
         wanted = self.normalisation.normalise(
             y, batch.z, batch.batch, per_atom=self.per_atom
         )
-        squares = (output - wanted.to(output.dtype)).square().flatten(1).mean(dim=1)
+        squares = row_means((output - wanted.to(output.dtype)).square())
         wrong = self._sizes(self._restored(output.detach(), batch) - y)
         return self.weighted(squares, weights), {"mae": (wrong, weights)}
 
@@ -142,7 +136,7 @@ class PropertyRegression(Regression):
             )
         self.note("valid_mae", self._sizes(errors), weights, size)
         for k in range(len(self.target_maes)):
-            own = errors[:, k].abs().reshape(len(errors), -1).mean(dim=1)
+            own = row_means(errors[:, k].abs())
             self.note(f"valid_mae_{k}", own, weights, size, f"target_maes.{k}")
 
     def predict_step(self, batch: MoleculeBatch) -> Tensor:
@@ -155,7 +149,7 @@ class PropertyRegression(Regression):
             # Different units: counted in standard deviations.
             scale = self.normalisation.scale(errors)
             errors = errors / scale.view(-1, *[1] * (errors.ndim - 2))
-        return errors.abs().flatten(1).mean(dim=1)
+        return row_means(errors.abs())
 
     def _restored(self, output: Tensor, batch: Any) -> Tensor:
         return self.normalisation.restore(
@@ -168,14 +162,15 @@ class PropertyRegression(Regression):
         return weights[batch.batch] if self.per_atom else weights
 
     @staticmethod
-    def _labels(batch: MoleculeBatch, output: Tensor) -> Tensor:
-        if batch.y.shape != output.shape:
+    def _labels(batch: Any, output: Tensor) -> Tensor:
+        y: Tensor = batch.y
+        if y.shape != output.shape:
             raise ShapeError(
-                f"y: shape {tuple(batch.y.shape)}, the model returns "
+                f"y: shape {tuple(y.shape)}, the model returns "
                 f"{tuple(output.shape)}; both must be [num_graphs, num_targets], or "
                 "what the head returns"
             )
-        return batch.y.double()
+        return y.double()
 
 
 def _numbers(values: float | Sequence[float]) -> tuple[float, ...]:

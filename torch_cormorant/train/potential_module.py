@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,22 +13,14 @@ from torch_cormorant.data import FrameDataset, reference_energies
 from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.models import Cormorant, ModelInfo, Normalisation
 from torch_cormorant.models.potential import PotentialOutput
-from torch_cormorant.train.base import Regression, Rows, mean_metric, weights_of
+from torch_cormorant.train.base import MoleculeBatch, Regression
 from torch_cormorant.train.datamodule import ROUNDING
+from torch_cormorant.train.metrics import Rows, mean_metric, row_means, weights_of
 
-__all__ = ["FrameBatch", "PotentialRegression", "potential_normalisation"]
+__all__ = ["PotentialRegression", "potential_normalisation"]
 
 PREFIXES = {"energy": "", "forces": "force_", "stress": "stress_"}
 """What the metrics of a label begin with."""
-
-
-class FrameBatch(Protocol):
-    """What a batch of structures has to offer; ``cell`` and ``pbc`` may be missing."""
-
-    z: Tensor
-    pos: Tensor
-    batch: Tensor
-    num_graphs: int
 
 
 def potential_normalisation(
@@ -157,7 +149,7 @@ class PotentialRegression(Regression):
         self.valid_force_mae, self.valid_force_mse = mean_metric(), mean_metric()
         self.valid_stress_mae, self.valid_loss = mean_metric(), mean_metric()
 
-    def forward(self, batch: FrameBatch) -> PotentialOutput:
+    def forward(self, batch: MoleculeBatch) -> PotentialOutput:
         """Energies, and forces and stresses where they are learned."""
         return self.predicted(self.network, batch)
 
@@ -175,7 +167,9 @@ class PotentialRegression(Regression):
         )
         return output
 
-    def losses(self, batch: FrameBatch, output: PotentialOutput) -> dict[str, Tensor]:
+    def losses(
+        self, batch: MoleculeBatch, output: PotentialOutput
+    ) -> dict[str, Tensor]:
         """The terms of the loss, each with its weight.
 
         Args:
@@ -196,11 +190,11 @@ class PotentialRegression(Regression):
             elif name == "stress":
                 volume = torch.linalg.det(cast("Any", batch).cell.double()).abs()
                 scaled = error * (volume / (size * scale)).view(-1, 1, 1)
-            loss = self.weighted(_mean(scaled.square()), weights)
+            loss = self.weighted(row_means(scaled.square()), weights)
             terms[name] = self.weights[name] * loss
         return terms
 
-    def _errors(self, batch: FrameBatch, output: PotentialOutput) -> Rows:
+    def _errors(self, batch: MoleculeBatch, output: PotentialOutput) -> Rows:
         """Differences to the labels by their names, with the weights of their rows."""
         weights, found = weights_of(batch), {}
         for name in PREFIXES:
@@ -224,23 +218,23 @@ class PotentialRegression(Regression):
         """The loss, and errors of energies and forces, see :class:`Regression`."""
         loss = torch.stack(list(self.losses(batch, output).values())).sum()
         return loss, {
-            f"{PREFIXES[name]}mae": (_mean(error.detach().abs()), weights)
+            f"{PREFIXES[name]}mae": (row_means(error.detach().abs()), weights)
             for name, (error, weights) in self._errors(batch, output).items()
             if name in self.label_names
         }
 
     # Forces are derivatives, which Lightning's validation would switch off.
     @torch.enable_grad()
-    def validation_step(self, batch: FrameBatch) -> None:
+    def validation_step(self, batch: MoleculeBatch) -> None:
         """Errors of one validation batch, in the unit of the data."""
         output, size = self(batch), batch.num_graphs
         with torch.no_grad():
             for name, (error, rows) in self._errors(batch, output).items():
                 prefix = f"valid_{PREFIXES[name]}"
-                self.note(f"{prefix}mae", _mean(error.abs()), rows, size)
+                self.note(f"{prefix}mae", row_means(error.abs()), rows, size)
                 if name != "stress":
                     squares: Any = getattr(self, f"{prefix}mse")
-                    squares.update(_mean(error.square()), rows)
+                    squares.update(row_means(error.square()), rows)
             terms = self.losses(batch, output).values()
             loss = torch.stack([term.double() for term in terms]).sum()
         self.note("valid_loss", *self.joined(loss, weights_of(batch)), size)
@@ -254,7 +248,7 @@ class PotentialRegression(Regression):
             self.log("valid_force_rmse", rmse, sync_dist=True)
 
     @torch.enable_grad()
-    def predict_step(self, batch: FrameBatch) -> tuple[Tensor | None, ...]:
+    def predict_step(self, batch: MoleculeBatch) -> tuple[Tensor | None, ...]:
         """Energy, energies, forces and stress of one batch, in the unit of the data.
 
         A tuple, because Lightning moves no frozen dataclass between devices;
@@ -265,12 +259,7 @@ class PotentialRegression(Regression):
         return tuple(None if part is None else part.detach().cpu() for part in parts)
 
 
-def _mean(values: Tensor) -> Tensor:
-    """Mean over the components of every row ``[n]``."""
-    return values[:, None].flatten(1).mean(dim=1)
-
-
-def graph_sizes(batch: FrameBatch) -> Tensor:
+def graph_sizes(batch: MoleculeBatch) -> Tensor:
     """Number of atoms of every structure ``[B]``, at least 1; no waiting for a GPU."""
     size = batch.batch.new_zeros(batch.num_graphs)
     return size.index_add_(0, batch.batch, torch.ones_like(batch.batch)).clamp_min(1)

@@ -13,9 +13,10 @@ from torch_cormorant.errors import BackendError, ConfigError, NonFiniteError
 from torch_cormorant.models import Cormorant
 from torch_cormorant.models.potential import Edges, run_on
 from torch_cormorant.networks.checks import refuse_cells
-from torch_cormorant.train.base import Regression, Rows
+from torch_cormorant.train.base import Regression
 from torch_cormorant.train.capture.optimizer import CapturedAdamW
 from torch_cormorant.train.capture.padding import PaddedBatch, PaddedSizes, pad_batch
+from torch_cormorant.train.metrics import Rows
 from torch_cormorant.train.potential_module import PotentialRegression
 
 __all__ = ["CapturedStep", "check_capturable", "padded_terms"]
