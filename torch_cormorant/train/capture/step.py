@@ -181,7 +181,8 @@ class CapturedStep:
             loss, rows = terms(batch)
             loss.backward()
         self._loss.copy_(loss.detach())
-        self._add({"loss": (self._loss, self.module.row_weights(batch)), **rows})
+        count = self.module.row_weights(batch).sum()
+        self._add({"loss": (self._loss, count), **rows})
         if self.clip:
             nn.utils.clip_grad_norm_(self.module.model.parameters(), self.clip)
         self.optimizer.update()
