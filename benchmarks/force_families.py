@@ -14,7 +14,7 @@ from benchmarks.peers import MACEPeer, ViSNetPeer
 from torch_cormorant import Cormorant
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import ModelInfo, Normalisation
-from torch_cormorant.models.potential import PotentialOutput
+from torch_cormorant.models.energy import Result
 
 
 class PeerPotential(nn.Module):
@@ -42,7 +42,7 @@ class PeerPotential(nn.Module):
         forces: bool = True,
         stress: bool = False,
         num_graphs: int = 1,
-    ) -> PotentialOutput:
+    ) -> Result:
         """As ``Cormorant.evaluate``: references in float64, forces by autograd."""
         if stress or (cell is not None and not self.periodic):
             raise ConfigError("stress, cell: not offered by this peer")
@@ -59,7 +59,7 @@ class PeerPotential(nn.Module):
         force = None if slope is None else -slope.double()
         if not train:
             energy = energy.detach()
-        return PotentialOutput(energy, None, force, None)
+        return Result(energy, None, force, None)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from benchmarks.force_families import Family, batch_size
 from benchmarks.records import DivergedError
 from torch_cormorant import train as library
 from torch_cormorant.data import FrameDataset
-from torch_cormorant.models.potential import PotentialOutput
+from torch_cormorant.models.energy import Result
 from torch_cormorant.train.schedule import learning_rate_factor
 
 EMA, CLIP = 0.99, 10.0
@@ -178,7 +178,7 @@ def look(
 
 def predict(
     module: library.PotentialRegression, frames: FrameDataset, size: int
-) -> tuple[PotentialOutput, float]:
+) -> tuple[Result, float]:
     """Energies and forces by the averaged weights, and the CPU seconds per frame."""
     module.eval()
     outputs, used = [], 0.0

@@ -49,7 +49,7 @@ from benchmarks.peers import version_of
 from benchmarks.records import DivergedError
 from torch_cormorant.data import FrameDataset
 from torch_cormorant.models import Normalisation
-from torch_cormorant.models.potential import PotentialOutput
+from torch_cormorant.models.energy import Result
 from torch_cormorant.train import PotentialRegression, frame_errors, write_json
 
 NAME = "force_training"
@@ -113,7 +113,7 @@ def errors_of(
 def in_mev(
     train_frames: FrameDataset,
     frames: FrameDataset,
-    output: PotentialOutput,
+    output: Result,
     units: Normalisation,
 ) -> dict[str, float]:
     """The library's errors times 1,000, per atom too, and those of the references."""

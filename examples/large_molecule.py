@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import resource
 import sys
 import time
@@ -31,12 +30,11 @@ from torch import Tensor
 
 from torch_cormorant import Cormorant, load_model
 from torch_cormorant.errors import ConfigError, CormorantError, DataError
-from torch_cormorant.interfaces.chunked import evaluate_in_chunks
 from torch_cormorant.interfaces.structures import read_atoms
+from torch_cormorant.models.chunked import evaluate_in_chunks
+from torch_cormorant.models.memory_plan import as_bytes
 
 SPECIES = (1, 6, 7, 8, 9, 11, 12, 14, 15, 16, 17, 20, 30)
-UNITS = {"": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9}
 DENSITY = 0.1  # atoms per cubic Angstrom, as in water
 
 
@@ -58,7 +56,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--model", type=Path, help="default: random weights")
-    parser.add_argument("--memory", type=size, help="such as 8GiB; default: no limit")
+    parser.add_argument(
+        "--memory", type=as_bytes, help="such as 8GiB; default: no limit"
+    )
     parser.add_argument("--scaling", type=int, nargs="+", default=[], help="atoms")
     parser.add_argument("--cutoff", type=float, default=5.0, help="of random weights")
     parser.add_argument("--levels", type=int, default=3)
@@ -71,15 +71,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     if not args.files and not args.scaling:
         parser.error("give a structure file, or --scaling with numbers of atoms")
     return args
-
-
-def size(text: str) -> int:
-    """Bytes from a text such as 8GiB."""
-    found = re.fullmatch(r"([0-9.]+)\s*([kmg]i?b)?", text.strip().lower())
-    if found is None:
-        msg = f"{text!r} is not a size such as 8GiB or 500MB"
-        raise argparse.ArgumentTypeError(msg)
-    return int(float(found[1]) * UNITS[found[2] or ""])
 
 
 def read_system(path: Path) -> System:

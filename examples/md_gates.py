@@ -34,15 +34,16 @@ from torch import Tensor
 from torch_cormorant import load_model
 from torch_cormorant.errors import BlowUpError, ConfigError, CormorantError
 from torch_cormorant.interfaces.dynamics import Bonds, linear_drift
-from torch_cormorant.interfaces.engine import Engine, EngineOutput
+from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.traced import TracedPotential
+from torch_cormorant.models.energy import Result
 
 MODELS = Path(__file__).parent / "models"
 RUNS = ("nve:300:0.5", "nve:300:0.25", "nve:1000:0.5", "nve:1000:0.25")
 RUNS += ("langevin:300:0.5", "langevin:1000:0.5")
 MAX_FORCE = 200.0  # eV/Angstrom
 BLOCKS = 20
-Potential = Callable[[Tensor], EngineOutput]
+Potential = Callable[[Tensor], Result]
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -73,7 +74,7 @@ def searched(engine: Engine, atoms: Atoms, count: int) -> Potential:
         cells = torch.from_numpy(atoms.cell.array).repeat(count, 1, 1)
         pbc = torch.from_numpy(atoms.pbc).repeat(count, 1)
 
-    def call(pos: Tensor) -> EngineOutput:
+    def call(pos: Tensor) -> Result:
         return engine(z, pos.reshape(-1, 3), batch, cells, pbc, num_graphs=count)
 
     return call

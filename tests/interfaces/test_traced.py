@@ -16,11 +16,12 @@ from torch_cormorant.errors import (
     SpeciesError,
 )
 from torch_cormorant.interfaces import traced as module
-from torch_cormorant.interfaces.engine import Engine, EngineOutput
+from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.fixed_graph import fixed_function
 from torch_cormorant.interfaces.folding import fold_constants
 from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import Cormorant
+from torch_cormorant.models.energy import Result
 
 Z = torch.tensor([8, 1, 1, 8, 1])
 
@@ -44,7 +45,7 @@ def traced(pos: Tensor) -> TracedPotential:
     return TracedPotential(engine(), Z, pos)
 
 
-def close(found: EngineOutput, expected: EngineOutput, rtol: float) -> None:
+def close(found: Result, expected: Result, rtol: float) -> None:
     for name in ("energy", "energies", "forces"):
         ours, theirs = getattr(found, name), getattr(expected, name)
         assert ours.dtype == torch.float64

@@ -277,7 +277,7 @@ def test_a_calculator_computes_there_and_answers_here(gpu: Any) -> None:
 
 
 def test_large_systems_hessians_and_calibration_lie_on_one_device(gpu: Any) -> None:
-    from torch_cormorant.interfaces.chunked import evaluate_in_chunks
+    from torch_cormorant.models.chunked import evaluate_in_chunks
     from torch_cormorant.models.potential_vibrations import hessian
 
     model = Cormorant.potential((1, 6, 8), **SMALL)

@@ -27,10 +27,10 @@ from torch_cormorant.graph import (
     neighbour_list,
     radius_graph,
 )
-from torch_cormorant.interfaces.chunked import evaluate_in_chunks
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import vibrational_frequencies
+from torch_cormorant.models.chunked import evaluate_in_chunks
 from torch_cormorant.models.normalisation import MAX_Z, Normalisation
 from torch_cormorant.nn.zbl import ZBL
 from torch_cormorant.testing import random_molecule

@@ -15,8 +15,8 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from torch_cormorant import Cormorant, CormorantConv, CormorantQM9, save_model
 from torch_cormorant.data import MiniEthanol
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.interfaces.chunked import evaluate_in_chunks
 from torch_cormorant.interfaces.engine import Engine
+from torch_cormorant.models.chunked import evaluate_in_chunks
 from torch_cormorant.models.copies import copied
 from torch_cormorant.train import PotentialRegression, potential_normalisation
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torch_cormorant import Cormorant
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.models import PotentialOutput, save_model
+from torch_cormorant.models import Result, save_model
 from torch_cormorant.models.cormorant import CormorantPotential
 from torch_cormorant.ops.segment import scatter_sum
 from torch_cormorant.testing import (
@@ -33,15 +33,13 @@ SMALL: dict[str, Any] = {"channels": 2, "num_levels": 1, "lmax": 1, "cutoff": 3.
 class Wrong(CormorantPotential):
     """Forces with an error that no energy shows, as a wrong kernel makes them."""
 
-    def evaluate(self, *args: Any, **options: Any) -> PotentialOutput:
+    def evaluate(self, *args: Any, **options: Any) -> Result:
         out = super().evaluate(*args, **options)
         if out.forces is None:
             return out
         pos = args[1]
         swirl = torch.stack([-pos[:, 1], pos[:, 0], 0 * pos[:, 0]], dim=1)
-        return PotentialOutput(
-            out.energy, out.energies, out.forces + 1e-3 * swirl, out.stress
-        )
+        return Result(out.energy, out.energies, out.forces + 1e-3 * swirl, out.stress)
 
 
 class Hole(CormorantPotential):

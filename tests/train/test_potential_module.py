@@ -19,7 +19,7 @@ from torch_cormorant.data import (
 )
 from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError, SpeciesError
 from torch_cormorant.models import Normalisation
-from torch_cormorant.models.potential import PotentialOutput
+from torch_cormorant.models.energy import Result
 from torch_cormorant.train import (
     PotentialRegression,
     frame_errors,
@@ -211,7 +211,7 @@ def test_a_fit_that_meets_every_frame_gives_no_scale() -> None:
 
 def test_frames_of_several_compositions_stand_beside_their_fit() -> None:
     data = made_up([[1, 1], [1, 8], [8, 8, 1], [1] * 4, [8] * 3, [1, 1, 8, 8]])
-    output = PotentialOutput(data.energies[3:], None, None, None)
+    output = Result(data.energies[3:], None, None, None)
     found = frame_errors(data[:3], data[3:], output)
     counts, values = data.element_counts(), data.values
     fit = CompositionBaseline.fit(counts[:3], values[:3])
@@ -220,7 +220,7 @@ def test_frames_of_several_compositions_stand_beside_their_fit() -> None:
     text = found.table("ours", "made up", factor=1.0, unit="eV")
     assert "least squares on the composition" in text
     ethanol = MiniEthanol()[:20]
-    perfect = PotentialOutput(ethanol.energies[10:], None, None, None)
+    perfect = Result(ethanol.energies[10:], None, None, None)
     same = frame_errors(ethanol[:10], ethanol[10:], perfect)
     assert "energy_composition_mae" not in same.values
 

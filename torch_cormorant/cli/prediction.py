@@ -18,7 +18,7 @@ from torch_cormorant.cli.structures import is_own_file, read_structures
 from torch_cormorant.errors import ConfigError, CormorantError, DataError
 from torch_cormorant.models import Cormorant, load_model
 from torch_cormorant.models.compositions import warn_of_composition
-from torch_cormorant.models.potential import PotentialOutput
+from torch_cormorant.models.energy import Result
 from torch_cormorant.networks.checks import refuse_cells
 
 __all__ = ["potential_outputs", "predict", "property_values"]
@@ -116,7 +116,7 @@ def _joined(group: list[Data], model: Cormorant) -> Any:
 
 def potential_outputs(
     model: Cormorant, frames: Sequence[Data], batch_size: int, *, forces: bool
-) -> list[PotentialOutput]:
+) -> list[Result]:
     """Energies and forces, batch by batch, on the CPU.
 
     Args:
@@ -145,7 +145,7 @@ def potential_outputs(
             raise _named(error, number * batch_size, group, model) from error
         parts = (found.energy, found.energies, found.forces, found.stress)
         outputs.append(
-            PotentialOutput(*(None if p is None else p.cpu() for p in parts))  # type: ignore[arg-type]
+            Result(*(None if p is None else p.cpu() for p in parts))  # type: ignore[arg-type]
         )
     return outputs
 
@@ -298,7 +298,7 @@ def write_frames(
     model: Cormorant,
     frames: Sequence[Data],
     values: Tensor,
-    outputs: Sequence[PotentialOutput],
+    outputs: Sequence[Result],
 ) -> None:
     """Write structures with energies and forces as extended XYZ.
 

@@ -26,10 +26,11 @@ from torch_cormorant.errors import (
     ShapeError,
 )
 from torch_cormorant.graph.spacing import warn_if_not_angstrom
-from torch_cormorant.interfaces.engine import Engine, EngineOutput
+from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import Cormorant, load_model
 from torch_cormorant.models.compositions import warn_of_composition
+from torch_cormorant.models.energy import Result
 
 __all__ = ["CormorantCalculator"]
 
@@ -185,7 +186,7 @@ class CormorantCalculator(Calculator):
             out = self.engine(*tensors, num_graphs=1, stress=wants_stress)
         self.results = _split(out, [len(self.atoms)])[0]
 
-    def _traced(self, z: Tensor, pos: Tensor, *more: Tensor | None) -> EngineOutput:
+    def _traced(self, z: Tensor, pos: Tensor, *more: Tensor | None) -> Result:
         """Results of a molecule; another one is traced anew."""
         if any(part is not None for part in more):
             msg = (
@@ -304,7 +305,7 @@ def _check_stress(atoms: Atoms, name: str) -> None:
         raise PropertyNotImplementedError(msg)
 
 
-def _split(out: EngineOutput, sizes: Sequence[int]) -> list[dict[str, Any]]:
+def _split(out: Result, sizes: Sequence[int]) -> list[dict[str, Any]]:
     """Results of a batch as dictionaries by ASE's names."""
     total = out.energy.cpu().tolist()
     energies = None

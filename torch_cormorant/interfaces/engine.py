@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,29 +12,13 @@ from torch_cormorant.errors import ConfigError, SpeciesError
 from torch_cormorant.graph import NeighbourCache
 from torch_cormorant.models import Cormorant
 from torch_cormorant.models.copies import copied
+from torch_cormorant.models.energy import Result, atom_energies
 from torch_cormorant.models.files import as_device
 from torch_cormorant.networks.building import with_self_edges
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import full_precision
 
-__all__ = ["Engine", "EngineOutput"]
-
-
-@dataclass(frozen=True)
-class EngineOutput:
-    """Results in eV and Angstrom, float64, on the CPU or the engine's device.
-
-    Attributes:
-        energy: ``[B]``.
-        energies: Share of every atom ``[N]``, or None where the head is no sum.
-        forces: ``[N, 3]``, or None where they were not asked for.
-        stress: ``[B, 3, 3]``, dE/d(strain) / volume, or None.
-    """
-
-    energy: Tensor
-    energies: Tensor | None
-    forces: Tensor | None
-    stress: Tensor | None
+__all__ = ["Engine"]
 
 
 class Engine:
@@ -130,7 +113,7 @@ class Engine:
         forces: bool = True,
         stress: bool = False,
         reuse: bool = True,
-    ) -> EngineOutput:
+    ) -> Result:
         """Energies, and what else is asked for.
 
         Args:
@@ -168,11 +151,12 @@ class Engine:
             edge_shift=shift,
             num_graphs=num_graphs,
         )
-        return EngineOutput(
+        return Result(
             out.energy.double() * self.factor,
             self._scaled(out.energies),
             self._scaled(out.forces),
             self._scaled(out.stress),
+            "eV",
         )
 
     def _scaled(self, value: Tensor | None) -> Tensor | None:
@@ -197,9 +181,8 @@ class Engine:
             index, vec.to(model.dtype), z.shape[0], harmonics=model.harmonics
         )
         raw = model.atomwise(model.run_levels(z, geometry)).squeeze(1)
-        atoms = raw.double() * units.std[0] + units.atoms(z)[:, 0]
         extra = model.pair_energies(z, index, vec)
-        return (atoms if extra is None else atoms + extra) * self.factor
+        return atom_energies(raw, units.atoms(z)[:, 0], units, extra) * self.factor
 
     @property
     def constant(self) -> float:

@@ -21,6 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch_cormorant.errors import ConfigError, EdgeBudgetError, ShapeError
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.folding import fold_constants
+from torch_cormorant.models.energy import atom_energies, with_constant
 from torch_cormorant.networks.checks import check_counts, check_molecules
 from torch_cormorant.nn.cutoff import envelope
 from torch_cormorant.nn.zbl import ZBL, zbl_energy
@@ -122,9 +123,9 @@ def fixed_function(
         geometry.edge_length = safe_norm(geometry.edge_vec)
         geometry._sh = {}  # noqa: SLF001 - the same graph with other vectors
         raw = model.atomwise(model.run_levels(numbers, geometry)).squeeze(1)
-        total = raw.double() * units.std[0] + each
         zbl = getattr(model, "zbl", None)
-        return total if zbl is None else total + _repulsion(zbl, numbers, index, vec)
+        extra = None if zbl is None else _repulsion(zbl, numbers, index, vec)
+        return atom_energies(raw, each, units, extra)
 
     def function(pos: Tensor) -> FixedOutput:
         flat = pos.reshape(-1, 3)
@@ -135,8 +136,7 @@ def fixed_function(
         pull = torch.zeros_like(flat).index_add(0, source, slope)
         forces = pull.index_add(0, target, -slope).reshape(pos.shape)
         atoms = atoms.detach().reshape(count, size)
-        energy = atoms.sum(1) + units.mean[0]
-        atoms = atoms + units.mean[0] / size
+        energy, atoms = with_constant(atoms.sum(1), atoms, size, units)
         squared = vec.detach().square().sum(1, keepdim=True)
         shortest = torch.where(apart, squared, torch.inf).amin()
         factor = engine.factor

@@ -16,7 +16,7 @@ from torch_cormorant.errors import (
     NonFiniteError,
     ShapeError,
 )
-from torch_cormorant.interfaces.engine import Engine, EngineOutput
+from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.fixed_graph import (
     FixedOutput,
     check_fixed,
@@ -24,6 +24,7 @@ from torch_cormorant.interfaces.fixed_graph import (
     fixed_function,
     trace,
 )
+from torch_cormorant.models.energy import Result
 from torch_cormorant.ops.autocast import full_precision
 
 __all__ = ["TracedPotential"]
@@ -94,7 +95,7 @@ class TracedPotential:
             raise ExportError(msg)
 
     @full_precision
-    def __call__(self, pos: Tensor) -> EngineOutput:
+    def __call__(self, pos: Tensor) -> Result:
         """Energies, atomic energies and forces.
 
         Args:
@@ -122,7 +123,7 @@ class TracedPotential:
         # copies made here are ordinary tensors, not ones of inference mode
         forces = out.forces.view(-1, 3).clone()
         energies = out.energies.view(-1).clone()
-        return EngineOutput(out.energy.clone(), energies, forces, None)
+        return Result(out.energy.clone(), energies, forces, None)
 
     def _explain(self, pos: Tensor) -> None:
         """Let the engine name what is wrong with the positions."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from torch_cormorant.models.cormorant import Cormorant, CormorantPotential
+from torch_cormorant.models.energy import Result
 from torch_cormorant.models.files import load_model, save_model
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
-from torch_cormorant.models.potential import PotentialOutput
 from torch_cormorant.models.potential_vibrations import (
     Vibrations,
     hessian,
@@ -31,7 +31,7 @@ __all__ = [
     "CormorantQM9",
     "ModelInfo",
     "Normalisation",
-    "PotentialOutput",
+    "Result",
     "Vibrations",
     "head_for_property",
     "head_for_target",

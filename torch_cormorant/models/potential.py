@@ -9,15 +9,20 @@ import torch
 from torch import Tensor
 
 from torch_cormorant.errors import (
-    CellError,
     ConfigError,
     EdgeIndexError,
     NonFiniteError,
 )
-from torch_cormorant.graph.lattice import as_cells, edge_vectors, volumes
+from torch_cormorant.graph.lattice import as_cells, edge_vectors
 from torch_cormorant.graph.neighbour_list import graphs_of, neighbour_list
-from torch_cormorant.models.info import Predicting
-from torch_cormorant.networks import CormorantNetwork
+from torch_cormorant.models.chunked import evaluate_in_chunks
+from torch_cormorant.models.energy import (
+    EnergyNetwork,
+    Result,
+    atom_energies,
+    stress_of,
+    with_constant,
+)
 from torch_cormorant.networks.building import with_self_edges
 from torch_cormorant.networks.checks import (
     check_edge_tensors,
@@ -37,34 +42,11 @@ from torch_cormorant.ops.transforms import refuse_transforms
 __all__ = [
     "Edges",
     "PotentialMethods",
-    "PotentialOutput",
     "Structures",
     "find_edges",
     "run",
     "run_on",
 ]
-
-
-@dataclass(frozen=True)
-class PotentialOutput:
-    r"""What a potential says about a batch of structures.
-
-    Attributes:
-        energy: ``[B]`` float64, in the energy unit of the model.
-        energies: ``[N]`` float64, the contribution of every atom; None where the head
-            is no sum over atoms.
-        forces: ``[N, 3]``, :math:`-\partial E / \partial r_i`, energy unit per
-            Angstrom; None when not asked for.
-        stress: ``[B, 3, 3]``, :math:`\sigma = V^{-1} \partial E / \partial
-            \varepsilon` (positive: the cell wants to shrink), energy unit per cubic
-            Angstrom, symmetric; None when not asked for. The virial is
-            :math:`-V \sigma`.
-    """
-
-    energy: Tensor
-    energies: Tensor | None
-    forces: Tensor | None
-    stress: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -75,7 +57,7 @@ class Edges:
     vec: Tensor
 
 
-class PotentialMethods(Predicting, CormorantNetwork):
+class PotentialMethods(EnergyNetwork):
     """Energy, forces and stress, for a network to inherit."""
 
     def energy_and_forces(
@@ -123,7 +105,8 @@ class PotentialMethods(Predicting, CormorantNetwork):
         edge_index: Tensor | None = None,
         edge_shift: Tensor | None = None,
         num_graphs: int | None = None,
-    ) -> PotentialOutput:
+        memory: float | str | None = None,
+    ) -> Result:
         r"""Energies, atomic energies, forces and stress.
 
         .. math::
@@ -148,6 +131,10 @@ class PotentialMethods(Predicting, CormorantNetwork):
                 the cutoff add nothing to a model with an envelope.
             edge_shift: Whole numbers of cell vectors ``[E, 3]`` of these edges.
             num_graphs: Number of graphs B. Default: the largest of ``batch`` plus 1.
+            memory: Bytes that the evaluation of one large system may use, ``"4GiB"``
+                for example; needs a cutoff and a sum over atoms. See
+                :func:`~torch_cormorant.models.chunked.evaluate_in_chunks`, which
+                cuts it into chunks. Results are detached. Default: no limit, at once.
 
         Returns:
             The results. In training mode with gradients enabled they can be
@@ -172,6 +159,18 @@ class PotentialMethods(Predicting, CormorantNetwork):
             >>> tuple(out.forces.shape), tuple(out.stress.shape)
             ((2, 3), (1, 3, 3))
         """
+        if memory is not None:
+            given = {"batch": batch, "edge_index": edge_index, "num_graphs": num_graphs}
+            several = [name for name, value in given.items() if value is not None]
+            if several:
+                msg = (
+                    "memory= is for one structure whose edges are searched for: leave "
+                    f"out {several[0]}, or leave out memory"
+                )
+                raise ConfigError(msg)
+            return evaluate_in_chunks(
+                self, z, pos, cell, pbc, memory=memory, stress=stress
+            )
         return run(
             self,
             Structures(z, pos, batch, cell, pbc, edge_index, edge_shift, num_graphs),
@@ -179,22 +178,6 @@ class PotentialMethods(Predicting, CormorantNetwork):
             stress=stress,
             train=self.training and torch.is_grad_enabled(),
         )
-
-    def pair_energies(
-        self, z: Tensor, edge_index: Tensor, edge_vec: Tensor
-    ) -> Tensor | None:
-        """Energies that are added to the network's, half of each edge's to its target.
-
-        Args:
-            z: Atomic numbers ``[N]``.
-            edge_index: ``[2, E]``, self edges included.
-            edge_vec: ``[E, 3]`` in Angstrom.
-
-        Returns:
-            ``[N]`` float64 in the unit of the model, or None (here) for nothing.
-        """
-        del z, edge_index, edge_vec
-        return None
 
 
 class Structures(NamedTuple):
@@ -212,13 +195,13 @@ class Structures(NamedTuple):
 
 @full_precision
 def run(
-    model: PotentialMethods,
+    model: EnergyNetwork,
     given: Structures,
     *,
     forces: bool,
     stress: bool,
     train: bool,
-) -> PotentialOutput:
+) -> Result:
     """Evaluate a potential; with ``train`` the results can be differentiated."""
     refuse_transforms("evaluate (and energy_and_forces)")
     with torch.inference_mode(mode=False), torch.enable_grad():
@@ -247,12 +230,12 @@ def run(
         strained = None
         if stress and slope is not None:
             strained = _stress(slope, edges, cell, batch, count)
-        return PotentialOutput(energy, energies, force, strained)
+        return Result(energy, energies, force, strained, model.info.units[0])
 
 
 @full_precision
 def run_on(
-    model: PotentialMethods,
+    model: EnergyNetwork,
     z: Tensor,
     pos: Tensor,
     batch: Tensor,
@@ -261,7 +244,7 @@ def run_on(
     geometry: EdgeGeometry,
     *,
     forces: bool,
-) -> PotentialOutput:
+) -> Result:
     """Energies and forces for training on a given graph: no checks, no waiting.
 
     Args:
@@ -278,10 +261,10 @@ def run_on(
     force = None
     if forces:
         force = _forces(_slope(energy, edges, train=True), edges, pos)
-    return PotentialOutput(energy, energies, force, None)
+    return Result(energy, energies, force, unit=model.info.units[0])
 
 
-def _geometry(model: PotentialMethods, edges: Edges, num_nodes: int) -> EdgeGeometry:
+def _geometry(model: EnergyNetwork, edges: Edges, num_nodes: int) -> EdgeGeometry:
     return EdgeGeometry(
         edges.index, edges.vec.to(model.dtype), num_nodes, harmonics=model.harmonics
     )
@@ -303,7 +286,7 @@ def _ordinary(value: Any) -> Any:
     return value.clone() if inference else value
 
 
-def _check_model(model: PotentialMethods, edge_index: Any, edge_shift: Any) -> None:
+def _check_model(model: EnergyNetwork, edge_index: Any, edge_shift: Any) -> None:
     """Refuse models without one energy, and edges that know no positions."""
     shape = tuple(model.head.shape)
     if model.num_targets != 1 or model.head.per_atom or shape not in ((), (1,)):
@@ -333,7 +316,7 @@ def _count(
 
 
 def _edges(
-    model: PotentialMethods, structures: Structures, count: int, *, train: bool
+    model: EnergyNetwork, structures: Structures, count: int, *, train: bool
 ) -> Edges:
     """Edges, self edges included, and their vectors as the variable of the slopes."""
     pos, batch, given = structures.pos, structures.batch, structures.edge_index
@@ -349,7 +332,7 @@ def _edges(
 
 
 def find_edges(
-    model: PotentialMethods, structures: Structures, count: int
+    model: EnergyNetwork, structures: Structures, count: int
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The edges that were given, or those of a search with self edges.
 
@@ -386,7 +369,7 @@ def find_edges(
 
 
 def _energies(
-    model: PotentialMethods,
+    model: EnergyNetwork,
     z: Tensor,
     pos: Tensor,
     batch: Tensor | None,
@@ -408,15 +391,11 @@ def _energies(
         if extra is not None:
             energy = energy + scatter_sum(extra, batch, count, validate=False)
         return energy, None
-    atoms = model.head(given, summed=False).squeeze(1).double()
-    energies = atoms * units.std[0] + units.atoms(z)[:, 0]
-    if extra is not None:
-        energies = energies + extra
-    energy = scatter_sum(energies, batch, count, validate=False) + units.mean[0]
-    if units.mean[0] != 0:
-        size = scatter_sum(torch.ones_like(energies), batch, count, validate=False)
-        energies = energies + units.mean[0] / size[batch]
-    return energy, energies
+    raw = model.head(given, summed=False).squeeze(1)
+    energies = atom_energies(raw, units.atoms(z)[:, 0], units, extra)
+    energy = scatter_sum(energies, batch, count, validate=False)
+    size = scatter_sum(torch.ones_like(energies), batch, count, validate=False)
+    return with_constant(energy, energies, size[batch], units)
 
 
 def _forces(slope: Tensor, edges: Edges, pos: Tensor) -> Tensor:
@@ -441,18 +420,9 @@ def _stress(
     count: int,
 ) -> Tensor:
     r"""Strain derivative over volume: an edge becomes (1 + strain) times itself."""
-    if cell is None:
-        msg = "stress needs a cell: give cell= [3, 3] or [B, 3, 3] in Angstrom"
-        raise ConfigError(msg)
-    volume = volumes(cell.detach().to(slope.dtype).expand(count, 3, 3))
-    usable = (volume > 0) & volume.isfinite()
-    if not bool(usable.all()):
-        graph = int((~usable).nonzero()[0])
-        msg = f"cell of graph {graph} has no volume, and stress is energy per volume"
-        raise CellError(msg)
     vec = edges.vec if slope.requires_grad else edges.vec.detach()
     products = (slope.unsqueeze(2) * vec.unsqueeze(1)).flatten(1)
     target = edges.index[1]
     graphs = torch.zeros_like(target) if batch is None else batch[target]
     strain = scatter_sum(products, graphs, count, validate=False).view(count, 3, 3)
-    return (strain + strain.transpose(1, 2)) / (2 * volume.view(count, 1, 1))
+    return stress_of(strain, cell)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torch_cormorant.data import CompositionBaseline, FrameDataset
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.models.potential import PotentialOutput
+from torch_cormorant.models.energy import Result
 from torch_cormorant.train.record import results_table
 
 __all__ = ["MD17_PUBLISHED", "FrameErrors", "frame_errors", "join_outputs"]
@@ -100,8 +100,8 @@ def _per_kcal(unit: str) -> float:
 
 
 def join_outputs(
-    outputs: Sequence[PotentialOutput | tuple[Tensor | None, ...]],
-) -> PotentialOutput:
+    outputs: Sequence[Result | tuple[Tensor | None, ...]],
+) -> Result:
     """Predictions of all batches, one after the other.
 
     Args:
@@ -118,7 +118,7 @@ def join_outputs(
         raise ConfigError("outputs: there are none; predict at least one structure")
 
     whole: list[Any] = [
-        PotentialOutput(*output) if isinstance(output, tuple) else output  # type: ignore[arg-type]
+        Result(*output) if isinstance(output, tuple) else output  # type: ignore[arg-type]
         for output in outputs
     ]
 
@@ -126,7 +126,7 @@ def join_outputs(
         parts = [getattr(output, name) for output in whole]
         return None if parts[0] is None else torch.cat(parts)
 
-    return PotentialOutput(
+    return Result(
         joined("energy"), joined("energies"), joined("forces"), joined("stress")
     )
 
@@ -134,7 +134,7 @@ def join_outputs(
 def frame_errors(
     train: FrameDataset,
     test: FrameDataset,
-    output: PotentialOutput,
+    output: Result,
     molecule: str | None = None,
 ) -> FrameErrors:
     """Errors of predictions, and of the baselines.
@@ -153,7 +153,7 @@ def frame_errors(
         >>> from torch_cormorant.data import MiniEthanol
         >>> data = MiniEthanol()
         >>> forces = torch.cat([frame.forces for frame in data[:20]])
-        >>> perfect = PotentialOutput(data[:20].energies, None, forces, None)
+        >>> perfect = Result(data[:20].energies, None, forces, None)
         >>> frame_errors(data[20:], data[:20], perfect).values["force_mae"]
         0.0
     """

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_cormorant.data import FrameDataset, reference_energies
 from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.models import Cormorant, ModelInfo, Normalisation
-from torch_cormorant.models.potential import PotentialOutput
+from torch_cormorant.models.energy import Result
 from torch_cormorant.train.base import MoleculeBatch, Regression
 from torch_cormorant.train.datamodule import ROUNDING
 from torch_cormorant.train.metrics import Rows, mean_metric, row_means, weights_of
@@ -149,13 +149,13 @@ class PotentialRegression(Regression):
         self.valid_force_mae, self.valid_force_mse = mean_metric(), mean_metric()
         self.valid_stress_mae, self.valid_loss = mean_metric(), mean_metric()
 
-    def forward(self, batch: MoleculeBatch) -> PotentialOutput:
+    def forward(self, batch: MoleculeBatch) -> Result:
         """Energies, and forces and stresses where they are learned."""
         return self.predicted(self.network, batch)
 
-    def predicted(self, network: Any, batch: Any) -> PotentialOutput:
+    def predicted(self, network: Any, batch: Any) -> Result:
         """Energies and what else is learned, see :class:`Regression`."""
-        output: PotentialOutput = network.evaluate(
+        output: Result = network.evaluate(
             batch.z,
             batch.pos,
             batch.batch,
@@ -167,9 +167,7 @@ class PotentialRegression(Regression):
         )
         return output
 
-    def losses(
-        self, batch: MoleculeBatch, output: PotentialOutput
-    ) -> dict[str, Tensor]:
+    def losses(self, batch: MoleculeBatch, output: Result) -> dict[str, Tensor]:
         """The terms of the loss, each with its weight.
 
         Args:
@@ -194,7 +192,7 @@ class PotentialRegression(Regression):
             terms[name] = self.weights[name] * loss
         return terms
 
-    def _errors(self, batch: MoleculeBatch, output: PotentialOutput) -> Rows:
+    def _errors(self, batch: MoleculeBatch, output: Result) -> Rows:
         """Differences to the labels by their names, with the weights of their rows."""
         weights, found = weights_of(batch), {}
         for name in PREFIXES:
@@ -214,7 +212,7 @@ class PotentialRegression(Regression):
         """The metrics of the training."""
         return [f"{PREFIXES[name]}mae" for name in self.label_names]
 
-    def terms_of(self, batch: Any, output: PotentialOutput) -> tuple[Tensor, Rows]:
+    def terms_of(self, batch: Any, output: Result) -> tuple[Tensor, Rows]:
         """The loss, and errors of energies and forces, see :class:`Regression`."""
         loss = torch.stack(list(self.losses(batch, output).values())).sum()
         return loss, {
@@ -254,7 +252,7 @@ class PotentialRegression(Regression):
         A tuple, because Lightning moves no frozen dataclass between devices;
         :func:`~torch_cormorant.train.join_outputs` puts the batches together.
         """
-        found: PotentialOutput = self(batch)
+        found: Result = self(batch)
         parts = (found.energy, found.energies, found.forces, found.stress)
         return tuple(None if part is None else part.detach().cpu() for part in parts)
 

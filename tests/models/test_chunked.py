@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -16,12 +17,12 @@ from torch_cormorant.errors import (
     NonFiniteError,
     SpeciesError,
 )
-from torch_cormorant.interfaces.chunked import (
+from torch_cormorant.models import Cormorant
+from torch_cormorant.models.chunked import (
     MemoryPlan,
     evaluate_in_chunks,
     plan_memory,
 )
-from torch_cormorant.models import Cormorant
 from torch_cormorant.models.normalisation import Normalisation
 
 
@@ -60,11 +61,11 @@ def test_chunks_are_exact(keep: bool, size: int, options: dict[str, object]) -> 
     plan = MemoryPlan(keep_edges=keep, chunk_edges=size, resident=0, working=0)
     found = evaluate_in_chunks(model, z, pos, cell, pbc, plan=plan)
     close = {"rtol": 1e-12, "atol": 1e-12}
-    torch.testing.assert_close(found.energy, whole.energy[0], **close)
+    torch.testing.assert_close(found.energy, whole.energy, **close)
     torch.testing.assert_close(found.energies, whole.energies, **close)
     torch.testing.assert_close(found.forces, whole.forces, **close)
     virial = -torch.linalg.det(cell).abs() * whole.stress[0]
-    torch.testing.assert_close(found.virial, virial, **close)
+    torch.testing.assert_close(found.virial[0], virial, **close)
 
 
 def test_atomic_energies_hold_the_constant_as_those_of_evaluate() -> None:
@@ -75,7 +76,7 @@ def test_atomic_energies_hold_the_constant_as_those_of_evaluate() -> None:
     whole = model.evaluate(z, pos, cell=cell, pbc=pbc)
     found = evaluate_in_chunks(model, z, pos, cell, pbc)
     torch.testing.assert_close(found.energies, whole.energies, rtol=1e-13, atol=0)
-    torch.testing.assert_close(found.energy, whole.energy[0], rtol=1e-13, atol=0)
+    torch.testing.assert_close(found.energy, whole.energy, rtol=1e-13, atol=0)
 
 
 def test_single_precision_and_lone_atoms() -> None:
@@ -88,6 +89,29 @@ def test_single_precision_and_lone_atoms() -> None:
     none = evaluate_in_chunks(model, z[:0], far[:0])
     assert none.energy == 0
     assert none.forces.shape == (0, 3)
+
+
+def test_evaluate_within_a_budget_is_evaluate() -> None:
+    """The same names, the same unit, the same numbers; of one structure."""
+    model = make(cutoff=2.8, repulsion="zbl")
+    z, pos, cell, pbc = tensors(liquid(17, spread=1.7))
+    close = {"rtol": 1e-11, "atol": 1e-12}
+    for stress in (True, False):
+        whole = model.evaluate(z, pos, cell=cell, pbc=pbc, stress=stress)
+        for memory in ("1GiB", 2**30, 1e9, math.inf):
+            found = model.evaluate(
+                z, pos, cell=cell, pbc=pbc, stress=stress, memory=memory
+            )
+            assert found.unit == whole.unit == "eV"
+            for name in ("energy", "energies", "forces", "stress"):
+                left, right = getattr(found, name), getattr(whole, name)
+                torch.testing.assert_close(left, right, **close)
+    with pytest.raises(MemoryBudgetError, match="need at least"):
+        model.evaluate(z, pos, cell=cell, pbc=pbc, memory="1kB")
+    with pytest.raises(ConfigError, match="leave out batch"):
+        model.evaluate(z, pos, torch.zeros_like(z), memory="1GiB")
+    with pytest.raises(ConfigError, match="stress needs a cell"):
+        model.evaluate(z, pos, stress=True, memory="1GiB")
 
 
 def test_less_memory_means_smaller_chunks_and_then_an_error() -> None:
@@ -151,8 +175,9 @@ def test_bad_structures_are_refused_with_the_users_numbers() -> None:
     z, pos, cell, pbc = tensors(liquid(17, spread=1.7))
     with pytest.raises(CellError, match="does not span"):
         evaluate_in_chunks(model, z, pos, 0 * cell, pbc)
-    with pytest.raises(ConfigError, match="number of bytes"):
-        evaluate_in_chunks(model, z, pos, cell, pbc, memory="8GiB")
+    for wrong in ("8 apples", "GiB", -1, math.nan, "8GiBs"):
+        with pytest.raises(ConfigError, match="number of bytes or a text"):
+            evaluate_in_chunks(model, z, pos, cell, pbc, memory=wrong)
     with pytest.raises(DtypeError, match="bfloat16"):
         evaluate_in_chunks(make(cutoff=2.8).bfloat16(), z, pos, cell, pbc)
     for parameter in model.parameters():
@@ -171,5 +196,5 @@ def test_vectors_that_do_not_repeat_are_not_read_and_inference_mode_is_left() ->
         z, pos, cell, slab = (part.clone() for part in (z, pos, cell, slab))
         found = evaluate_in_chunks(model, z, pos, cell, slab)
     close = {"rtol": 1e-12, "atol": 1e-12}
-    torch.testing.assert_close(found.energy, whole.energy[0], **close)
+    torch.testing.assert_close(found.energy, whole.energy, **close)
     torch.testing.assert_close(found.forces, whole.forces, **close)

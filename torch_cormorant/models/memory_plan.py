@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
 
-from torch_cormorant.errors import MemoryBudgetError
-from torch_cormorant.models import Cormorant
+from torch_cormorant.errors import ConfigError, MemoryBudgetError
+from torch_cormorant.networks import CormorantNetwork
 
-__all__ = ["MemoryPlan", "plan_memory", "widths"]
+__all__ = ["MemoryPlan", "as_bytes", "plan_memory", "widths"]
 
 CHUNK_EDGES_CPU = 1 << 14
 """Edges per chunk on a CPU where memory allows more: buffers stay near the cache."""
@@ -39,8 +40,40 @@ class MemoryPlan:
     working: int
 
 
+def as_bytes(size: float | str) -> float:
+    """Bytes from a number, or a text such as ``"4GiB"`` or ``"500MB"``.
+
+    Args:
+        size: Number or text.
+
+    Raises:
+        ConfigError: It is neither.
+
+    Example:
+        >>> as_bytes("4GiB") == 4 * 2**30 == as_bytes(4 * 2**30)
+        True
+    """
+    if isinstance(size, (int, float)) and size > 0:
+        return size
+    pattern = r"([0-9]+(?:\.[0-9]+)?)\s*(?:([kmgt])(i?)b)?"
+    found = re.fullmatch(pattern, str(size).strip().lower())
+    if found is None or not isinstance(size, str):
+        msg = (
+            f"memory must be a number of bytes or a text such as 8GiB or 500MB, got "
+            f"{size!r}"
+        )
+        raise ConfigError(msg)
+    number, prefix, binary = found.groups()
+    power = "kmgt".index(prefix) + 1 if prefix else 0
+    factor = 1024 if binary else 1000
+    return float(number) * float(factor**power)
+
+
 def plan_memory(
-    model: Cormorant, num_atoms: int, num_edges: int, memory: int | None = None
+    model: CormorantNetwork,
+    num_atoms: int,
+    num_edges: int,
+    memory: float | None = None,
 ) -> MemoryPlan:
     """Choose chunks so that everything fits into a number of bytes.
 
@@ -97,11 +130,11 @@ def plan_memory(
     raise MemoryBudgetError(msg)
 
 
-def _on_cpu(model: Cormorant) -> bool:
+def _on_cpu(model: CormorantNetwork) -> bool:
     return next(model.parameters()).device.type == "cpu"
 
 
-def widths(model: Cormorant) -> list[tuple[int, int]]:
+def widths(model: CormorantNetwork) -> list[tuple[int, int]]:
     """Degree and channels of the input and of every level.
 
     Args:

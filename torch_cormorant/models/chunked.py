@@ -11,8 +11,7 @@ the edges once per level (edge scalars are then kept instead of computed again).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from numbers import Real
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -27,49 +26,51 @@ from torch_cormorant.errors import (
 from torch_cormorant.graph import edge_vectors, neighbour_list
 from torch_cormorant.graph.cells import sort_into_cells
 from torch_cormorant.graph.lattice import as_cells
-from torch_cormorant.interfaces.memory_plan import MemoryPlan, plan_memory, widths
-from torch_cormorant.models import Cormorant
+from torch_cormorant.models.energy import (
+    EnergyNetwork,
+    Result,
+    atom_energies,
+    stress_of,
+    with_constant,
+)
+from torch_cormorant.models.memory_plan import MemoryPlan, as_bytes, plan_memory, widths
 from torch_cormorant.networks.checks import check_molecules
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import check_weights, full_precision
 from torch_cormorant.ops.edges import MIN_LENGTH
+from torch_cormorant.ops.transforms import refuse_transforms
 
-__all__ = ["ChunkedOutput", "MemoryPlan", "evaluate_in_chunks", "plan_memory"]
+__all__ = ["ChunkedResult", "MemoryPlan", "evaluate_in_chunks", "plan_memory"]
 
 
 @dataclass(frozen=True)
-class ChunkedOutput:
-    r"""Results in the model's units, float64 unless stated.
+class ChunkedResult(Result):
+    r"""What a large system evaluated in chunks has beside its :class:`.Result`.
 
     Attributes:
-        energy: Total, a scalar tensor.
-        energies: Contribution of every atom ``[N]``; their sum is the energy.
-        forces: ``[N, 3]`` in the type of ``pos``.
-        virial: ``[3, 3]``, minus the volume times the stress, :math:`-V \sigma =
+        virial: ``[1, 3, 3]``, minus the volume times the stress, :math:`-V \sigma =
             -\partial E / \partial \varepsilon`; defined for molecules too.
         num_edges: Edges within the cutoff, both directions, without self edges.
         plan: How it was evaluated.
     """
 
-    energy: Tensor
-    energies: Tensor
-    forces: Tensor
-    virial: Tensor
-    num_edges: int
-    plan: MemoryPlan
+    virial: Tensor = field(kw_only=True)
+    num_edges: int = field(kw_only=True)
+    plan: MemoryPlan = field(kw_only=True)
 
 
 @full_precision
 def evaluate_in_chunks(
-    model: Cormorant,
+    model: EnergyNetwork,
     z: Tensor,
     pos: Tensor,
     cell: Tensor | None = None,
-    pbc: Tensor | None = None,
+    pbc: Tensor | bool | None = None,
     *,
-    memory: int | None = None,
+    memory: float | str | None = None,
     plan: MemoryPlan | None = None,
-) -> ChunkedOutput:
+    stress: bool = False,
+) -> ChunkedResult:
     """Energy and forces of one large system within a memory budget.
 
     Equal to :meth:`~torch_cormorant.Cormorant.evaluate` up to rounding. Time and memory
@@ -82,10 +83,11 @@ def evaluate_in_chunks(
         pos: Positions ``[N, 3]`` in Angstrom.
         cell: Cell vectors ``[3, 3]``; None: nothing repeats.
         pbc: Which of them repeat ``[3]``.
-        memory: Bytes that the evaluation may use beside what the process holds already;
-            None: no limit. An estimate decides on the chunks, see
-            :func:`plan_memory`.
+        memory: Bytes that the evaluation may use beside what the process holds
+            already, a number or a text such as ``"4GiB"``; None: no limit. An estimate
+            decides on the chunks, see :func:`plan_memory`.
         plan: Chunks chosen by you instead.
+        stress: Compute the stress, which needs a cell. Default False.
 
     Returns:
         The results, in the order of the atoms that you gave.
@@ -105,10 +107,12 @@ def evaluate_in_chunks(
         >>> tuple(evaluate_in_chunks(model, z, pos, memory=2**30).forces.shape)
         (3, 3)
     """
+    refuse_transforms("evaluate (within a memory budget)")
     _check_model(model)
+    units = model.info.normalisation
     z, _ = check_molecules(z, pos, None)
     model.features.check(z)
-    _check_memory(memory)
+    budget = None if memory is None else as_bytes(memory)
     with torch.inference_mode(mode=False), torch.enable_grad():
         # copies of what inference mode made, which gradients could not pass
         order = _spatial_order(pos.detach(), model.cutoff or 0.0).clone()
@@ -117,29 +121,25 @@ def evaluate_in_chunks(
         z, pos = z.clone()[order], pos.detach().clone()[order]
         index, shift = neighbour_list(pos, model.cutoff or 0.0, None, cell, pbc)
         if plan is None:
-            plan = plan_memory(model, pos.shape[0], index.shape[1], memory)
+            plan = plan_memory(model, pos.shape[0], index.shape[1], budget)
         periodic = as_cells(cell, pbc, 1, pos)
         rows = None if periodic is None else periodic[0].clone()
         edges = _Edges(model, pos, (index, shift), rows, order, plan)
         energies, gradient, strain = _Sweep(model, z, edges, plan).run()
     _check_finite(energies[inverse], gradient[inverse])
-    constant = model.info.normalisation.mean[0]
-    return ChunkedOutput(
-        energy=energies.sum() + constant,
-        energies=energies[inverse] + constant / max(len(z), 1),
-        forces=-gradient[inverse],
-        virial=-strain,
+    energy, energies = with_constant(
+        energies.sum().view(1), energies[inverse], max(len(z), 1), units
+    )
+    return ChunkedResult(
+        energy,
+        energies,
+        -gradient[inverse],
+        stress_of(strain.unsqueeze(0), cell) if stress else None,
+        model.info.units[0],
+        virial=-strain.unsqueeze(0),
         num_edges=index.shape[1],
         plan=plan,
     )
-
-
-def _check_memory(memory: object) -> None:
-    """Refuse texts such as 8GiB, which the example understands."""
-    if memory is None or isinstance(memory, Real):
-        return
-    msg = f"memory must be a number of bytes, such as 8 * 2**30, got {memory!r}"
-    raise ConfigError(msg)
 
 
 def _check_finite(energies: Tensor, gradient: Tensor) -> None:
@@ -154,7 +154,7 @@ def _check_finite(energies: Tensor, gradient: Tensor) -> None:
         raise NonFiniteError(msg)
 
 
-def _check_model(model: Cormorant) -> None:
+def _check_model(model: EnergyNetwork) -> None:
     check_weights(model.dtype)
     if model.cutoff is None:
         msg = "evaluate_in_chunks needs a model with a cutoff, this one has none"
@@ -183,7 +183,7 @@ class _Edges:
 
     def __init__(
         self,
-        model: Cormorant,
+        model: EnergyNetwork,
         pos: Tensor,
         found: tuple[Tensor, Tensor],
         cell: Tensor | None,
@@ -282,7 +282,7 @@ class _Sweep:
     """Forward through the levels and back again, chunk by chunk."""
 
     def __init__(
-        self, model: Cormorant, z: Tensor, edges: _Edges, plan: MemoryPlan
+        self, model: EnergyNetwork, z: Tensor, edges: _Edges, plan: MemoryPlan
     ) -> None:
         self.model, self.edges, self.keep = model, edges, plan.keep_edges
         self.z = z
@@ -373,15 +373,17 @@ class _Sweep:
         """Energies of the atoms, and the first part of every level's gradient."""
         units = self.model.info.normalisation
         self.gradients = [torch.zeros_like(level) for level in self.levels]
-        energies = units.atoms(self.z)[:, 0]
+        references = units.atoms(self.z)[:, 0]
+        energies = torch.empty_like(references)
         for first, last, *_ in self.edges.chunks:
             part = slice(first, last)
             levels = [level[part].detach().requires_grad_() for level in self.levels]
-            atoms = self.model.atomwise(levels[1:]).squeeze(-1) * units.std[0]
+            raw = self.model.atomwise(levels[1:]).squeeze(-1)
+            atoms = atom_energies(raw, references[part], units)
             found = torch.autograd.grad(atoms.sum(), levels[1:])
             for total, gradient in zip(self.gradients[1:], found, strict=True):
                 total[part] = gradient
-            energies[part] += atoms.detach()
+            energies[part] = atoms.detach()
         return energies
 
     def _add_pair_energies(self, chunk: _Chunk, energies: Tensor) -> None:
