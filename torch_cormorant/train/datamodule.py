@@ -41,7 +41,7 @@ class _Parts(LightningDataModule):
     Args:
         dataset: Molecules or structures.
         split: Row numbers of the parts.
-        batch_size: Molecules per batch, all processes together.
+        batch_size: Molecules per batch, all processes together. Default 10.
         seed: Seed of the training order.
         balanced: Batches with equal numbers of edges, see
             :class:`~torch_cormorant.train.EpochBatches`.
@@ -50,10 +50,10 @@ class _Parts(LightningDataModule):
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: MoleculeDataset | FrameDataset,
         split: Split,
-        batch_size: int,
-        seed: int,
+        batch_size: int = 10,
+        seed: int = 0,
         *,
         balanced: bool = False,
         cutoff: float | None = None,
@@ -260,19 +260,11 @@ class FrameDataModule(_Parts):
         split: Row numbers of the parts.
         batch_size: Structures per batch, all processes together. Default 10.
         seed: Seed of the training order.
-        **batches: ``balanced`` and ``cutoff``: batches with equal numbers of edges.
+        balanced: Batches with equal numbers of edges, see
+            :class:`~torch_cormorant.train.EpochBatches`.
+        cutoff: Radius by which edges are counted; None: all pairs.
 
     Raises:
         ConfigError: The batch size is not positive, or the split does not fit the data
             set.
     """
-
-    def __init__(
-        self,
-        dataset: FrameDataset,
-        split: Split,
-        batch_size: int = 10,
-        seed: int = 0,
-        **batches: Any,
-    ) -> None:
-        super().__init__(dataset, split, batch_size, seed, **batches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -284,7 +285,7 @@ class CapturedStep:
             name: (total / max(count, 1.0), count)
             for name, (total, count) in zip(self.names, rows, strict=True)
         }
-        broken = [name for name, (mean, _) in found.items() if not _finite(mean)]
+        broken = [name for name, (mean, _) in found.items() if not math.isfinite(mean)]
         if broken:
             raise NonFiniteError(
                 f"{broken[0]}: became {found[broken[0]][0]} in one of the steps up to "
@@ -311,10 +312,6 @@ class CapturedStep:
         self.optimizer.load_state_dict(state["optimizer"])
         self.taken, self.unfit = int(state["taken"]), int(state["unfit"])
         self.totals.copy_(torch.tensor(state["sums"], dtype=torch.float64))
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0
 
 
 def padded_terms(module: Regression, batch: PaddedBatch) -> tuple[Tensor, Rows]:
