@@ -25,7 +25,7 @@ from benchmarks.records import DivergedError
 from torch_cormorant import train as library
 from torch_cormorant.data import FrameDataset
 from torch_cormorant.models.energy import Result
-from torch_cormorant.train.base import learning_rate_factor
+from torch_cormorant.train.schedule import learning_rate_factor
 
 EMA, CLIP = 0.99, 10.0
 """As examples/md17.py."""

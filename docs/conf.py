@@ -40,7 +40,7 @@ nitpick_ignore_regex = [
     ("py:class", r"(nn|np)\..*|Atoms|Module|NDArray|Path|Tensor"),
     ("py:exc", "PropertyNotImplementedError"),
     # Types inside of signatures that are no part of the public face.
-    ("py:class", r"(.*\.)?(Block|Chunk|FrameBatch|HeadSpec|MoleculeBatch|NpzFile)"),
+    ("py:class", r"(.*\.)?(Block|Chunk|HeadSpec|MoleculeBatch|NpzFile)"),
     ("py:class", r"(.*\.)?(Pairs|Progress|Radial)"),
 ]
 

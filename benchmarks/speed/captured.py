@@ -68,7 +68,7 @@ def steps_of(name: str, settings: Settings, device: str) -> dict[str, Step]:
     def eager() -> None:
         optimizer.zero_grad()
         there = batch.clone().to(device)
-        other.plain_terms(there)[0].backward()
+        other.terms(there)[0].backward()
         optimizer.step()
         finish()
 

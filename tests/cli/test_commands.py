@@ -19,7 +19,7 @@ import torch
 from torch_cormorant import CormorantMD17, CormorantQM9, load_model
 from torch_cormorant.cli import main
 from torch_cormorant.data import ExtXYZDataset, MiniEthanol, MiniQM9, write_extxyz
-from torch_cormorant.errors import CormorantWarning
+from torch_cormorant.errors import CormorantWarning, DataError
 
 CONFIG = (Path(__file__).parent / "gap.yaml").read_text()
 FRAMES = """data: {source: mini_ethanol, train: 6, valid: 3, test: 4}
@@ -370,6 +370,53 @@ def test_datasets_and_backends(cormorant: Command) -> None:
         "datasets", "qm9", "--path", "none", code=2
     )
     assert "torch" in cormorant("backends")
+
+
+@pytest.mark.parametrize("source", ["qm9", "md17"])
+@pytest.mark.parametrize("path", ["none", "folder", "file", "file/none", "none.npz"])
+def test_data_are_downloaded_only_if_asked_for(
+    cormorant: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    source: str,
+    path: str,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise DataError("a download was begun")
+
+    for name in ("qm9_files", "md17"):
+        monkeypatch.setattr(f"torch_cormorant.data.{name}.fetch_file", refuse)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    there = sorted(tmp_path.rglob("*"))
+    error = cormorant("datasets", source, "--path", path, code=2)
+    assert "no such file" in error
+    assert ("--fetch downloads it" in error) == (not path.endswith("npz"))
+    assert sorted(tmp_path.rglob("*")) == there
+    if path == "folder":
+        asked = ("datasets", source, "--path", path, "--fetch")
+        assert "a download was begun" in cormorant(*asked, code=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (["train", "a.yaml", "--out", ""], "--out"),
+        (["train", ""], "config"),
+        (["info", ""], "model"),
+        (["evaluate", "", "mini_qm9"], "model"),
+        (["predict", "m.safetensors", "", "-o", "a.csv"], "input"),
+        (["predict", "m.safetensors", "a.xyz", "-o", ""], "-o/--output"),
+        (["convert", "", "a.npz"], "source"),
+    ],
+)
+def test_an_empty_name_is_not_the_folder_one_stands_in(
+    cormorant: Command, tmp_path: Path, words: list[str], place: str
+) -> None:
+    (tmp_path / "a.yaml").write_text(CONFIG)
+    error = cormorant(*words, code=2)
+    assert f"argument {place}: no name is given" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]
 
 
 def test_help_teaches(cormorant: Command) -> None:

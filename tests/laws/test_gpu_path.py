@@ -30,12 +30,12 @@ from torch_cormorant.models.potential import Structures, _edges, _geometry, run_
 from torch_cormorant.nn import HEADS
 from torch_cormorant.ops import use_backend
 from torch_cormorant.train import (
+    CapturedAdamW,
     CapturedStep,
     PaddedSizes,
     PotentialRegression,
     PropertyRegression,
 )
-from torch_cormorant.train.captured import CapturedAdamW
 
 SPEC = importlib.util.spec_from_file_location(
     "pretend_gpu", Path(__file__).parent / "pretend_gpu.py"

@@ -34,7 +34,7 @@ from torch_cormorant.models.chunked import evaluate_in_chunks
 from torch_cormorant.models.normalisation import MAX_Z, Normalisation
 from torch_cormorant.nn.zbl import ZBL
 from torch_cormorant.testing import random_molecule
-from torch_cormorant.train.padding import PaddedSizes, pad_batch
+from torch_cormorant.train import PaddedSizes, pad_batch
 
 SMALL_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32)
 Numbers = tuple[Tensor, Tensor, Tensor]  # z, pos, batch

@@ -11,7 +11,7 @@ from torch_geometric.data import Batch
 from torch_cormorant.data import MiniQM9
 from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
 from torch_cormorant.train import PropertyRegression
-from torch_cormorant.train.module import learning_rate_factor
+from torch_cormorant.train.schedule import learning_rate_factor
 
 Tiny = Callable[[], nn.Module]
 

@@ -63,11 +63,14 @@ def check_data(data: DataConfig) -> None:
         raise DataError(f"data.path: {data.path}: no such file")
 
 
-def load_data(data: DataConfig) -> MoleculeDataset | FrameDataset:
+def load_data(
+    data: DataConfig, *, download: bool = True
+) -> MoleculeDataset | FrameDataset:
     """The molecules of a configuration.
 
     Args:
         data: Its section.
+        download: Whether to fetch what is missing.
 
     Returns:
         The data set, in memory.
@@ -78,6 +81,7 @@ def load_data(data: DataConfig) -> MoleculeDataset | FrameDataset:
     target: Any = data.target or None
     is_file = data.path.endswith(".npz")
     place: dict[str, Any] = {"npz" if is_file else "root": data.path}
+    place["download"] = download
     readers: dict[str, Callable[[], Any]] = {
         "mini_qm9": lambda: _mini(target),
         "qm9": lambda: QM9(target=target, **place),

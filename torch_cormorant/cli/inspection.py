@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from torch_cormorant.errors import ConfigError, WeightsError
+from torch_cormorant.errors import ConfigError, DataError, WeightsError
 
 __all__ = ["backends", "convert", "datasets", "info"]
 
@@ -178,6 +178,7 @@ def datasets(args: argparse.Namespace) -> None:
     from torch_cormorant.cli.building import load_data
     from torch_cormorant.cli.schema import SOURCES, DataConfig, source_name
     from torch_cormorant.data import DATASETS, dataset_info
+    from torch_cormorant.data.download import DOWNLOAD
 
     known = {
         "mini_qm9": "310 small molecules of this project, embedded",
@@ -206,13 +207,16 @@ def datasets(args: argparse.Namespace) -> None:
         raise ConfigError(
             f"--molecule {args.molecule}: only MD17 has several molecules"
         )
-    if args.path and not args.fetch and not Path(args.path).exists():
-        raise ConfigError(f"{args.path}: not there; --fetch downloads it")
     if args.verify:
         _verify(args)
+    if source == "extxyz":
+        print(_own_file(args.path).describe())
+        return
     data = DataConfig(source=source, path=args.path, molecule=args.molecule)
-    own = source == "extxyz"
-    print((_own_file(args.path) if own else load_data(data)).describe())
+    try:
+        print(load_data(data, download=args.fetch).describe())
+    except DataError as error:
+        raise DataError(str(error).replace(DOWNLOAD, "--fetch downloads it")) from None
 
 
 def _own_file(path: str) -> Any:

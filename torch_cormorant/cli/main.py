@@ -171,7 +171,7 @@ def _add(
 
 def _add_train(commands: argparse._SubParsersAction[Parser]) -> None:
     command = _add(commands, "train", _train, _TRAIN)
-    command.add_argument("config", nargs="?", type=Path, help="YAML file")
+    command.add_argument("config", nargs="?", type=_path, help="YAML file")
     command.add_argument(
         "--override",
         nargs="+",
@@ -180,7 +180,7 @@ def _add_train(commands: argparse._SubParsersAction[Parser]) -> None:
         metavar="KEY=VALUE",
         help="section.key=value, taken after the file",
     )
-    command.add_argument("--out", type=Path, help="folder of the run")
+    command.add_argument("--out", type=_path, help="folder of the run")
     command.add_argument("--resume", action="store_true", help="go on with the run")
     command.add_argument("--overwrite", action="store_true", help="replace the run")
     command.add_argument(
@@ -251,8 +251,8 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "extxyz and what else ASE reads, npz, folder of QM9, mini_qm9 or mini_ethanol"
     )
     for command, inputs in ((evaluate, labelled), (predict, formats)):
-        command.add_argument("model", type=Path, help="model.safetensors")
-        command.add_argument("input", type=Path, help=inputs)
+        command.add_argument("model", type=_path, help="model.safetensors")
+        command.add_argument("input", type=_path, help=inputs)
         command.add_argument("--batch-size", type=_positive, default=64)
         command.add_argument("--device", default="cpu", help="cpu or cuda")
         command.add_argument(
@@ -282,7 +282,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
             help=text,
         )
     predict.add_argument(
-        "-o", "--output", type=Path, required=True, help=".extxyz or .csv"
+        "-o", "--output", type=_path, required=True, help=".extxyz or .csv"
     )
     predict.add_argument(
         "--overwrite", action="store_true", help="replace an output that is there"
@@ -297,7 +297,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "What is in a model file.\n\n"
         "Architecture, parameters per part, paths, cutoffs, units, training record.",
     )
-    info.add_argument("model", type=Path, help="model.safetensors")
+    info.add_argument("model", type=_path, help="model.safetensors")
     convert = _add(
         commands,
         "convert",
@@ -306,8 +306,8 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "    cormorant convert weights.npz model.safetensors --kind qm9\n"
         "    cormorant convert model.safetensors weights.npz",
     )
-    convert.add_argument("source", type=Path, help=".npz or .pt; .safetensors: back")
-    convert.add_argument("output", type=Path, help=".safetensors; .npz: back")
+    convert.add_argument("source", type=_path, help=".npz or .pt; .safetensors: back")
+    convert.add_argument("output", type=_path, help=".safetensors; .npz: back")
     convert.add_argument("--kind", choices=("qm9", "md17"), default="qm9")
     convert.add_argument("--target", default="", help="name of the output")
     convert.add_argument("--unit", default="", help="unit of the output")
@@ -336,6 +336,12 @@ def _add_others(commands: argparse._SubParsersAction[Parser]) -> None:
         _late("inspection.backends"),
         "Which accelerated parts are in use, and how to enable the others.",
     )
+
+
+def _path(text: str) -> Path:
+    if not text:  # to pathlib the folder that one stands in
+        raise argparse.ArgumentTypeError("no name is given")
+    return Path(text)
 
 
 def _positive(text: str) -> int:

@@ -229,7 +229,9 @@ def model_from_bytes(raw: bytes, name: str = "model file") -> Cormorant:
         BackendError: As :func:`load_model`.
     """
     kind, content, info, tensors = _read(raw, name)
-    with _named(name):
+    # The weights that a network is made with are drawn, and thrown away here.
+    random = torch.random.fork_rng(devices=[])
+    with _named(name), torch.device("cpu"), random:
         model = kind(**content["config"]).to(getattr(torch, content["dtype"]))
         model.load_state_dict(tensors, strict=True)
     model.info = info

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from typing_extensions import Self
 
 from torch_cormorant.errors import ConfigError
@@ -59,7 +60,8 @@ class _Published(Cormorant):
         """
         arrays = as_parity_names(weights)
         settings = read_config(config, cls.kind)
-        model = cls(**preset_arguments(settings, cls.kind))
+        with torch.random.fork_rng(devices=[]):  # its own weights are thrown away
+            model = cls(**preset_arguments(settings, cls.kind))
         if any(a.dtype in (np.float64, np.complex128) for a in arrays.values()):
             model.double()
         load_arrays(model, arrays)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import torch
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
+from typing_extensions import Self
 
 from torch_cormorant.errors import ConfigError, NonFiniteError, WeightsError
 from torch_cormorant.models import CONVENTION, ModelInfo, Normalisation
@@ -18,58 +20,23 @@ from torch_cormorant.models.copies import copied
 from torch_cormorant.models.files import save_model
 from torch_cormorant.nn import SoftCutoff
 from torch_cormorant.nn.facts import StatesFacts
-from torch_cormorant.train.captured_loop import CapturedLoop
-from torch_cormorant.train.padding import PaddedBatch
+from torch_cormorant.train.metrics import Rows, mean_metric, weights_of
+from torch_cormorant.train.schedule import SCHEDULES, learning_rate_factor
+from torch_cormorant.train.steps import Steps, steps_for
 
-__all__ = ["MoleculeBatch", "Regression", "learning_rate_factor"]
-
-SCHEDULES = ("constant", "cosine")
-Sums: TypeAlias = dict[str, tuple[Tensor, Tensor]]
-"""Sums over molecules or atoms by name, each with the number it is of."""
+__all__ = ["MoleculeBatch", "Regression"]
 
 
 class MoleculeBatch(Protocol):
-    """What a batch has to offer; a PyG ``Batch`` of our data sets does."""
+    """What a batch has to offer, beside its labels; a PyG ``Batch`` does."""
 
     z: Tensor
     pos: Tensor
-    y: Tensor
     batch: Tensor
     num_graphs: int
 
 
-def learning_rate_factor(
-    step: int, total: int, schedule: str, warmup: int, final: float
-) -> float:
-    r"""Factor on the learning rate before optimiser step ``step``.
-
-    Linear from ``1 / (warmup + 1)`` to 1 during warm-up, then 1 or
-
-    .. math:: f + (1 - f) \tfrac{1}{2} (1 + \cos \pi t), \quad t \in [0, 1].
-
-    Args:
-        step: Number of steps already taken.
-        total: Number of steps of the whole run.
-        schedule: ``"constant"`` or ``"cosine"``.
-        warmup: Number of warm-up steps.
-        final: Factor ``f`` at the end of the cosine.
-
-    Returns:
-        The factor.
-
-    Example:
-        >>> [learning_rate_factor(s, 100, "cosine", 0, 0.1) for s in (0, 100)]
-        [1.0, 0.1]
-    """
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if schedule == "constant":
-        return 1.0
-    done = min(1.0, (step - warmup) / max(1, total - warmup))
-    return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))
-
-
-class Regression(StatesFacts, CapturedLoop):
+class Regression(StatesFacts, LightningModule):
     """Base class of the trainings: Adam as in the paper, schedule, averaged weights.
 
     Args:
@@ -88,6 +55,7 @@ class Regression(StatesFacts, CapturedLoop):
         averaged: The averaged network, or None.
         rate_factor: Further factor on the learning rate; a guard may lower it.
         last_loss: Loss of the latest batch.
+        steps: What takes the steps; None: Lightning's own loop.
 
     Raises:
         ConfigError: A number is out of range or the schedule is unknown.
@@ -131,7 +99,8 @@ class Regression(StatesFacts, CapturedLoop):
         self.ema_decay = ema_decay
         self.rate_factor, self.last_loss = 1.0, math.nan
         self.tolerant = False
-        self.train_loss = mean_metric()
+        self.steps: Steps | None = None
+        self.train_loss, self.train_mae = mean_metric(), mean_metric()
 
     def facts(self) -> dict[str, Any]:
         """What labels were normalised by; see ``StatesFacts``."""
@@ -144,11 +113,6 @@ class Regression(StatesFacts, CapturedLoop):
             return self.model
         return self.averaged
 
-    @property
-    def network_dtype(self) -> torch.dtype:
-        """Floating point type of the weights."""
-        return next(self.model.parameters()).dtype
-
     def on_fit_start(self) -> None:
         """Put the network in training mode, in which forces have derivatives."""
         for network in (self.model, self.averaged):
@@ -156,6 +120,29 @@ class Regression(StatesFacts, CapturedLoop):
                 network.train()
 
     # ------------------------------------------------------------ optimiser
+
+    def capture(self, sizes: Any, clip: float = 0.0) -> Self:
+        """Train by :class:`~torch_cormorant.train.CapturedStep` in Lightning's loop.
+
+        Validation, tests, schedules, averages and checkpoints are as always; a run
+        goes on from a checkpoint of its own kind. Not possible: several processes,
+        a :class:`~torch_cormorant.train.SpikeGuard`, gradient clipping by the trainer
+        (that is ``clip`` here), accumulation of gradients.
+
+        Args:
+            sizes: What the batches are filled up to, a
+                :class:`~torch_cormorant.train.PaddedSizes`.
+            clip: Largest norm of the gradient; 0 (default): no limit.
+
+        Returns:
+            The module itself.
+
+        Raises:
+            ConfigError: See :class:`~torch_cormorant.train.CapturedStep`.
+        """
+        self.steps = steps_for(sizes, self, clip)
+        self.automatic_optimization = False
+        return self
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AMSGrad and a schedule that moves every step."""
@@ -166,17 +153,20 @@ class Regression(StatesFacts, CapturedLoop):
             if self.schedule == "cosine"
             else 0
         )
-        optimizer = self._captured_optimizer(total) or torch.optim.AdamW(
-            self.model.parameters(),
-            lr=self.lr,
-            amsgrad=True,
-            weight_decay=self.weight_decay,
+        optimizer: torch.optim.Optimizer = (
+            torch.optim.AdamW(self.model.parameters(), **self.adam())
+            if self.steps is None
+            else self.steps.optimizer(total)
         )
         scheduler = LambdaLR(optimizer, lambda step: self.rate_at(step, total))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def adam(self) -> dict[str, Any]:
+        """Settings of the optimiser."""
+        return {"lr": self.lr, "amsgrad": True, "weight_decay": self.weight_decay}
 
     def optimizer_step(
         self,
@@ -229,32 +219,111 @@ class Regression(StatesFacts, CapturedLoop):
     # ------------------------------------------------------------ losses
 
     label_names: tuple[str, ...] = ()
+    """The labels that loss and errors read."""
 
     @property
-    def sum_names(self) -> list[str]:
-        """What :meth:`plain_terms` adds up, for the metrics ``train_...``."""
-        return ["loss", "mae"]
+    def error_names(self) -> list[str]:
+        """The errors that :meth:`terms_of` finds, for the metrics ``train_...``."""
+        return ["mae"]
 
-    def plain_terms(self, batch: Any) -> tuple[Tensor, Sums]:
-        """Loss of a batch, and sums with their counts for the metrics.
+    def predicted(self, network: Any, batch: Any) -> Any:
+        """What a network says of a batch.
+
+        Args:
+            network: The network, or its average.
+            batch: Molecules, on its device.
+        """
+        raise NotImplementedError
+
+    def terms_of(self, batch: Any, output: Any) -> tuple[Tensor, Rows]:
+        """Loss of a batch, and errors for the metrics; waits for no device.
+
+        Args:
+            batch: Molecules with their labels, on the device of the network.
+            output: What was predicted for them.
+        """
+        raise NotImplementedError
+
+    def row_weights(self, batch: Any) -> Tensor:
+        """Weights of what the loss is a mean of: molecules, unless told otherwise.
+
+        Args:
+            batch: Molecules, perhaps with ``weight``.
+        """
+        return weights_of(batch)
+
+    def terms(self, batch: Any) -> tuple[Tensor, Rows]:
+        """:meth:`terms_of` for what the network itself predicts.
 
         Args:
             batch: Molecules with their labels, on the device of the network.
         """
-        raise NotImplementedError
+        return self.terms_of(batch, self.predicted(self.model, batch))
 
-    def padded_terms(self, batch: PaddedBatch) -> tuple[Tensor, Sums]:
-        """The same of a batch that was filled up, without waiting for a device.
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Loss of one batch.
 
         Args:
-            batch: The batch, on the device of the network.
+            batch: Molecules with their labels.
+            batch_idx: Number of the batch in the epoch.
+
+        Returns:
+            The loss.
+
+        Raises:
+            NonFiniteError: It is NaN or infinite, and no guard deals with that.
         """
-        raise NotImplementedError
+        if self.steps is not None:
+            return self.steps.step(batch)
+        rows: Rows = {}
+        try:
+            loss, rows = self.terms(batch)
+        except NonFiniteError:
+            if not self.tolerant:
+                raise
+            loss = hopeless(self.model)
+        self.checked_loss(loss, batch_idx, self.row_weights(batch))
+        for name, (errors, weights) in rows.items():
+            self.note(f"train_{name}", errors, weights, batch.num_graphs)
+        return loss
+
+    def note(
+        self, name: str, errors: Any, weights: Any, size: int, place: str = ""
+    ) -> None:
+        """Add errors to a metric, and log it.
+
+        Args:
+            name: What it is logged as, such as ``valid_mae``.
+            errors: ``[n]``, or one for all molecules.
+            weights: Of the errors.
+            size: Number of molecules of the batch.
+            place: Where the metric lies in the module; default under its name.
+        """
+        self.log_metric(name, size, place).update(errors, weights)
+
+    def log_metric(self, name: str, size: int, place: str = "") -> Any:
+        """Have a metric logged at the end of the epoch, and return it.
+
+        Args:
+            name: As for :meth:`note`.
+            size: As for :meth:`note`.
+            place: As for :meth:`note`.
+        """
+        metric: Any = self.get_submodule(place or name)
+        self.log(
+            name,
+            metric,
+            on_step=False,
+            on_epoch=True,
+            batch_size=size,
+            metric_attribute=place or name,
+        )
+        return metric
 
     def total(self, *numbers: Tensor) -> list[Tensor]:
         """Sums over all processes, in float64; the numbers themselves with one."""
         values = torch.stack([number.detach().double() for number in numbers])
-        if self.trainer_or_none is not None and self.trainer_or_none.world_size > 1:
+        if self.world_size > 1:
             torch.distributed.all_reduce(values)
         return list(values)
 
@@ -269,7 +338,7 @@ class Regression(StatesFacts, CapturedLoop):
         trainer = self.trainer_or_none
         return 1 if trainer is None else int(trainer.world_size)
 
-    def weighted(self, errors: Tensor, weights: Tensor | None) -> Tensor:
+    def weighted(self, errors: Tensor, weights: Tensor) -> Tensor:
         """Mean of one number per row over the rows of all processes.
 
         Lightning averages the gradients of the processes. Each process therefore
@@ -278,10 +347,8 @@ class Regression(StatesFacts, CapturedLoop):
 
         Args:
             errors: ``[n]``.
-            weights: ``[n]``, zero for a row that only fills up a batch; None: ones.
+            weights: ``[n]``, zero for a row that only fills up a batch.
         """
-        if weights is None:
-            weights = torch.ones_like(errors)
         (count,) = self.total(weights.sum())
         factor = self.world_size / count.clamp_min(1.0)
         return (errors * weights).sum() * factor.to(errors.dtype)
@@ -296,16 +363,13 @@ class Regression(StatesFacts, CapturedLoop):
         value, count = self.total(loss / self.world_size, weights.sum())
         return value, count
 
-    def checked_loss(self, loss: Tensor, batch_idx: int, weights: Tensor) -> Tensor:
+    def checked_loss(self, loss: Tensor, batch_idx: int, weights: Tensor) -> None:
         """Log a loss, and refuse one that is not finite.
 
         Args:
             loss: Of this process.
             batch_idx: Number of the batch in the epoch.
             weights: Of its molecules.
-
-        Returns:
-            The loss.
 
         Raises:
             NonFiniteError: It is NaN or infinite, and no guard deals with that.
@@ -314,25 +378,16 @@ class Regression(StatesFacts, CapturedLoop):
         self.last_loss, size = value.item(), int(count)
         if not math.isfinite(self.last_loss):
             if self.tolerant:
-                return loss
+                return
             raise NonFiniteError(
                 f"loss: became {self.last_loss} in epoch {self.current_epoch + 1}, "
                 f"batch {batch_idx + 1}; try a smaller learning rate or gradient "
                 "clipping"
             )
-        # That of all processes, in each of them.
-        self.train_loss.update(self.last_loss, size)
         # The step's value is for the progress bar.
         self.log("loss", self.last_loss, prog_bar=True, logger=False, batch_size=size)
-        self.log(
-            "train_loss",
-            self.train_loss,
-            on_step=False,
-            on_epoch=True,
-            batch_size=size,
-            metric_attribute="train_loss",
-        )
-        return loss
+        # That of all processes, in each of them.
+        self.note("train_loss", self.last_loss, size, size)
 
     def on_train_epoch_start(self) -> None:
         """Start the sums of the epoch anew; not called where one is gone on with."""
@@ -352,8 +407,8 @@ class Regression(StatesFacts, CapturedLoop):
         """Note the convention of the weights."""
         checkpoint["convention"] = CONVENTION
         checkpoint["rate_factor"] = self.rate_factor
-        if self.captured is not None:
-            checkpoint["captured_sums"] = self.captured.totals.tolist()
+        if self.steps is not None:
+            self.steps.on_save_checkpoint(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another convention.
@@ -368,7 +423,8 @@ class Regression(StatesFacts, CapturedLoop):
                 f"{CONVENTION!r}; train again or use the version that wrote it"
             )
         self.rate_factor = float(checkpoint.get("rate_factor", 1.0))
-        self._sums = checkpoint.get("captured_sums")
+        if self.steps is not None:
+            self.steps.on_load_checkpoint(checkpoint)
 
     def save_network(
         self,
@@ -417,20 +473,7 @@ def make_trainable(model: nn.Module) -> None:
             part.set_learned()
 
 
-class _Mean(MeanMetric):
-    """Stays in double precision when it is moved to a device."""
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        moved: Any = super()._apply(*args, **kwargs)
-        # torchmetrics 1.9 falls back to the default type, in which it then adds.
-        moved._dtype = moved.mean_value.dtype  # noqa: SLF001
-        return moved
-
-
-def mean_metric() -> MeanMetric:
-    """A weighted mean in float64 that a checkpoint in mid-epoch keeps."""
-    # Not "disable": torchmetrics 1.9 then leaves the weights out.
-    metric = _Mean(nan_strategy="ignore")
-    metric.set_dtype(torch.float64)
-    metric.persistent(True)
-    return metric
+def hopeless(model: nn.Module) -> Tensor:
+    """An infinite loss that still depends on all weights, for a guard to deal with."""
+    parts = [p.sum() for p in model.parameters() if p.requires_grad]
+    return torch.stack(parts).sum() * math.inf

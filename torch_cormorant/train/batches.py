@@ -214,6 +214,17 @@ def make_loader(dataset: Any, batches: EpochBatches) -> DataLoader:
     )
 
 
+def in_order(dataset: Any, batch_size: int) -> DataLoader:
+    """Batches of all molecules as they come.
+
+    Args:
+        dataset: Molecules.
+        batch_size: Molecules of a batch.
+    """
+    # A loader draws a number whenever it is gone through: none of the global ones.
+    return DataLoader(dataset, batch_size=batch_size, generator=torch.Generator())
+
+
 def edge_counts(dataset: Any, cutoff: float | None) -> Tensor:
     """Number of edges of every molecule, self edges included.
 
@@ -234,7 +245,7 @@ def edge_counts(dataset: Any, cutoff: float | None) -> Tensor:
     if cutoff is None or len(sizes) == 0:
         return sizes.square()
     counts = []
-    for batch in DataLoader(dataset, batch_size=256):
+    for batch in in_order(dataset, 256):
         target = radius_graph(batch.pos, cutoff, batch.batch, loop=True)[1]
         graph = batch.batch[target]
         counts.append(torch.bincount(graph, minlength=batch.num_graphs))

@@ -20,7 +20,12 @@ from torch_cormorant.data import (
 )
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import Normalisation
-from torch_cormorant.train.batches import EpochBatches, edge_counts, make_loader
+from torch_cormorant.train.batches import (
+    EpochBatches,
+    edge_counts,
+    in_order,
+    make_loader,
+)
 
 __all__ = ["FrameDataModule", "MoleculeDataModule"]
 
@@ -36,7 +41,7 @@ class _Parts(LightningDataModule):
     Args:
         dataset: Molecules or structures.
         split: Row numbers of the parts.
-        batch_size: Molecules per batch, all processes together.
+        batch_size: Molecules per batch, all processes together. Default 10.
         seed: Seed of the training order.
         balanced: Batches with equal numbers of edges, see
             :class:`~torch_cormorant.train.EpochBatches`.
@@ -45,10 +50,10 @@ class _Parts(LightningDataModule):
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: MoleculeDataset | FrameDataset,
         split: Split,
-        batch_size: int,
-        seed: int,
+        batch_size: int = 10,
+        seed: int = 0,
         *,
         balanced: bool = False,
         cutoff: float | None = None,
@@ -76,16 +81,16 @@ class _Parts(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader:
         """Test batches, in the order of the split, the same in every process."""
-        return DataLoader(self.test, batch_size=4 * self.batch_size)
+        return in_order(self.test, 4 * self.batch_size)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """Leave batches of captured steps on the CPU, where they are filled up."""
+        """Leave batches on the CPU for a module with steps of its own."""
         trainer = self.trainer
         if trainer is not None and trainer.training:
             module: Any = trainer.lightning_module
-            if getattr(module, "captured", None) is not None:
+            if getattr(module, "steps", None) is not None:
                 return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
@@ -255,19 +260,11 @@ class FrameDataModule(_Parts):
         split: Row numbers of the parts.
         batch_size: Structures per batch, all processes together. Default 10.
         seed: Seed of the training order.
-        **batches: ``balanced`` and ``cutoff``: batches with equal numbers of edges.
+        balanced: Batches with equal numbers of edges, see
+            :class:`~torch_cormorant.train.EpochBatches`.
+        cutoff: Radius by which edges are counted; None: all pairs.
 
     Raises:
         ConfigError: The batch size is not positive, or the split does not fit the data
             set.
     """
-
-    def __init__(
-        self,
-        dataset: FrameDataset,
-        split: Split,
-        batch_size: int = 10,
-        seed: int = 0,
-        **batches: Any,
-    ) -> None:
-        super().__init__(dataset, split, batch_size, seed, **batches)

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
-from torch_cormorant.models import Cormorant, Normalisation
+from torch_cormorant.models import Normalisation
 from torch_cormorant.networks.checks import refuse_cells
-from torch_cormorant.train.base import (
-    MoleculeBatch,
-    Regression,
-    Sums,
-    learning_rate_factor,
-    mean_metric,
-)
-from torch_cormorant.train.padding import PaddedBatch
+from torch_cormorant.train.base import MoleculeBatch, Regression
+from torch_cormorant.train.metrics import Rows, mean_metric, row_means, weights_of
 
-__all__ = ["MoleculeBatch", "PropertyRegression", "learning_rate_factor"]
+__all__ = ["PropertyRegression"]
 
 
 class PropertyRegression(Regression):
@@ -54,6 +46,7 @@ class PropertyRegression(Regression):
         ConfigError: A number is out of range or the schedule is unknown.
 
     Example:
+        >>> import torch
         >>> class Constant(torch.nn.Module):
         ...     def __init__(self) -> None:
         ...         super().__init__()
@@ -80,7 +73,7 @@ class PropertyRegression(Regression):
         units = Normalisation(_numbers(mean), _numbers(std), atoms)
         super().__init__(model, units, **training)
         self.save_hyperparameters(ignore=["model"])
-        self.train_mae, self.valid_mae = mean_metric(), mean_metric()
+        self.valid_mae = mean_metric()
         several = units.num_targets if units.num_targets > 1 else 0
         self.target_maes = nn.ModuleList(mean_metric() for _ in range(several))
 
@@ -91,13 +84,14 @@ class PropertyRegression(Regression):
 
     def normalised(self, batch: MoleculeBatch) -> Tensor:
         """The network's own output ``[B, T]``: mean 0 and deviation 1 over the data."""
-        return self._output(self.network, batch)
+        return self.predicted(self.network, batch)
 
-    def _output(self, network: nn.Module, batch: Any) -> Tensor:
+    def predicted(self, network: Any, batch: Any) -> Tensor:
+        """Normalised properties ``[B, T]``, see :class:`Regression`."""
         refuse_cells(batch)
         output: Tensor = network(
             batch.z,
-            batch.pos.to(self.network_dtype),
+            batch.pos.to(next(self.model.parameters()).dtype),
             batch.batch,
             num_graphs=batch.num_graphs,
         )
@@ -111,82 +105,17 @@ class PropertyRegression(Regression):
         """What is not learned, ``[B, T]``: a constant and a value for every atom."""
         return self.normalisation.reference(batch.z, batch.batch, batch.num_graphs)
 
-    def training_step(self, batch: MoleculeBatch, batch_idx: int) -> Tensor:
-        """Loss of one batch.
-
-        Args:
-            batch: Molecules with ``y [B, T]``.
-            batch_idx: Number of the batch in the epoch.
-
-        Returns:
-            The mean squared error of the normalised properties.
-
-        Raises:
-            NonFiniteError: The loss is NaN or infinite, and no guard deals with it.
-        """
-        if self.captured is not None:
-            refuse_cells(batch)
-            return self.captured_step(batch)
-        weights = self._weights(batch)
-        try:
-            output = self.normalised(batch)
-        except NonFiniteError:
-            if not self.tolerant:
-                raise
-            return self.checked_loss(hopeless(self.model), batch_idx, weights)
-        y, loss = self._labels(batch, output), self._loss(batch, output)
-        size = batch.num_graphs
-        self.checked_loss(loss, batch_idx, weights)
-        predicted = self._restored(output.detach(), batch)
-        self._errors(self.train_mae, predicted - y, weights)
-        self.log(
-            "train_mae",
-            self.train_mae,
-            on_step=False,
-            on_epoch=True,
-            batch_size=size,
-            metric_attribute="train_mae",
-        )
-        return loss
-
     label_names = ("y",)
 
-    def plain_terms(self, batch: Any) -> tuple[Tensor, Sums]:
-        """Loss and sums of a batch, see :class:`Regression`."""
-        return self._terms(batch, self._output(self.model, batch))
-
-    def padded_terms(self, batch: PaddedBatch) -> tuple[Tensor, Sums]:
-        """Loss and sums of a batch that was filled up."""
-        model = cast("Cormorant", self.model)
-        output, _ = model.forward_features(
-            model.features(batch.z, model.dtype),
-            batch.geometry(batch.vectors().to(model.dtype), model.harmonics),
-            batch.batch,
-            batch.num_graphs,
-            z=batch.z,
-            pos=batch.pos,
-            check=False,
-        )
-        return self._terms(batch, output)
-
-    def _terms(self, batch: Any, output: Tensor) -> tuple[Tensor, Sums]:
-        loss, weights = self._loss(batch, output), self._weights(batch)
-        predicted = self._restored(output.detach(), batch)
-        wrong = self._sizes(predicted - self._labels(batch, output))
-        count = weights.sum()
-        sums = {
-            "loss": (loss.detach().double() * count, count),
-            "mae": ((wrong * weights).sum(), count),
-        }
-        return loss, sums
-
-    def _loss(self, batch: Any, output: Tensor) -> Tensor:
-        y = self._labels(batch, output)
+    def terms_of(self, batch: Any, output: Tensor) -> tuple[Tensor, Rows]:
+        """Mean squared error of the normalised properties, and errors in their unit."""
+        y, weights = self._labels(batch, output), self.row_weights(batch)
         wanted = self.normalisation.normalise(
             y, batch.z, batch.batch, per_atom=self.per_atom
         )
-        errors = (output - wanted.to(output.dtype)).square().flatten(1).mean(dim=1)
-        return self.weighted(errors, self._weights(batch))
+        squares = row_means((output - wanted.to(output.dtype)).square())
+        wrong = self._sizes(self._restored(output.detach(), batch) - y)
+        return self.weighted(squares, weights), {"mae": (wrong, weights)}
 
     def validation_step(self, batch: MoleculeBatch) -> None:
         """Error of one validation batch, in the unit of ``y``.
@@ -196,7 +125,7 @@ class PropertyRegression(Regression):
                 leave it out.
         """
         predicted = self(batch)
-        weights, size = self._weights(batch), batch.num_graphs
+        weights, size = self.row_weights(batch), batch.num_graphs
         errors = predicted - self._labels(batch, predicted)
         # Before the first step there is nothing to go by yet.
         early = getattr(self.trainer_or_none, "sanity_checking", False)
@@ -205,25 +134,14 @@ class PropertyRegression(Regression):
                 f"valid: a prediction or a label is not finite in epoch "
                 f"{self.current_epoch + 1}"
             )
-        self._errors(self.valid_mae, errors, weights)
-        name = "valid_mae"
-        self.log(name, self.valid_mae, batch_size=size, metric_attribute=name)
-        for k, metric in enumerate(self.target_maes):
-            own = errors[:, k].abs().reshape(len(errors), -1).mean(dim=1)
-            cast("Any", metric).update(own, weights)
-            self.log(
-                f"valid_mae_{k}",
-                cast("Any", metric),
-                batch_size=size,
-                metric_attribute=f"target_maes.{k}",
-            )
+        self.note("valid_mae", self._sizes(errors), weights, size)
+        for k in range(len(self.target_maes)):
+            own = row_means(errors[:, k].abs())
+            self.note(f"valid_mae_{k}", own, weights, size, f"target_maes.{k}")
 
     def predict_step(self, batch: MoleculeBatch) -> Tensor:
         """Predictions of one batch ``[B, T]`` on the CPU, float64, in the unit of y."""
         return cast("Tensor", self(batch)).cpu()
-
-    def _errors(self, metric: Any, errors: Tensor, weights: Tensor) -> None:
-        metric.update(self._sizes(errors), weights)
 
     def _sizes(self, errors: Tensor) -> Tensor:
         """One size for the errors of every row."""
@@ -231,41 +149,28 @@ class PropertyRegression(Regression):
             # Different units: counted in standard deviations.
             scale = self.normalisation.scale(errors)
             errors = errors / scale.view(-1, *[1] * (errors.ndim - 2))
-        return errors.abs().flatten(1).mean(dim=1)
+        return row_means(errors.abs())
 
     def _restored(self, output: Tensor, batch: Any) -> Tensor:
         return self.normalisation.restore(
             output, batch.z, batch.batch, per_atom=self.per_atom
         )
 
-    def _weights(self, batch: Any) -> Tensor:
+    def row_weights(self, batch: Any) -> Tensor:
         """Weight of every row: of molecules, or of atoms."""
         weights = weights_of(batch)
         return weights[batch.batch] if self.per_atom else weights
 
     @staticmethod
-    def _labels(batch: MoleculeBatch, output: Tensor) -> Tensor:
-        if batch.y.shape != output.shape:
+    def _labels(batch: Any, output: Tensor) -> Tensor:
+        y: Tensor = batch.y
+        if y.shape != output.shape:
             raise ShapeError(
-                f"y: shape {tuple(batch.y.shape)}, the model returns "
+                f"y: shape {tuple(y.shape)}, the model returns "
                 f"{tuple(output.shape)}; both must be [num_graphs, num_targets], or "
                 "what the head returns"
             )
-        return batch.y.double()
-
-
-def weights_of(batch: Any) -> Tensor:
-    """Weight of every molecule ``[B]``: zero for one that only fills up a batch."""
-    weights: Tensor | None = getattr(batch, "weight", None)
-    if weights is None:
-        return torch.ones(batch.num_graphs, dtype=torch.float64, device=batch.z.device)
-    return weights.view(-1)
-
-
-def hopeless(model: nn.Module) -> Tensor:
-    """An infinite loss that still depends on all weights, for a guard to deal with."""
-    parts = [p.sum() for p in model.parameters() if p.requires_grad]
-    return torch.stack(parts).sum() * math.inf
+        return y.double()
 
 
 def _numbers(values: float | Sequence[float]) -> tuple[float, ...]:

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from torch_cormorant.data import FrameDataset, reference_energies
-from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
+from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.models import Cormorant, ModelInfo, Normalisation
 from torch_cormorant.models.energy import Result
-from torch_cormorant.models.potential import Edges, run_on
-from torch_cormorant.train.base import Regression, Sums, mean_metric
+from torch_cormorant.train.base import MoleculeBatch, Regression
 from torch_cormorant.train.datamodule import ROUNDING
-from torch_cormorant.train.module import hopeless, weights_of
-from torch_cormorant.train.padding import PaddedBatch
+from torch_cormorant.train.metrics import Rows, mean_metric, row_means, weights_of
 
-__all__ = ["FrameBatch", "PotentialRegression", "potential_normalisation"]
+__all__ = ["PotentialRegression", "potential_normalisation"]
 
-
-class FrameBatch(Protocol):
-    """What a batch of structures has to offer; ``cell`` and ``pbc`` may be missing."""
-
-    z: Tensor
-    pos: Tensor
-    batch: Tensor
-    num_graphs: int
+PREFIXES = {"energy": "", "forces": "force_", "stress": "stress_"}
+"""What the metrics of a label begin with."""
 
 
 def potential_normalisation(
@@ -152,17 +144,18 @@ class PotentialRegression(Regression):
         super().__init__(model, normalisation, **training)
         self.save_hyperparameters(ignore=["model", "normalisation"])
         self.weights, self.per_atom, self.unit = weights, per_atom, unit
-        self.train_mae, self.train_force_mae = mean_metric(), mean_metric()
+        self.train_force_mae = mean_metric()
         self.valid_mae, self.valid_mse = mean_metric(), mean_metric()
         self.valid_force_mae, self.valid_force_mse = mean_metric(), mean_metric()
         self.valid_stress_mae, self.valid_loss = mean_metric(), mean_metric()
 
-    def forward(self, batch: FrameBatch) -> Result:
+    def forward(self, batch: MoleculeBatch) -> Result:
         """Energies, and forces and stresses where they are learned."""
-        return self._evaluated(cast("Cormorant", self.network), batch)
+        return self.predicted(self.network, batch)
 
-    def _evaluated(self, model: Cormorant, batch: Any) -> Result:
-        return model.evaluate(
+    def predicted(self, network: Any, batch: Any) -> Result:
+        """Energies and what else is learned, see :class:`Regression`."""
+        output: Result = network.evaluate(
             batch.z,
             batch.pos,
             batch.batch,
@@ -172,8 +165,9 @@ class PotentialRegression(Regression):
             stress=self.weights["stress"] > 0,
             num_graphs=batch.num_graphs,
         )
+        return output
 
-    def losses(self, batch: FrameBatch, output: Result) -> dict[str, Tensor]:
+    def losses(self, batch: MoleculeBatch, output: Result) -> dict[str, Tensor]:
         """The terms of the loss, each with its weight.
 
         Args:
@@ -183,50 +177,30 @@ class PotentialRegression(Regression):
         Returns:
             Scalars named ``energy``, ``forces``, ``stress``.
         """
-        weights = weights_of(batch)
-        scale = self.normalisation.std[0]
-        size = graph_sizes(batch)
+        scale, size = self.normalisation.std[0], graph_sizes(batch)
         terms = {}
-        if self.weights["energy"]:
-            error = (output.energy - labels(batch, "energy", output.energy)) / scale
-            error = error / size if self.per_atom else error
-            terms["energy"] = self.weighted(error.square(), weights)
-        if self.weights["forces"] and output.forces is not None:
-            error = (output.forces - labels(batch, "forces", output.forces)) / scale
-            of_atoms = weights[batch.batch]
-            terms["forces"] = self.weighted(error.square().mean(dim=1), of_atoms)
-        if self.weights["stress"] and output.stress is not None:
-            wrong = output.stress - labels(batch, "stress", output.stress)
-            volume = torch.linalg.det(cast("Any", batch).cell.double()).abs()
-            error = wrong * (volume / (size * scale)).view(-1, 1, 1)
-            terms["stress"] = self.weighted(error.square().mean(dim=(1, 2)), weights)
-        return {name: self.weights[name] * term for name, term in terms.items()}
+        for name, (error, weights) in self._errors(batch, output).items():
+            if not self.weights[name]:
+                continue
+            scaled = error / scale
+            if name == "energy" and self.per_atom:
+                scaled = scaled / size
+            elif name == "stress":
+                volume = torch.linalg.det(cast("Any", batch).cell.double()).abs()
+                scaled = error * (volume / (size * scale)).view(-1, 1, 1)
+            loss = self.weighted(row_means(scaled.square()), weights)
+            terms[name] = self.weights[name] * loss
+        return terms
 
-    def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
-        """Loss of one batch.
-
-        Args:
-            batch: Structures with ``energy [B]`` and what else is learned.
-            batch_idx: Number of the batch in the epoch.
-
-        Returns:
-            The loss.
-
-        Raises:
-            NonFiniteError: It is NaN or infinite, and no guard deals with that.
-        """
-        if self.captured is not None:
-            return self.captured_step(batch)
-        try:
-            output = self(batch)
-        except NonFiniteError:
-            if not self.tolerant:
-                raise
-            return self.checked_loss(hopeless(self.model), batch_idx, weights_of(batch))
-        loss = torch.stack(list(self.losses(batch, output).values())).sum()
-        self.checked_loss(loss, batch_idx, weights_of(batch))
-        self._measure("train", batch, output)
-        return loss
+    def _errors(self, batch: MoleculeBatch, output: Result) -> Rows:
+        """Differences to the labels by their names, with the weights of their rows."""
+        weights, found = weights_of(batch), {}
+        for name in PREFIXES:
+            predicted: Tensor | None = getattr(output, name)
+            if predicted is not None:
+                rows = weights[batch.batch] if name == "forces" else weights
+                found[name] = (predicted - labels(batch, name, predicted), rows)
+        return found
 
     @property
     def label_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -234,58 +208,34 @@ class PotentialRegression(Regression):
         return ("energy", "forces") if self.weights["forces"] else ("energy",)
 
     @property
-    def sum_names(self) -> list[str]:
+    def error_names(self) -> list[str]:
         """The metrics of the training."""
-        forces = ["force_mae"] if self.weights["forces"] else []
-        return ["loss", "mae", *forces]
+        return [f"{PREFIXES[name]}mae" for name in self.label_names]
 
-    def plain_terms(self, batch: Any) -> tuple[Tensor, Sums]:
-        """Loss and sums of a batch, see :class:`Regression`."""
-        return self._terms(batch, self._evaluated(cast("Cormorant", self.model), batch))
-
-    def padded_terms(self, batch: PaddedBatch) -> tuple[Tensor, Sums]:
-        """Loss and sums of a batch that was filled up."""
-        model = cast("Cormorant", self.model)
-        vec = batch.vectors().detach().requires_grad_()
-        output = run_on(
-            model,
-            batch.z,
-            batch.pos,
-            batch.batch,
-            batch.num_graphs,
-            Edges(batch.edge_index, vec),
-            batch.geometry(vec.to(model.dtype), model.harmonics),
-            forces=self.weights["forces"] > 0,
-        )
-        return self._terms(batch, output)
-
-    def _terms(self, batch: Any, output: Result) -> tuple[Tensor, Sums]:
+    def terms_of(self, batch: Any, output: Result) -> tuple[Tensor, Rows]:
+        """The loss, and errors of energies and forces, see :class:`Regression`."""
         loss = torch.stack(list(self.losses(batch, output).values())).sum()
-        weights = weights_of(batch)
-        wrong = output.energy.detach() - labels(batch, "energy", output.energy)
-        count = weights.sum()
-        sums = {
-            "loss": (loss.detach().double() * count, count),
-            "mae": ((wrong.abs() * weights).sum(), count),
+        return loss, {
+            f"{PREFIXES[name]}mae": (row_means(error.detach().abs()), weights)
+            for name, (error, weights) in self._errors(batch, output).items()
+            if name in self.label_names
         }
-        if output.forces is not None:
-            of_atoms = weights[batch.batch]
-            wrong = output.forces.detach() - labels(batch, "forces", output.forces)
-            total = (wrong.abs().mean(dim=1) * of_atoms).sum()
-            sums["force_mae"] = (total, of_atoms.sum())
-        return loss, sums
 
     # Forces are derivatives, which Lightning's validation would switch off.
     @torch.enable_grad()
-    def validation_step(self, batch: FrameBatch) -> None:
+    def validation_step(self, batch: MoleculeBatch) -> None:
         """Errors of one validation batch, in the unit of the data."""
-        output = self(batch)
-        self._measure("valid", batch, output)
+        output, size = self(batch), batch.num_graphs
         with torch.no_grad():
+            for name, (error, rows) in self._errors(batch, output).items():
+                prefix = f"valid_{PREFIXES[name]}"
+                self.note(f"{prefix}mae", row_means(error.abs()), rows, size)
+                if name != "stress":
+                    squares: Any = getattr(self, f"{prefix}mse")
+                    squares.update(row_means(error.square()), rows)
             terms = self.losses(batch, output).values()
             loss = torch.stack([term.double() for term in terms]).sum()
-        self.valid_loss.update(*self.joined(loss, weights_of(batch)))
-        self._log("valid_loss", batch.num_graphs)
+        self.note("valid_loss", *self.joined(loss, weights_of(batch)), size)
 
     def on_validation_epoch_end(self) -> None:
         """Log the root mean squares."""
@@ -296,7 +246,7 @@ class PotentialRegression(Regression):
             self.log("valid_force_rmse", rmse, sync_dist=True)
 
     @torch.enable_grad()
-    def predict_step(self, batch: FrameBatch) -> tuple[Tensor | None, ...]:
+    def predict_step(self, batch: MoleculeBatch) -> tuple[Tensor | None, ...]:
         """Energy, energies, forces and stress of one batch, in the unit of the data.
 
         A tuple, because Lightning moves no frozen dataclass between devices;
@@ -306,38 +256,8 @@ class PotentialRegression(Regression):
         parts = (found.energy, found.energies, found.forces, found.stress)
         return tuple(None if part is None else part.detach().cpu() for part in parts)
 
-    def _measure(self, stage: str, batch: FrameBatch, output: Result) -> None:
-        weights, size = weights_of(batch), batch.num_graphs
-        error = output.energy.detach() - labels(batch, "energy", output.energy)
-        getattr(self, f"{stage}_mae").update(error.abs(), weights)
-        self._log(f"{stage}_mae", size)
-        if stage == "valid":
-            self.valid_mse.update(error.square(), weights)
-        if output.forces is not None:
-            wrong = output.forces.detach() - labels(batch, "forces", output.forces)
-            of_atoms = weights[batch.batch]
-            metric = getattr(self, f"{stage}_force_mae")
-            metric.update(wrong.abs().mean(dim=1), of_atoms)
-            self._log(f"{stage}_force_mae", size)
-            if stage == "valid":
-                self.valid_force_mse.update(wrong.square().mean(dim=1), of_atoms)
-        if output.stress is not None and stage == "valid":
-            wrong = output.stress.detach() - labels(batch, "stress", output.stress)
-            self.valid_stress_mae.update(wrong.abs().mean(dim=(1, 2)), weights)
-            self._log("valid_stress_mae", size)
 
-    def _log(self, name: str, size: int) -> None:
-        self.log(
-            name,
-            getattr(self, name),
-            on_step=False,
-            on_epoch=True,
-            batch_size=size,
-            metric_attribute=name,
-        )
-
-
-def graph_sizes(batch: FrameBatch) -> Tensor:
+def graph_sizes(batch: MoleculeBatch) -> Tensor:
     """Number of atoms of every structure ``[B]``, at least 1; no waiting for a GPU."""
     size = batch.batch.new_zeros(batch.num_graphs)
     return size.index_add_(0, batch.batch, torch.ones_like(batch.batch)).clamp_min(1)

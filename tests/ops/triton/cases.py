@@ -333,6 +333,7 @@ def captured_step() -> Errors:
         pad_batch,
         potential_normalisation,
     )
+    from torch_cormorant.train.capture.step import padded_terms
 
     data, found, built = MiniEthanol()[:2], {}, []
     before = layout._build
@@ -352,7 +353,7 @@ def captured_step() -> Errors:
         layout._build = build
         try:
             with use_backend(backend):
-                loss, _ = module.padded_terms(padded)
+                loss, _ = padded_terms(module, padded)
                 loss.backward()
         finally:
             layout._build = before

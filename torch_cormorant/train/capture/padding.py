@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.loader import DataLoader
 from typing_extensions import Self
 
 from torch_cormorant.errors import ConfigError, ShapeError
@@ -22,6 +21,7 @@ from torch_cormorant.ops.edges import check_edges
 from torch_cormorant.ops.padded import fixed_plan
 from torch_cormorant.ops.plan import match_pairs, unpack_plan
 from torch_cormorant.ops.triton.layout import of_one_capture
+from torch_cormorant.train.batches import in_order
 
 __all__ = ["PaddedBatch", "PaddedSizes", "graph_counts", "pad_batch"]
 
@@ -155,7 +155,7 @@ def graph_counts(model: Cormorant, dataset: Any) -> tuple[Tensor, Tensor, Tensor
         Three tensors ``[n]`` of whole numbers; self edges are counted.
     """
     columns: list[list[Tensor]] = [[], [], []]
-    for batch in DataLoader(dataset, batch_size=256):
+    for batch in in_order(dataset, 256):
         graphs = batch.num_graphs
         index, _ = _edges(model, batch, batch.pos.to(_dtype(model, batch)))
         degree = torch.bincount(index[1], minlength=batch.num_nodes)
@@ -288,6 +288,7 @@ def pad_batch(
     Example:
         >>> from torch_cormorant import CormorantQM9
         >>> from torch_cormorant.data import MiniQM9
+        >>> from torch_geometric.loader import DataLoader
         >>> model, data = CormorantQM9(), MiniQM9("gap")[:20]
         >>> sizes = PaddedSizes.of(model, data, batch_size=5)
         >>> batch = next(iter(DataLoader(data, batch_size=5)))

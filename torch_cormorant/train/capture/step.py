@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import BackendError, ConfigError, NonFiniteError
 from torch_cormorant.models import Cormorant
-from torch_cormorant.train.padding import PaddedBatch, PaddedSizes, pad_batch
+from torch_cormorant.models.potential import Edges, run_on
+from torch_cormorant.networks.checks import refuse_cells
+from torch_cormorant.train.base import Regression
+from torch_cormorant.train.capture.optimizer import CapturedAdamW
+from torch_cormorant.train.capture.padding import PaddedBatch, PaddedSizes, pad_batch
+from torch_cormorant.train.metrics import Rows
+from torch_cormorant.train.potential_module import PotentialRegression
 
-if TYPE_CHECKING:
-    from torch_cormorant.train.base import Regression
-
-__all__ = ["CapturedAdamW", "CapturedStep"]
+__all__ = ["CapturedStep", "check_capturable", "padded_terms"]
 
 WARM_UP = 3
 """Steps that are taken, and taken back, before the capture."""
@@ -87,7 +91,7 @@ class CapturedStep:
         self.device = next(module.model.parameters()).device
         self.optimizer = CapturedAdamW(module) if optimizer is None else optimizer
         self.optimizer.program = self._run
-        self.names = module.sum_names
+        self.names = ["loss", *module.error_names]
         numbers: dict[str, Any] = {"dtype": torch.float64, "device": self.device}
         self.totals = torch.zeros(len(self.names), 2, **numbers)
         self._forgotten = torch.zeros((), **numbers)
@@ -138,6 +142,8 @@ class CapturedStep:
         module: Any = self.module
         padded: PaddedBatch | None = batch
         if not isinstance(batch, PaddedBatch):
+            if not isinstance(module, PotentialRegression):
+                refuse_cells(batch)
             padded = pad_batch(module.model, batch, self.sizes, module.label_names)
         if padded is None:
             self._waiting = batch.to(self.device)
@@ -152,11 +158,11 @@ class CapturedStep:
         self._forgotten.fill_(1.0 - self.module.decay_at(self.taken))
         self.optimizer.fill_rate()
         if self._waiting is not None:
-            self._whole(self.module.plain_terms, self._waiting)
+            self._whole(self.module.terms, self._waiting)
             self._waiting = None
             self.unfit += 1
         elif self.device.type != "cuda":
-            self._whole(self.module.padded_terms, self._static)
+            self._whole(self._padded, self._static)
         else:
             if self.optimizer.replaced or self._places != self._pointers():
                 self._graph = None
@@ -164,16 +170,20 @@ class CapturedStep:
             graph.replay()
         self.taken += 1
 
+    def _padded(self, batch: PaddedBatch) -> tuple[Tensor, Rows]:
+        return padded_terms(self.module, batch)
+
     def _whole(self, terms: Callable[..., Any], batch: Any) -> None:
         """All that a step does, in the order of the ordinary loop."""
         for parameter in self.module.model.parameters():
             parameter.grad = None
         # Validation may have left it otherwise.
         with torch.enable_grad():
-            loss, sums = terms(batch)
+            loss, rows = terms(batch)
             loss.backward()
         self._loss.copy_(loss.detach())
-        self._add(sums)
+        count = self.module.row_weights(batch).sum()
+        self._add({"loss": (self._loss, count), **rows})
         if self.clip:
             nn.utils.clip_grad_norm_(self.module.model.parameters(), self.clip)
         self.optimizer.update()
@@ -204,7 +214,7 @@ class CapturedStep:
                 stream.wait_stream(torch.cuda.current_stream())
                 with torch.cuda.stream(stream):
                     for _ in range(WARM_UP):
-                        self._whole(self.module.padded_terms, self._static)
+                        self._whole(self._padded, self._static)
                 torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
             for parameter in self.module.model.parameters():
@@ -216,7 +226,7 @@ class CapturedStep:
                     graph, stream=stream, capture_error_mode="thread_local"
                 ),
             ):
-                self._whole(self.module.padded_terms, self._static)
+                self._whole(self._padded, self._static)
         except RuntimeError as error:
             raise BackendError(
                 f"the step cannot be captured as a CUDA graph ({error}); train without "
@@ -251,9 +261,13 @@ class CapturedStep:
 
     # ---------------------------------------------------------------- sums
 
-    def _add(self, sums: dict[str, tuple[Tensor, Tensor]]) -> None:
+    def _add(self, rows: Rows) -> None:
         """Add to the sums over the steps, which stay on the device."""
-        self.totals += torch.stack([torch.stack(sums[name]) for name in self.names])
+        sums = [
+            torch.stack([(errors * weights).sum(), weights.sum()])
+            for errors, weights in (rows[name] for name in self.names)
+        ]
+        self.totals += torch.stack(sums)
 
     def read(self) -> dict[str, tuple[float, float]]:
         """Means since the last call, and what they are the means of; waits for a GPU.
@@ -271,7 +285,7 @@ class CapturedStep:
             name: (total / max(count, 1.0), count)
             for name, (total, count) in zip(self.names, rows, strict=True)
         }
-        broken = [name for name, (mean, _) in found.items() if not _finite(mean)]
+        broken = [name for name, (mean, _) in found.items() if not math.isfinite(mean)]
         if broken:
             raise NonFiniteError(
                 f"{broken[0]}: became {found[broken[0]][0]} in one of the steps up to "
@@ -300,83 +314,37 @@ class CapturedStep:
         self.totals.copy_(torch.tensor(state["sums"], dtype=torch.float64))
 
 
-def _finite(value: float) -> bool:
-    return value - value == 0
-
-
-class CapturedAdamW(torch.optim.AdamW):
-    """AMSGrad whose learning rate is a tensor while it steps, a number outside.
-
-    State and settings are those of :class:`torch.optim.AdamW`, so schedules and
-    checkpoints see nothing unusual. With ``program`` set, :meth:`step` runs that, which
-    calls :meth:`update` at its end.
+def padded_terms(module: Regression, batch: PaddedBatch) -> tuple[Tensor, Rows]:
+    """Loss and errors of a batch that was filled up; see :meth:`Regression.terms_of`.
 
     Args:
-        module: Whose network is trained; tells rate and weight decay.
-
-    Attributes:
-        program: What a step is; None: :meth:`update` alone.
-        replaced: Whether the state was loaded since it became False: a captured graph
-            still writes to the former tensors then.
+        module: The training.
+        batch: The batch, on the device of the network.
     """
-
-    def __init__(self, module: Regression) -> None:
-        parameters = list(module.model.parameters())
-        device = parameters[0].device
-        self.capturable = device.type == "cuda"
-        super().__init__(
-            parameters,
-            lr=module.lr,
-            amsgrad=True,
-            weight_decay=module.weight_decay,
-            capturable=self.capturable,
+    model, vec = cast("Cormorant", module.model), batch.vectors()
+    if isinstance(module, PotentialRegression):
+        vec = vec.detach().requires_grad_()
+        output: Any = run_on(
+            model,
+            batch.z,
+            batch.pos,
+            batch.batch,
+            batch.num_graphs,
+            Edges(batch.edge_index, vec),
+            batch.geometry(vec.to(model.dtype), model.harmonics),
+            forces=module.weights["forces"] > 0,
         )
-        self.program: Callable[[], None] | None = None
-        self.replaced = False
-        # On a CPU it becomes a number again, which must be the same one.
-        kind = torch.float32 if self.capturable else torch.float64
-        self.rate = torch.zeros((), dtype=kind, device=device)
-
-    def step(self, closure: Any = None) -> Any:
-        """Run the program.
-
-        Args:
-            closure: Not called: forward and backward are part of the program.
-        """
-        del closure
-        if self.program is None:
-            self.fill_rate()
-            self.update()
-        else:
-            self.program()
-
-    def fill_rate(self) -> None:
-        """Tell the device the learning rate, without waiting for it."""
-        self.rate.fill_(float(self.param_groups[0]["lr"]))
-
-    def update(self) -> None:
-        """Move the weights by their gradients."""
-        kept = [group["lr"] for group in self.param_groups]
-        try:
-            for group in self.param_groups:
-                group["lr"] = self.rate
-            torch.optim.AdamW.step(self)
-        finally:
-            for group, rate in zip(self.param_groups, kept, strict=True):
-                group["lr"] = rate
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state of this or of an ordinary optimiser.
-
-        Args:
-            state_dict: The state.
-        """
-        groups = [
-            {**group, "capturable": self.capturable}
-            for group in state_dict["param_groups"]
-        ]
-        super().load_state_dict({**state_dict, "param_groups": groups})
-        self.replaced = True
+    else:
+        output, _ = model.forward_features(
+            model.features(batch.z, model.dtype),
+            batch.geometry(vec.to(model.dtype), model.harmonics),
+            batch.batch,
+            batch.num_graphs,
+            z=batch.z,
+            pos=batch.pos,
+            check=False,
+        )
+    return module.terms_of(batch, output)
 
 
 def check_capturable(module: Regression, clip: float) -> None:
@@ -398,7 +366,7 @@ def check_capturable(module: Regression, clip: float) -> None:
         raise ConfigError(
             "captured: labels of atoms are not supported; train without capture"
         )
-    if getattr(module, "weights", {}).get("stress"):
+    if isinstance(module, PotentialRegression) and module.weights["stress"]:
         raise ConfigError(
             "captured: stresses are not supported; train without capture, or with "
             "stress_weight=0"

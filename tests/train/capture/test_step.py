@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch_geometric.loader import DataLoader
+from trainings import ALL, agree, potential_module, property_module, weights
 
 from torch_cormorant import Cormorant
-from torch_cormorant.data import MiniEthanol, MiniQM9, split_indices
+from torch_cormorant.data import MiniEthanol, MiniQM9
 from torch_cormorant.errors import ConfigError, NonFiniteError
 from torch_cormorant.train import (
-    AtomicCheckpointIO,
     CapturedStep,
-    EpochLog,
-    FrameDataModule,
-    MoleculeDataModule,
     PaddedSizes,
-    PotentialRegression,
     PropertyRegression,
-    SpikeGuard,
-    best_and_last,
-    energy_target,
     pad_batch,
-    potential_normalisation,
-    quiet_lightning,
 )
 
-ALL = float("inf")
-SMALL: dict[str, Any] = {"channels": 4, "num_levels": 2, "lmax": 2, "hidden": 8}
 DEVICES = [
     "cpu",
     pytest.param(
@@ -44,21 +30,6 @@ DEVICES = [
         ),
     ),
 ]
-
-
-def property_module(**training: Any) -> PropertyRegression:
-    torch.manual_seed(3)
-    model = Cormorant((1, 6, 7, 8, 9), **SMALL).double()
-    options = {"lr": 5e-3, "schedule": "cosine", "warmup_steps": 3, "ema_decay": 0.9}
-    units = {"atom_values": {1: 0.5, 6: -1.0}}
-    return PropertyRegression(model, -1.0, 2.0, **units, **{**options, **training})
-
-
-def potential_module(**training: Any) -> PotentialRegression:
-    torch.manual_seed(3)
-    model = Cormorant.potential((1, 6, 8), **SMALL).double()
-    units = potential_normalisation(MiniEthanol()[:40])
-    return PotentialRegression(model, units, lr=5e-3, **training)
 
 
 def batches(data: Any, size: int, seed: int = 0) -> list[Any]:
@@ -78,7 +49,7 @@ def ordinary(module: Any, given: list[Any], clip: float, total: int) -> list[flo
     for step, batch in enumerate(given):
         optimizer.param_groups[0]["lr"] = module.lr * module.rate_at(step, total)
         optimizer.zero_grad()
-        loss, _ = module.plain_terms(batch)
+        loss, _ = module.terms(batch)
         loss.backward()
         if clip:
             nn.utils.clip_grad_norm_(module.model.parameters(), clip)
@@ -86,18 +57,6 @@ def ordinary(module: Any, given: list[Any], clip: float, total: int) -> list[flo
         module.average(module.decay_at(step))
         losses.append(loss.item())
     return losses
-
-
-def weights(module: Any) -> list[Tensor]:
-    found = [p.detach().cpu() for p in module.model.parameters()]
-    if module.averaged is not None:
-        found += [p.detach().cpu() for p in module.averaged.parameters()]
-    return found
-
-
-def agree(one: Any, two: Any, tolerance: float) -> None:
-    for left, right in zip(weights(one), weights(two), strict=True):
-        torch.testing.assert_close(left, right, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.5])
@@ -225,7 +184,7 @@ def test_warm_up_leaves_nothing_behind() -> None:
     step.load(given[0])
     before = [w.clone() for w in weights(module)]
     with step._taken_back():
-        step._whole(module.padded_terms, step._static)
+        step._whole(step._padded, step._static)
     assert all(torch.equal(a, b) for a, b in zip(weights(module), before, strict=True))
     assert not any(
         bool(value.any())
@@ -237,7 +196,7 @@ def test_warm_up_leaves_nothing_behind() -> None:
     before = [w.clone() for w in weights(module)]
     moments = [s["exp_avg"].clone() for s in step.optimizer.state.values()]
     with step._taken_back():
-        step._whole(module.padded_terms, step._static)
+        step._whole(step._padded, step._static)
     assert all(torch.equal(a, b) for a, b in zip(weights(module), before, strict=True))
     for state, moment in zip(step.optimizer.state.values(), moments, strict=True):
         assert torch.equal(state["exp_avg"], moment)
@@ -319,124 +278,15 @@ def test_what_cannot_be_captured_is_refused() -> None:
         CapturedStep(potential_module(), sizes, clip=-1.0)
 
 
-# ------------------------------------------------------------------ Lightning
-
-
-def fit(
-    folder: Path,
-    epochs: int,
-    *,
-    captured: bool = True,
-    frames: bool = False,
-    resume: bool = False,
-    schedule: str = "cosine",
-    callbacks: Any = (),
-    every_steps: int | None = None,
-) -> tuple[Any, EpochLog]:
-    loaders: Any
-    module: Any
-    data: Any
-    if frames:
-        data = MiniEthanol()
-        loaders = FrameDataModule(data, split_indices(2000, 22, 8, 8), batch_size=5)
-        module, target = potential_module(schedule="cosine"), energy_target("eV")
-    else:
-        data = MiniQM9("gap")
-        loaders = MoleculeDataModule(data, split_indices(310, 44, 10, 10), batch_size=8)
-        module, target = property_module(schedule=schedule), data.target
-    if captured:
-        size = loaders.batch_size
-        module.capture(PaddedSizes.of(module.model, loaders.train, size, ALL), 1.0)
-    log = EpochLog(target)
-    with quiet_lightning():
-        trainer = Trainer(
-            max_epochs=epochs,
-            accelerator="cpu",
-            gradient_clip_val=None if captured else 1.0,
-            callbacks=[
-                log,
-                *best_and_last(folder, every_steps=every_steps),
-                *callbacks,
-            ],
-            plugins=[AtomicCheckpointIO()],
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            logger=False,
-            num_sanity_val_steps=0,
-        )
-        trainer.fit(module, loaders, ckpt_path=folder / "last.ckpt" if resume else None)
-    return module, log
-
-
-@pytest.mark.parametrize("frames", [False, True])
-def test_lightning_trains_by_captured_steps_as_by_ordinary_ones(
-    tmp_path: Path, frames: bool
-) -> None:
-    plain, expected = fit(tmp_path / "a", 3, captured=False, frames=frames)
-    module, log = fit(tmp_path / "b", 3, frames=frames)
-    assert module.captured.unfit == 0
-    assert module.captured.taken == module.trainer.global_step
-    assert module.trainer.global_step == plain.trainer.global_step
-    agree(module, plain, 1e-10)
-    for ours, theirs in zip(log.rows, expected.rows, strict=True):
-        shown = ("train_loss", "train_mae", "valid_mae", "lr")
-        right = {name: theirs[name] for name in shown}  # type: ignore[literal-required]
-        assert {n: ours[n] for n in shown} == pytest.approx(right, rel=1e-9)  # type: ignore[literal-required]
-        assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-9)
-
-
-def test_a_resumed_captured_run_is_bitwise_the_uninterrupted_one(
-    tmp_path: Path,
-) -> None:
-    straight, whole = fit(tmp_path / "a", 4, schedule="constant")
-    fit(tmp_path / "b", 2, schedule="constant")
-    torch.manual_seed(99)
-    resumed, log = fit(tmp_path / "b", 4, resume=True, schedule="constant")
-    for left, right in zip(
-        straight.state_dict().values(), resumed.state_dict().values(), strict=True
-    ):
-        assert torch.equal(left, right)
-    timeless = {"seconds": 0.0, "rate": 0.0}
-    for ours, expected in zip(log.rows, whole.rows, strict=True):
-        assert {**ours, **timeless} == {**expected, **timeless}
-
-
-class Stop(Callback):
-    """Ends the run in the middle of an epoch."""
-
-    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
-        if trainer.global_step == 9:
-            raise EndOfRunError
-
-
-class EndOfRunError(Exception):
-    pass
-
-
-def test_a_run_that_stops_within_an_epoch_loses_no_sums(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"schedule": "constant", "every_steps": 4}
-    straight, whole = fit(tmp_path / "a", 2, **options)
-    with pytest.raises(EndOfRunError):
-        fit(tmp_path / "b", 2, callbacks=[Stop()], **options)
-    resumed, log = fit(tmp_path / "b", 2, resume=True, **options)
-    agree(resumed, straight, 0.0)
-    for ours, expected in zip(log.rows, whole.rows, strict=True):
-        assert ours["train_loss"] == expected["train_loss"]
-        assert ours["train_mae"] == expected["train_mae"]
-
-
-def test_a_guard_is_refused_beside_captured_steps(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="SpikeGuard"):
-        fit(tmp_path, 1, callbacks=[SpikeGuard()])
-
-
-def test_scaled_losses_are_refused_beside_captured_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # on a CPU Lightning turns this precision into another one
-    monkeypatch.setattr(Trainer, "precision", property(lambda _: "16-mixed"))
-    with pytest.raises(ConfigError, match=r"16-mixed.* leave precision out"):
-        fit(tmp_path, 1)
+def test_periodic_molecules_are_refused_as_by_an_ordinary_step() -> None:
+    data = MiniQM9("gap")
+    module = property_module()
+    step = CapturedStep(module, PaddedSizes.of(module.model, data, 8), total_steps=1)
+    batch = batches(data, 8)[0]
+    batch.pbc = torch.ones(8, 3, dtype=torch.bool)
+    for take in (step, module.terms):
+        with pytest.raises(ConfigError, match="the structure is periodic"):
+            take(batch)
 
 
 # ------------------------------------------------------------------ GPU only
@@ -484,7 +334,7 @@ def test_captured_and_eager_steps_agree_on_the_device() -> None:
             step.load(batch)
             step._forgotten.fill_(1.0 - module.decay_at(step.taken))
             step.optimizer.fill_rate()
-            step._whole(module.padded_terms, step._static)
+            step._whole(step._padded, step._static)
             step.taken += 1
         modules.append(module)
     agree(*modules, 1e-6)

@@ -26,6 +26,7 @@ from torch_cormorant.train import (
     PropertyRegression,
     pad_batch,
 )
+from torch_cormorant.train.capture.step import padded_terms
 
 ALL = float("inf")
 SMALL: dict[str, Any] = {"channels": 4, "num_levels": 2, "lmax": 2, "hidden": 8}
@@ -50,12 +51,16 @@ def compare(module: Any, batch: Any, sizes: PaddedSizes) -> None:
     """Loss, sums and every gradient agree to round-off in double precision."""
     padded = pad_batch(module.model, batch, sizes, module.label_names)
     assert padded is not None
-    right, sums = module.plain_terms(batch)
+    right, rows = module.terms(batch)
     expected = gradients(right, module)
-    loss, found_sums = module.padded_terms(padded)
+    loss, found_rows = padded_terms(module, padded)
     found = gradients(loss, module)
     torch.testing.assert_close(loss, right, rtol=1e-13, atol=0)
-    torch.testing.assert_close(found_sums, sums, rtol=1e-12, atol=1e-12)
+    for name, (errors, weights) in rows.items():
+        wrong, counted = found_rows[name]
+        torch.testing.assert_close(counted.sum(), weights.sum())
+        total, expected_total = (wrong * counted).sum(), (errors * weights).sum()
+        torch.testing.assert_close(total, expected_total, rtol=1e-12, atol=1e-12)
     assert any(bool(grad.abs().max() > 0) for grad in expected)
     scale = max(float(grad.abs().max()) for grad in expected)
     for one, two in zip(found, expected, strict=True):
