@@ -31,6 +31,8 @@ from torch_cormorant.train.checkpoint import (  # noqa: E402
     RunCheckpoints,
     best_and_last,
 )
+from torch_cormorant.train.config import RunConfig  # noqa: E402
+from torch_cormorant.train.config_checks import make_config  # noqa: E402
 from torch_cormorant.train.datamodule import (  # noqa: E402
     FrameDataModule,
     MoleculeDataModule,
@@ -45,6 +47,7 @@ from torch_cormorant.train.files import (  # noqa: E402
     write_atomically,
     write_json,
 )
+from torch_cormorant.train.fitting import Fitted, fit, fit_seeds  # noqa: E402
 from torch_cormorant.train.frame_errors import (  # noqa: E402
     MD17_PUBLISHED,
     FrameErrors,
@@ -93,6 +96,7 @@ __all__ = [
     "EpochLog",
     "EpochRow",
     "EpochSampler",
+    "Fitted",
     "FrameDataModule",
     "FrameErrors",
     "MoleculeDataModule",
@@ -102,6 +106,7 @@ __all__ = [
     "PropertyRegression",
     "Regression",
     "RunCheckpoints",
+    "RunConfig",
     "RunFolder",
     "RunReport",
     "SpikeGuard",
@@ -110,11 +115,14 @@ __all__ = [
     "compare",
     "edge_counts",
     "energy_target",
+    "fit",
+    "fit_seeds",
     "force_target",
     "frame_errors",
     "hardware",
     "join_outputs",
     "level_activations",
+    "make_config",
     "pad_batch",
     "plot_calibration",
     "plot_learning_curve",
