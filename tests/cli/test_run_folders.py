@@ -71,7 +71,7 @@ def whole(folder: RunFolder) -> set[str]:
         (8, {"settings.json"}),
         (64, {"settings.json"}),
         (180, {"settings.json", "best.ckpt"}),
-        (250, {"settings.json", "best.ckpt", "last.ckpt"}),
+        (260, {"settings.json", "best.ckpt", "last.ckpt"}),
     ],
 )
 def test_a_disk_that_fills_up_ends_in_one_line_and_the_run_goes_on(
