@@ -15,7 +15,8 @@ NETWORKS = ("published", "recipe", "potential", "custom")
 def doc(default: Any, text: str) -> Any:
     """A field with a default and a line of help."""
     if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: default, metadata={"doc": text})
+        # A copy for each configuration, which may be changed.
+        return field(default_factory=default.copy, metadata={"doc": text})
     return field(default=default, metadata={"doc": text})
 
 
