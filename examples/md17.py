@@ -46,7 +46,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--batch-size", type=int, default=5)
     add("--lr", type=float, help="default 1e-2 (published: 5e-4)")
     add("--schedule", choices=("constant", "cosine"), default="cosine")
-    add("--warmup", type=int, default=50, help="steps; default 50")
+    add("--warmup", type=int, dest="warmup_steps", default=50, help="default 50 steps")
     add("--ema", type=float, default=0.99, help="0: no average")
     add("--clip", type=float, default=10.0, help="0: no limit")
     add("--seed", type=int, default=0)
@@ -58,18 +58,21 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.resume and (args.overwrite or args.out is None):
         parser.error("--resume needs --out and excludes --overwrite")
+    if args.npz is not None and not args.npz.endswith(".npz"):
+        parser.error(f"--npz: {args.npz}, expected the name of an .npz file")
     return args
 
 
 def configure(args: argparse.Namespace) -> train.RunConfig:
     """The arguments as a configuration, as ``cormorant train`` reads it from a file."""
     loss, lr = MODELS[args.model]
+    options = {"num_levels": 2} if args.model == "potential" else {}
     forces = (args.loss or loss) == "forces"
     # An official split has its own sizes of the others.
     sizes = dict(SIZES if args.official is None else {"valid": SIZES["valid"]})
     given = {part: getattr(args, f"{part}_size") for part in SIZES}
     sizes.update({part: size for part, size in given.items() if size is not None})
-    names = "epochs batch_size schedule ema clip seed dtype device threads"
+    names = "epochs batch_size schedule warmup_steps ema clip seed dtype device threads"
     return train.make_config(
         {
             "data": {
@@ -80,20 +83,15 @@ def configure(args: argparse.Namespace) -> train.RunConfig:
                 "split_seed": args.seed,
                 "official_split": args.official,
             },
-            "model": {
-                "network": args.model,
-                "options": {"num_levels": 2} if args.model == "potential" else {},
-            },
+            "model": {"network": args.model, "options": options},
             "loss": {
                 "energy": args.energy_weight,
                 "forces": args.force_weight if forces else 0.0,
-                # The paper's loss is that of the energies as they are.
-                "per_atom": forces,
+                "per_atom": forces,  # the paper's loss has energies as they are
             },
             "training": {
                 **{name: getattr(args, name) for name in names.split()},
                 "lr": lr if args.lr is None else args.lr,
-                "warmup_steps": args.warmup,
             },
             "output": {"report": False, "plots": True},
         }

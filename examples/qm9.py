@@ -62,6 +62,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.resume and (args.overwrite or args.out is None):
         parser.error("--resume needs --out and excludes --overwrite")
+    if args.npz is not None and not args.npz.endswith(".npz"):
+        parser.error(f"--npz: {args.npz}, expected the name of an .npz file")
     return args
 
 
@@ -69,7 +71,8 @@ def configure(args: argparse.Namespace) -> train.RunConfig:
     """The arguments as a configuration, as ``cormorant train`` reads it from a file."""
     path, given = args.npz or args.root or "", vars(args)
     published = args.model == "published"
-    options = {"species": [1, 6, 7, 8, 9], "cutoff": args.cutoff, "head": args.head}
+    options = {k: given[k] for k in ("cutoff", "head") if given[k] is not None}
+    options["species"] = [1, 6, 7, 8, 9]
     names = "epochs batch_size lr schedule warmup_steps clip calibrate captured seed"
     chosen = {k: given[k] for k in f"{names} dtype device threads".split()}
     defaults: dict[str, Any] = PUBLISHED if published else RECIPE
@@ -82,10 +85,7 @@ def configure(args: argparse.Namespace) -> train.RunConfig:
                 **{part: given[f"{part}_size"] for part in ("train", "valid", "test")},
                 "split_seed": args.seed,
             },
-            "model": {
-                "network": args.model,
-                "options": {k: v for k, v in options.items() if v is not None},
-            },
+            "model": {"network": args.model, "options": options},
             "training": {
                 **(defaults if path else EMBEDDED),
                 **{k: v for k, v in chosen.items() if v is not None},

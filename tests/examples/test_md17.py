@@ -118,6 +118,7 @@ def test_energies_of_md17_with_the_network_of_the_paper(
             "data.molecule: source 'mini_ethanol' holds none of MD17",
         ),
         ("--molecule water", "invalid choice"),
+        ("--npz a", "--npz: a, expected the name of an .npz file"),
         ("--npz {tmp}/none.npz", "none.npz: no such file"),
         ("--train-size 3000", "the data set has 2000"),
         ("--lr 0", "training.lr: 0.0 is not more than 0"),

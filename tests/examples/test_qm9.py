@@ -159,6 +159,7 @@ def test_raw_files_of_pyg_are_read(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("--npz a", "--npz: a, expected the name of an .npz file"),
         ("--npz a --root b", "argument --root: not allowed with argument --npz"),
         ("--target hommo", "did you mean 'homo'?"),
         ("--npz {tmp}/none.npz", "none.npz: no such file"),
