@@ -42,6 +42,7 @@ nitpick_ignore_regex = [
     # Types inside of signatures that are no part of the public face.
     ("py:class", r"(.*\.)?(Block|Chunk|HeadSpec|MoleculeBatch|NpzFile)"),
     ("py:class", r"(.*\.)?(Pairs|Progress|Radial)"),
+    ("py:class", r"(.*\.)?(Data|Loss|Model|Output|Training)Config"),
 ]
 
 html_theme = "furo"

@@ -231,8 +231,11 @@ def energies() -> str:
     """Errors of the runs on energies alone, in the unit of the paper."""
     lines = []
     for run in alone():
-        values, train = run["test"], run["settings"]
-        cells = [run["data"], train["model"], str(train["epochs"])]
+        values, train, data = run["test"], run["settings"], run["data"]
+        # Records of today, or of those that were made first.
+        title = data if isinstance(data, str) else data["name"]
+        network = train["network"] if "network" in train else train["model"]
+        cells = [title, network, str(train["epochs"])]
         cells += [f"{run['seconds']:.0f}", f"{values['energy_mae']:.3f}"]
         cells += [f"{values['energy_mean_mae']:.3f}"]
         lines.append([*cells, f"{values['paper_kcal_per_mol']:.3f}"])

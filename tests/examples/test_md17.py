@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from torch_cormorant import load_model
+from torch_cormorant.data import MD17
+from torch_cormorant.train.sources import divided, load_data
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "md17.py"
 SMALL = "--train-size 6 --valid-size 3 --test-size 4 --batch-size 3 --epochs 1"
@@ -59,7 +61,8 @@ def test_a_first_run_and_its_resume(
     text = capsys.readouterr().out
     for part in (
         "MiniEthanol (not MD17), GFN2-xTB",
-        "6 / 3 / 4 train/valid/test frames",
+        "energy, forces, 6 / 3 / 4 train/valid/test",
+        "potential network, head extensive",
         "epoch   1/1  loss ",
         "forces ",
         "force components",
@@ -99,7 +102,8 @@ def test_energies_of_md17_with_the_network_of_the_paper(
     )
     assert example.main(arguments.split()) == 0
     text = capsys.readouterr().out
-    assert "154,241 parameters, energies" in text
+    assert "published network, head linear, 154,241 parameters" in text
+    assert ": energy, 6 / 3 / 4" in text
     assert "force components" not in text
     row = next(line for line in text.splitlines() if "50,000 original" in line)
     assert row.endswith(" 0.02700")
@@ -109,13 +113,17 @@ def test_energies_of_md17_with_the_network_of_the_paper(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--molecule aspirin", "embedded frames are not MD17's"),
+        (
+            "--molecule aspirin",
+            "data.molecule: source 'mini_ethanol' holds none of MD17",
+        ),
         ("--molecule water", "invalid choice"),
+        ("--npz a", "--npz: a, expected the name of an .npz file"),
         ("--npz {tmp}/none.npz", "none.npz: no such file"),
         ("--train-size 3000", "the data set has 2000"),
-        ("--lr 0", "argument --lr: 0 is not a positive number"),
-        ("--ema 1", "ema_decay"),
-        ("--clip nan", "argument --clip: nan"),
+        ("--lr 0", "training.lr: 0.0 is not more than 0"),
+        ("--ema 1", "training.ema: 1.0 is not below 1"),
+        ("--clip nan", "training.clip: expected a number, found nan"),
         ("--resume", "--resume needs --out"),
     ],
 )
@@ -138,8 +146,12 @@ def test_the_official_split_of_revised_md17(
 ) -> None:
     npz = shared / "data/md17/rmd17_ethanol.npz"
     args = example.parse(f"--npz {npz} --official 2 --valid-size 50".split())
-    data = example.load(args)
-    split = example.divide(data, args)
+    config = example.configure(args)
+    data = load_data(config.data)
+    split = divided(data, vars(config.data))
+    assert isinstance(data, MD17)
     assert split.digest == data.official_split(2, 50).digest
     assert [len(part) for part in split.parts] == [950, 50, 1000]
-    assert "the embedded frames are not MD17's" in fail("--official 1")
+    assert "official_split: source 'mini_ethanol' has none" in fail("--official 1")
+    sizes = f"--npz {npz} --official 2 --train-size 9"
+    assert "leave out train and test, it has its own" in fail(sizes)

@@ -15,12 +15,16 @@ from types import ModuleType
 import pytest
 import torch
 
+from torch_cormorant import load_model
+from torch_cormorant.train.job import Job
+
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "qm9.py"
 SMALL = "--train-size 12 --valid-size 6 --test-size 5 --batch-size 6 --threads 1"
 FILES = {
     "best.ckpt",
     "last.ckpt",
     "learning_curve.png",
+    "model.safetensors",
     "parity.png",
     "results.json",
     "settings.json",
@@ -101,12 +105,13 @@ def test_a_first_run_and_its_resume(
     assert "epoch   1/2" not in text
     results = json.loads((out / "results.json").read_text())
     assert [row["epoch"] for row in results["epochs"]] == [1, 2]
-    assert results["split"]["sizes"] == [12, 6, 5]
-    assert results["settings"]["parameters"] == 299_808
-    assert results["test_mae"]["unit"] == "eV"
-    assert results["test_mae"]["paper"] is None
+    assert results["parameters"] == 299_808
+    assert results["test"]["gap"]["unit"] == "eV"
+    assert results["test"]["gap"]["paper"] is None
     assert results["data"]["name"] == "MiniQM9 (not QM9)"
-    assert len(results["data"]["file_sha256"]) == 64
+    assert results["data"]["sizes"] == [12, 6, 5]
+    assert len(results["data"]["sha256"]) == 64
+    assert load_model(out / "model.safetensors").info.targets == ("gap",)
 
 
 def test_captured_steps_on_the_embedded_molecules(
@@ -154,18 +159,19 @@ def test_raw_files_of_pyg_are_read(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("--npz a", "--npz: a, expected the name of an .npz file"),
         ("--npz a --root b", "argument --root: not allowed with argument --npz"),
         ("--target hommo", "did you mean 'homo'?"),
         ("--npz {tmp}/none.npz", "none.npz: no such file"),
         ("--npz {tmp}/broken.npz", "broken.npz: not an .npz file, or damaged"),
         ("--train-size 400", "473 rows asked for, the data set has 310"),
-        ("--train-size 0", "argument --train-size: 0 is not at least 1"),
+        ("--train-size 0", "data.train: 0 is not at least 1"),
         ("--epochs many", "argument --epochs"),
-        ("--lr -1", "argument --lr: -1 is not a positive number"),
-        ("--clip -1", "argument --clip: -1 is not a number of at least 0"),
-        ("--clip nan", "argument --clip: nan is not a number of at least 0"),
-        ("--seed -3", "--seed: -3 is negative"),
-        ("--cutoff nan", "argument --cutoff: nan is not a positive number"),
+        ("--lr -1", "training.lr: -1.0 is not more than 0"),
+        ("--clip -1", "training.clip: -1.0 is not at least 0"),
+        ("--clip nan", "training.clip: expected a number, found nan"),
+        ("--seed -3", "data.split_seed: -3 is not at least 0"),
+        ("--cutoff nan", "cutoff must be a positive number of Angstrom, got nan"),
         ("--model other", "argument --model: invalid choice"),
         ("--resume", "--resume needs --out"),
         ("--out {tmp}/new --resume", "no checkpoint to resume from"),
@@ -226,16 +232,25 @@ def test_the_recipe_takes_the_head_that_fits_the_target(
 ) -> None:
     command = f"{SMALL} --target mu --model recipe --epochs 1 --out {tmp_path}/out"
     assert example.main(command.split()) == 0
-    assert "recipe network" in capsys.readouterr().out
-    settings = json.loads((tmp_path / "out/settings.json").read_text())
-    assert (settings["head"], settings["reference"]) == ("dipole_norm", "none")
-    for target, head, reference in [
-        ("homo", "published", "composition"),
-        ("energy_atom", "extensive", "composition"),
-    ]:
-        args = example.parse(["--model", "recipe", "--target", target])
-        example.choose_head(args)
-        assert (args.head, args.reference) == (head, reference)
-    args = example.parse(["--target", "mu", "--model", "published"])
-    example.choose_head(args)
-    assert (args.head, args.reference) == ("published", "mean")
+    assert "recipe network, head dipole_norm" in capsys.readouterr().out
+    model = load_model(tmp_path / "out/model.safetensors")
+    assert model.info.normalisation.mean == (0.0,)
+    assert model.info.normalisation.atom_values == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "head", "composition"),
+    [
+        ("--target homo", "published", True),
+        ("--target energy_atom", "extensive", True),
+        ("--target mu --model published", "published", False),
+        ("--target gap --model published --head mean", "mean", False),
+        ("--target gap --reference mean", "published", False),
+    ],
+)
+def test_head_and_reference_follow_target_and_network(
+    example: ModuleType, arguments: str, head: str, composition: bool
+) -> None:
+    job = Job(example.configure(example.parse(arguments.split())), seed=0)
+    assert job.module.model.head.kind == head
+    assert bool(job.loaders.atom_values) == composition

@@ -15,7 +15,6 @@ from torch_cormorant.cli.labels import (
     read_labels,
 )
 from torch_cormorant.cli.prediction import potential_outputs, property_values
-from torch_cormorant.cli.structures import warn_of_units
 from torch_cormorant.data import (
     FrameDataset,
     MoleculeDataset,
@@ -23,6 +22,7 @@ from torch_cormorant.data import (
     Target,
     unit_factor,
 )
+from torch_cormorant.data.frame_checks import warn_of_units
 from torch_cormorant.errors import ConfigError, CormorantError
 from torch_cormorant.models import Cormorant, load_model
 
@@ -103,7 +103,7 @@ def trained_split(model: Cormorant, data: Labelled) -> Split | None:
     try:
         if not data.digest or record["data"]["sha256"] != data.digest:
             return None
-        from torch_cormorant.cli.building import divided
+        from torch_cormorant.train.sources import divided
 
         split = divided(data, record["config"]["data"])
         return split if split.digest == record["data"]["split_sha256"] else None

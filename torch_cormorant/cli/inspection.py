@@ -175,10 +175,11 @@ def datasets(args: argparse.Namespace) -> None:
     Args:
         args: ``source``, ``path``, ``molecule`` and ``fetch``.
     """
-    from torch_cormorant.cli.building import load_data
-    from torch_cormorant.cli.schema import SOURCES, DataConfig, source_name
     from torch_cormorant.data import DATASETS, dataset_info
     from torch_cormorant.data.download import DOWNLOAD
+    from torch_cormorant.data.registry import SOURCES, source_name
+    from torch_cormorant.train.config import DataConfig
+    from torch_cormorant.train.sources import load_data
 
     known = {
         "mini_qm9": "310 small molecules of this project, embedded",
@@ -194,7 +195,7 @@ def datasets(args: argparse.Namespace) -> None:
         return
     source = source_name(args.source)
     if source not in SOURCES:
-        from torch_cormorant.cli.config import unknown_word
+        from torch_cormorant.train.config_checks import unknown_word
 
         raise ConfigError(unknown_word("data set", args.source, SOURCES))
     name = args.source.lower().replace("-", "_")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from torch_cormorant.cli.schema import source_name
 from torch_cormorant.cli.structures import is_own_file, read_npz_frames
 from torch_cormorant.data import (
     QM9,
@@ -21,6 +20,7 @@ from torch_cormorant.data import (
 from torch_cormorant.data.arrays import npz_names
 from torch_cormorant.data.download import DOWNLOAD
 from torch_cormorant.data.files import file_digest
+from torch_cormorant.data.registry import source_name
 from torch_cormorant.errors import ConfigError, DataError
 from torch_cormorant.models import Cormorant
 

@@ -195,6 +195,8 @@ def _train(args: argparse.Namespace) -> None:
 
     require_extra((*_NEEDED, "lightning", "torchmetrics", "matplotlib"))
     from torch_cormorant.cli.config import load_config, schema_text
+    from torch_cormorant.train import fit, fit_seeds
+    from torch_cormorant.train.sources import check_data
 
     if args.keys:
         print(schema_text())
@@ -204,18 +206,15 @@ def _train(args: argparse.Namespace) -> None:
     if args.resume and args.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other")
     config = load_config(args.config, args.override)
-    from torch_cormorant.cli.building import check_data
-
     check_data(config.data)
     if args.check:
         print(f"{args.config}: fine")
         return
-    from torch_cormorant.cli.training import Options, run_training
-
     default = config.output.folder or Path("runs") / args.config.stem
     out = args.out or Path(default)
+    run = fit_seeds if len(config.training.seeds) > 1 else fit
     try:
-        run_training(config, Options(out, args.resume, args.overwrite))
+        run(config, out, resume=args.resume, overwrite=args.overwrite)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -12,8 +12,8 @@ from torch_geometric.data import Data
 from torch_cormorant.cli.molfiles import read_sdf, read_smiles
 from torch_cormorant.data import MD17, ExtXYZDataset, FrameDataset, Frames
 from torch_cormorant.data.arrays import npz_names
+from torch_cormorant.data.frame_checks import warn_of_units
 from torch_cormorant.errors import ConfigError, DataError
-from torch_cormorant.graph.spacing import warn_if_not_angstrom
 
 __all__ = [
     "FileFrames",
@@ -21,13 +21,10 @@ __all__ = [
     "is_own_file",
     "read_npz_frames",
     "read_structures",
-    "warn_of_units",
 ]
 
 # Names that the files of revised and original MD17 have, and frames of ours have not.
 _MD17_NAMES = {"nuclear_charges", "R"}
-LOOKED_AT = 20
-"""Frames whose distances are looked at."""
 _NOT_OWN = (".npz", ".sdf", ".mol", ".csv")
 
 
@@ -91,18 +88,6 @@ def read_structures(
         raise DataError(f"{path}: holds no structure")
     warn_of_units(found.frames, path)
     return found
-
-
-def warn_of_units(frames: Any, path: Path | str) -> None:
-    """Warn once if the first frames of a file look as if they were in nm.
-
-    Args:
-        frames: With ``pos``.
-        path: Where they come from.
-    """
-    for number in range(min(len(frames), LOOKED_AT)):
-        if warn_if_not_angstrom(frames[number].pos, f"{path}: frame {number}"):
-            return
 
 
 def read_npz_frames(

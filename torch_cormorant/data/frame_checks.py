@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from torch_cormorant.errors import DataError
+from torch_cormorant.graph.spacing import warn_if_not_angstrom
 
-__all__ = ["FrameArrays", "check_frames", "own_frames"]
+__all__ = ["FrameArrays", "check_frames", "own_frames", "warn_of_units"]
 
 Floats = NDArray[np.float64]
 LARGEST_ELEMENT = 118
+LOOKED_AT = 20
+"""Frames whose distances are looked at."""
 # A cell is singular when its volume is below this share of the box of its edges.
 _FLAT = 1e-6
 
@@ -238,3 +242,15 @@ def _check_cells(frames: FrameArrays, where: str, name: Callable[[int], str]) ->
                 f"{vectors.tolist()} span no volume; give a cell that is not singular "
                 "or switch the periodic directions off"
             )
+
+
+def warn_of_units(frames: Any, path: Path | str) -> None:
+    """Warn once if the first frames of a file look as if they were in nm.
+
+    Args:
+        frames: With ``pos``.
+        path: Where they come from.
+    """
+    for number in range(min(len(frames), LOOKED_AT)):
+        if warn_if_not_angstrom(frames[number].pos, f"{path}: frame {number}"):
+            return

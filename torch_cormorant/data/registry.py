@@ -23,7 +23,23 @@ __all__ = [
     "verify_dataset",
 ]
 
+SOURCES = ("mini_qm9", "mini_ethanol", "qm9", "md17", "frames", "extxyz")
+"""What a configuration or a command line may name as its data."""
+_OTHER_SOURCES = {"rmd17": "md17", "qm9_xyz": "qm9"}
 _HERE = Path(__file__).parent
+
+
+def source_name(text: str) -> str:
+    """A source by any of its spellings: hyphens for underscores, large letters.
+
+    Names of :data:`DATASETS` stand for what one of the sources reads.
+
+    Example:
+        >>> source_name("Mini-QM9"), source_name("rmd17")
+        ('mini_qm9', 'md17')
+    """
+    plain = text.lower().replace("-", "_")
+    return _OTHER_SOURCES.get(plain, plain)
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,23 @@ from torch_cormorant.train.checkpoint import (
     RunCheckpoints,
     best_and_last,
 )
-from torch_cormorant.train.datamodule import FrameDataModule, MoleculeDataModule
-from torch_cormorant.train.ensemble import Calibration, calibration, plot_calibration
-from torch_cormorant.train.files import RunFolder, write_atomically, write_json
+from torch_cormorant.train.config import RunConfig
+from torch_cormorant.train.config_checks import make_config
+from torch_cormorant.train.datamodule import (
+    FrameDataModule,
+    MoleculeDataModule,
+)
+from torch_cormorant.train.ensemble import (
+    Calibration,
+    calibration,
+    plot_calibration,
+)
+from torch_cormorant.train.files import (
+    RunFolder,
+    write_atomically,
+    write_json,
+)
+from torch_cormorant.train.fitting import Fitted, fit, fit_seeds
 from torch_cormorant.train.frame_errors import (
     MD17_PUBLISHED,
     FrameErrors,
@@ -66,6 +80,7 @@ __all__ = [
     "EpochLog",
     "EpochRow",
     "EpochSampler",
+    "Fitted",
     "FrameDataModule",
     "FrameErrors",
     "MoleculeDataModule",
@@ -75,6 +90,7 @@ __all__ = [
     "PropertyRegression",
     "Regression",
     "RunCheckpoints",
+    "RunConfig",
     "RunFolder",
     "RunReport",
     "SpikeGuard",
@@ -83,11 +99,14 @@ __all__ = [
     "compare",
     "edge_counts",
     "energy_target",
+    "fit",
+    "fit_seeds",
     "force_target",
     "frame_errors",
     "hardware",
     "join_outputs",
     "level_activations",
+    "make_config",
     "pad_batch",
     "plot_calibration",
     "plot_learning_curve",

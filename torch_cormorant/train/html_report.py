@@ -88,6 +88,25 @@ class RunReport:
     network: Cormorant | None = None
     baseline: float | None = None
 
+    @property
+    def levels(self) -> list[tuple[str, float]]:
+        """Name and error of the line that a learning curve is compared with."""
+        if self.baseline is None:
+            return []
+        guess = "always zero" if self.log_target.shape else "composition baseline"
+        return [(f"{guess}, validation", self.baseline)]
+
+    def columns(self, number: int) -> tuple[Tensor, Tensor]:
+        """True values and predictions of one target, a row for each molecule or atom.
+
+        Args:
+            number: Of the target.
+        """
+        if self.targets[number].shape:
+            return self.values.flatten(1), self.predicted.flatten(1)
+        column = slice(number, number + 1)
+        return self.values[:, column], self.predicted[:, column]
+
 
 def write_report(path: Path, report: RunReport, record: Mapping[str, Any]) -> None:
     """Write a page with tables and plots inside; no script, nothing from elsewhere.
@@ -110,10 +129,7 @@ def _page(report: RunReport, record: Mapping[str, Any]) -> str:
         _section("Learning curve", _learning_curve(report)),
     ]
     for k, target in enumerate(report.targets):
-        truth, ours = (
-            rows.flatten(1) if target.shape else rows[:, k : k + 1]
-            for rows in (report.values, report.predicted)
-        )
+        truth, ours = report.columns(k)
         body = _picture(_parity(truth, ours, target), f"parity of {target.name}")
         # Frames of one molecule have one size and one composition: nothing to compare.
         if len(report.counts.unique(dim=0)) > 1:
@@ -180,11 +196,7 @@ def _owner(axes: Axes) -> Figure:
 def _learning_curve(report: RunReport) -> str:
     forces = any("valid_force_mae" in row["metrics"] for row in report.rows)
     axes = _figure(2 if forces else 1, 5.6)
-    levels = []
-    if report.baseline is not None:
-        guess = "always zero" if report.log_target.shape else "composition baseline"
-        levels = [(f"{guess}, validation", report.baseline)]
-    draw_learning_curve(axes[0], report.rows, report.log_target, levels)
+    draw_learning_curve(axes[0], report.rows, report.log_target, report.levels)
     if forces:
         factor, unit = report.log_target.shown_factor, report.log_target.shown_unit
         epochs = [row["epoch"] for row in report.rows]

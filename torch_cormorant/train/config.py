@@ -1,33 +1,22 @@
-"""What a configuration of ``cormorant train`` may hold."""
+"""What a configuration of a training may hold."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch_cormorant.data.registry import SOURCES
+
 __all__ = ["SECTIONS", "RunConfig"]
 
-SOURCES = ("mini_qm9", "mini_ethanol", "qm9", "md17", "frames", "extxyz")
-OTHER_SOURCES = {"rmd17": "md17", "qm9_xyz": "qm9"}
-"""Names of the table of data sets for what one of the sources reads."""
 NETWORKS = ("published", "recipe", "potential", "custom")
-
-
-def source_name(text: str) -> str:
-    """A source by any of its spellings: hyphens for underscores, large letters.
-
-    Example:
-        >>> source_name("Mini-QM9"), source_name("rmd17")
-        ('mini_qm9', 'md17')
-    """
-    plain = text.lower().replace("-", "_")
-    return OTHER_SOURCES.get(plain, plain)
 
 
 def doc(default: Any, text: str) -> Any:
     """A field with a default and a line of help."""
     if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: default, metadata={"doc": text})
+        # A copy for each configuration, which may be changed.
+        return field(default_factory=default.copy, metadata={"doc": text})
     return field(default=default, metadata={"doc": text})
 
 
@@ -129,11 +118,15 @@ class OutputConfig:
     folder: str = doc("", "default: runs/<name of the config>")
     tensorboard: bool = doc(False, "write TensorBoard logs")
     report: bool = doc(True, "write report.html")
+    plots: bool = doc(False, "write learning_curve.png, and parity.png of each target")
 
 
 @dataclass
 class RunConfig:
-    """A whole configuration."""
+    """A whole configuration: everything that :func:`~torch_cormorant.train.fit` needs.
+
+    :func:`~torch_cormorant.train.make_config` makes one out of plain values.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from torch_cormorant import load_model
-from torch_cormorant.cli.building import load_data
 from torch_cormorant.cli.config import load_config
 from torch_cormorant.data import FrameDataset, MiniEthanol, unit_factor
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.train.sources import load_data
 
 FRAME = """2
 Lattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3:F:R:3 E=-1 W="1 0 0 0 1 0 0 0 1"

@@ -2,178 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from torch_cormorant.cli.schema import DataConfig, RunConfig
-from torch_cormorant.cli.structures import warn_of_units
-from torch_cormorant.data import (
-    MD17,
-    MINI_TARGETS,
-    QM9,
-    QM9_TARGETS,
-    ExtXYZDataset,
-    ExtXYZProperties,
-    FrameDataset,
-    Frames,
-    MiniEthanol,
-    MiniQM9,
-    MoleculeDataset,
-    Split,
-    find_target,
-    split_indices,
-)
+from torch_cormorant.data import FrameDataset, MoleculeDataset, Split, Target
+from torch_cormorant.data.describe import symbol
+from torch_cormorant.data.units import unit_is_known
 from torch_cormorant.errors import ConfigError, DataError
 from torch_cormorant.models import Cormorant, CormorantMD17, CormorantQM9
 from torch_cormorant.models.cormorant import CormorantPotential
 from torch_cormorant.models.recipe import RECIPE, recipe
 from torch_cormorant.models.targets import head_for_property, reference_for_property
-from torch_cormorant.train import (
-    FrameDataModule,
-    MoleculeDataModule,
-    PaddedSizes,
+from torch_cormorant.train.callbacks import energy_target
+from torch_cormorant.train.capture import PaddedSizes
+from torch_cormorant.train.config import RunConfig
+from torch_cormorant.train.datamodule import FrameDataModule, MoleculeDataModule
+from torch_cormorant.train.module import PropertyRegression
+from torch_cormorant.train.potential_module import (
     PotentialRegression,
-    PropertyRegression,
     potential_normalisation,
 )
+from torch_cormorant.train.sources import divided, load_data
 
-__all__ = ["Job", "build", "check_data", "load_data"]
+__all__ = ["Job"]
 
 SYMMETRIC = 1e-4
 """Share of the largest component by which a tensor may miss its transpose."""
-_PROPERTIES = {"mini_qm9": (MINI_TARGETS, "MiniQM9"), "qm9": (QM9_TARGETS, "QM9")}
-
-
-def check_data(data: DataConfig) -> None:
-    """What can be said of the data of a configuration without reading them.
-
-    Args:
-        data: Its section.
-
-    Raises:
-        DataError: There is no such property, or no such file.
-    """
-    for name in data.names:
-        if data.source in _PROPERTIES:
-            find_target(name, *_PROPERTIES[data.source])
-    if data.source in {"extxyz", "frames"} and not Path(data.path).is_file():
-        raise DataError(f"data.path: {data.path}: no such file")
-
-
-def load_data(
-    data: DataConfig, *, download: bool = True
-) -> MoleculeDataset | FrameDataset:
-    """The molecules of a configuration.
-
-    Args:
-        data: Its section.
-        download: Whether to fetch what is missing.
-
-    Returns:
-        The data set, in memory.
-
-    Raises:
-        DataError: A file is missing, damaged or does not hold what is asked for.
-    """
-    target: Any = data.target or None
-    is_file = data.path.endswith(".npz")
-    place: dict[str, Any] = {"npz" if is_file else "root": data.path}
-    place["download"] = download
-    readers: dict[str, Callable[[], Any]] = {
-        "mini_qm9": lambda: _mini(target),
-        "qm9": lambda: QM9(target=target, **place),
-        "mini_ethanol": lambda: MiniEthanol(data.unit or None),
-        "md17": lambda: _md17(data, place),
-        "frames": lambda: _frames(data),
-        "extxyz": lambda: _properties(data) if target else _extxyz(data),
-    }
-    found: MoleculeDataset | FrameDataset = readers[data.source]()
-    warn_of_units(found, data.path)
-    return found
-
-
-def _mini(target: str | list[str]) -> MoleculeDataset:
-    return MiniQM9(target)
-
-
-def _md17(data: DataConfig, place: dict[str, Any]) -> FrameDataset:
-    options = dict(place)
-    if data.molecule:
-        options["molecule"] = data.molecule
-    if data.unit:
-        options["unit"] = data.unit
-    return MD17(**options)
-
-
-class _TrainingFrames(Frames):
-    """Frames of plain arrays, with errors that speak of the configuration."""
-
-    unit_name, unit_advice = "data.units.energy", "data.units: {energy: eV}"
-    part_name = "data.part"
-
-
-def _frames(data: DataConfig) -> FrameDataset:
-    return _TrainingFrames(
-        data.path,
-        part=data.part or None,
-        unit=data.unit or None,
-        file_unit=data.units.get("energy"),
-    )
-
-
-def _extxyz(data: DataConfig) -> FrameDataset:
-    held = ExtXYZDataset(data.path, energy=None, forces=None).held(0)
-    there = ", ".join(held) or "nothing of the kind"
-    if data.energy not in held:
-        raise ConfigError(
-            f"data.energy: {data.path}: frame 0 has no {data.energy!r}, there is "
-            f"{there}; name the right one with data.energy, or, to learn a property, "
-            "with data.target"
-        )
-    if data.forces and data.forces not in held:
-        raise ConfigError(
-            f"data.forces: {data.path}: frame 0 has no {data.forces!r}, there is "
-            f"{there}; name the right one with data.forces, or for energies alone say "
-            "data.forces='' and loss.forces=0"
-        )
-    found = ExtXYZDataset(
-        data.path,
-        energy=data.energy,
-        forces=data.forces or None,
-        stress=data.stress or None,
-        virial=data.virial or None,
-        units=data.units or None,
-        unit=data.unit or "eV",
-    )
-    found.advice = "name the right one with data.{field}"
-    return found.in_memory()
-
-
-def _properties(data: DataConfig) -> MoleculeDataset:
-    unit = dict.fromkeys(data.names, data.unit) if data.unit else None
-    return ExtXYZProperties(data.path, data.target, data.units, unit=unit)
-
-
-def divided(data: MoleculeDataset | FrameDataset, part: Mapping[str, Any]) -> Split:
-    """The parts that a configuration asks for.
-
-    Args:
-        data: The whole set.
-        part: The section ``data`` of the configuration.
-
-    Raises:
-        ConfigError: The set has not so many rows, or no such official split.
-    """
-    number = part.get("official_split")
-    if number is not None and isinstance(data, MD17):
-        valid = part["valid"]
-        return data.official_split(number, 50 if valid is None else valid)
-    return split_indices(
-        len(data), part["train"], part["valid"], part["test"], part["split_seed"]
-    )
 
 
 class Job:
@@ -211,6 +66,80 @@ class Job:
             self.module.model.calibrate(self.loaders.train_dataloader())
         if config.training.captured:
             self._capture()
+
+    @property
+    def title(self) -> str:
+        """Data, properties and network in one line."""
+        properties = [] if self.frames else self.targets
+        what = ", ".join([*properties, f"{self.config.model.network} network"])
+        return f"{self.data.title}: {what}"
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights that are trained."""
+        weights = self.module.model.parameters()
+        return sum(p.numel() for p in weights if p.requires_grad)
+
+    @property
+    def shown_target(self) -> Target:
+        """Unit and format of the errors that the epochs print."""
+        if self.frames:
+            return energy_target(self.units[0])
+        if len(self.targets) == 1:
+            target: Target = self.data.targets[0]
+            return target
+        return Target("targets", "targets", "deviations", "deviations")
+
+    def compositions(self) -> list[dict[str, int]]:
+        """Those whose energies the training frames tell; none where all are known."""
+        if not self.frames or self.config.training.reference == "isolated":
+            return []
+        found: list[dict[str, int]] = self.loaders.train.compositions()
+        return found
+
+    def describe(self) -> str:
+        """What is about to run, and notes on what is probably not meant."""
+        sizes = " / ".join(str(len(part)) for part in self.split.parts)
+        theory = self.data.level_of_theory
+        known = "" if theory == "unknown" else f", {theory}"
+        head = self.module.model.head
+        kinds = dict.fromkeys(part.kind for part in getattr(head, "heads", [head]))
+        network = f"{self.config.model.network} network, head {', '.join(kinds)}"
+        lines = [
+            f"{self.data.title}{known}: {self._learned()}, {sizes} train/valid/test",
+            f"{network}, {self.parameters:,} parameters",
+            *self._remarks(),
+        ]
+        return "\n".join(lines)
+
+    def _learned(self) -> str:
+        if not self.frames:
+            return ", ".join(self.targets)
+        loss = self.config.loss
+        parts = ("energy", "forces", "stress")
+        return ", ".join(name for name in parts if getattr(loss, name) > 0)
+
+    def _remarks(self) -> list[str]:
+        """What is allowed, but is probably not meant."""
+        found = []
+        part = self.loaders.train
+        counts = part.element_counts().sum(dim=0).tolist()
+        pairs = zip(part.species, counts, strict=True)
+        absent = [symbol(z) for z, count in pairs if count == 0]
+        if absent:
+            found.append(
+                f"note: no training molecule holds {', '.join(absent)}; predictions "
+                "for it mean nothing"
+            )
+        target = None if self.frames else self.data.targets[0]
+        vector = target is not None and target.shape == (3,) and not target.per_atom
+        if target and vector and not unit_is_known(target.unit):
+            found.append(
+                f"note: the unit {target.unit!r} is not understood, so "
+                f"{target.name!r} is learned as a vector like any other, not as a "
+                "dipole moment"
+            )
+        return found
 
     def _build_potential(self) -> None:
         config, loss = self.config, self.config.loss
@@ -374,19 +303,3 @@ def _way_out(kind: str) -> str:
 
 def _kind(head: Any) -> str:
     return str(head["kind"]) if isinstance(head, dict) else str(head)
-
-
-def build(config: RunConfig, seed: int) -> Job:
-    """Everything of one training.
-
-    Args:
-        config: The configuration.
-        seed: Seed of weights and order.
-
-    Returns:
-        Data, network and module.
-
-    Raises:
-        CormorantError: A file, a property or an argument does not fit.
-    """
-    return Job(config, seed)
