@@ -254,7 +254,7 @@ def network_options() -> list[str]:
         for name, parameter in inspect.signature(kind.__init__).parameters.items():
             if parameter.kind is not parameter.VAR_KEYWORD and name != "self":
                 names.append(name)
-    own = {"in_channels", "out_channels", "lmax_in", "edge_state_channels", "readout"}
+    own = {"in_channels", "out_channels", "lmax_in", "edge_state_channels"}
     return [*dict.fromkeys(n for n in names if n not in own), "repulsion"]
 
 

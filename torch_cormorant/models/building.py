@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 MPNN_CUTOFF = 1.73
 """Published hard radius of the message-passing input, in Angstrom."""
-READOUTS = {"mlp": "published", "linear": "linear", "atomwise": "extensive"}
-"""Older names of heads."""
 _OF_THE_MODEL = (
     "in_channels",
     "out_channels",
@@ -183,23 +181,6 @@ def make_input(
         smooth=smooth,
         act=act,
     )
-
-
-def chosen_head(head: Any, readout: str | None, default: str) -> Any:
-    """The head that was asked for, also under its older name ``readout``.
-
-    Raises:
-        ConfigError: If both names are used, or ``readout`` is unknown.
-    """
-    if readout is None:
-        return default if head is None else head
-    if head is not None:
-        msg = f"give head={head!r} or readout={readout!r}, not both"
-        raise ConfigError(msg)
-    if readout not in READOUTS:
-        msg = f"readout must be one of {tuple(READOUTS)}, got {readout!r}; use head="
-        raise ConfigError(msg)
-    return READOUTS[readout]
 
 
 def with_self_edges(

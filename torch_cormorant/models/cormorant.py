@@ -2,6 +2,7 @@ r"""The whole network: input layer, covariant levels, head."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,7 +13,6 @@ from torch_cormorant.conv import CormorantConv
 from torch_cormorant.errors import ArgumentError, ConfigError
 from torch_cormorant.graph import all_pairs, radius_graph
 from torch_cormorant.models.building import (
-    chosen_head,
     conv_arguments,
     has_envelope,
     input_radius,
@@ -39,9 +39,7 @@ from torch_cormorant.models.facts import NetworkFacts
 from torch_cormorant.models.info import ModelInfo, Predicting
 from torch_cormorant.models.potential import PotentialMethods
 from torch_cormorant.nn.heads import (
-    ExtensiveHead,
     HeadInput,
-    HeadList,
     HeadSpec,
     LevelSizes,
     make_head,
@@ -84,8 +82,8 @@ class Cormorant(NetworkFacts, Predicting, PotentialMethods):
             ``"polarizability_trace"``, ``"vector"``, ``"atom_vector"``, ``"so3"``; the
             published ``"published"`` (QM9, default) and ``"linear"`` (MD17). Options
             go into a mapping, ``{"kind": "so3", "degree": 2}``; a list joins several.
-        readout: Older name of the published heads: ``"mlp"``, ``"linear"``, and
-            ``"atomwise"`` for ``head="extensive"``.
+            An own :class:`~torch_cormorant.nn.Head` is given by its registered name,
+            its class, ``{"class": MyHead, "width": 8}`` or as an instance.
         num_mpnn_layers: Layers of the ``"mpnn"`` input. Default 1.
         mpnn_cutoff: Hard radius of the ``"mpnn"`` input in Angstrom (published: 1.73,
             where its filter jumps). Default None: the cutoff, with the smooth envelope;
@@ -143,7 +141,6 @@ class Cormorant(NetworkFacts, Predicting, PotentialMethods):
         cutoff: float | None = 5.0,
         input: str = "mpnn",
         head: HeadSpec | Sequence[HeadSpec] | None = None,
-        readout: str | None = None,
         num_mpnn_layers: int = 1,
         mpnn_cutoff: float | None = None,
         charge_power: int = 2,
@@ -158,7 +155,7 @@ class Cormorant(NetworkFacts, Predicting, PotentialMethods):
     ) -> None:
         given = dict(locals())
         super().__init__()
-        given["head"] = chosen_head(head, given.pop("readout"), self.default_head)
+        given["head"] = self.default_head if head is None else head
         self.config = plain_config(given)
         counts = {
             "num_levels": num_levels,
@@ -203,13 +200,14 @@ class Cormorant(NetworkFacts, Predicting, PotentialMethods):
         self.gates = nn.ModuleList(make_gates(sizes, wanted=gate))
         options = {"hidden": hidden, "middle": middle, "act": activation}
         self.head = make_head(given["head"], sizes, num_targets, **options)
-        joined = isinstance(self.head, HeadList)
-        self.num_targets = self.head.shape[0] if joined else num_targets
+        self.num_targets = self.head.num_targets
         self.info = ModelInfo.untrained(self.num_targets)
 
     # ---------------------------------------------------------------- building
 
     def _make_conv(self, s: int, conv: dict[str, Any]) -> CormorantConv:
+        # every level learns radial functions of its own
+        conv = {**conv, "radial": copy.deepcopy(conv["radial"])}
         made = CormorantConv(
             self.channels[s],
             self.channels[s + 1],
@@ -443,11 +441,11 @@ class Cormorant(NetworkFacts, Predicting, PotentialMethods):
             ``[N, num_targets]``; their sums over molecules are the prediction.
 
         Raises:
-            ConfigError: If the head is not ``"extensive"``.
+            ConfigError: If the head is no sum over atoms.
         """
-        if not isinstance(self.head, ExtensiveHead):
+        if not self.head.additive:
             msg = (
-                f"only the head 'extensive' is a sum over atoms, this model has "
+                f"the head must be a sum over atoms, this model has "
                 f"{self.head.kind!r}; make it with head='extensive'"
             )
             raise ConfigError(msg)
@@ -472,7 +470,7 @@ class Cormorant(NetworkFacts, Predicting, PotentialMethods):
             ``model.evaluate(...).energies``.
 
         Raises:
-            ConfigError: If the head is not ``"extensive"``.
+            ConfigError: If the head is no sum over atoms.
         """
         _, levels = self.forward(z, pos, batch, return_levels=True)
         return self.atomwise(list(levels))

@@ -86,9 +86,10 @@ class CormorantPotential(Cormorant):
             msg = f'repulsion must be "zbl" or None, got {repulsion!r}'
             raise ConfigError(msg)
         options = {**DEFAULTS, **kwargs}
-        _check_smooth(options)
+        _check_options(options)
         options.setdefault("soft_radius", 3.0)
         super().__init__(species, **options)
+        _check_parts(self)
         self.config |= {"repulsion": repulsion, "energy_unit": energy_unit}
         self.energy_unit = energy_unit
         self.zbl = ZBL(self.features.known, energy_unit) if repulsion else None
@@ -165,13 +166,11 @@ class CormorantPotential(Cormorant):
         return out.energy.detach().unsqueeze(1)
 
 
-def _check_smooth(options: Mapping[str, Any]) -> None:
+def _check_options(options: Mapping[str, Any]) -> None:
     """Refuse options that make energies jump or forces undefined."""
     required: dict[str, tuple[Any, ...]] = {
         "activation": ("silu",),
         "envelope": (True, None),
-        "head": ("extensive",),
-        "radial": ("bessel", "gaussian"),
         "input": ("linear",),
     }
     for name, allowed in required.items():
@@ -184,3 +183,28 @@ def _check_smooth(options: Mapping[str, Any]) -> None:
     if options["cutoff"] is None or "hard" in options.get("cutoff_type", ()):
         msg = "a potential needs a cutoff in Angstrom with a smooth end"
         raise ConfigError(msg)
+
+
+def _check_parts(model: CormorantPotential) -> None:
+    """Refuse parts that say of themselves what no potential may be."""
+    head = model.head
+    radials = [conv.edge_network.radial for conv in model.conv_layers()]
+    needed = [
+        ("head", head, "additive", head.additive),
+        ("head", head, "smooth", head.smooth),
+        *[("radial", r, "bounded", r.bounded) for r in radials],
+        *[("radial", r, "smooth", r.smooth) for r in radials],
+    ]
+    for name, part, fact, true in needed:
+        if not true:
+            msg = (
+                f"a potential needs a {fact} {name}, and {part.kind!r} says {fact} is "
+                f"False; {_EXAMPLES[name]} are fine, Cormorant(...) takes anything"
+            )
+            raise ConfigError(msg)
+
+
+_EXAMPLES = {
+    "head": "'extensive' and what derives from SumHead",
+    "radial": "'bessel', 'gaussian' and own ones that are bounded",
+}
