@@ -27,6 +27,7 @@ from torch_cormorant.conv import CormorantConv
 from torch_cormorant.data.text import read_text
 from torch_cormorant.errors import ConfigError, DataError
 from torch_cormorant.models import Cormorant
+from torch_cormorant.nn.parts import import_part
 
 __all__ = ["as_plain", "load_config", "schema_text"]
 
@@ -245,6 +246,20 @@ def _check_value(key: str, value: Any, place: _Place) -> None:
             if name not in known:
                 full = f"{key}.{name}"
                 raise place.fail(full, unknown_word("key", str(name), known))
+        for name, entry in value.items():
+            try:
+                _import_classes(entry)
+            except ConfigError as error:
+                raise place.fail(f"{key}.{name}", str(error)) from None
+
+
+def _import_classes(entry: Any) -> None:
+    """Own classes are imported by the names that the configuration's author wrote."""
+    if isinstance(entry, list):
+        for one in entry:
+            _import_classes(one)
+    elif isinstance(entry, dict) and isinstance(entry.get("class"), str):
+        import_part(entry["class"])
 
 
 def network_options() -> list[str]:

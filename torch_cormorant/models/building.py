@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from torch_cormorant.conv.masks import PUBLISHED
 from torch_cormorant.errors import ConfigError, check_keywords
 from torch_cormorant.nn.heads import LevelSizes
 from torch_cormorant.nn.inputs import LinearInput, MPNNInput
-from torch_cormorant.nn.norm import Gate, SO3Norm
+from torch_cormorant.nn.norm import NORM_PARTS, Gate, NormSpec
 from torch_cormorant.ops.radial_basis import check_cutoff
 
 logger = logging.getLogger(__name__)
@@ -110,13 +111,15 @@ def input_radius(
     return hard, smooth
 
 
-def make_norms(kind: str | None, sizes: LevelSizes) -> list[nn.Module]:
-    """The norms after the levels, or nothing."""
-    if kind not in (None, "norm"):
-        msg = f'norm must be "norm" or None, got {kind!r}'
-        raise ConfigError(msg)
+def make_norms(spec: NormSpec | None, sizes: LevelSizes) -> list[nn.Module]:
+    """The norms after the levels, each of its own, or nothing."""
+    if spec is None:
+        return [nn.Identity() for _ in sizes.channels]
     levels = zip(sizes.channels, sizes.lmax, strict=True)
-    return [nn.Identity() if kind is None else SO3Norm(*level) for level in levels]
+    return [
+        NORM_PARTS.make(copy.deepcopy(spec), {}, {"channels": c, "lmax": l})
+        for c, l in levels
+    ]
 
 
 def make_gates(sizes: LevelSizes, *, wanted: bool) -> list[nn.Module]:

@@ -43,8 +43,10 @@ from torch_cormorant.nn.heads import (
     HeadSpec,
     LevelSizes,
     make_head,
+    targets_of,
 )
 from torch_cormorant.nn.inputs import AtomFeatures
+from torch_cormorant.nn.norm import NormSpec
 from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import check_weights, full_precision
@@ -91,7 +93,7 @@ class Cormorant(NetworkFacts, Predicting, PotentialMethods):
         charge_power: Powers of the charge in the atom features. Default 2.
         charge_scale: Charge that counts as one. Default: the largest of ``species``.
         norm: ``"norm"``: an :class:`~torch_cormorant.SO3Norm` after every level;
-            None (default).
+            an own :class:`~torch_cormorant.nn.Norm` as for ``head``; None (default).
         gate: A :class:`~torch_cormorant.Gate` after every level. Default False.
         hidden: Width of hidden layers. Default 256.
         middle: Width between the two MLPs of the ``"published"`` head. Default 64.
@@ -145,7 +147,7 @@ class Cormorant(NetworkFacts, Predicting, PotentialMethods):
         mpnn_cutoff: float | None = None,
         charge_power: int = 2,
         charge_scale: float | None = None,
-        norm: str | None = None,
+        norm: NormSpec | None = None,
         gate: bool = False,
         hidden: int = 256,
         middle: int = 64,
@@ -200,7 +202,7 @@ class Cormorant(NetworkFacts, Predicting, PotentialMethods):
         self.gates = nn.ModuleList(make_gates(sizes, wanted=gate))
         options = {"hidden": hidden, "middle": middle, "act": activation}
         self.head = make_head(given["head"], sizes, num_targets, **options)
-        self.num_targets = self.head.num_targets
+        self.num_targets = targets_of(self.head)
         self.info = ModelInfo.untrained(self.num_targets)
 
     # ---------------------------------------------------------------- building

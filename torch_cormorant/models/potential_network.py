@@ -12,6 +12,7 @@ from torch_cormorant.errors import ConfigError
 from torch_cormorant.models.cormorant import Cormorant
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
+from torch_cormorant.nn.facts import activations_of
 from torch_cormorant.nn.zbl import ZBL
 
 __all__ = ["CormorantPotential"]
@@ -191,20 +192,22 @@ def _check_parts(model: CormorantPotential) -> None:
     radials = [conv.edge_network.radial for conv in model.conv_layers()]
     needed = [
         ("head", head, "additive", head.additive),
-        ("head", head, "smooth", head.smooth),
+        ("head", head, "smooth", head.smooth and not JUMPS & {*activations_of(head)}),
         *[("radial", r, "bounded", r.bounded) for r in radials],
         *[("radial", r, "smooth", r.smooth) for r in radials],
     ]
     for name, part, fact, true in needed:
         if not true:
             msg = (
-                f"a potential needs a {fact} {name}, and {part.kind!r} says {fact} is "
-                f"False; {_EXAMPLES[name]} are fine, Cormorant(...) takes anything"
+                f"a potential needs a {fact} {name}, which {part.kind!r} does not say "
+                f"it is; {_EXAMPLES[name]} are fine, Cormorant(...) takes anything"
             )
             raise ConfigError(msg)
 
 
+JUMPS = {"LeakyReLU", "ReLU"}
+"""Activations with which forces jump."""
 _EXAMPLES = {
     "head": "'extensive' and what derives from SumHead",
-    "radial": "'bessel', 'gaussian' and own ones that are bounded",
+    "radial": "'bessel', 'gaussian' and classes with bounded = True",
 }

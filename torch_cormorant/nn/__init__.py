@@ -29,7 +29,7 @@ from torch_cormorant.nn.heads import (
 )
 from torch_cormorant.nn.inputs import AtomFeatures, LinearInput, MPNNInput
 from torch_cormorant.nn.mixing import DegreeWeights
-from torch_cormorant.nn.norm import Gate, SO3Norm
+from torch_cormorant.nn.norm import Gate, Norm, SO3Norm, register_norm
 from torch_cormorant.nn.parts import Part
 from torch_cormorant.nn.radial import (
     Bessel,
@@ -67,6 +67,7 @@ __all__ = [
     "LinearInput",
     "MPNNInput",
     "MeanHead",
+    "Norm",
     "Part",
     "PolarizabilityHead",
     "PowerTrig",
@@ -84,6 +85,7 @@ __all__ = [
     "make_radial",
     "matrix_from_degree_2",
     "register_head",
+    "register_norm",
     "register_radial",
     "scalars",
     "vector_from_degree_1",

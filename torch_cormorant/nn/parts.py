@@ -30,13 +30,13 @@ class Part(nn.Module):
 
     Attributes:
         kind: Name of the part. Default: that of its class.
-        config: Arguments of the constructor by name, without ``from_network``.
+        made_with: All arguments of the constructor by name, without ``from_network``.
         from_network: Arguments that only the network knows.
     """
 
     kind: str = ""
     from_network: tuple[str, ...] = ()
-    config: dict[str, Any]
+    made_with: dict[str, Any]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Give a class its name, and let its constructor keep the arguments."""
@@ -47,16 +47,35 @@ class Part(nn.Module):
             cls.__init__ = _keeping(cls.__init__)  # type: ignore[method-assign]
 
 
+def text_of(part: Part) -> str:
+    """The arguments that a part was made with."""
+    shown = {name: _shown(value) for name, value in part.made_with.items()}
+    return ", ".join(f"{name}={value}" for name, value in shown.items())
+
+
+def _shown(value: Any) -> Any:
+    """The same for what a file gives back a little differently."""
+    if isinstance(value, (list, tuple)):
+        return [_shown(entry) for entry in value]
+    whole = isinstance(value, float) and value.is_integer()
+    return int(value) if whole else value
+
+
 def _keeping(start: Callable[..., None]) -> Callable[..., None]:
-    names = list(inspect.signature(start).parameters)[1:]
+    _, *parameters = inspect.signature(start).parameters.values()
+    names = [parameter.name for parameter in parameters]
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
 
     @functools.wraps(start)
     def init(self: Part, *args: Any, **kwargs: Any) -> None:
-        if "config" not in vars(self):  # the class itself, not the one it derives from
-            given = {**dict(zip(names, args, strict=False)), **kwargs}
-            for name in self.from_network:
-                given.pop(name, None)
-            vars(self)["config"] = given
+        if "made_with" not in vars(
+            self
+        ):  # the class itself, not the one it derives from
+            given = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
+            order = [*dict.fromkeys(name for name in [*names, *given] if name in given)]
+            vars(self)["made_with"] = {
+                name: given[name] for name in order if name not in self.from_network
+            }
         start(self, *args, **kwargs)
 
     return init
@@ -208,12 +227,19 @@ class Registry(Generic[P]):
             self.remember(given)
             return given
         found = self.classes.get(given) if isinstance(given, str) else None
+        if found is None and str(given).startswith("__main__."):
+            found = self._moved(str(given).removeprefix("__main__."))
         if found is None:
             msg = (
                 f"{self.word}: no class {given!r} is known here; import it and give it"
             )
             raise UnknownPartError(msg)
         return found
+
+    def _moved(self, name: str) -> type[P] | None:
+        """The one class of a name: what a script defined may be imported from it."""
+        alike = {part for part in self.classes.values() if part.__qualname__ == name}
+        return alike.pop() if len(alike) == 1 else None
 
     def describe(self, part: P) -> dict[str, Any]:
         """What makes an instance again: its name or class, and all its arguments."""
@@ -224,12 +250,7 @@ class Registry(Generic[P]):
             if other is kind and not fixed
         ]
         which = {"kind": names[0]} if names else {"class": path_of(kind)}
-        defaults = {
-            name: parameter.default
-            for name, parameter in _parameters(kind).items()
-            if parameter.default is not parameter.empty
-        }
-        return {**which, **defaults, **part.config}
+        return {**which, **part.made_with}
 
 
 REGISTRIES: list[Registry[Any]] = []

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.nn.parts import Part, Registry
+from torch_cormorant.nn.parts import Part, Registry, text_of
 from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.radial_basis import bessel, check_cutoff, gaussian
 
@@ -58,7 +58,7 @@ class Radial(Part):
 
     def extra_repr(self) -> str:
         """The arguments it was made with; weights of another are refused."""
-        return ", ".join(f"{name}={value}" for name, value in self.config.items())
+        return text_of(self)
 
 
 class PowerTrig(Radial):

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from torch_cormorant.nn.heads.base import Head, HeadInput, LevelSizes, SumHead
+from torch_cormorant.nn.heads.base import (
+    Head,
+    HeadInput,
+    LevelSizes,
+    SumHead,
+    targets_of,
+)
 from torch_cormorant.nn.heads.cartesian import (
     matrix_from_degree_2,
     vector_from_degree_1,
@@ -45,5 +51,6 @@ __all__ = [
     "make_head",
     "matrix_from_degree_2",
     "register_head",
+    "targets_of",
     "vector_from_degree_1",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.facts import StatesFacts, activations_of
 from torch_cormorant.nn.init import writable
-from torch_cormorant.nn.parts import Part
+from torch_cormorant.nn.parts import Part, text_of
 from torch_cormorant.nn.readout import num_scalars
 from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.segment import scatter_sum
@@ -111,6 +111,7 @@ class Head(StatesFacts, Part):
         scale_only: The result has a zero that must stay: labels may be scaled, but no
             mean or composition reference may be subtracted from them.
         additive: The result is a sum of atomic contributions, see :class:`SumHead`.
+        smooth: Forces that follow from it are continuous (with smooth activations).
         reference: What may be subtracted from the labels: ``"composition"``,
             ``"mean"`` or ``"none"``. Default None: nothing where ``scale_only``, the
             composition where ``additive``, else the mean.
@@ -123,19 +124,10 @@ class Head(StatesFacts, Part):
     per_atom: bool = False
     scale_only: bool = False
     additive: bool = False
+    smooth: bool = True
     reference: str | None = None
     nonnegative: bool = False
     symmetric: bool = False
-
-    @property
-    def smooth(self) -> bool:
-        """Whether forces are continuous. Default: no ReLU or LeakyReLU inside."""
-        return not {"ReLU", "LeakyReLU"}.intersection(activations_of(self))
-
-    @property
-    def num_targets(self) -> int:
-        """Number of outputs."""
-        return int(self.config.get("num_targets", 1))
 
     @property
     def rows(self) -> str:
@@ -148,6 +140,7 @@ class Head(StatesFacts, Part):
             "head": self.kind,
             "shape": list(self.shape),
             "per_atom": self.per_atom,
+            "options": text_of(self),
             "activation": activations_of(self),
         }
 
@@ -204,6 +197,11 @@ class SumHead(Head):
         """``[B, num_targets]``; not summed, contributions ``[N, num_targets]``."""
         rows = self.contributions(atoms.values)
         return atoms.sum(rows) if summed else rows
+
+
+def targets_of(head: Head) -> int:
+    """Number of outputs of a head."""
+    return int(head.made_with.get("num_targets", 1))
 
 
 def rows_of(num_targets: int, *shape: int) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.nn.heads.base import Head, LevelSizes
+from torch_cormorant.nn.heads.base import Head, LevelSizes, targets_of
 from torch_cormorant.nn.heads.scalar import (
     AttentionHead,
     ExtensiveHead,
@@ -112,10 +112,10 @@ def _make_one(
 ) -> Head:
     shared = {"num_targets": num_targets, **defaults}
     head = HEAD_PARTS.make(spec, shared, {"sizes": sizes, "inputs": sizes.scalars})
-    if num_targets not in {1, head.num_targets}:
+    if num_targets not in {1, targets_of(head)}:
         msg = (
             f"num_targets is {num_targets}, the head {head.kind!r} predicts "
-            f"{head.num_targets}; give it num_targets too"
+            f"{targets_of(head)}; give it num_targets too"
         )
         raise ConfigError(msg)
     return head

@@ -293,11 +293,7 @@ class HeadList(Head):
         self.shapes = [head.shape for head in heads]
         self.widths = [torch.Size(shape).numel() for shape in self.shapes]
         self.shape = (sum(self.widths),)
-
-    @property
-    def num_targets(self) -> int:
-        """Number of columns of all heads."""
-        return self.shape[0]
+        self.made_with = {"num_targets": self.shape[0]}
 
     @weights_precision
     def forward(self, atoms: HeadInput) -> Tensor:
