@@ -302,9 +302,9 @@ def import_part(name: str) -> type[Part]:
         ConfigError: There is no such module or class, or it is no part.
     """
     module, _, attribute = name.replace(":", ".").rpartition(".")
-    here = str(Path.cwd())
-    sys.path.append(here)
+    before = list(sys.path)
     try:
+        sys.path.append(str(Path.cwd()))
         part = getattr(import_module(module), attribute)
     except Exception as error:  # whatever a module does while it is imported
         msg = (
@@ -313,7 +313,7 @@ def import_part(name: str) -> type[Part]:
         )
         raise ConfigError(msg) from error
     finally:
-        sys.path.remove(here)
+        sys.path[:] = before
     know([part])
     registry = registry_of(part)
     if registry is not None:
