@@ -40,8 +40,11 @@ nitpick_ignore_regex = [
     ("py:class", r"(nn|np)\..*|Atoms|Module|NDArray|Path|Tensor"),
     ("py:exc", "PropertyNotImplementedError"),
     # Types inside of signatures that are no part of the public face.
-    ("py:class", r"(.*\.)?(Block|Chunk|FrameBatch|HeadSpec|MoleculeBatch|NpzFile)"),
-    ("py:class", r"(.*\.)?(Pairs|Progress|Radial)"),
+    (
+        "py:class",
+        r"(.*\.)?(Block|Chunk|FrameBatch|HeadSpec|MoleculeBatch|NpzFile)",
+    ),
+    ("py:class", r"(.*\.)?(NormSpec|Pairs|Progress|RadialSpec|H|N|R)"),
 ]
 
 html_theme = "furo"

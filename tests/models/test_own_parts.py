@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from torch_cormorant import Cormorant, CormorantConv, load_model, save_model
 from torch_cormorant.errors import ConfigError, ModelFileError, WeightsError
+from torch_cormorant.interfaces.chunked import evaluate_in_chunks
+from torch_cormorant.interfaces.engine import Engine
+from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import reference_for_head
 from torch_cormorant.nn import (
     Bessel,
@@ -357,6 +360,36 @@ class Inverse(Waves):
 def test_mistakes_are_named(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+class Mirror(Norm):
+    """A norm without a constructor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shapes as they are."""
+        return -x
+
+
+def test_a_class_needs_no_constructor(tmp_path: Path) -> None:
+    model = Cormorant(**SMALL, norm=Mirror()).eval()
+    assert model.config["norm"] == {"class": f"{PATH}Mirror"}
+    save_model(tmp_path / "m.safetensors", model)
+    load_model(tmp_path / "m.safetensors")
+
+
+def test_energies_of_own_heads_are_the_same_everywhere() -> None:
+    model = Cormorant.potential(**SMALL, **FORMS["instances"]()).double().eval()
+    z, pos = random_molecule(6)
+    expected = model.evaluate(z, pos)
+    chunked = evaluate_in_chunks(model, z, pos)
+    torch.testing.assert_close(chunked.energy, expected.energy.sum())
+    torch.testing.assert_close(chunked.forces, expected.forces)
+    torch.testing.assert_close(
+        model.atom_contributions(z, pos).squeeze(1), expected.energies
+    )
+    engine = Engine(model, dtype=torch.float64)
+    traced = TracedPotential(engine, z, pos)
+    torch.testing.assert_close(traced(pos).energy, expected.energy)
 
 
 def test_layers_take_own_radial_functions_too() -> None:

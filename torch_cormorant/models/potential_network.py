@@ -48,6 +48,8 @@ class CormorantPotential(Cormorant):
     - A norm after every level: bounded features when atoms come close.
     - SiLU: the published LeakyReLU makes forces jump.
     - Head ``"extensive"``: far fragments add up, per-atom energies exist.
+    - Own heads and radial functions are asked what they say of themselves:
+      ``additive``, ``bounded``, ``smooth``.
     - References of atoms in float64 (``info.normalisation``): see :meth:`set_units`.
     - Optional repulsion at distances that no training data holds.
 

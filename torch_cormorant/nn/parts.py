@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from torch import nn
@@ -36,7 +37,7 @@ class Part(nn.Module):
 
     kind: str = ""
     from_network: tuple[str, ...] = ()
-    made_with: dict[str, Any]
+    made_with: Mapping[str, Any] = MappingProxyType({})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Give a class its name, and let its constructor keep the arguments."""
