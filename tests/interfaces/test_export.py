@@ -94,7 +94,7 @@ def test_what_cannot_be_exported_is_named(
 ) -> None:
     path = tmp_path / "x.pt2"
     small = {"species": [1, 8], "channels": 2, "num_levels": 1, "lmax": 1}
-    published = Cormorant(**small, readout="linear").double()
+    published = Cormorant(**small, head="linear").double()
     jumping = Cormorant(**small, head="extensive", envelope=False).double()
     for bad, text in ((published, "sum of atomic"), (jumping, "envelope=True")):
         with pytest.raises(ConfigError, match=text):

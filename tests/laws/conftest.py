@@ -27,7 +27,7 @@ KINDS: dict[str, tuple[type[Cormorant], dict[str, Any]]] = {
     "even": (Cormorant, {"channels": 6, "paths": "even", **ALIVE}),
     "atomwise": (
         Cormorant,
-        {"channels": 6, "readout": "atomwise", "input": "linear", **ALIVE},
+        {"channels": 6, "head": "extensive", "input": "linear", **ALIVE},
     ),
 }
 

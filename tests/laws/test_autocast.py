@@ -120,7 +120,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "CormorantMD17": network(CormorantMD17, **SMALL),
     "CormorantPotential": network(Cormorant.potential, repulsion="zbl", **SMALL),
 }
-ABSTRACT = {"Head"}
+ABSTRACT = {"Head", "Norm", "Part", "Radial", "SumHead"}
 
 
 def test_every_module_of_the_package_is_a_case() -> None:

@@ -24,7 +24,7 @@ CONFIGURATIONS: dict[str, tuple[type[Cormorant], dict[str, Any]]] = {
     "md17": (CormorantMD17, {}),
     "cormorant": (Cormorant, {"channels": 4}),
     "normalised": (Cormorant, {"channels": 4, "norm": "norm", "gate": True}),
-    "even": (Cormorant, {"channels": 4, "paths": "even", "readout": "atomwise"}),
+    "even": (Cormorant, {"channels": 4, "paths": "even", "head": "extensive"}),
     "real": (Cormorant, {"channels": 4, "complex": False, "input": "linear"}),
     "gaussian": (
         Cormorant,

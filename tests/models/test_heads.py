@@ -232,18 +232,11 @@ def test_a_mapping_without_a_name_is_answered() -> None:
         Cormorant(head={"degree": 2})
 
 
-def test_older_names_and_defaults() -> None:
-    assert Cormorant(readout="mlp").head.kind == "published"
-    assert Cormorant(readout="linear").head.kind == "linear"
-    assert Cormorant(readout="atomwise").head.kind == "extensive"
+def test_the_heads_of_networks_without_one() -> None:
+    assert Cormorant().head.kind == "published"
     assert CormorantQM9().head.kind == "published"
     assert CormorantMD17().head.kind == "linear"
     assert CormorantQM9(head="dipole").head.kind == "dipole"
-    assert CormorantQM9(readout="atomwise").head.kind == "extensive"
-    with pytest.raises(ConfigError, match="not both"):
-        Cormorant(head="mean", readout="mlp")
-    with pytest.raises(ConfigError, match="readout must be one of"):
-        Cormorant(readout="none")
 
 
 @pytest.mark.parametrize("name", list(SPECS))

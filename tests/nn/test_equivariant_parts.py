@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from torch_cormorant import Gate, Invariants, SO3Linear, SO3Norm
+from torch_cormorant import CormorantConv, Gate, Invariants, SO3Linear, SO3Norm
 from torch_cormorant.errors import ConfigError, DegreeError, ShapeError
-from torch_cormorant.nn import DegreeWeights, scalars
+from torch_cormorant.nn import (
+    DegreeWeights,
+    EdgeNetwork,
+    PowerTrig,
+    SoftCutoff,
+    VertexMixing,
+    scalars,
+)
 from torch_cormorant.nn.mixing import as_real, interleave_columns
 from torch_cormorant.ops import to_complex
 from torch_cormorant.so3 import degree_slice, dot, norm_squared
@@ -247,4 +255,48 @@ def test_weights_wait_for_their_columns() -> None:
     other = DegreeWeights(3, None, 1)
     other.load_state_dict(lazy.state_dict())
     assert not other.lazy
-    assert torch.equal(other[1].nan_to_num(), lazy[1].nan_to_num())
+    assert torch.equal(other[1], lazy[1])
+
+
+MIXERS: dict[str, Callable[[], nn.Module]] = {
+    "weights": lambda: DegreeWeights(6, (40, 80), 1),
+    "vertex": lambda: VertexMixing(40, 4, lmax=1, lmax_in=1, lmax_sh=1),
+    "edges": lambda: EdgeNetwork(
+        40,
+        lmax=1,
+        dots_lmax=1,
+        state_channels=40,
+        state_lmax=1,
+        radial=PowerTrig(),
+        cutoff=SoftCutoff(40),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(MIXERS))
+def test_public_modules_start_with_random_weights_of_sensible_size(name: str) -> None:
+    torch.manual_seed(0)
+    first, second = MIXERS[name](), MIXERS[name]()
+    again = [p.clone() for p in first.parameters()]
+    torch.manual_seed(0)
+    same = MIXERS[name]()
+    for weight, kept, other in zip(
+        same.parameters(), again, second.parameters(), strict=True
+    ):
+        assert torch.equal(weight, kept)  # nothing comes from what memory held
+        if weight.ndim == 3:
+            assert not torch.equal(weight, other)
+            per_row = weight.detach().square().sum((0, 2)).mean()
+            assert 0.2 < float(per_row) < 5
+
+
+def test_a_layer_draws_its_random_numbers_once() -> None:
+    torch.manual_seed(0)
+    layer = CormorantConv(4, 4, lmax=1, lmax_in=1)
+    after = torch.rand(3)
+    other = CormorantConv(4, 4, lmax=1, lmax_in=1)
+    torch.manual_seed(0)
+    other.reset_parameters()
+    assert torch.equal(torch.rand(3), after)
+    for weight, expected in zip(other.parameters(), layer.parameters(), strict=True):
+        assert torch.equal(weight, expected)

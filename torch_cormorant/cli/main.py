@@ -80,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         warnings.formatwarning = shown
+        _import_parts(getattr(args, "parts", ()))
         run(args)
         sys.stdout.flush()
     except BrokenPipeError:  # as with `| head`
@@ -101,6 +102,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         warnings.formatwarning = usual
     return 0
+
+
+def _import_parts(names: Sequence[str]) -> None:
+    """Own classes that files and configurations may name."""
+    if names:
+        from torch_cormorant.nn.parts import import_part
+
+        for name in names:
+            import_part(name)
 
 
 def _say(command: str, message: str) -> None:
@@ -180,6 +190,7 @@ def _add_train(commands: argparse._SubParsersAction[Parser]) -> None:
         metavar="KEY=VALUE",
         help="section.key=value, taken after the file",
     )
+    _add_parts(command)
     command.add_argument("--out", type=_path, help="folder of the run")
     command.add_argument("--resume", action="store_true", help="go on with the run")
     command.add_argument("--overwrite", action="store_true", help="replace the run")
@@ -187,6 +198,17 @@ def _add_train(commands: argparse._SubParsersAction[Parser]) -> None:
         "--check", action="store_true", help="check the configuration and stop"
     )
     command.add_argument("--keys", action="store_true", help="print all keys and stop")
+
+
+def _add_parts(command: Parser) -> None:
+    command.add_argument(
+        "--parts",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="MODULE:NAME",
+        help="own heads and radial functions that the network has",
+    )
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -297,6 +319,8 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "Architecture, parameters per part, paths, cutoffs, units, training record.",
     )
     info.add_argument("model", type=_path, help="model.safetensors")
+    for command in (evaluate, predict, info):
+        _add_parts(command)
     convert = _add(
         commands,
         "convert",

@@ -34,7 +34,7 @@ from torch_cormorant.nn.cutoff import SoftCutoff
 from torch_cormorant.nn.edge_network import EdgeNetwork, planes_of_state, rows_of_edges
 from torch_cormorant.nn.facts import StatesFacts
 from torch_cormorant.nn.init import VERTEX_INITS
-from torch_cormorant.nn.radial import make_radial
+from torch_cormorant.nn.radial import RadialSpec, make_radial
 from torch_cormorant.nn.vertex import VertexMixing
 from torch_cormorant.ops import EdgeGeometry, neighbour_sum
 from torch_cormorant.ops.autocast import check_weights, full_precision, raised
@@ -77,7 +77,9 @@ class CormorantConv(StatesFacts, MessagePassing):
         paths: ``"all"``, or ``"even"``: only even ``l1 + l2 + l``, which makes the
             layer symmetric under reflections too. Default ``"all"``.
         radial: ``"power_trig"`` as published (default), or bounded: ``"bessel"``,
-            ``"gaussian"`` (these need ``cutoff``).
+            ``"gaussian"`` (these need ``cutoff``); or an own
+            :class:`~torch_cormorant.nn.Radial`: its name, its class, a mapping with
+            ``class`` and options, or an instance.
         basis_set: (T, R) of ``"power_trig"``. Default (3, 3).
         num_basis: Number of functions of the bounded ones. Default 16.
         cutoff: Cutoff radius of your graph in Angstrom. Default None: no envelope.
@@ -164,7 +166,7 @@ class CormorantConv(StatesFacts, MessagePassing):
         edge_state_channels: int | None = None,
         edge_state_lmax: int | None = None,
         paths: str = "all",
-        radial: str = "power_trig",
+        radial: RadialSpec = "power_trig",
         basis_set: tuple[int, int] = (3, 3),
         num_basis: int = 16,
         cutoff: float | None = None,
@@ -241,6 +243,7 @@ class CormorantConv(StatesFacts, MessagePassing):
             edge_dim=edge_dim,
             envelope_cutoff=cutoff if smooth else None,
             complex=complex,
+            start=False,  # below, with the options of the layer
         )
         self.vertex = VertexMixing(
             known,
@@ -250,6 +253,7 @@ class CormorantConv(StatesFacts, MessagePassing):
             lmax_sh=self.lmax_sh,
             paths=paths,
             complex=complex,
+            start=False,
         )
         self.check_masks = True
         self.set_backend(backend)

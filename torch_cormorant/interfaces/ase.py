@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -31,6 +31,7 @@ from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import Cormorant, load_model
 from torch_cormorant.models.compositions import warn_of_composition
 from torch_cormorant.models.energy import Result
+from torch_cormorant.nn import Part
 
 __all__ = ["CormorantCalculator"]
 
@@ -142,17 +143,20 @@ class CormorantCalculator(Calculator):
         return {**self.__dict__, "_trace": None}
 
     @classmethod
-    def from_file(cls, path: str | Path, **kwargs: Any) -> Self:
+    def from_file(
+        cls, path: str | Path, *, parts: Iterable[type[Part]] = (), **kwargs: Any
+    ) -> Self:
         """Make one from a model file written by :func:`torch_cormorant.save_model`.
 
         Args:
             path: The file.
+            parts: Own classes, as in :func:`torch_cormorant.load_model`.
             **kwargs: As the class.
 
         Raises:
             ModelFileError: The file is missing, damaged or no model file.
         """
-        return cls(load_model(path), **kwargs)
+        return cls(load_model(path, parts=parts), **kwargs)
 
     def calculate(
         self,

@@ -14,6 +14,7 @@ from torch_cormorant.models.facts import OutputFacts
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
 from torch_cormorant.models.potential import PotentialMethods
+from torch_cormorant.nn.facts import activations_of
 from torch_cormorant.nn.zbl import ZBL
 
 __all__ = ["Cormorant", "CormorantPotential"]
@@ -45,8 +46,8 @@ class Cormorant(OutputFacts, PotentialMethods):
             ``"polarizability_trace"``, ``"vector"``, ``"atom_vector"``, ``"so3"``; the
             published ``"published"`` (QM9, default) and ``"linear"`` (MD17). Options
             go into a mapping, ``{"kind": "so3", "degree": 2}``; a list joins several.
-        readout: Older name of the published heads: ``"mlp"``, ``"linear"``, and
-            ``"atomwise"`` for ``head="extensive"``.
+            An own :class:`~torch_cormorant.nn.Head` is given by its registered name,
+            its class, ``{"class": MyHead, "width": 8}`` or as an instance.
         num_mpnn_layers: Layers of the ``"mpnn"`` input. Default 1.
         mpnn_cutoff: Hard radius of the ``"mpnn"`` input in Angstrom (published: 1.73,
             where its filter jumps). Default None: the cutoff, with the smooth envelope;
@@ -54,7 +55,7 @@ class Cormorant(OutputFacts, PotentialMethods):
         charge_power: Powers of the charge in the atom features. Default 2.
         charge_scale: Charge that counts as one. Default: the largest of ``species``.
         norm: ``"norm"``: an :class:`~torch_cormorant.SO3Norm` after every level;
-            None (default).
+            an own :class:`~torch_cormorant.nn.Norm` as for ``head``; None (default).
         gate: A :class:`~torch_cormorant.Gate` after every level. Default False.
         hidden: Width of hidden layers. Default 256.
         middle: Width between the two MLPs of the ``"published"`` head. Default 64.
@@ -121,7 +122,7 @@ class Cormorant(OutputFacts, PotentialMethods):
             ``model.evaluate(...).energies``.
 
         Raises:
-            ConfigError: If the head is not ``"extensive"``.
+            ConfigError: If the head is no sum over atoms.
         """
         _, levels = self.forward(z, pos, batch, return_levels=True)
         return self.atomwise(list(levels))
@@ -216,9 +217,10 @@ class CormorantPotential(Cormorant):
             msg = f'repulsion must be "zbl" or None, got {repulsion!r}'
             raise ConfigError(msg)
         options = {**DEFAULTS, **kwargs}
-        _check_smooth(options)
+        _check_options(options)
         options.setdefault("soft_radius", 3.0)
         super().__init__(species, **options)
+        _check_parts(self)
         self.config |= {"repulsion": repulsion, "energy_unit": energy_unit}
         self.energy_unit = energy_unit
         self.zbl = ZBL(self.features.known, energy_unit) if repulsion else None
@@ -299,13 +301,11 @@ class CormorantPotential(Cormorant):
         return out.energy.detach().unsqueeze(1)
 
 
-def _check_smooth(options: Mapping[str, Any]) -> None:
+def _check_options(options: Mapping[str, Any]) -> None:
     """Refuse options that make energies jump or forces undefined."""
     required: dict[str, tuple[Any, ...]] = {
         "activation": ("silu",),
         "envelope": (True, None),
-        "head": ("extensive",),
-        "radial": ("bessel", "gaussian"),
         "input": ("linear",),
     }
     for name, allowed in required.items():
@@ -318,3 +318,30 @@ def _check_smooth(options: Mapping[str, Any]) -> None:
     if options["cutoff"] is None or "hard" in options.get("cutoff_type", ()):
         msg = "a potential needs a cutoff in Angstrom with a smooth end"
         raise ConfigError(msg)
+
+
+def _check_parts(model: CormorantPotential) -> None:
+    """Refuse parts that say of themselves what no potential may be."""
+    head = model.head
+    radials = [conv.edge_network.radial for conv in model.conv_layers()]
+    needed = [
+        ("head", head, "additive", head.additive),
+        ("head", head, "smooth", head.smooth and not JUMPS & {*activations_of(head)}),
+        *[("radial", r, "bounded", r.bounded) for r in radials],
+        *[("radial", r, "smooth", r.smooth) for r in radials],
+    ]
+    for name, part, fact, true in needed:
+        if not true:
+            msg = (
+                f"a potential needs a {fact} {name}, which {part.kind!r} does not say "
+                f"it is; {_EXAMPLES[name]} are fine, Cormorant(...) takes anything"
+            )
+            raise ConfigError(msg)
+
+
+JUMPS = {"LeakyReLU", "ReLU"}
+"""Activations with which forces jump."""
+_EXAMPLES = {
+    "head": "'extensive' and what derives from SumHead",
+    "radial": "'bessel', 'gaussian' and classes with bounded = True",
+}

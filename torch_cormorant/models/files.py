@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
 from torch_cormorant.networks.facts import CONVENTION
+from torch_cormorant.nn.parts import Part, UnknownPartError, know
 from torch_cormorant.version import __version__
 
 __all__ = ["load_model", "save_model"]
@@ -143,7 +144,8 @@ def model_to_bytes(model: Cormorant, info: ModelInfo) -> bytes:
         text = json.dumps(content, allow_nan=False, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"model.config, info: hold something that JSON does not have ({error})"
+            f"{_not_json(content)}: holds something that JSON does not have ({error}); "
+            "a file takes plain values"
         ) from error
     tensors = {
         name: tensor.detach().cpu().contiguous().clone()
@@ -159,17 +161,23 @@ def model_to_bytes(model: Cormorant, info: ModelInfo) -> bytes:
 
 
 def load_model(
-    path: str | os.PathLike[str], device: str | torch.device = "cpu"
+    path: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+    *,
+    parts: Iterable[type[Part]] = (),
 ) -> Cormorant:
     """Read a network from a model file, whole and checked, or raise.
 
-    Nothing in the file is ever executed. The returned network is in evaluation mode;
+    Nothing in the file is ever executed, and nothing is imported because a file says
+    so. The returned network is in evaluation mode;
     ``model.info`` holds units, normalisation and training record, and
     ``model.predict(z, pos, batch)`` returns values in these units.
 
     Args:
         path: The file.
         device: Where the weights go.
+        parts: Own classes of heads and radial functions that the file may name; those
+            that have a name (``register_head``) are known already.
 
     Returns:
         The network, of the class that was saved.
@@ -178,9 +186,10 @@ def load_model(
         ModelFileError: The file is missing, damaged, of another format or convention,
             or its weights do not fit its configuration.
         BackendError: The package safetensors is missing.
-        ConfigError: There is no such device.
+        ConfigError: There is no such device, or ``parts`` holds something else.
     """
     place = as_device(device)
+    know(parts)
     path = Path(path)
     try:
         raw = path.read_bytes()
@@ -271,6 +280,11 @@ def _named(name: str) -> Iterator[None]:
         yield
     except BackendError:
         raise
+    except UnknownPartError as error:
+        raise ModelFileError(
+            f"{name}: {_one_line(error)}; own classes are given as parts=[...], on the "
+            "command line as --parts module:Name"
+        ) from error
     except CormorantError as error:
         raise ModelFileError(
             f"{name}: does not fit this version: {_one_line(error)}"
@@ -317,6 +331,20 @@ def _read_header(raw: bytes, name: str) -> tuple[dict[str, Any], str]:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error)[:2000].split())[:300] or repr(error)[:300]
+
+
+def _not_json(content: Mapping[str, Any]) -> str:
+    """Which entry JSON does not have."""
+    named = {
+        **{f"model.config: {name}": value for name, value in content["config"].items()},
+        **{f"info: {name}": value for name, value in content.items()},
+    }
+    for name, value in named.items():
+        try:
+            json.dumps(value, allow_nan=False, sort_keys=True)
+        except (TypeError, ValueError):
+            return name
+    return "model.config, info"
 
 
 def _digest(raw: bytes) -> str:

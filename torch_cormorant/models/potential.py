@@ -31,7 +31,7 @@ from torch_cormorant.networks.checks import (
     check_output,
     count_graphs,
 )
-from torch_cormorant.nn.heads import ExtensiveHead, HeadInput
+from torch_cormorant.nn.heads import HeadInput
 from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import check_weights, full_precision
@@ -385,7 +385,7 @@ def _energies(
     values = scalars(levels)
     extra = model.pair_energies(z, edges.index, edges.vec)
     given = HeadInput(values, levels, batch, count, z, pos)
-    if not isinstance(model.head, ExtensiveHead):
+    if not model.head.additive:
         out = model.head(given)
         energy = units.restore(out.view(count, 1), z, batch).squeeze(1)
         if extra is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+
+from torch_cormorant.cg.exact import MAX_DEGREE
 from torch_cormorant.data import (
     MINI_TARGETS,
     QM9_TARGETS,
@@ -10,7 +13,7 @@ from torch_cormorant.data import (
     unit_factor,
 )
 from torch_cormorant.errors import ConfigError, DataError
-from torch_cormorant.nn.heads import HeadSpec
+from torch_cormorant.nn.heads import HeadSpec, LevelSizes, make_head
 
 __all__ = [
     "TARGET_HEADS",
@@ -32,15 +35,6 @@ TARGET_HEADS: dict[str, str] = {
     **dict.fromkeys((*_EXTENSIVE, *_ATOMISATION), "extensive"),
     # Rotational constants belong to the whole molecule and grow when it shrinks.
     **dict.fromkeys("ABC", "published"),
-}
-_REFERENCES = {
-    "extensive": "composition",
-    "polarizability_trace": "composition",
-    "linear": "composition",
-    "published": "composition",
-    "mean": "mean",
-    "attention": "mean",
-    "spatial_extent": "mean",
 }
 
 
@@ -138,12 +132,12 @@ def _alike(unit: str, other: str) -> bool:
     return True
 
 
-def reference_for_property(target: Target, kind: str) -> str:
+def reference_for_property(target: Target, head: HeadSpec) -> str:
     """What may be subtracted from the labels of a property.
 
     Args:
         target: The property.
-        kind: Name of the head.
+        head: The head, or what describes it.
 
     Returns:
         As :func:`reference_for_head`; for numbers of atoms ``"composition"``, which is
@@ -156,19 +150,20 @@ def reference_for_property(target: Target, kind: str) -> str:
     """
     if target.per_atom and target.row == (1,):
         return "composition"
-    return "none" if target.shape else reference_for_head(kind)
+    return "none" if target.shape else reference_for_head(head)
 
 
-def reference_for_head(kind: str) -> str:
+def reference_for_head(head: HeadSpec) -> str:
     """What may be subtracted from labels before a head learns the rest.
 
     A number can have the least-squares fit to the composition subtracted, where the
     head can make up for what the fit gets wrong; means over atoms only their mean.
     Dipoles, their lengths and other tensors have a zero that must stay: nothing is
-    subtracted.
+    subtracted. A class of heads says it with ``reference``, ``scale_only`` and
+    ``additive``.
 
     Args:
-        kind: Name of a head, ``model.head.kind``.
+        head: ``model.head``, or what describes a head: a name for example.
 
     Returns:
         ``"composition"``, ``"mean"`` or ``"none"``.
@@ -177,4 +172,10 @@ def reference_for_head(kind: str) -> str:
         >>> reference_for_head("extensive"), reference_for_head("dipole_norm")
         ('composition', 'none')
     """
-    return _REFERENCES.get(kind, "none")
+    with torch.device("meta"):  # neither weights nor random numbers
+        made = make_head(head, LevelSizes((1,), (MAX_DEGREE,), 2))
+    if made.reference is not None:
+        return made.reference
+    if made.scale_only:
+        return "none"
+    return "composition" if made.additive else "mean"

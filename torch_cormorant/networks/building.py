@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,15 +17,13 @@ from torch_cormorant.conv.masks import PUBLISHED
 from torch_cormorant.errors import ConfigError, check_keywords
 from torch_cormorant.nn.heads import LevelSizes
 from torch_cormorant.nn.inputs import LinearInput, MPNNInput
-from torch_cormorant.nn.norm import Gate, SO3Norm
+from torch_cormorant.nn.norm import NORM_PARTS, Gate, NormSpec
 from torch_cormorant.ops.radial_basis import check_cutoff
 
 logger = logging.getLogger(__name__)
 
 MPNN_CUTOFF = 1.73
 """Published hard radius of the message-passing input, in Angstrom."""
-READOUTS = {"mlp": "published", "linear": "linear", "atomwise": "extensive"}
-"""Older names of heads."""
 _OF_THE_MODEL = (
     "in_channels",
     "out_channels",
@@ -112,13 +111,15 @@ def input_radius(
     return hard, smooth
 
 
-def make_norms(kind: str | None, sizes: LevelSizes) -> list[nn.Module]:
-    """The norms after the levels, or nothing."""
-    if kind not in (None, "norm"):
-        msg = f'norm must be "norm" or None, got {kind!r}'
-        raise ConfigError(msg)
+def make_norms(spec: NormSpec | None, sizes: LevelSizes) -> list[nn.Module]:
+    """The norms after the levels, each of its own, or nothing."""
+    if spec is None:
+        return [nn.Identity() for _ in sizes.channels]
     levels = zip(sizes.channels, sizes.lmax, strict=True)
-    return [nn.Identity() if kind is None else SO3Norm(*level) for level in levels]
+    return [
+        NORM_PARTS.make(copy.deepcopy(spec), {}, {"channels": c, "lmax": l})
+        for c, l in levels
+    ]
 
 
 def make_gates(sizes: LevelSizes, *, wanted: bool) -> list[nn.Module]:
@@ -183,23 +184,6 @@ def make_input(
         smooth=smooth,
         act=act,
     )
-
-
-def chosen_head(head: Any, readout: str | None, default: str) -> Any:
-    """The head that was asked for, also under its older name ``readout``.
-
-    Raises:
-        ConfigError: If both names are used, or ``readout`` is unknown.
-    """
-    if readout is None:
-        return default if head is None else head
-    if head is not None:
-        msg = f"give head={head!r} or readout={readout!r}, not both"
-        raise ConfigError(msg)
-    if readout not in READOUTS:
-        msg = f"readout must be one of {tuple(READOUTS)}, got {readout!r}; use head="
-        raise ConfigError(msg)
-    return READOUTS[readout]
 
 
 def with_self_edges(

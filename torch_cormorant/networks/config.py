@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch_cormorant.nn.parts import plain_part
+
 __all__ = ["plain_config"]
 
 _NOT_ARGUMENTS = ("self", "__class__", "conv")
@@ -18,7 +20,8 @@ def plain_config(given: Mapping[str, Any]) -> dict[str, Any]:
             ``conv`` stand beside the others in the result.
 
     Returns:
-        Arguments by name; sequences become lists, arrays and tensors numbers.
+        Arguments by name; sequences become lists, arrays and tensors numbers,
+        own parts the name of their class and their arguments.
 
     Example:
         >>> plain_config({"self": None, "lmax": (3, 0), "conv": {"gain": 5.0}})
@@ -29,6 +32,7 @@ def plain_config(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    value = plain_part(value)
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     if hasattr(value, "tolist"):

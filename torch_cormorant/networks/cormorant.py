@@ -2,6 +2,7 @@ r"""The whole network: input layer, covariant levels, head."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,6 @@ from torch_cormorant.conv import CormorantConv
 from torch_cormorant.errors import ArgumentError, ConfigError
 from torch_cormorant.graph import all_pairs, radius_graph
 from torch_cormorant.networks.building import (
-    chosen_head,
     conv_arguments,
     has_envelope,
     input_radius,
@@ -36,14 +36,14 @@ from torch_cormorant.networks.checks import (
 from torch_cormorant.networks.config import plain_config
 from torch_cormorant.networks.facts import NetworkFacts
 from torch_cormorant.nn.heads import (
-    ExtensiveHead,
     HeadInput,
-    HeadList,
     HeadSpec,
     LevelSizes,
     make_head,
+    targets_of,
 )
 from torch_cormorant.nn.inputs import AtomFeatures
+from torch_cormorant.nn.norm import NormSpec
 from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import check_weights, full_precision
@@ -84,12 +84,11 @@ class CormorantNetwork(NetworkFacts):
         cutoff: float | None = 5.0,
         input: str = "mpnn",
         head: HeadSpec | Sequence[HeadSpec] | None = None,
-        readout: str | None = None,
         num_mpnn_layers: int = 1,
         mpnn_cutoff: float | None = None,
         charge_power: int = 2,
         charge_scale: float | None = None,
-        norm: str | None = None,
+        norm: NormSpec | None = None,
         gate: bool = False,
         hidden: int = 256,
         middle: int = 64,
@@ -99,7 +98,7 @@ class CormorantNetwork(NetworkFacts):
     ) -> None:
         given = dict(locals())
         super().__init__()
-        given["head"] = chosen_head(head, given.pop("readout"), self.default_head)
+        given["head"] = self.default_head if head is None else head
         self.config = plain_config(given)
         counts = {
             "num_levels": num_levels,
@@ -144,12 +143,13 @@ class CormorantNetwork(NetworkFacts):
         self.gates = nn.ModuleList(make_gates(sizes, wanted=gate))
         options = {"hidden": hidden, "middle": middle, "act": activation}
         self.head = make_head(given["head"], sizes, num_targets, **options)
-        joined = isinstance(self.head, HeadList)
-        self.num_targets = self.head.shape[0] if joined else num_targets
+        self.num_targets = targets_of(self.head)
 
     # ---------------------------------------------------------------- building
 
     def _make_conv(self, s: int, conv: dict[str, Any]) -> CormorantConv:
+        # every level learns radial functions of its own
+        conv = {**conv, "radial": copy.deepcopy(conv["radial"])}
         made = CormorantConv(
             self.channels[s],
             self.channels[s + 1],
@@ -383,11 +383,11 @@ class CormorantNetwork(NetworkFacts):
             ``[N, num_targets]``; their sums over molecules are the prediction.
 
         Raises:
-            ConfigError: If the head is not ``"extensive"``.
+            ConfigError: If the head is no sum over atoms.
         """
-        if not isinstance(self.head, ExtensiveHead):
+        if not self.head.additive:
             msg = (
-                f"only the head 'extensive' is a sum over atoms, this model has "
+                f"the head must be a sum over atoms, this model has "
                 f"{self.head.kind!r}; make it with head='extensive'"
             )
             raise ConfigError(msg)

@@ -21,14 +21,24 @@ from torch_cormorant.nn.heads import (
     PublishedHead,
     SO3Head,
     SpatialExtentHead,
+    SumHead,
     make_head,
     matrix_from_degree_2,
+    register_head,
     vector_from_degree_1,
 )
 from torch_cormorant.nn.inputs import AtomFeatures, LinearInput, MPNNInput
 from torch_cormorant.nn.mixing import DegreeWeights
-from torch_cormorant.nn.norm import Gate, SO3Norm
-from torch_cormorant.nn.radial import Bessel, Gaussian, PowerTrig, make_radial
+from torch_cormorant.nn.norm import Gate, Norm, SO3Norm, register_norm
+from torch_cormorant.nn.parts import Part
+from torch_cormorant.nn.radial import (
+    Bessel,
+    Gaussian,
+    PowerTrig,
+    Radial,
+    make_radial,
+    register_radial,
+)
 from torch_cormorant.nn.readout import Invariants, scalars
 from torch_cormorant.nn.so3_linear import SO3Linear
 from torch_cormorant.nn.vertex import VertexMixing
@@ -57,19 +67,26 @@ __all__ = [
     "LinearInput",
     "MPNNInput",
     "MeanHead",
+    "Norm",
+    "Part",
     "PolarizabilityHead",
     "PowerTrig",
     "PublishedHead",
+    "Radial",
     "SO3Head",
     "SO3Linear",
     "SO3Norm",
     "SoftCutoff",
     "SpatialExtentHead",
+    "SumHead",
     "VertexMixing",
     "envelope",
     "make_head",
     "make_radial",
     "matrix_from_degree_2",
+    "register_head",
+    "register_norm",
+    "register_radial",
     "scalars",
     "vector_from_degree_1",
     "zbl_energy",

@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch_cormorant.nn.cutoff import SoftCutoff, envelope
 from torch_cormorant.nn.init import init_block, init_edge, writable
 from torch_cormorant.nn.mixing import DegreeWeights, interleave_columns, real_rows
-from torch_cormorant.nn.radial import PowerTrig, Radial
+from torch_cormorant.nn.radial import Radial
 from torch_cormorant.ops import EdgeGeometry, edge_dots
 from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.cg_product import from_complex, to_complex
@@ -39,6 +39,8 @@ class EdgeNetwork(nn.Module):
         edge_dim: Number of the user's invariants per edge.
         envelope_cutoff: Cutoff in Angstrom of the smooth envelope, or None.
         complex: Complex (default) or real.
+        start: Start the weights (default). False: zeros, for an owner that starts them
+            itself.
 
     Attributes:
         backend: What computes the dot products; see
@@ -59,6 +61,7 @@ class EdgeNetwork(nn.Module):
         edge_dim: int = 0,
         envelope_cutoff: float | None = None,
         complex: bool = True,
+        start: bool = True,
     ) -> None:
         super().__init__()
         self.backend = "auto"
@@ -73,7 +76,10 @@ class EdgeNetwork(nn.Module):
             tuple(map(self.columns, range(lmax + 1))) if known else None,
             lmax,
             complex=complex,
+            start=False,
         )
+        if start and known:
+            self._start("fan_in", 1.0)
 
     @property
     def wide(self) -> int:
@@ -100,9 +106,11 @@ class EdgeNetwork(nn.Module):
 
     def reset_parameters(self, kind: str = "fan_in", gain: float = 1.0) -> None:
         """Start the weights; ``kind`` as in :class:`~torch_cormorant.CormorantConv`."""
-        if isinstance(self.radial, PowerTrig):
-            self.radial.reset_parameters()
+        self.radial.reset_parameters()
         self.cutoff.reset_parameters()
+        self._start(kind, gain)
+
+    def _start(self, kind: str, gain: float) -> None:
         for l in range(self.lmax + 1):
             weight = writable(self.weights, f"weight_l{l}")
             if kind == "fan_in":

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from torch_cormorant.nn.init import init_block, writable
+
 
 class DegreeWeights(nn.Module):
     """One complex (or real) weight matrix for each degree.
@@ -26,6 +28,8 @@ class DegreeWeights(nn.Module):
             :meth:`materialize`.
         lmax: Largest degree.
         complex: Two planes (default) or one.
+        start: Start the weights (default). False: zeros, for an owner that starts them
+            itself.
     """
 
     def __init__(
@@ -35,8 +39,10 @@ class DegreeWeights(nn.Module):
         lmax: int,
         *,
         complex: bool = True,
+        start: bool = True,
     ) -> None:
         super().__init__()
+        self.start = start
         self.out_channels = out_channels
         self.lmax = lmax
         self.planes = 2 if complex else 1
@@ -46,8 +52,19 @@ class DegreeWeights(nn.Module):
             else:
                 shape = (self.planes, out_channels, in_channels[l])
                 self.register_parameter(
-                    f"weight_l{l}", nn.Parameter(torch.empty(shape))
+                    f"weight_l{l}", nn.Parameter(torch.zeros(shape))
                 )
+        if in_channels is not None:
+            self._begin()
+
+    def reset_parameters(self) -> None:
+        """Start the matrices so that the variance of the input is kept."""
+        for l in range(self.lmax + 1):
+            init_block(writable(self, f"weight_l{l}"), 1.0)
+
+    def _begin(self) -> None:
+        if self.start:
+            self.reset_parameters()
 
     def __getitem__(self, l: int) -> Tensor:
         weight: Tensor = getattr(self, f"weight_l{l}")
@@ -67,12 +84,14 @@ class DegreeWeights(nn.Module):
         return isinstance(self[0], UninitializedParameter)
 
     def materialize(self, in_channels: tuple[int, ...], out_channels: int) -> None:
-        """Give the matrices their shape; values are set by the owner."""
+        """Give the matrices their shape and start them."""
         self.out_channels = out_channels
         for l, count in enumerate(in_channels):
             weight = self[l]
             if isinstance(weight, UninitializedParameter):
                 weight.materialize((self.planes, out_channels, count))
+                nn.init.zeros_(weight)
+        self._begin()
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, TypeVar, cast
+
 import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, ShapeError
+from torch_cormorant.nn.parts import Part, Registry
 from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.so3.layout import check_degree, degree_index
 
 
-class SO3Norm(nn.Module):
+class Norm(Part):
+    """Base class of what networks do to the output of every level, ``norm=``.
+
+    The constructor takes ``channels`` and ``lmax`` of the level from the network,
+    ``forward`` maps ``[N, M, P, C]`` to the same and must commute with rotations.
+    """
+
+    from_network = ("channels", "lmax")
+
+
+class SO3Norm(Norm):
     r"""Equivariant RMS norm with epsilon, separately for every node and degree.
 
     .. math::
@@ -40,6 +54,7 @@ class SO3Norm(nn.Module):
         True
     """
 
+    kind = "norm"
     degrees: Tensor
 
     def __init__(self, channels: int, lmax: int, *, eps: float = 1e-2) -> None:
@@ -71,6 +86,25 @@ class SO3Norm(nn.Module):
     def extra_repr(self) -> str:
         """Sizes."""
         return f"{self.channels}, lmax={self.lmax}, eps={self.eps:g}"
+
+
+NormSpec: TypeAlias = str | Mapping[str, Any] | Norm | type[Norm]
+"""A name; a mapping with ``kind`` or ``class`` and options; an instance; a class."""
+NORM_PARTS: Registry[Norm] = Registry("norm", Norm, {"norm": SO3Norm})
+N = TypeVar("N", bound=Norm)
+
+
+def register_norm(name: str) -> Callable[[type[N]], type[N]]:
+    """Give an own norm a name, as a decorator.
+
+    Args:
+        name: What ``norm=`` of networks is then told.
+
+    Raises:
+        ConfigError: Another norm has that name.
+    """
+    add: Any = NORM_PARTS.register(name)
+    return cast("Callable[[type[N]], type[N]]", add)
 
 
 class Gate(nn.Module):

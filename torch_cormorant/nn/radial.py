@@ -1,25 +1,67 @@
 r"""Radial functions of the edge network.
 
-Every class maps lengths ``[E]`` to ``[E, P * out_channels]``: for complex networks
-channel n is (re, im) side by side. Values at r = 0 (self edges) are zero.
+Every class derives from :class:`Radial` and maps lengths ``[E]`` to
+``[E, P * out_channels]``: for complex networks channel n is (re, im) side by side.
+Values at r = 0 (self edges) are zero.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from numbers import Integral
+from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.nn.parts import Part, Registry, text_of
 from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.radial_basis import bessel, check_cutoff, gaussian
 
-RADIALS = ("power_trig", "bessel", "gaussian")
+
+class Radial(Part):
+    """Base class of radial functions.
+
+    ``forward`` maps lengths ``[E]`` in Angstrom to ``[E, num_basis]``; self edges have
+    length zero, where values and slopes must be finite. A constructor may take
+    ``num_basis``, ``basis_set``, ``cutoff`` and ``complex``: they are those of the
+    layer.
+
+    Args:
+        num_basis: Number of real functions.
+        complex: Pair the functions to complex channels, (re, im). Default True.
+
+    Attributes:
+        bounded: Values and slopes stay finite for every length, short ones too, so
+            that potentials may use it. Default False.
+        smooth: Two derivatives are continuous. Default True.
+        out_channels: Number of channels.
+        planes: 2 for complex channels, 1 for real ones.
+    """
+
+    bounded: bool = False
+    smooth: bool = True
+
+    def __init__(self, num_basis: int, *, complex: bool = True) -> None:
+        super().__init__()
+        self.planes = _check_basis(num_basis, paired=complex)
+        self.out_channels = num_basis // self.planes
+
+    def reset_parameters(self) -> None:
+        """Start what is learned again. Default: nothing is."""
+
+    def forward(self, length: Tensor) -> Tensor:
+        """``[E]`` in Angstrom to ``[E, num_basis]``."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """The arguments it was made with; weights of another are refused."""
+        return text_of(self)
 
 
-class PowerTrig(nn.Module):
+class PowerTrig(Radial):
     r"""Learnable powers times trigonometric functions, as published.
 
     .. math::
@@ -36,18 +78,17 @@ class PowerTrig(nn.Module):
         Unbounded for r -> 0; kappa and phi are learned.
     """
 
+    kind = "power_trig"
+
     def __init__(
         self, basis_set: tuple[int, int] = (3, 3), *, complex: bool = True
     ) -> None:
-        super().__init__()
         trig, power = basis_set
         if trig < 0 or power < 0:
             msg = f"basis_set must be two numbers >= 0, got {basis_set}"
             raise ConfigError(msg)
+        super().__init__(2 * (trig + 1) * (power + 1), complex=complex)
         self.basis_set = (trig, power)
-        count = 2 * (trig + 1) * (power + 1)
-        self.planes = 2 if complex else 1
-        self.out_channels = count // self.planes
         self.scales = nn.Parameter(torch.empty(2 * (trig + 1)))
         self.phases = nn.Parameter(torch.empty(2 * (trig + 1)))
         self.reset_parameters()
@@ -78,7 +119,7 @@ class PowerTrig(nn.Module):
         return f"basis_set={self.basis_set}, out_channels={self.out_channels}"
 
 
-class Bessel(nn.Module):
+class Bessel(Radial):
     r"""Bounded radial functions :math:`\sqrt{2 / r_c} \sin(n \pi r / r_c) / r`.
 
     The basis of DimeNet (Gasteiger et al. 2020) in the form of :math:`j_0`, finite for
@@ -90,11 +131,12 @@ class Bessel(nn.Module):
         complex: Pair the functions to complex channels. Default True.
     """
 
+    kind = "bessel"
+    bounded = True
+
     def __init__(self, num_basis: int, cutoff: float, *, complex: bool = True) -> None:
-        super().__init__()
-        self.planes = _check_basis(num_basis, cutoff, complex)
-        self.num_basis, self.cutoff = num_basis, cutoff
-        self.out_channels = num_basis // self.planes
+        super().__init__(num_basis, complex=complex)
+        self.num_basis, self.cutoff = num_basis, check_cutoff(cutoff)
 
     @weights_precision
     def forward(self, length: Tensor) -> Tensor:
@@ -106,7 +148,7 @@ class Bessel(nn.Module):
         return f"num_basis={self.num_basis}, cutoff={self.cutoff:g}"
 
 
-class Gaussian(nn.Module):
+class Gaussian(Radial):
     r"""Bounded radial functions :math:`\exp(-(r - \mu_n)^2 / 2 \sigma^2)`.
 
     Centres spread evenly from 0 to the cutoff, sigma their spacing. Fixed.
@@ -117,11 +159,12 @@ class Gaussian(nn.Module):
         complex: Pair the functions to complex channels. Default True.
     """
 
+    kind = "gaussian"
+    bounded = True
+
     def __init__(self, num_basis: int, cutoff: float, *, complex: bool = True) -> None:
-        super().__init__()
-        self.planes = _check_basis(num_basis, cutoff, complex)
-        self.num_basis, self.cutoff = num_basis, cutoff
-        self.out_channels = num_basis // self.planes
+        super().__init__(num_basis, complex=complex)
+        self.num_basis, self.cutoff = num_basis, check_cutoff(cutoff)
 
     @weights_precision
     def forward(self, length: Tensor) -> Tensor:
@@ -133,31 +176,93 @@ class Gaussian(nn.Module):
         return f"num_basis={self.num_basis}, cutoff={self.cutoff:g}"
 
 
-Radial = PowerTrig | Bessel | Gaussian
+RadialSpec: TypeAlias = str | Mapping[str, Any] | Radial | type[Radial]
+"""A name; a mapping with ``kind`` or ``class`` and options; an instance; a class."""
+RADIAL_PARTS: Registry[Radial] = Registry(
+    "radial", Radial, {kind.kind: kind for kind in (PowerTrig, Bessel, Gaussian)}
+)
+R = TypeVar("R", bound=Radial)
+
+
+def register_radial(name: str) -> Callable[[type[R]], type[R]]:
+    """Give an own radial basis a name, as a decorator.
+
+    Args:
+        name: What ``radial=`` of layers and networks is then told.
+
+    Raises:
+        ConfigError: Another basis has that name.
+
+    Example:
+        >>> @register_radial("narrow")
+        ... class Narrow(Gaussian):
+        ...     def forward(self, length: Tensor) -> Tensor:
+        ...         return super().forward(length) ** 2
+        >>> make_radial("narrow", cutoff=5.0)
+        Narrow(num_basis=16, cutoff=5)
+    """
+    add: Any = RADIAL_PARTS.register(name)
+    return cast("Callable[[type[R]], type[R]]", add)
 
 
 def make_radial(
-    kind: str,
+    kind: RadialSpec,
     *,
     basis_set: tuple[int, int] = (3, 3),
     num_basis: int = 16,
     cutoff: float | None = None,
     complex: bool = True,
 ) -> Radial:
-    """A radial basis by name: ``"power_trig"``, ``"bessel"`` or ``"gaussian"``."""
-    if kind == "power_trig":
-        return PowerTrig(basis_set, complex=complex)
-    if kind not in RADIALS:
-        msg = f"radial must be one of {RADIALS}, got {kind!r}"
+    """A radial basis by name: ``"power_trig"``, ``"bessel"``, ``"gaussian"``; or own.
+
+    Args:
+        kind: A name; a mapping with ``kind`` or ``class`` and options; the class of an
+            own :class:`Radial`, or an instance, which is taken as it is.
+        basis_set: (T, R), for those that take it.
+        num_basis: Number of functions, for those that take it.
+        cutoff: In Angstrom, for those that take it.
+        complex: Whether the network is complex.
+
+    Raises:
+        ConfigError: A name or an option is unknown, or what is made does not fit.
+    """
+    shared = {"basis_set": basis_set, "num_basis": num_basis, "complex": complex}
+    if cutoff is not None:
+        shared["cutoff"] = cutoff
+    radial = RADIAL_PARTS.make(kind, shared, {})
+    if radial.planes != (2 if complex else 1):
+        msg = (
+            f"the radial {radial.kind!r} was made with complex={radial.planes == 2}, "
+            f"the layer has complex={complex}"
+        )
         raise ConfigError(msg)
-    if cutoff is None:
-        msg = f'radial="{kind}" needs a cutoff in Angstrom (cutoff=5.0, for example)'
-        raise ConfigError(msg)
-    basis = Bessel if kind == "bessel" else Gaussian
-    return basis(num_basis, cutoff, complex=complex)
+    if type(radial) not in {PowerTrig, Bessel, Gaussian}:
+        _check_values(radial)
+    return radial
 
 
-def _check_basis(num_basis: int, cutoff: float, paired: bool) -> int:
+@torch.no_grad()
+def _check_values(radial: Radial) -> None:
+    """Refuse an own basis whose values no layer can use."""
+    weight = next(radial.parameters(), None)
+    length = torch.tensor([0.0, 1.0]) if weight is None else weight.new_tensor([0, 1])
+    found = radial(length)
+    expected = (2, radial.planes * radial.out_channels)
+    if tuple(found.shape) != expected:
+        msg = (
+            f"the radial {radial.kind!r} turns 2 lengths into {tuple(found.shape)}, "
+            f"expected {expected}"
+        )
+        raise ConfigError(msg)
+    if not found.is_meta and not bool(found.isfinite().all()):
+        msg = (
+            f"the radial {radial.kind!r} is not finite at lengths 0 and 1; self edges "
+            "have length 0, return zero there"
+        )
+        raise ConfigError(msg)
+
+
+def _check_basis(num_basis: int, *, paired: bool) -> int:
     planes = 2 if paired else 1
     given: object = num_basis  # users pass fractions too
     if not isinstance(given, Integral) or num_basis < 1 or num_basis % planes:
@@ -166,5 +271,4 @@ def _check_basis(num_basis: int, cutoff: float, paired: bool) -> int:
             f"got {num_basis!r}"
         )
         raise ConfigError(msg)
-    check_cutoff(cutoff)
     return planes

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ShapeError
-from torch_cormorant.nn.init import init_block, writable
 from torch_cormorant.nn.mixing import DegreeWeights, as_real
 from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.so3.layout import check_degree
@@ -50,12 +49,10 @@ class SO3Linear(nn.Module):
         self.weights = DegreeWeights(
             out_channels, (in_channels,) * (lmax + 1), lmax, complex=complex
         )
-        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Start the weights so that the variance of the input is kept."""
-        for l in range(self.lmax + 1):
-            init_block(writable(self.weights, f"weight_l{l}"), 1.0)
+        self.weights.reset_parameters()
 
     @weights_precision
     def forward(self, x: Tensor) -> Tensor:

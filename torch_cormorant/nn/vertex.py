@@ -37,6 +37,8 @@ class VertexMixing(nn.Module):
         lmax_sh: Largest degree of the harmonics.
         paths: ``"all"`` or ``"even"``.
         complex: Complex (default) or real.
+        start: Start the weights (default). False: zeros, for an owner that starts them
+            itself.
 
     Attributes:
         backend: What computes the square; see
@@ -59,6 +61,7 @@ class VertexMixing(nn.Module):
         lmax_sh: int,
         paths: str = "all",
         complex: bool = True,
+        start: bool = True,
     ) -> None:
         super().__init__()
         self.backend = "auto"
@@ -77,9 +80,13 @@ class VertexMixing(nn.Module):
         columns = None
         if in_channels is not None:
             columns = tuple(in_channels * n for n in self.blocks_per_degree)
-        self.weights = DegreeWeights(out_channels, columns, lmax, complex=complex)
+        self.weights = DegreeWeights(
+            out_channels, columns, lmax, complex=complex, start=False
+        )
         for name, values in self._folds().items():
             self.register_buffer(name, values, persistent=False)
+        if start and in_channels is not None:
+            self.reset_parameters()
 
     @property
     def blocks_per_degree(self) -> tuple[int, ...]:

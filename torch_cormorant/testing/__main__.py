@@ -19,6 +19,7 @@ from torch import Tensor
 
 from torch_cormorant.errors import ConfigError, CormorantError, DataError
 from torch_cormorant.models import Cormorant, load_model
+from torch_cormorant.nn.parts import import_part
 from torch_cormorant.testing.equivariance import random_molecule
 from torch_cormorant.testing.report import Check, check_potential
 
@@ -57,6 +58,13 @@ def _parser() -> argparse.ArgumentParser:
         help="npz file with z and pos, of one molecule; for a calculator also what ASE "
         "reads (default there: ethanol)",
     )
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        default=[],
+        metavar="MODULE:NAME",
+        help="own heads and radial functions that the model has",
+    )
     parser.add_argument("--frame", type=int, default=0, help="frame to take (0)")
     parser.add_argument(
         "--single",
@@ -70,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _of_model(given: argparse.Namespace) -> list[Check]:
-    model = load_model(given.model)
+    model = load_model(given.model, parts=map(import_part, given.parts))
     return check_potential(model, *_structure(model, given.frames, given.frame))
 
 

@@ -14,6 +14,7 @@ from torch_cormorant.conv import CormorantConv
 from torch_cormorant.data.registry import source_name
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import Cormorant
+from torch_cormorant.nn.parts import import_part
 from torch_cormorant.train.config import (
     CHOICES,
     LIMITS,
@@ -137,6 +138,20 @@ def _check_value(key: str, value: Any, fail: Fail) -> None:
             if name not in known:
                 full = f"{key}.{name}"
                 raise fail(full, unknown_word("key", str(name), known))
+        for name, entry in value.items():
+            try:
+                _import_classes(entry)
+            except ConfigError as error:
+                raise fail(f"{key}.{name}", str(error)) from None
+
+
+def _import_classes(entry: Any) -> None:
+    """Own classes are imported by the names that the configuration's author wrote."""
+    if isinstance(entry, list):
+        for one in entry:
+            _import_classes(one)
+    elif isinstance(entry, dict) and isinstance(entry.get("class"), str):
+        import_part(entry["class"])
 
 
 def network_options() -> list[str]:
@@ -146,7 +161,7 @@ def network_options() -> list[str]:
         for name, parameter in inspect.signature(kind.__init__).parameters.items():
             if parameter.kind is not parameter.VAR_KEYWORD and name != "self":
                 names.append(name)
-    own = {"in_channels", "out_channels", "lmax_in", "edge_state_channels", "readout"}
+    own = {"in_channels", "out_channels", "lmax_in", "edge_state_channels"}
     return [*dict.fromkeys(n for n in names if n not in own), "repulsion"]
 
 

@@ -195,7 +195,7 @@ class Job:
         if training.reference == "auto":
             plain = published and given is None
             references = [
-                "mean" if plain else reference_for_property(target, _kind(head))
+                "mean" if plain else reference_for_property(target, head)
                 for target, head in zip(self.data.targets, heads, strict=True)
             ]
         self.loaders = MoleculeDataModule(
@@ -279,18 +279,18 @@ def _check_labels(network: Cormorant, data: MoleculeDataset) -> None:
         )
     parts = getattr(head, "heads", [head] * len(data.targets))
     for k, part in enumerate(parts):
-        if part.kind == "dipole_norm" and float(data.values[:, k].min()) < 0:
+        if part.nonnegative and float(data.values[:, k].min()) < 0:
             raise DataError(
                 f"{data.source}: {data.targets[k].name!r} is negative somewhere, and "
-                "the head 'dipole_norm' predicts lengths; model.options.head names "
+                f"the head {part.kind!r} predicts lengths; model.options.head names "
                 "another, such as published"
             )
-    if head.kind == "polarizability":
+    if head.symmetric:
         uneven = data.values - data.values.mT
         if float(uneven.abs().max()) > SYMMETRIC * float(data.values.abs().max()):
             raise DataError(
                 f"{data.source}: {target.name!r} is not symmetric, as the head "
-                "'polarizability' is; symmetrise it, or train its parts of degree 0, 1 "
+                f"{head.kind!r} is; symmetrise it, or train its parts of degree 0, 1 "
                 "and 2 one by one, each with the head 'so3'"
             )
 
@@ -299,7 +299,3 @@ def _way_out(kind: str) -> str:
     if kind == "published":
         return "take network: recipe, which has the head that fits"
     return "leave the head out to have the one that fits"
-
-
-def _kind(head: Any) -> str:
-    return str(head["kind"]) if isinstance(head, dict) else str(head)

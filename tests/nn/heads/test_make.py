@@ -65,7 +65,7 @@ def test_options_reach_the_head() -> None:
         ([], "needs at least one"),
         (["extensive", "atom_vector"], "all per molecule or all per atom"),
         (3, "got 3"),
-        ([3], "got '3'"),
+        ([3], "got 3"),
     ],
 )
 def test_mistakes_are_named(spec: Any, message: str) -> None:

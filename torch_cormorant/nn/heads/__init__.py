@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from torch_cormorant.nn.heads.base import Head, HeadInput, LevelSizes
+from torch_cormorant.nn.heads.base import (
+    Head,
+    HeadInput,
+    LevelSizes,
+    SumHead,
+    targets_of,
+)
 from torch_cormorant.nn.heads.cartesian import (
     matrix_from_degree_2,
     vector_from_degree_1,
 )
 from torch_cormorant.nn.heads.contraction import Contraction
-from torch_cormorant.nn.heads.make import HEADS, HeadSpec, make_head
+from torch_cormorant.nn.heads.make import HEADS, HeadSpec, make_head, register_head
 from torch_cormorant.nn.heads.scalar import (
     AttentionHead,
     ExtensiveHead,
@@ -41,7 +47,10 @@ __all__ = [
     "PublishedHead",
     "SO3Head",
     "SpatialExtentHead",
+    "SumHead",
     "make_head",
     "matrix_from_degree_2",
+    "register_head",
+    "targets_of",
     "vector_from_degree_1",
 ]

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.facts import StatesFacts, activations_of
 from torch_cormorant.nn.init import writable
+from torch_cormorant.nn.parts import Part, text_of
 from torch_cormorant.nn.readout import num_scalars
+from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.segment import scatter_sum
 
 SCALE = 0.1
@@ -95,8 +97,12 @@ class HeadInput(NamedTuple):
         return self.z
 
 
-class Head(StatesFacts):
+class Head(StatesFacts, Part):
     """Base class of what turns the levels of a network into predictions.
+
+    The constructor of a head takes ``sizes`` (:class:`LevelSizes`) or ``inputs`` (the
+    number of invariants of an atom) from the network; ``num_targets``, ``hidden``,
+    ``middle`` and ``act`` are those of the network where a head has them.
 
     Attributes:
         kind: Name of the head.
@@ -104,14 +110,24 @@ class Head(StatesFacts):
         per_atom: Rows are atoms, not molecules.
         scale_only: The result has a zero that must stay: labels may be scaled, but no
             mean or composition reference may be subtracted from them.
-        additive: The result is a sum of atomic contributions, see ``contributions``.
+        additive: The result is a sum of atomic contributions, see :class:`SumHead`.
+        smooth: Forces that follow from it are continuous (with smooth activations).
+        reference: What may be subtracted from the labels: ``"composition"``,
+            ``"mean"`` or ``"none"``. Default None: nothing where ``scale_only``, the
+            composition where ``additive``, else the mean.
+        nonnegative: The result is never negative, so labels must not be.
+        symmetric: The result is a symmetric tensor, so labels must be.
     """
 
-    kind: str = ""
-    shape: tuple[int, ...] = ()
+    from_network = ("sizes", "inputs")
+    shape: tuple[int, ...] = (1,)
     per_atom: bool = False
     scale_only: bool = False
     additive: bool = False
+    smooth: bool = True
+    reference: str | None = None
+    nonnegative: bool = False
+    symmetric: bool = False
 
     @property
     def rows(self) -> str:
@@ -124,6 +140,7 @@ class Head(StatesFacts):
             "head": self.kind,
             "shape": list(self.shape),
             "per_atom": self.per_atom,
+            "options": text_of(self),
             "activation": activations_of(self),
         }
 
@@ -132,8 +149,16 @@ class Head(StatesFacts):
         raise NotImplementedError
 
     def last_layers(self) -> list[nn.Linear]:
-        """Linear layers in which the result is linear together."""
-        raise NotImplementedError
+        """Linear layers in which the result is linear together.
+
+        Raises:
+            ConfigError: The class does not say; only rescaling needs it.
+        """
+        msg = (
+            f"the head {self.kind!r} cannot be rescaled: {type(self).__name__} does "
+            "not define last_layers, which names its last linear layers"
+        )
+        raise ConfigError(msg)
 
     @torch.no_grad()
     def rescale(self, factor: float) -> None:
@@ -145,6 +170,38 @@ class Head(StatesFacts):
         for layer in self.last_layers():
             for name in ("weight", "bias"):
                 writable(layer, name).mul_(factor)
+
+
+class SumHead(Head):
+    """Base class of heads that sum one contribution of every atom.
+
+    Far fragments then add up, and energies of atoms exist: what potentials need. A
+    class defines :meth:`contributions`.
+    """
+
+    additive = True
+
+    def contributions(self, values: Tensor) -> Tensor:
+        """Contribution of every atom.
+
+        Args:
+            values: Invariants of the atoms ``[N, I]``.
+
+        Returns:
+            ``[N, num_targets]``.
+        """
+        raise NotImplementedError
+
+    @weights_precision
+    def forward(self, atoms: HeadInput, *, summed: bool = True) -> Tensor:
+        """``[B, num_targets]``; not summed, contributions ``[N, num_targets]``."""
+        rows = self.contributions(atoms.values)
+        return atoms.sum(rows) if summed else rows
+
+
+def targets_of(head: Head) -> int:
+    """Number of outputs of a head."""
+    return int(head.made_with.get("num_targets", 1))
 
 
 def rows_of(num_targets: int, *shape: int) -> tuple[int, ...]:

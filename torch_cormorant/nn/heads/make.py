@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar, cast
 
-from torch_cormorant.errors import ConfigError, nearest
-from torch_cormorant.nn.heads.base import Head, LevelSizes
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.nn.heads.base import Head, LevelSizes, targets_of
 from torch_cormorant.nn.heads.scalar import (
     AttentionHead,
     ExtensiveHead,
@@ -22,42 +21,55 @@ from torch_cormorant.nn.heads.tensor import (
     SO3Head,
     SpatialExtentHead,
 )
+from torch_cormorant.nn.parts import Registry
 
-HeadSpec: TypeAlias = str | Mapping[str, Any]
-"""A name, or a mapping with ``kind`` and options of that head."""
+H = TypeVar("H", bound=Head)
 
-_OF_INVARIANTS = ("published", "linear", "extensive", "mean", "attention")
-_KINDS: dict[str, tuple[Callable[..., Head], dict[str, Any]]] = {
-    "published": (PublishedHead, {}),
-    "linear": (LinearHead, {}),
-    "extensive": (ExtensiveHead, {}),
-    "mean": (MeanHead, {}),
-    "attention": (AttentionHead, {}),
-    "dipole": (DipoleHead, {}),
-    "dipole_norm": (DipoleHead, {"norm": True}),
-    "spatial_extent": (SpatialExtentHead, {}),
-    "polarizability": (PolarizabilityHead, {}),
-    "polarizability_trace": (PolarizabilityHead, {"trace": True}),
-    "vector": (SO3Head, {}),
-    "atom_vector": (SO3Head, {"per_atom": True}),
-    "so3": (SO3Head, {}),
-}
-HEADS = (
-    "published",
-    "linear",
-    "extensive",
-    "mean",
-    "attention",
-    "dipole",
-    "dipole_norm",
-    "spatial_extent",
-    "polarizability",
-    "polarizability_trace",
-    "vector",
-    "atom_vector",
-    "so3",
+HeadSpec: TypeAlias = str | Mapping[str, Any] | Head | type[Head]
+"""A name; a mapping with ``kind`` or ``class`` and options; an instance; a class."""
+
+HEAD_PARTS: Registry[Head] = Registry(
+    "head",
+    Head,
+    {
+        "published": PublishedHead,
+        "linear": LinearHead,
+        "extensive": ExtensiveHead,
+        "mean": MeanHead,
+        "attention": AttentionHead,
+        "dipole": DipoleHead,
+        "dipole_norm": (DipoleHead, {"norm": True}),
+        "spatial_extent": SpatialExtentHead,
+        "polarizability": PolarizabilityHead,
+        "polarizability_trace": (PolarizabilityHead, {"trace": True}),
+        "vector": SO3Head,
+        "atom_vector": (SO3Head, {"per_atom": True}),
+        "so3": SO3Head,
+    },
 )
+HEADS = HEAD_PARTS.names
 """Names of all heads."""
+
+
+def register_head(name: str) -> Callable[[type[H]], type[H]]:
+    """Give an own head a name, as a decorator.
+
+    Args:
+        name: What ``head=`` of networks is then told.
+
+    Raises:
+        ConfigError: Another head has that name.
+
+    Example:
+        >>> from torch_cormorant.nn import ExtensiveHead
+        >>> @register_head("charge")
+        ... class ChargeHead(ExtensiveHead):
+        ...     reference = "none"
+        >>> make_head("charge", LevelSizes((4,), (2,), 2)).kind
+        'charge'
+    """
+    add: Any = HEAD_PARTS.register(name)
+    return cast("Callable[[type[H]], type[H]]", add)
 
 
 def make_head(
@@ -70,8 +82,9 @@ def make_head(
 
     Args:
         spec: One of :data:`~torch_cormorant.nn.HEADS`; a mapping with options, such as
-            ``{"kind": "so3", "degree": 2}``; or a list of those, whose results are
-            joined.
+            ``{"kind": "so3", "degree": 2}`` or ``{"class": MyHead, "width": 8}``; the
+            class of an own :class:`Head` or an instance of it, which is taken as it
+            is; or a list of those, whose results are joined.
         sizes: Sizes of the levels.
         num_targets: Number of outputs; with a list, of each head.
         **defaults: ``hidden``, ``middle``, ``act``: options of all heads that have
@@ -88,33 +101,21 @@ def make_head(
         >>> make_head(["extensive", "dipole"], sizes).shape
         (4,)
     """
-    if isinstance(spec, (str, Mapping)):
-        return _make_one(spec, sizes, num_targets, defaults)
-    given: object = spec  # users pass anything
-    if not isinstance(given, Sequence):
-        msg = f"head must be a name, a mapping or a list of them, got {spec!r}"
-        raise ConfigError(msg)
-    return HeadList([_make_one(one, sizes, num_targets, defaults) for one in spec])
+    if isinstance(spec, Sequence) and not isinstance(spec, str):
+        heads = [_make_one(one, sizes, num_targets, defaults) for one in spec]
+        return HeadList(heads)
+    return _make_one(spec, sizes, num_targets, defaults)
 
 
 def _make_one(
     spec: HeadSpec, sizes: LevelSizes, num_targets: int, defaults: dict[str, Any]
 ) -> Head:
-    options = dict(spec) if isinstance(spec, Mapping) else {"kind": spec}
-    if "kind" not in options:
-        msg = f"a head given as a mapping needs its name as 'kind', got {options}"
+    shared = {"num_targets": num_targets, **defaults}
+    head = HEAD_PARTS.make(spec, shared, {"sizes": sizes, "inputs": sizes.scalars})
+    if num_targets not in {1, targets_of(head)}:
+        msg = (
+            f"num_targets is {num_targets}, the head {head.kind!r} predicts "
+            f"{targets_of(head)}; give it num_targets too"
+        )
         raise ConfigError(msg)
-    kind = str(options.pop("kind"))
-    make, fixed = _KINDS.get(kind, (None, {}))
-    if make is None:
-        hint = nearest(kind, HEADS)
-        msg = f"head must be one of {HEADS}, got {kind!r}{hint}"
-        raise ConfigError(msg)
-    first = sizes.scalars if kind in _OF_INVARIANTS else sizes
-    allowed = [name for name in inspect.signature(make).parameters if name != "sizes"]
-    unknown = sorted({*options} - ({*allowed} - {*fixed, "inputs"}))
-    if unknown:
-        msg = f"the head {kind!r} has no option {unknown[0]!r}"
-        raise ConfigError(msg + nearest(unknown[0], allowed))
-    shared = {name: value for name, value in defaults.items() if name in allowed}
-    return make(first, **{"num_targets": num_targets, **shared, **fixed, **options})
+    return head

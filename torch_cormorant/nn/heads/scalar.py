@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from torch_cormorant.nn.heads.base import SCALE, Head, HeadInput
+from torch_cormorant.nn.heads.base import SCALE, Head, HeadInput, SumHead
 from torch_cormorant.nn.readout import two_layers
 from torch_cormorant.ops.autocast import weights_precision
 
@@ -23,6 +23,7 @@ class PublishedHead(Head):
     """
 
     kind = "published"
+    reference = "composition"
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class LinearHead(Head):
     """
 
     kind = "linear"
+    reference = "composition"
 
     def __init__(self, inputs: int, num_targets: int = 1) -> None:
         super().__init__()
@@ -75,7 +77,7 @@ class LinearHead(Head):
         return [self.linear]
 
 
-class ExtensiveHead(Head):
+class ExtensiveHead(SumHead):
     r"""Sum of atomic contributions: additive over far fragments.
 
     .. math:: y = \sum_i \tfrac{1}{10} \mathrm{MLP}(s_i)
@@ -90,7 +92,6 @@ class ExtensiveHead(Head):
     """
 
     kind = "extensive"
-    additive = True
 
     def __init__(
         self, inputs: int, num_targets: int = 1, *, hidden: int = 256, act: str = "silu"
@@ -104,12 +105,6 @@ class ExtensiveHead(Head):
         """Contribution of every atom, ``[N, I]`` to ``[N, num_targets]``."""
         result: Tensor = SCALE * self.mlp(values)
         return result
-
-    @weights_precision
-    def forward(self, atoms: HeadInput, *, summed: bool = True) -> Tensor:
-        """``[B, num_targets]``; not summed, contributions ``[N, num_targets]``."""
-        rows = self.contributions(atoms.values)
-        return atoms.sum(rows) if summed else rows
 
     def last_layers(self) -> list[nn.Linear]:
         """The last layer of the MLP."""

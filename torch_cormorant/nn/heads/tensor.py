@@ -119,6 +119,7 @@ class DipoleHead(Head):
         super().__init__()
         self.norm = norm
         self.kind = "dipole_norm" if norm else "dipole"
+        self.nonnegative = norm
         self.shape = (num_targets,) if norm else rows_of(num_targets, 3)
         self.contraction = Contraction(
             sizes, [0, 1], num_targets, hidden=hidden, act=act
@@ -234,7 +235,8 @@ class PolarizabilityHead(Head):
         super().__init__()
         self.trace = trace
         self.kind = "polarizability_trace" if trace else "polarizability"
-        self.scale_only = not trace
+        self.scale_only = self.symmetric = not trace
+        self.reference = "composition" if trace else None
         self.shape = (num_targets,) if trace else rows_of(num_targets, 3, 3)
         degrees = [0, 1] if trace else [0, 1, 2]
         self.contraction = Contraction(
@@ -278,6 +280,7 @@ class HeadList(Head):
     """
 
     kind = "list"
+    reference = "none"
 
     def __init__(self, heads: list[Head]) -> None:
         super().__init__()
@@ -290,6 +293,7 @@ class HeadList(Head):
         self.shapes = [head.shape for head in heads]
         self.widths = [torch.Size(shape).numel() for shape in self.shapes]
         self.shape = (sum(self.widths),)
+        self.made_with = {"num_targets": self.shape[0]}
 
     @weights_precision
     def forward(self, atoms: HeadInput) -> Tensor:
