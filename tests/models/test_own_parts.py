@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch_cormorant.interfaces.chunked import evaluate_in_chunks
 
 from torch_cormorant import Cormorant, CormorantConv, load_model, save_model
 from torch_cormorant.errors import ConfigError, ModelFileError, WeightsError
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import reference_for_head
+from torch_cormorant.models.chunked import evaluate_in_chunks
 from torch_cormorant.nn import (
     Bessel,
     ExtensiveHead,

@@ -205,7 +205,7 @@ class CormorantNetwork(NetworkFacts):
                 A number that no atom has is a molecule without atoms: its row is what
                 the head makes of an empty sum.
             return_levels: Also return the output of every level.
-            **others: Refused; for cells there is :meth:`energy_and_forces`.
+            **others: Refused; for cells there is ``Cormorant.evaluate``.
 
         Returns:
             ``[num_graphs, *head.shape]``, and with ``return_levels`` a list of tensors
