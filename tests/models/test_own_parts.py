@@ -36,6 +36,7 @@ from torch_cormorant.nn.heads.make import HEAD_PARTS
 from torch_cormorant.nn.parts import import_part, know
 from torch_cormorant.nn.radial import RADIAL_PARTS
 from torch_cormorant.testing import random_molecule
+from torch_cormorant.testing.__main__ import main as check
 
 SMALL: dict[str, Any] = {"channels": 4, "num_levels": 2, "lmax": 1, "hidden": 8}
 
@@ -191,6 +192,10 @@ class Steep(Waves):
     """Waves that say nothing of themselves."""
 
     bounded = False
+
+
+class Cornerless(SoftHead):
+    """A head that no decorator names."""
 
 
 class Cornered(SoftHead):
@@ -404,3 +409,16 @@ def test_the_number_of_targets_is_that_of_the_head() -> None:
     model = Cormorant(**SMALL, head={"kind": "mean", "num_targets": 2})
     assert model.num_targets == 2
     assert len(model.info.targets) == 2
+
+
+def test_calculators_and_checks_take_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calculators = pytest.importorskip("torch_cormorant.interfaces.ase")
+    path = tmp_path / "m.safetensors"
+    save_model(path, Cormorant.potential(**SMALL, head={"class": Cornerless}))
+    monkeypatch.setattr(HEAD_PARTS, "classes", {})
+    with pytest.raises(ModelFileError, match="Cornerless"):
+        calculators.CormorantCalculator.from_file(path)
+    assert check([str(path), "--parts", "no_such:Part"]) == 2
+    calculators.CormorantCalculator.from_file(path, parts=[Cornerless])
