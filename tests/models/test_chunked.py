@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 from ase import Atoms
-from structures import liquid
 
+from tests.interfaces.structures import liquid
 from torch_cormorant.errors import (
     CellError,
     CoincidentAtomsError,

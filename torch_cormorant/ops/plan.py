@@ -194,7 +194,7 @@ def make_plan(
     for chunk in chunks:
         numbers += (chunk.first, chunk.last, chunk.slot, chunk.width)
     header = torch.tensor(numbers, dtype=torch.long, device="cpu")
-    plan = unpack_plan(torch.cat(parts), header, pairs)
+    plan = _read(torch.cat(parts), header, pairs)
     if not torch.compiler.is_compiling():
         _plans[id(plan.packed)] = plan
     return plan
@@ -245,6 +245,10 @@ def unpack_plan(
     """
     if not torch.compiler.is_compiling():
         _check_packed(packed, header)
+    return _read(packed, header, pairs)
+
+
+def _read(packed: Tensor, header: Tensor, pairs: Pairs | None = None) -> GraphPlan:
     numbers = header.tolist()
     sources, targets, edges, in_order, weighted, paired = numbers[:6]
     first = 6 + _PARTS
