@@ -16,6 +16,7 @@ from torch import Tensor
 from torch_cormorant.ops import cpu_kernel
 from torch_cormorant.ops.dispatch import chosen, use_kernel
 from torch_cormorant.ops.operands import (
+    FEATURE_AXES,
     check_dots,
     check_rank,
     check_rows,
@@ -60,10 +61,10 @@ def edge_dots(
         >>> tuple(edge_dots(x, x, index[1], index[0]).shape)
         (2, 2, 8)
     """
-    check_rank("a", a, "nodes components channels")
-    check_rank("b", b, "nodes components channels")
-    check_rank("index_a", index_a, "edges")
-    check_rank("index_b", index_b, "edges")
+    check_rank("a", a, FEATURE_AXES)
+    check_rank("b", b, FEATURE_AXES)
+    check_rank("index_a", index_a, ("edges",))
+    check_rank("index_b", index_b, ("edges",))
     args = (plain(a), plain(b), plain(index_a), plain(index_b), chosen(backend))
     out: Tensor = _dots(*args)
     return out

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch_cormorant.errors import ShapeError
 from torch_cormorant.ops.dispatch import chosen, has_double_backward, implementation
 from torch_cormorant.ops.operands import (
+    FEATURE_AXES,
     check_count,
     check_like,
     check_rank,
@@ -85,9 +86,9 @@ def neighbour_sum(
         >>> [tuple(part.shape) for part in sums]
         [(3, 1, 2, 8), (3, 3, 3, 8)]
     """
-    check_rank("x", x, "nodes components channels")
-    check_rank("g", g, "edges degrees channels")
-    check_rank("sh", sh, "edges components")
+    check_rank("x", x, FEATURE_AXES)
+    check_rank("g", g, ("edges", "degrees", "channels"))
+    check_rank("sh", sh, ("edges", "components"))
     if x.shape[1] != (table.lmax2 + 1) ** 2:
         msg = (
             f"x must have (lmax2 + 1)^2 = {(table.lmax2 + 1) ** 2} components on axis "

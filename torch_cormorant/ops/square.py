@@ -16,7 +16,12 @@ from torch import Tensor
 from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.ops import cpu_kernel
 from torch_cormorant.ops.dispatch import chosen, use_kernel
-from torch_cormorant.ops.operands import check_product, check_rank, check_results
+from torch_cormorant.ops.operands import (
+    FEATURE_AXES,
+    check_product,
+    check_rank,
+    check_results,
+)
 from torch_cormorant.ops.operator import Operator
 from torch_cormorant.ops.paths import PathTable, table_of
 from torch_cormorant.ops.portable import shapes
@@ -58,7 +63,7 @@ def folded_square(
     if not table.folded or table.lmax1 != table.lmax2:
         msg = f"the table must be folded, with lmax1 == lmax2, got {table}"
         raise ConfigError(msg)
-    x = plain(check_rank("x", x, "nodes components channels"))
+    x = plain(check_rank("x", x, FEATURE_AXES))
     return tuple(_square(x, x, table.key, chosen(backend)))
 
 
