@@ -222,3 +222,18 @@ def test_arrays_given_out_are_copies() -> None:
         for parameter in again.parameters():
             parameter.zero_()
     assert all(np.any(value) for value in kept.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"head": "mean"}, "MeanHead"),
+        ({"norm": "norm"}, "SO3Norm"),
+        ({"gate": True}, "Gate"),
+    ],
+)
+def test_parts_that_the_original_lacks_are_not_left_out(
+    options: dict[str, Any], part: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"the original has no {part}"):
+        CormorantQM9(**options).to_original()

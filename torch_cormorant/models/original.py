@@ -189,8 +189,25 @@ def as_state_dict_names(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
 # --------------------------------------------------------------------------- weights
 
 
+def _check_parts(model: Cormorant) -> None:
+    """Refuse parts that the original does not have: their weights have no name there.
+
+    Raises:
+        ConfigError: Names the part.
+    """
+    odd = [] if isinstance(model.head, (LinearHead, PublishedHead)) else [model.head]
+    odd += [m for m in (*model.norms, *model.gates) if not isinstance(m, nn.Identity)]
+    if odd:
+        msg = (
+            f"the original has no {type(odd[0]).__name__}, so its weights have no name "
+            "there; save_model keeps the whole network"
+        )
+        raise ConfigError(msg)
+
+
 def _plain(model: Cormorant) -> Iterator[tuple[str, Tensor]]:
     """Real parameters with their names."""
+    _check_parts(model)
     for s, conv in enumerate(model.conv_layers()):
         net = conv.edge_network
         yield f"rad{s}_scales", net.radial.get_parameter("scales")
