@@ -309,7 +309,7 @@ def test_any_change_of_a_number_is_refused_or_read_as_it_stands(
 def test_what_could_not_be_read_is_not_written(tmp_path: Path) -> None:
     path, model = tmp_path / "a", small()
     for training, reason in (
-        ({"text": "x" * (17 << 20)}, "no safetensors header"),
+        ({"text": "x" * (17 << 20)}, r"header has 17\.0 MiB.*shorten"),
         ({1: 2, "1": 3}, "JSON"),
         ({"compositions": [{"H": 1}]}, "numbers of atoms by atomic number"),
     ):

@@ -153,6 +153,12 @@ def model_to_bytes(model: Cormorant, info: ModelInfo) -> bytes:
     }
     raw: bytes = _safetensors().save(tensors, {KEY: text})
     raw = raw.replace(_BLANK, b"sha256:" + _digest(raw).encode(), 1)
+    size = int.from_bytes(raw[:8], "little")
+    if size > _HEADER_LIMIT:
+        raise ConfigError(
+            f"info: the header has {size / 2**20:.1f} MiB, at most "
+            f"{_HEADER_LIMIT / 2**20:.0f} are read again; shorten info.training"
+        )
     try:
         _read(raw, "model, info")
     except ModelFileError as error:
