@@ -27,7 +27,7 @@ from torch_geometric.data import Batch
 
 from benchmarks.records import FOLDER, circumstances
 from torch_cormorant import Cormorant, CormorantQM9
-from torch_cormorant.data import CompositionBaseline, QM9Arrays, split_indices
+from torch_cormorant.data import CompositionBaseline, read_qm9, split_indices
 from torch_cormorant.train import write_json
 
 TARGETS = ("alpha", "gap", "U0_atom")
@@ -120,7 +120,7 @@ ROWS = {
 class Molecules:
     """Batches of one part of the split, with normalised values of all targets."""
 
-    def __init__(self, sets: list[QM9Arrays], index: np.ndarray) -> None:
+    def __init__(self, sets: list[Molecules], index: np.ndarray) -> None:
         chosen = torch.from_numpy(index)
         self.graphs = [sets[0][int(k)] for k in index]
         self.values = torch.stack([s.values.view(-1)[chosen] for s in sets], dim=1)
@@ -224,7 +224,7 @@ def train(row: Row, part: Molecules, aim: Tensor, args: argparse.Namespace) -> A
 def run_row(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Train and test one row."""
     row = ROWS[name]
-    sets = [QM9Arrays(args.npz, target) for target in TARGETS]
+    sets = [read_qm9(npz=args.npz, target=target) for target in TARGETS]
     split = split_indices(len(sets[0]), args.train_size, 1000, 1000, 0)
     training, _, testing = (Molecules(sets, part) for part in split.parts)
     references = References(training)

@@ -14,9 +14,9 @@ from torch_cormorant.data import (
     HARTREE_TO_EV,
     CompositionBaseline,
     MeanBaseline,
-    QM9Arrays,
     Split,
     mean_absolute_error,
+    read_qm9,
     split_indices,
 )
 from torch_cormorant.errors import DataError
@@ -82,7 +82,7 @@ def load(path: Path, target: str) -> Molecules:
 
 
 def _qm9(path: Path, target: str) -> Molecules:
-    data = QM9Arrays(path, target)
+    data = read_qm9(npz=path, target=target)
     with np.load(path, allow_pickle=False) as arrays:
         z, pos, offset = (torch.from_numpy(arrays[k]) for k in ("z", "pos", "offset"))
     chosen = data.target

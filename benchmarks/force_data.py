@@ -11,7 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torch_cormorant.data import MD17, FrameDataset, Frames, Split, split_indices
+from torch_cormorant.data import (
+    Frames,
+    Split,
+    read_md17,
+    read_npz,
+    split_indices,
+)
 from torch_cormorant.graph import neighbour_list
 
 Rows = NDArray[np.int64]
@@ -41,12 +47,12 @@ class Task:
     """
 
     name: str
-    train: FrameDataset
-    valid: FrameDataset
-    tests: dict[str, FrameDataset]
+    train: Frames
+    valid: Frames
+    tests: dict[str, Frames]
     batch: int
     split: str
-    scan: tuple[FrameDataset, list[float]] | None = None
+    scan: tuple[Frames, list[float]] | None = None
 
     @property
     def periodic(self) -> bool:
@@ -68,7 +74,7 @@ def md17(molecule: str) -> Callable[[Path], Task]:
     """Revised MD17: official split 1, its last 50 training frames for validation."""
 
     def load(folder: Path) -> Task:
-        data = MD17(npz=folder / "md17" / f"rmd17_{molecule}.npz", unit="eV")
+        data = read_md17(npz=folder / "md17" / f"rmd17_{molecule}.npz", unit="eV")
         split = data.official_split(1, valid=VALID)
         train, valid, test = (data[part] for part in split.parts)
         return Task(molecule, train, valid, {"test": test}, 5, "official split 1")
@@ -79,8 +85,8 @@ def md17(molecule: str) -> Callable[[Path], Task]:
 def bpa(folder: Path) -> Task:
     """3BPA: trained at 300 K, tested on the frames of mixed temperature."""
     path = folder / "md17" / "extra" / "3bpa.npz"
-    data = Frames(path, "train_300K")
-    mixed = Frames(path, "train_mixedT")
+    data = read_npz(path, "train_300K")
+    mixed = read_npz(path, "train_mixedT")
     new = ~_repeated(mixed, data)
     tests = {}
     for name, (start, stop) in MIXED.items():
@@ -93,9 +99,11 @@ def bpa(folder: Path) -> Task:
 def acac(folder: Path) -> Task:
     """Acetylacetone: trained at 300 K, tested at 300 and 600 K and on the scan."""
     path = folder / "md17" / "extra" / "acac.npz"
-    data = Frames(path, "train_300K")
-    tests = {f"{kelvin} K": Frames(path, f"test_MD_{kelvin}K") for kelvin in (300, 600)}
-    path_frames = Frames(path, "test_dihedral")
+    data = read_npz(path, "train_300K")
+    tests = {
+        f"{kelvin} K": read_npz(path, f"test_MD_{kelvin}K") for kelvin in (300, 600)
+    }
+    path_frames = read_npz(path, "test_dihedral")
     angles = [dihedral(frame.pos, SCAN_ATOMS) for frame in path_frames]
     train, valid = _hold_out(data)
     words = "train_300K; tests test_MD_300K, test_MD_600K, test_dihedral"
@@ -105,7 +113,7 @@ def acac(folder: Path) -> Task:
 def water(folder: Path) -> Task:
     """Liquid water, 64 molecules in a periodic box, 130 of the 400 frames."""
     path = folder / "structures" / "water_192_pbc.npz"
-    data = Frames(path)
+    data = read_npz(path)
     split = split_indices(len(data), *WATER, seed=0)
     return _split_task("water", data, split, 1, "own, seed 0")
 
@@ -120,7 +128,7 @@ def crystal(element: str) -> Callable[[Path], Task]:
             rest = np.flatnonzero(arrays["split"] == "training")
         order = np.random.default_rng(0).permutation(rest)
         split = Split(np.sort(order[20:]), np.sort(order[:20]), test, seed=0)
-        data = Frames(path)
+        data = read_npz(path)
         words = "the source's test part; 20 of its training cells for validation"
         return _split_task(element, data, split, 1, words)
 
@@ -150,21 +158,19 @@ def dihedral(pos: Tensor, atoms: tuple[int, int, int, int]) -> float:
     return float(torch.rad2deg(torch.atan2(sine, torch.dot(first, second))))
 
 
-def _split_task(
-    name: str, data: FrameDataset, split: Split, batch: int, words: str
-) -> Task:
+def _split_task(name: str, data: Frames, split: Split, batch: int, words: str) -> Task:
     split.check(len(data))
     train, valid, test = (data[part] for part in split.parts)
     return Task(name, train, valid, {"test": test}, batch, words)
 
 
-def _hold_out(data: FrameDataset) -> tuple[FrameDataset, FrameDataset]:
+def _hold_out(data: Frames) -> tuple[Frames, Frames]:
     """Training frames, and some of them for validation, by a seeded permutation."""
     order = np.random.default_rng(0).permutation(len(data))
     return data[np.sort(order[VALID:])], data[np.sort(order[:VALID])]
 
 
-def _repeated(frames: FrameDataset, others: FrameDataset) -> NDArray[np.bool_]:
+def _repeated(frames: Frames, others: Frames) -> NDArray[np.bool_]:
     """Which frames are among the others, to 1e-4 Angstrom."""
     known = torch.stack([frame.pos for frame in others])
     distances = [(known - frame.pos).abs().amax(dim=(1, 2)).min() for frame in frames]

@@ -23,7 +23,7 @@ from benchmarks.force_data import Task
 from benchmarks.force_families import Family, batch_size
 from benchmarks.records import DivergedError
 from torch_cormorant import train as library
-from torch_cormorant.data import FrameDataset
+from torch_cormorant.data import Frames
 from torch_cormorant.models.energy import Result
 from torch_cormorant.train.schedule import learning_rate_factor
 
@@ -177,7 +177,7 @@ def look(
 
 
 def predict(
-    module: library.PotentialRegression, frames: FrameDataset, size: int
+    module: library.PotentialRegression, frames: Frames, size: int
 ) -> tuple[Result, float]:
     """Energies and forces by the averaged weights, and the CPU seconds per frame."""
     module.eval()

@@ -47,7 +47,7 @@ from benchmarks.force_loop import (
 )
 from benchmarks.peers import version_of
 from benchmarks.records import DivergedError
-from torch_cormorant.data import FrameDataset
+from torch_cormorant.data import Frames
 from torch_cormorant.models import Normalisation
 from torch_cormorant.models.energy import Result
 from torch_cormorant.train import PotentialRegression, frame_errors, write_json
@@ -111,8 +111,8 @@ def errors_of(
 
 
 def in_mev(
-    train_frames: FrameDataset,
-    frames: FrameDataset,
+    train_frames: Frames,
+    frames: Frames,
     output: Result,
     units: Normalisation,
 ) -> dict[str, float]:

@@ -18,7 +18,7 @@ import torch
 
 from torch_cormorant import CormorantMD17, CormorantQM9, load_model
 from torch_cormorant.cli import main
-from torch_cormorant.data import ExtXYZDataset, MiniEthanol, MiniQM9, write_extxyz
+from torch_cormorant.data import MiniEthanol, MiniQM9, read_extxyz, write_extxyz
 from torch_cormorant.errors import CormorantWarning, DataError
 
 CONFIG = (Path(__file__).parent / "gap.yaml").read_text()
@@ -242,7 +242,7 @@ def test_a_potential_predicts_and_is_evaluated(
     assert "5 structures" in text
     assert "force components" in text
     cormorant("predict", model, "in.extxyz", "-o", "out.extxyz", "--batch-size", "2")
-    found = ExtXYZDataset(tmp_path / "out.extxyz")
+    found = read_extxyz(tmp_path / "out.extxyz")
     network = load_model(model)
     energy, forces = network.energy_and_forces(data[3].z, data[3].pos)
     torch.testing.assert_close(found[3].energy, energy, rtol=1e-6, atol=1e-4)

@@ -11,7 +11,7 @@ import torch
 
 from torch_cormorant import load_model
 from torch_cormorant.cli.config import load_config
-from torch_cormorant.data import FrameDataset, MiniEthanol, unit_factor
+from torch_cormorant.data import Frames, MiniEthanol, unit_factor
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.train.sources import load_data
 
@@ -41,7 +41,7 @@ def test_units_and_virial_of_an_own_file_are_taken(tmp_path: Path) -> None:
     path.write_text(FRAME)
     units = "{energy: Hartree, forces: Hartree/bohr}"
     found = load_data(load_config(config(tmp_path, "extxyz", path, units)).data)
-    assert isinstance(found, FrameDataset)
+    assert isinstance(found, Frames)
     hartree = unit_factor("Hartree", "eV")
     assert found[0].energy.item() == pytest.approx(-hartree)
     force = unit_factor("Hartree/bohr", "eV/Angstrom")
@@ -57,7 +57,7 @@ def test_the_unit_of_arrays_that_do_not_say_it_is_taken(tmp_path: Path) -> None:
     found = load_data(
         load_config(config(tmp_path, "frames", path, "{energy: Hartree}")).data
     )
-    assert isinstance(found, FrameDataset)
+    assert isinstance(found, Frames)
     assert found.energy_unit == "Hartree"
 
 

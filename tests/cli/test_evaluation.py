@@ -14,9 +14,9 @@ from torch_geometric.data import Data
 
 from torch_cormorant import Cormorant, load_model, save_model
 from torch_cormorant.data import (
-    QM9,
     MiniEthanol,
     MiniQM9,
+    read_qm9,
     split_indices,
     unit_factor,
     write_extxyz,
@@ -194,7 +194,7 @@ def test_the_raw_folder_of_qm9(cormorant: Command, tmp_path: Path) -> None:
     writer = load_writer()
     root = writer.write_pyg(tmp_path / "qm9")
     model = untrained(tmp_path / "m.safetensors", ["gap"], ["eV"])
-    data = QM9(root, target="gap", download=False)
+    data = read_qm9(root, target="gap", download=False)
     text = cormorant("evaluate", "m.safetensors", "qm9")
     assert f"gap of {len(data)} molecules" in text
     errors = [(model.predict(one.z, one.pos) - one.y).abs().item() for one in data]

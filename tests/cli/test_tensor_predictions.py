@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from torch_cormorant import Cormorant, save_model
-from torch_cormorant.data import ExtXYZDataset, MiniQM9, write_extxyz
+from torch_cormorant.data import MiniQM9, read_extxyz, write_extxyz
 from torch_cormorant.data.extxyz_format import numbers_of
 from torch_cormorant.models import ModelInfo, Normalisation
 
@@ -61,13 +61,13 @@ def test_every_component_of_a_tensor_is_written(
         first, *rows = list(csv.reader(stream))
     assert first == ["name", *(f"{column} [Debye]" for column in columns)]
     cormorant(*arguments, "out.extxyz")
-    written = ExtXYZDataset(tmp_path / "out.extxyz", energy=None, forces=None)
+    written = read_extxyz(tmp_path / "out.extxyz", energy=None, forces=None)
     for k, data in enumerate(MiniQM9("mu")[[3, 20, 60]]):
         expected = model.predict(data.z, data.pos).flatten().tolist()
         assert [float(word) for word in rows[k][1:]] == pytest.approx(
             expected, rel=1e-9, abs=1e-12
         )
-        info = written.info(k)
+        info = written.file.info(k)
         found = [x for name in names for x in numbers_of(info[name], name)]
         assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
@@ -78,7 +78,7 @@ def test_values_of_atoms_are_columns(cormorant: Command, tmp_path: Path) -> None
     assert "has one row for every structure" in cormorant(*arguments, "out.csv", code=2)
     cormorant(*arguments, "out.extxyz")
     for k, name in enumerate(("force_on", "other")):
-        written = ExtXYZDataset(tmp_path / "out.extxyz", energy=None, forces=name)
+        written = read_extxyz(tmp_path / "out.extxyz", energy=None, forces=name)
         for row, data in enumerate(MiniQM9("mu")[[3, 20, 60]]):
             expected = model.predict(data.z, data.pos)[:, k]
             torch.testing.assert_close(written[row].forces, expected)

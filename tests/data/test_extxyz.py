@@ -17,9 +17,9 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from torch_cormorant.data import (
-    ExtXYZDataset,
     MiniEthanol,
     frame_index,
+    read_extxyz,
     reference_energies,
     unit_factor,
     write_extxyz,
@@ -60,17 +60,17 @@ def crystal(tmp_path: Path) -> Path:
 def test_comments_may_say_a_word_twice(tmp_path: Path) -> None:
     path = tmp_path / "a.xyz"
     path.write_text("1\nE = -1.0 after, E = -0.9 before\nH 0 0 0\n")
-    assert ExtXYZDataset(path, energy=None, forces=None)[0].z.tolist() == [1]
+    assert read_extxyz(path, energy=None, forces=None)[0].z.tolist() == [1]
     same = "Properties=species:S:1:pos:R:3 energy=1.0 energy=1.00"
     path.write_text(f"1\n{same}\nH 0 0 0\n")
-    assert ExtXYZDataset(path, forces=None)[0].energy.item() == 1.0
+    assert read_extxyz(path, forces=None)[0].energy.item() == 1.0
     path.write_text(f"1\n{same}1\nH 0 0 0\n")
     with pytest.raises(DataError, match="frame 0: 'energy' is there twice"):
-        ExtXYZDataset(path, forces=None)[0]
+        read_extxyz(path, forces=None)[0]
 
 
 def test_frames_have_the_promised_fields(two: Path) -> None:
-    dataset = ExtXYZDataset(two)
+    dataset = read_extxyz(two)
     assert len(dataset) == 2
     data = dataset[0]
     assert data.z.tolist() == [8, 1, 1]
@@ -93,7 +93,7 @@ def test_frames_have_the_promised_fields(two: Path) -> None:
 
 
 def test_cell_stress_and_dipole(crystal: Path) -> None:
-    dataset = ExtXYZDataset(
+    dataset = read_extxyz(
         crystal, forces=None, stress="stress", dipole="dipole", dipole_unit="e*A"
     )
     data = dataset[0]
@@ -101,46 +101,46 @@ def test_cell_stress_and_dipole(crystal: Path) -> None:
     assert data.pbc.tolist() == [[True, True, False]]
     assert data.stress.tolist() == [[[1, 6, 5], [6, 2, 4], [5, 4, 3]]]
     assert data.dipole.tolist() == [[0.1, 0.2, 0.3]]
-    debye = ExtXYZDataset(crystal, forces=None, dipole="dipole")[0].dipole
+    debye = read_extxyz(crystal, forces=None, dipole="dipole")[0].dipole
     assert debye[0, 0] == pytest.approx(0.1 * 4.803204712570263, rel=1e-9)
-    virial = ExtXYZDataset(crystal, forces=None, virial="virial")[0].stress
+    virial = read_extxyz(crystal, forces=None, virial="virial")[0].stress
     np.testing.assert_allclose(virial[0], -np.eye(3) / 90, rtol=1e-14)
     with pytest.raises(ConfigError, match="stress, virial: give one"):
-        ExtXYZDataset(crystal, stress="stress", virial="virial")
+        read_extxyz(crystal, stress="stress", virial="virial")
 
 
 def test_six_numbers_are_a_stress_in_the_order_of_voigt(crystal: Path) -> None:
     crystal.write_text(CRYSTAL.replace("1 6 5 6 2 4 5 4 3", "1 2 3 4 5 6"))
-    stress = ExtXYZDataset(crystal, forces=None, stress="stress")[0].stress
+    stress = read_extxyz(crystal, forces=None, stress="stress")[0].stress
     assert stress.tolist() == [[[1, 6, 5], [6, 2, 4], [5, 4, 3]]]
 
 
 def test_names_and_units_are_mapped(two: Path) -> None:
     two.write_text(TWO.replace("energy=", "dft_E=").replace("forces", "F"))
     kcal = {"energy": "kcal/mol", "pos": "nm"}
-    dataset = ExtXYZDataset(two, energy="dft_E", forces="F", units=kcal)
+    dataset = read_extxyz(two, energy="dft_E", forces="F", units=kcal)
     data, factor = dataset[0], unit_factor("kcal/mol", "eV")
     assert data.energy.item() == pytest.approx(-20.5 * factor, rel=1e-14)
     assert data.forces[0, 0].item() == pytest.approx(0.05 * factor, rel=1e-14)
     assert data.pos[1].tolist() == pytest.approx([0.0, 7.6, -5.0])
-    own = ExtXYZDataset(two, energy="dft_E", forces="F", units=kcal, unit="kcal/mol")
+    own = read_extxyz(two, energy="dft_E", forces="F", units=kcal, unit="kcal/mol")
     assert own.energies.tolist() == [-20.5, -13.6]
     assert own.energy_unit == "kcal/mol"
     with pytest.raises(ConfigError, match="units: 'force' is not one of pos, energy"):
-        ExtXYZDataset(two, units={"force": "eV"})
+        read_extxyz(two, units={"force": "eV"})
     with pytest.raises(ConfigError, match="measure different things"):
-        ExtXYZDataset(two, units={"forces": "eV"})
+        read_extxyz(two, units={"forces": "eV"})
 
 
 def test_plain_xyz_needs_no_properties(tmp_path: Path) -> None:
     path = tmp_path / "plain.xyz"
     path.write_text("2\nhydrogen, made up\nH 0 0 0 0.1\nh 0 0 0.7\t0.2\r\n\n")
-    dataset = ExtXYZDataset(path, energy=None, forces=None)
+    dataset = read_extxyz(path, energy=None, forces=None)
     assert dataset[0].z.tolist() == [1, 1]
     assert dataset[0].pos[1].tolist() == [0, 0, 0.7]
     assert dataset.energy_unit is None
     with pytest.raises(DataError, match="'energy' is missing, there is nothing"):
-        ExtXYZDataset(path)[0]
+        read_extxyz(path)[0]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_what_is_wrong_is_named_with_frame_and_field(
 ) -> None:
     assert TWO.count(old) >= 1
     two.write_text(TWO.replace(old, new))
-    dataset = ExtXYZDataset(two)
+    dataset = read_extxyz(two)
     with pytest.raises(DataError, match=rf"two\.extxyz: .*{message}"):
         dataset.in_memory()
 
@@ -219,29 +219,29 @@ def test_files_that_are_cut_off_or_empty_are_refused(
     path = tmp_path / "bad.xyz"
     path.write_text(text)
     with pytest.raises(DataError, match=rf"bad\.xyz: {message}"):
-        ExtXYZDataset(path)
+        read_extxyz(path)
 
 
 @pytest.mark.parametrize("lattice", ["0 0 0 0 0 0 0 0 0", "1 0 0 2 0 0 0 0 1"])
 def test_cells_without_a_volume_are_refused(crystal: Path, lattice: str) -> None:
     crystal.write_text(CRYSTAL.replace("4 0 0 0 4.5 0 0.5 0 5", lattice))
     with pytest.raises(DataError, match="frame 0: 'cell': the periodic vectors"):
-        ExtXYZDataset(crystal, forces=None)[0]
+        read_extxyz(crystal, forces=None)[0]
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
     for name in ("none.extxyz", "none.traj"):
         with pytest.raises(DataError, match=f"{name}: no such file"):
-            ExtXYZDataset(tmp_path / name)
+            read_extxyz(tmp_path / name)
     with pytest.raises(DataError, match="cannot be read"):
-        ExtXYZDataset(tmp_path, format="extxyz")
+        read_extxyz(tmp_path, format="extxyz")
 
 
 def test_mixed_frames_with_and_without_cell_make_one_batch(tmp_path: Path) -> None:
     path = tmp_path / "mixed.extxyz"
     open_frame = "1\nProperties=species:S:1:pos:R:3 energy=1\nHe 0 0 0\n"
     path.write_text(open_frame + CRYSTAL)
-    dataset = ExtXYZDataset(path, forces=None)
+    dataset = read_extxyz(path, forces=None)
     batch = next(iter(DataLoader(dataset, batch_size=2)))
     assert batch.pbc.tolist() == [[False] * 3, [True, True, False]]
     assert batch.cell[0].abs().sum() == 0
@@ -257,25 +257,25 @@ def test_the_index_of_a_large_file_is_kept_and_checked(
     path = tmp_path / "two.extxyz"
     path.write_text(TWO)
     kept = tmp_path / ".two.extxyz.index.npz"
-    ExtXYZDataset(path, cache=False)
+    read_extxyz(path, cache=False)
     assert not kept.exists()
-    first = ExtXYZDataset(path)
+    first = read_extxyz(path)
     assert kept.exists()
     scans: list[Path] = []
     monkeypatch.setattr(frame_index, "_scanned", scans.append)
-    second = ExtXYZDataset(path)
+    second = read_extxyz(path)
     assert not scans
     assert torch.equal(first[1].pos, second[1].pos)
     monkeypatch.undo()
     monkeypatch.setattr(frame_index, "_CACHE_FROM", 0)
     path.write_text(TWO * 2)
-    assert len(ExtXYZDataset(path)) == 4
+    assert len(read_extxyz(path)) == 4
     kept.write_bytes(kept.read_bytes()[:-50])
-    assert len(ExtXYZDataset(path)) == 4
+    assert len(read_extxyz(path)) == 4
 
 
 def test_a_file_that_changes_under_our_feet_is_noticed(two: Path) -> None:
-    dataset = ExtXYZDataset(two)
+    dataset = read_extxyz(two)
     two.write_text(TWO[: len(TWO) // 2])
     with pytest.raises(DataError, match="frame 1: the file was changed or repl"):
         dataset[1]
@@ -286,7 +286,7 @@ def test_a_file_that_changes_under_our_feet_is_noticed(two: Path) -> None:
     os.utime(two, ns=(0, 1))
     with pytest.raises(DataError, match="open it again"):
         dataset[0]
-    assert ExtXYZDataset(two)[0].energy.item() == -30.5
+    assert read_extxyz(two)[0].energy.item() == -30.5
     two.unlink()
     with pytest.raises(DataError, match="cannot be read"):
         dataset[0]
@@ -294,7 +294,7 @@ def test_a_file_that_changes_under_our_feet_is_noticed(two: Path) -> None:
 
 def test_frames_are_read_when_they_are_asked_for(two: Path) -> None:
     two.write_text(TWO.replace("H 1 2 3", "H 1 x 3"))
-    dataset = ExtXYZDataset(two)
+    dataset = read_extxyz(two)
     assert dataset[0].energy.item() == -20.5
     with pytest.raises(DataError, match="frame 1"):
         dataset[1]
@@ -304,12 +304,12 @@ def test_what_was_written_is_read_bitwise(tmp_path: Path) -> None:
     path = tmp_path / "new" / "ethanol.extxyz"
     source = MiniEthanol()[:20]
     write_extxyz(path, source, info=[{"step": k, "label": 'a "b"'} for k in range(20)])
-    dataset = ExtXYZDataset(path)
+    dataset = read_extxyz(path)
     for one, other in zip(dataset, source, strict=True):
         for name in ("z", "pos", "energy", "forces"):
             assert torch.equal(one[name], other[name])
-    assert dataset.parsed(7).info["step"] == "7"
-    assert dataset.parsed(7).info["label"] == 'a "b"'
+    assert dataset.file.parsed(7).info["step"] == "7"
+    assert dataset.file.parsed(7).info["label"] == 'a "b"'
     memory = dataset[[3, 1]].in_memory()
     assert torch.equal(memory[0].pos, source[3].pos)
     assert len(memory.digest) == 64
@@ -320,12 +320,12 @@ def test_what_was_written_is_read_bitwise(tmp_path: Path) -> None:
 
 
 def test_all_fields_survive_a_round_trip(crystal: Path, tmp_path: Path) -> None:
-    dataset = ExtXYZDataset(
+    dataset = read_extxyz(
         crystal, forces=None, stress="stress", dipole="dipole", unit="kcal/mol"
     )
     path = tmp_path / "again.extxyz"
     write_extxyz(path, dataset, unit="kcal/mol")
-    again = ExtXYZDataset(
+    again = read_extxyz(
         path, forces=None, stress="stress", dipole="dipole", unit="kcal/mol"
     )
     for name in ("pos", "energy", "stress", "dipole", "cell"):
@@ -381,7 +381,7 @@ def test_other_formats_are_read_by_ase(tmp_path: Path) -> None:
     write_extxyz(tmp_path / "a.extxyz", source)
     images = io.read(tmp_path / "a.extxyz", index=":")
     io.write(tmp_path / "a.traj", images)
-    dataset = ExtXYZDataset(tmp_path / "a.traj")
+    dataset = read_extxyz(tmp_path / "a.traj")
     assert len(dataset) == 5
     for one, other in zip(dataset, source, strict=True):
         assert torch.equal(one.pos, other.pos)
@@ -389,10 +389,10 @@ def test_other_formats_are_read_by_ase(tmp_path: Path) -> None:
         assert torch.equal(one.energy, other.energy)
     (tmp_path / "a.cif").write_text("no crystal")
     with pytest.raises(DataError, match=r"a\.cif: (ASE cannot read it|holds no frame)"):
-        ExtXYZDataset(tmp_path / "a.cif")
+        read_extxyz(tmp_path / "a.cif")
     (tmp_path / "a.strange").write_text("hello")
     with pytest.raises(DataError, match="ASE does not know this format"):
-        ExtXYZDataset(tmp_path / "a.strange")
+        read_extxyz(tmp_path / "a.strange")
 
 
 class Harm:
@@ -412,7 +412,7 @@ def test_nothing_is_unpickled(tmp_path: Path, name: str, format: str | None) -> 
     trace = tmp_path / "trace"
     (tmp_path / name).write_bytes(pickle.dumps(Harm(trace), protocol=0))
     with pytest.raises((DataError, ConfigError)):
-        ExtXYZDataset(tmp_path / name, format=format)
+        read_extxyz(tmp_path / name, format=format)
     assert not trace.exists()
 
 
@@ -423,7 +423,7 @@ def test_exponents_of_fortran_are_read(tmp_path: Path) -> None:
         "Properties=species:S:1:pos:R:3:forces:R:3\n"
         "H 0 0 0 1.0D-03 0 0\nH -7.4D-01 0 1.d0 -1D-3 0 0\n"
     )
-    frame = ExtXYZDataset(path)[0]
+    frame = read_extxyz(path)[0]
     assert frame.energy.tolist() == [-1.5e-3]
     assert frame.forces[:, 0].tolist() == [1e-3, -1e-3]
     assert frame.pos[1].tolist() == [-0.74, 0.0, 1.0]
@@ -432,7 +432,7 @@ def test_exponents_of_fortran_are_read(tmp_path: Path) -> None:
         path.write_text(f"1\n\nH 0 {word} 0\n")
         found = rf"fortran.extxyz: frame 0: 'pos': atom 0: '{word}' is no number"
         with pytest.raises(DataError, match=found):
-            ExtXYZDataset(path, energy=None, forces=None)[0]
+            read_extxyz(path, energy=None, forces=None)[0]
 
 
 @pytest.mark.parametrize("name", ["lattice", "LATTICE"])
@@ -441,13 +441,13 @@ def test_a_cell_in_other_letters_is_not_lost(tmp_path: Path, name: str) -> None:
     path.write_text(
         f'1\n{name}="5 0 0 0 5 0 0 0 5" properties=species:S:1:pos:R:3\nH 0 0 0\n'
     )
-    data = ExtXYZDataset(path, energy=None, forces=None)[0]
+    data = read_extxyz(path, energy=None, forces=None)[0]
     assert torch.equal(data.cell[0], 5 * torch.eye(3, dtype=torch.float64))
     assert data.pbc.all()
     path.write_text(path.read_text().replace("properties", "Lattice=T properties"))
     if name == "lattice":
         with pytest.raises(DataError, match="'lattice' and 'Lattice' are both there"):
-            ExtXYZDataset(path, energy=None, forces=None)[0]
+            read_extxyz(path, energy=None, forces=None)[0]
 
 
 def test_a_virial_needs_a_volume(tmp_path: Path) -> None:
@@ -455,7 +455,7 @@ def test_a_virial_needs_a_volume(tmp_path: Path) -> None:
     path.write_text(
         '1\nLattice="5 0 0 0 5 0 0 0 0" pbc="T T F" v="1 0 0 0 1 0 0 0 1"\nH 0 0 0\n'
     )
-    data = ExtXYZDataset(path, energy=None, forces=None, virial="v")
+    data = read_extxyz(path, energy=None, forces=None, virial="v")
     with pytest.raises(DataError, match=r"frame 0: 'virial': .* cell of three vectors"):
         data[0]
 
@@ -463,7 +463,7 @@ def test_a_virial_needs_a_volume(tmp_path: Path) -> None:
 def test_the_unit_of_dipoles_is_kept_and_stated(tmp_path: Path) -> None:
     path = tmp_path / "a.extxyz"
     path.write_text('1\ndipole="0 0 1"\nH 0 0 0\n')
-    data = ExtXYZDataset(
+    data = read_extxyz(
         path, energy=None, forces=None, dipole="dipole", dipole_unit="e Angstrom"
     )
     assert data[0].dipole.tolist() == [[0.0, 0.0, 1.0]]
@@ -478,7 +478,7 @@ def test_frames_read_by_ase_do_not_change_with_what_was_handed_out(
     ase = pytest.importorskip("ase")
     path = tmp_path / "a.json"
     ase.Atoms("OH", positions=[[0, 0, 0], [0, 0, 1]]).write(path)
-    dataset = ExtXYZDataset(path, energy=None, forces=None)
+    dataset = read_extxyz(path, energy=None, forces=None)
     dataset[0].z.add_(1)
     assert dataset[0].z.tolist() == [8, 1]
 
@@ -486,7 +486,7 @@ def test_frames_read_by_ase_do_not_change_with_what_was_handed_out(
 def test_a_lazy_set_tells_what_one_in_memory_does(tmp_path: Path) -> None:
     path = tmp_path / "a.extxyz"
     write_extxyz(path, MiniEthanol()[:4])
-    lazy, memory = ExtXYZDataset(path), ExtXYZDataset(path).in_memory()
+    lazy, memory = read_extxyz(path), read_extxyz(path).in_memory()
     assert lazy.fields == memory.fields
     assert lazy.force_unit == memory.force_unit == "eV/Angstrom"
     assert (
@@ -503,12 +503,12 @@ def test_an_empty_value_does_not_swallow_the_next_pair(tmp_path: Path) -> None:
         "1\nProperties=species:S:1:pos:R:3 note= config_type=IsolatedAtom "
         "energy= -13.6 flag= done last=\nH 0 0 0\n"
     )
-    data = ExtXYZDataset(path, forces=None)
+    data = read_extxyz(path, forces=None)
     assert not data[0].pbc.any()
-    assert data.info(0) == {"label": "", "energy": "1"}
+    assert data.file.info(0) == {"label": "", "energy": "1"}
     assert data.isolated_energies == {1: -13.6}
     expected = {"note": "", "config_type": "IsolatedAtom", "energy": "-13.6"}
-    assert data.info(1) == {**expected, "flag": "", "done": "T", "last": ""}
+    assert data.file.info(1) == {**expected, "flag": "", "done": "T", "last": ""}
 
 
 @pytest.mark.parametrize(
@@ -528,7 +528,7 @@ def test_two_values_for_one_thing_are_refused_wherever_they_stand(
     path = tmp_path / "a.extxyz"
     path.write_text(f"1\n{pairs}\nH 0 0 0\n")
     with pytest.raises(DataError, match=r"frame 0: '[a-zA-Z]*' is there twice: "):
-        ExtXYZDataset(path, forces=None)[0]
+        read_extxyz(path, forces=None)[0]
 
 
 @pytest.mark.parametrize(
@@ -545,10 +545,10 @@ def test_columns_that_say_the_same_must_agree(
 ) -> None:
     path = tmp_path / "a.extxyz"
     path.write_text(f"1\nProperties={columns}\n{row}\n")
-    assert ExtXYZDataset(path, energy=None, forces=None)[0].z.tolist() == [8]
+    assert read_extxyz(path, energy=None, forces=None)[0].z.tolist() == [8]
     path.write_text(f"1\nProperties={columns}\n{bad}\n")
     with pytest.raises(DataError, match=r"frame 0: columns .* contradict each other"):
-        ExtXYZDataset(path, energy=None, forces=None)[0]
+        read_extxyz(path, energy=None, forces=None)[0]
 
 
 def test_labels_of_atoms_and_words_of_the_user_are_no_contradiction(
@@ -558,25 +558,25 @@ def test_labels_of_atoms_and_words_of_the_user_are_no_contradiction(
     path.write_text(
         "1\nProperties=species:S:1:pos:R:3:symbol:S:1 lattice=fcc PBC=7\nC 0 0 0 CA2\n"
     )
-    data = ExtXYZDataset(path, energy=None, forces=None)
+    data = read_extxyz(path, energy=None, forces=None)
     assert data[0].z.tolist() == [6]
     assert "cell" not in data[0] or not data[0].cell.any()
-    assert data.info(0) == {"lattice": "fcc", "PBC": "7"}
+    assert data.file.info(0) == {"lattice": "fcc", "PBC": "7"}
 
 
 def test_forces_as_a_pair_and_as_columns_are_refused(two: Path) -> None:
     two.write_text(TWO.replace("energy=-20.5", 'energy=-20.5 forces="1 2 3"'))
     with pytest.raises(DataError, match="'forces' is there twice, for the frame and"):
-        ExtXYZDataset(two)[0]
+        read_extxyz(two)[0]
 
 
 def test_two_energies_of_one_isolated_atom_are_refused(two: Path) -> None:
     frame = TWO[TWO.index("1\n") :]
     two.write_text(frame * 2)
-    assert ExtXYZDataset(two).isolated_energies == {1: -13.6}
+    assert read_extxyz(two).isolated_energies == {1: -13.6}
     two.write_text(frame + frame.replace("-13.6", "-13.7"))
     with pytest.raises(DataError, match="frame 1: another energy of the isolated"):
-        _ = ExtXYZDataset(two).isolated_energies
+        _ = read_extxyz(two).isolated_energies
 
 
 @pytest.mark.parametrize(
@@ -596,7 +596,7 @@ def test_units_of_forces_and_stress_follow_from_energy_and_length(
 ) -> None:
     lines = CRYSTAL.replace("pos:R:3", "pos:R:3:forces:R:3").splitlines()
     crystal.write_text("\n".join([*lines[:2], *(f"{x} 1 0 0" for x in lines[2:])]))
-    data = ExtXYZDataset(crystal, stress="stress", units=units)[0]
+    data = read_extxyz(crystal, stress="stress", units=units)[0]
     factors = [unit_factor(expected[0], "eV/A"), unit_factor(expected[1], "eV/A^3")]
     found = [data.forces[0, 0].item(), data.stress[0, 0, 0].item()]
     assert found == pytest.approx(factors, rel=1e-14)
@@ -616,16 +616,16 @@ def test_compressed_files_are_read_by_the_same_reader(
     packed = pack.get(Path(suffix).suffix, bytes)
     path = tmp_path / f"a{suffix}"
     path.write_bytes(packed(b"\xef\xbb\xbf" + TWO.replace("\n", "\r\n").encode()))
-    data = ExtXYZDataset(path)
+    data = read_extxyz(path)
     assert data.energies.tolist() == [-20.5, -13.6]
     assert data.isolated_energies == {1: -13.6}
     path.write_bytes(packed(TWO.replace("energy=-13.6", "energy=1 energy=2").encode()))
     with pytest.raises(DataError, match="frame 1: 'energy' is there twice"):
-        ExtXYZDataset(path).in_memory()
+        read_extxyz(path).in_memory()
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=f"a{suffix}: "):
-        ExtXYZDataset(path).in_memory()
+        read_extxyz(path).in_memory()
 
 
 def test_other_encodings_and_line_ends_are_named(two: Path) -> None:
@@ -636,17 +636,17 @@ def test_other_encodings_and_line_ends_are_named(two: Path) -> None:
     ):
         two.write_bytes(raw)
         with pytest.raises(DataError, match=f"frame 0: .*{message}"):
-            ExtXYZDataset(two)
+            read_extxyz(two)
     two.write_bytes(b"\xef\xbb\xbf" + TWO.encode() + b"\xef\xbb\xbf" + TWO.encode())
-    assert len(ExtXYZDataset(two).in_memory()) == 4
+    assert len(read_extxyz(two).in_memory()) == 4
 
 
 def test_an_uneven_stress_is_turned_as_it_was_written(
     crystal: Path, tmp_path: Path
 ) -> None:
     crystal.write_text(CRYSTAL.replace("1 6 5 6 2 4 5 4 3", "1 2 3 4 5 6 7 8 9"))
-    data = ExtXYZDataset(crystal, forces=None, stress="stress")
+    data = read_extxyz(crystal, forces=None, stress="stress")
     assert data[0].stress[0, 0].tolist() == [1, 4, 7]
     write_extxyz(tmp_path / "b.extxyz", data)
-    again = ExtXYZDataset(tmp_path / "b.extxyz", forces=None, stress="stress")
+    again = read_extxyz(tmp_path / "b.extxyz", forces=None, stress="stress")
     assert torch.equal(again[0].stress, data[0].stress)

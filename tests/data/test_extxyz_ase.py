@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from torch_cormorant.data import ExtXYZDataset
+from torch_cormorant.data import read_extxyz
 from torch_cormorant.data.extxyz_format import ParsedFrame, numbers_of
 from torch_cormorant.errors import DataError
 
@@ -121,10 +121,10 @@ def test_three_thousand_frames_with_odd_names_and_texts(tmp_path: Path) -> None:
     written = structures(FRAMES)
     path = tmp_path / "odd.extxyz"
     io.write(path, written)
-    data = ExtXYZDataset(path)
+    data = read_extxyz(path)
     assert len(data) == FRAMES
     for number, atoms in enumerate(written):
-        check(data.parsed(number), atoms)
+        check(data.file.parsed(number), atoms)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
@@ -144,10 +144,10 @@ def test_tensors_are_of_the_molecule_whatever_its_number_of_atoms(
     atoms.calc = SinglePointCalculator(atoms, **results)
     path = tmp_path / f"a.{suffix}"
     io.write(path, atoms)
-    data = ExtXYZDataset(path, stress="stress", dipole="dipole")
+    data = read_extxyz(path, stress="stress", dipole="dipole")
     np.testing.assert_allclose(data[0].stress[0], stress)
     np.testing.assert_allclose(data[0].forces, results["forces"])
-    frame = data.parsed(0)
+    frame = data.file.parsed(0)
     assert set(frame.arrays) == {"forces"}
     if suffix != "db":  # which does not keep it
         tensor = numbers_of(frame.info["dielectric_tensor"], "").reshape(3, 3)
@@ -163,10 +163,10 @@ def test_two_values_in_other_formats_are_refused(tmp_path: Path) -> None:
     atoms.info |= {"energy": 1.0, "ragged": [[1], [1, 2]], "kind": "bulk water"}
     atoms.calc = SinglePointCalculator(atoms, energy=1.0, forces=np.zeros((1, 3)))
     io.write(tmp_path / "a.traj", atoms)
-    data = ExtXYZDataset(tmp_path / "a.traj")
+    data = read_extxyz(tmp_path / "a.traj")
     assert data[0].energy.item() == 1.0
-    assert data.info(0) == {"energy": "1.0", "kind": "bulk water"}
+    assert data.file.info(0) == {"energy": "1.0", "kind": "bulk water"}
     atoms.info["energy"] = 2.0
     io.write(tmp_path / "a.traj", [atoms])
     with pytest.raises(DataError, match="frame 0: 'energy' is there twice"):
-        ExtXYZDataset(tmp_path / "a.traj")
+        read_extxyz(tmp_path / "a.traj")

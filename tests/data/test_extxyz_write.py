@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from torch_cormorant.data import ExtXYZDataset, write_extxyz
+from torch_cormorant.data import read_extxyz, write_extxyz
 from torch_cormorant.errors import ConfigError, DataError, ShapeError
 
 
@@ -19,9 +19,9 @@ def test_numbers_of_numpy_and_torch_are_written_as_numbers(tmp_path: Path) -> No
     frame = Data(z=np.array([8, 1]), pos=pos, energy=-1.5)
     info = {"a": np.float64(0.1), "b": np.bool_(True), "c": torch.tensor(2)}
     write_extxyz(path, [frame], info=[info])  # type: ignore[list-item]
-    written = ExtXYZDataset(path, forces=None)
+    written = read_extxyz(path, forces=None)
     assert written[0].energy.item() == -1.5
-    assert written.info(0) == {"energy": "-1.5", "a": "0.1", "b": "T", "c": "2"}
+    assert written.file.info(0) == {"energy": "-1.5", "a": "0.1", "b": "T", "c": "2"}
     for wrong in (torch.zeros(2), [1.0], None):
         with pytest.raises(ConfigError, match="'a': expected one number or a text"):
             write_extxyz(path, [frame], info=[{"a": wrong}])  # type: ignore[dict-item]
@@ -33,7 +33,7 @@ def test_a_cell_alone_is_written_as_periodic(tmp_path: Path) -> None:
     path = tmp_path / "a.extxyz"
     cell = 4 * torch.eye(3, dtype=torch.float64)[None]
     write_extxyz(path, [Data(z=torch.tensor([8]), pos=torch.zeros(1, 3), cell=cell)])
-    data = ExtXYZDataset(path, energy=None, forces=None)[0]
+    data = read_extxyz(path, energy=None, forces=None)[0]
     assert torch.equal(data.cell, cell)
     assert data.pbc.all()
 
@@ -43,7 +43,7 @@ def test_values_of_atoms_are_written_as_columns(tmp_path: Path) -> None:
     frame = Data(z=torch.tensor([8, 1]), pos=torch.eye(3)[:2])
     vectors = torch.randn(2, 3, dtype=torch.float64)
     write_extxyz(path, [frame], arrays=[{"mine": vectors, "q": torch.ones(2)}])
-    read = ExtXYZDataset(path, energy=None, forces="mine")
+    read = read_extxyz(path, energy=None, forces="mine")
     assert torch.equal(read[0].forces, vectors)
     for values, error, message in (
         ({"q": torch.zeros(3)}, ShapeError, r"frame 0: 'q': shape \(3,\), expected"),
@@ -89,4 +89,4 @@ def test_odd_texts_are_read_back(tmp_path: Path) -> None:
     texts = ["", " ", "a=b", "back\\slash", "\\n", 'say "so"', "two\nlines", "a\\", "é"]
     info = {f"text{number}": text for number, text in enumerate(texts)}
     write_extxyz(path, [frame], info=[info])
-    assert ExtXYZDataset(path, energy=None, forces=None).info(0) == info
+    assert read_extxyz(path, energy=None, forces=None).file.info(0) == info

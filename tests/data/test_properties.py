@@ -13,9 +13,9 @@ from torch_geometric.loader import DataLoader
 
 from torch_cormorant.data import (
     CompositionBaseline,
-    ExtXYZProperties,
     MiniQM9,
     Target,
+    read_extxyz_properties,
     unit_factor,
     write_extxyz,
 )
@@ -76,7 +76,7 @@ def file(tmp_path: Path) -> Path:
 def test_every_kind_is_read_to_the_last_bit(
     file: Path, name: str, shape: tuple[int, ...], per_atom: bool
 ) -> None:
-    data = ExtXYZProperties(file, name, {name: "foo"})
+    data = read_extxyz_properties(file, name, {name: "foo"})
     assert (data.target.shape, data.target.per_atom) == (shape, per_atom)
     assert data.target.unit == "foo"
     rows = [one[name] if per_atom else one[name][None] for one in labels()]
@@ -105,7 +105,7 @@ def test_every_kind_is_read_to_the_last_bit(
 
 
 def test_several_numbers_stand_side_by_side(file: Path) -> None:
-    data = ExtXYZProperties(file, ["mu", "gap"], {"gap": "eV", "mu": "Debye"})
+    data = read_extxyz_properties(file, ["mu", "gap"], {"gap": "eV", "mu": "Debye"})
     wanted = torch.stack([torch.cat([one["mu"], one["gap"]]) for one in labels()])
     assert torch.equal(data.values, wanted)
     assert [target.name for target in data.targets] == ["mu", "gap"]
@@ -115,7 +115,7 @@ def test_several_numbers_stand_side_by_side(file: Path) -> None:
 
 
 def test_units_are_converted_and_names_mapped(file: Path) -> None:
-    data = ExtXYZProperties(
+    data = read_extxyz_properties(
         file,
         "homo",
         {"homo": "Hartree", "pos": "bohr"},
@@ -124,7 +124,7 @@ def test_units_are_converted_and_names_mapped(file: Path) -> None:
         name="mine",
         level_of_theory="guess",
     )
-    plain = ExtXYZProperties(file, "gap", {"gap": "Hartree"})
+    plain = read_extxyz_properties(file, "gap", {"gap": "Hartree"})
     torch.testing.assert_close(
         data.values, plain.values * unit_factor("Hartree", "eV"), rtol=1e-15, atol=0
     )
@@ -135,7 +135,7 @@ def test_units_are_converted_and_names_mapped(file: Path) -> None:
 
 
 def test_composition_of_atoms_is_the_mean_of_each_element(file: Path) -> None:
-    data = ExtXYZProperties(file, "q", {"q": "e"})
+    data = read_extxyz_properties(file, "q", {"q": "e"})
     z = torch.cat([one.z for one in data])
     fit = CompositionBaseline.fit(data.row_counts(), data.values)
     predicted = fit.predict(data.row_counts())
@@ -174,7 +174,7 @@ def test_what_does_not_fit_is_named(
     names = [target] if isinstance(target, str) else target
     given = {"units": {name: UNITS.get(name, "1") for name in names}, **options}
     with pytest.raises(error, match=words):
-        ExtXYZProperties(file, target, **given)
+        read_extxyz_properties(file, target, **given)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_damaged_labels_name_frame_and_property(
     rows = ["H 0 0 0", "H 0 0 0 0.5" if "Properties" in second else "H 0 0 0"]
     path.write_text(f"1\n{first}\n{rows[0]}\n1\n{second}\n{rows[1]}\n")
     with pytest.raises(DataError, match=words):
-        ExtXYZProperties(path, "a", {"a": "1"})
+        read_extxyz_properties(path, "a", {"a": "1"})
 
 
 def test_files_that_ase_reads(tmp_path: Path, file: Path) -> None:
@@ -205,8 +205,8 @@ def test_files_that_ase_reads(tmp_path: Path, file: Path) -> None:
     ase_io.write(tmp_path / "own.traj", ase_io.read(file, ":"))
     for name in ("gap", "dipole", "alpha"):  # this format keeps no own columns
         units = {name: "1"}
-        own = ExtXYZProperties(file, name, units)
-        other = ExtXYZProperties(tmp_path / "own.traj", name, units)
+        own = read_extxyz_properties(file, name, units)
+        other = read_extxyz_properties(tmp_path / "own.traj", name, units)
         assert torch.equal(own.values, other.values)
         assert own.target.per_atom == other.target.per_atom
 
@@ -228,10 +228,10 @@ def test_tensors_and_charges_as_ase_writes_them(tmp_path: Path) -> None:
         ("w.traj", "energies"),
     ):
         ase_io.write(tmp_path / name, [atoms, atoms])
-        pol = ExtXYZProperties(tmp_path / name, "pol", {"pol": "bohr^3"})
+        pol = read_extxyz_properties(tmp_path / name, "pol", {"pol": "bohr^3"})
         assert torch.equal(pol[1].y, tensor.double()[None])
         # Three numbers of three atoms are no vector.
-        data = ExtXYZProperties(tmp_path / name, charges, {charges: "e"})
+        data = read_extxyz_properties(tmp_path / name, charges, {charges: "e"})
         assert data[1].y.flatten().tolist() == own
         assert data.target.per_atom
 
@@ -256,6 +256,6 @@ def test_name_and_unit_choose_the_head(target: Target, head: str) -> None:
 
 
 def test_data_lists_keep_the_kind(file: Path) -> None:
-    data = ExtXYZProperties(file, "v", {"v": "1"})
+    data = read_extxyz_properties(file, "v", {"v": "1"})
     batch = Batch.from_data_list([data[k] for k in (3, 0)])
     assert batch.y.shape == batch.pos.shape

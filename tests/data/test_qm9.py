@@ -18,10 +18,9 @@ import torch
 
 from torch_cormorant.data import (
     HARTREE_TO_EV,
-    QM9,
     QM9_TARGETS,
-    QM9Arrays,
     qm9_files,
+    read_qm9,
     split_indices,
 )
 from torch_cormorant.data.download import RemoteFile
@@ -39,7 +38,7 @@ def write(samples: SimpleNamespace, form: str, folder: Path, *failed: int) -> Pa
 def test_every_value_is_that_of_the_file_in_the_units_of_pyg(
     samples: SimpleNamespace, tmp_path: Path, form: str
 ) -> None:
-    dataset = QM9(write(samples, form, tmp_path), subtract_references=False)
+    dataset = read_qm9(write(samples, form, tmp_path), subtract_references=False)
     assert dataset.values.shape == (3, 19)
     names = list(QM9_TARGETS)
     for data, (number, (symbols, pos, values)) in zip(
@@ -64,9 +63,9 @@ def test_uncharacterized_molecules_are_left_out(
     samples: SimpleNamespace, tmp_path: Path, form: str
 ) -> None:
     root = write(samples, form, tmp_path, 17)
-    assert [data.idx.item() for data in QM9(root, target="mu")] == [1, 21]
-    assert [data.z.tolist() for data in QM9(root)][1] == [7, 1, 1, 1]
-    whole = QM9(root, target="mu", keep_uncharacterized=True)
+    assert [data.idx.item() for data in read_qm9(root, target="mu")] == [1, 21]
+    assert [data.z.tolist() for data in read_qm9(root)][1] == [7, 1, 1, 1]
+    whole = read_qm9(root, target="mu", keep_uncharacterized=True)
     assert [data.idx.item() for data in whole] == [1, 17, 21]
 
 
@@ -75,15 +74,15 @@ def test_what_was_read_is_kept_and_read_again_when_a_file_changes(
     samples: SimpleNamespace, tmp_path: Path, form: str
 ) -> None:
     root = write(samples, form, tmp_path)
-    first = QM9(root)
+    first = read_qm9(root)
     (cache,) = (root / "processed").iterdir()
-    second = QM9(root)
+    second = read_qm9(root)
     assert torch.equal(first.values, second.values)
     assert first.digest == second.digest
     cache.write_bytes(cache.read_bytes()[:-100])
-    assert torch.equal(QM9(root).values, first.values)
+    assert torch.equal(read_qm9(root).values, first.values)
     (root / "raw" / "uncharacterized.txt").write_text(samples.list_text(1))
-    assert len(QM9(root)) == 2
+    assert len(read_qm9(root)) == 2
 
 
 def test_a_folder_that_cannot_be_written_is_read(
@@ -91,37 +90,37 @@ def test_a_folder_that_cannot_be_written_is_read(
 ) -> None:
     root = write(samples, "pyg", tmp_path)
     (root / "processed").touch()  # a file where the folder should be
-    assert len(QM9(root)) == 3
+    assert len(read_qm9(root)) == 3
 
 
 def test_files_may_lie_in_the_root_itself(
     samples: SimpleNamespace, tmp_path: Path
 ) -> None:
     write(samples, "pyg", tmp_path)
-    assert len(QM9(tmp_path / "raw", download=False)) == 3
+    assert len(read_qm9(tmp_path / "raw", download=False)) == 3
 
 
 def test_several_targets_come_in_the_order_asked_for(
     samples: SimpleNamespace, tmp_path: Path
 ) -> None:
     root = write(samples, "pyg", tmp_path)
-    dataset = QM9(root, target=["Cv", "u298", "MU"])
+    dataset = read_qm9(root, target=["Cv", "u298", "MU"])
     assert [target.name for target in dataset.targets] == ["Cv", "U", "mu"]
     assert dataset[0].y.shape == (1, 3)
     with pytest.raises(ConfigError, match="names a property twice"):
-        QM9(root, target=["U", "u298"])
+        read_qm9(root, target=["U", "u298"])
     with pytest.raises(ConfigError, match="empty list"):
-        QM9(root, target=[])
+        read_qm9(root, target=[])
 
 
 def test_one_source_is_needed(tmp_path: Path) -> None:
     for arguments in ({}, {"root": tmp_path, "npz": tmp_path}):
         with pytest.raises(ConfigError, match="root, npz: give one of them"):
-            QM9(**arguments)
+            read_qm9(**arguments)
     with pytest.raises(ConfigError, match="source: 'sdf' is not one of pyg, xyz"):
-        QM9(tmp_path, source="sdf")
+        read_qm9(tmp_path, source="sdf")
     with pytest.raises(DataError, match=r"gdb9\.sdf: no such file; download=True"):
-        QM9(tmp_path, download=False)
+        read_qm9(tmp_path, download=False)
 
 
 def test_values_are_those_of_pyg(shared: Path, tmp_path: Path) -> None:
@@ -131,7 +130,10 @@ def test_values_are_those_of_pyg(shared: Path, tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     for file in (shared / "data/qm9/pyg_raw_sample").iterdir():
         (tmp_path / "raw" / file.name).write_bytes(file.read_bytes())
-    ours, theirs = QM9(tmp_path, subtract_references=False), datasets.QM9(str(tmp_path))
+    ours, theirs = (
+        read_qm9(tmp_path, subtract_references=False),
+        datasets.QM9(str(tmp_path)),
+    )
     assert len(ours) == len(theirs) == 1000
     for one, other in zip(ours, theirs, strict=True):
         assert torch.equal(one.z, other.z)
@@ -145,8 +147,8 @@ def test_both_forms_and_the_arrays_agree(shared: Path, tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     for file in (shared / "data/qm9/pyg_raw_sample").iterdir():
         (tmp_path / "raw" / file.name).write_bytes(file.read_bytes())
-    raw = QM9(tmp_path)
-    arrays = QM9Arrays(shared / "data/qm9/qm9_labelled.npz")
+    raw = read_qm9(tmp_path)
+    arrays = read_qm9(npz=shared / "data/qm9/qm9_labelled.npz")
     row = {number: k for k, number in enumerate(arrays._data.idx.tolist())}
     other = arrays[[row[data.idx.item()] for data in raw]]
     # The table's atomisation energies come from another source, with more digits.
@@ -210,11 +212,11 @@ def test_missing_files_are_fetched(
         )
         monkeypatch.setitem(qm9_files.QM9_FILES, key, local)
     root = tmp_path / "root"
-    dataset = QM9(root, target="mu", source=form)
+    dataset = read_qm9(root, target="mu", source=form)
     assert [data.idx.item() for data in dataset] == [17, 21]
     kept = sorted(file.name for file in (root / "raw").iterdir())
     assert kept == sorted(qm9_files.QM9_SOURCES[form])
-    assert torch.equal(QM9(root, target="mu").values, dataset.values)
+    assert torch.equal(read_qm9(root, target="mu").values, dataset.values)
 
 
 def test_an_archive_without_the_files_is_named(
@@ -225,7 +227,7 @@ def test_an_archive_without_the_files_is_named(
     local = RemoteFile("qm9.zip", f"{address}/qm9.zip")
     monkeypatch.setitem(qm9_files.QM9_FILES, "pyg", local)
     with pytest.raises(DataError, match=r"qm9\.zip: does not hold gdb9\.sdf"):
-        QM9(tmp_path / "root")
+        read_qm9(tmp_path / "root")
 
 
 def test_known_files_have_pinned_digests_and_verified_addresses() -> None:
@@ -278,7 +280,7 @@ def test_damage_is_named(
     assert old in text
     path.write_text(text.replace(old, new))
     with pytest.raises(DataError, match=message):
-        QM9(root)
+        read_qm9(root)
 
 
 @pytest.mark.parametrize("form", ["gdb9.sdf", "gdb9.sdf.csv"])
@@ -291,7 +293,7 @@ def test_a_file_that_is_cut_off_is_never_read_in_part(
     for length in range(0, len(text), 7):
         path.write_text(text[:length])
         with pytest.raises(DataError, match="gdb9"):
-            QM9(root)
+            read_qm9(root)
 
 
 @pytest.mark.parametrize(
@@ -322,4 +324,4 @@ def test_damage_in_the_archive_is_named(
             member.size = len(text)
             archive.addfile(member, io.BytesIO(text.encode()))
     with pytest.raises(DataError, match=message):
-        QM9(root)
+        read_qm9(root)

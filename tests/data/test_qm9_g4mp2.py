@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from torch_cormorant.data import HARTREE_TO_EV, QM9G4MP2, reference_energies
+from torch_cormorant.data import HARTREE_TO_EV, read_qm9_g4mp2, reference_energies
 from torch_cormorant.errors import ConfigError, DataError
 
 Arrays = dict[str, np.ndarray]
@@ -32,7 +32,7 @@ def test_molecules_without_a_value_are_left_out_and_files_are_joined(
     two = write(
         tmp_path / "b.npz", index=[1, 2, 4], g4mp2_atom=np.array([np.nan, -1.0, np.nan])
     )
-    dataset = QM9G4MP2([one, two])
+    dataset = read_qm9_g4mp2([one, two])
     assert [data.idx.item() for data in dataset] == [3, 9, 2]
     assert [data.z.tolist() for data in dataset] == [[8, 1, 1], [6], [6, 7]]
     np.testing.assert_array_equal(dataset[1].pos, [[15, 16, 17]])
@@ -40,11 +40,14 @@ def test_molecules_without_a_value_are_left_out_and_files_are_joined(
     np.testing.assert_array_equal(dataset.values[:, 0], expected)
     assert dataset.level_of_theory.startswith("G4MP2")
     assert not dataset.is_qm9
-    assert dataset.digest not in {QM9G4MP2(one).digest, QM9G4MP2(two).digest}
+    assert dataset.digest not in {
+        read_qm9_g4mp2(one).digest,
+        read_qm9_g4mp2(two).digest,
+    }
     with pytest.raises(DataError, match="'index': a molecule comes twice"):
-        QM9G4MP2([one, one])
+        read_qm9_g4mp2([one, one])
     with pytest.raises(ConfigError, match="paths: none given"):
-        QM9G4MP2([])
+        read_qm9_g4mp2([])
 
 
 @pytest.mark.parametrize(
@@ -62,12 +65,14 @@ def test_molecules_without_a_value_are_left_out_and_files_are_joined(
 )
 def test_what_is_wrong_is_named(tmp_path: Path, changes: Arrays, message: str) -> None:
     with pytest.raises(DataError, match=rf"a\.npz: .*{message}"):
-        QM9G4MP2(write(tmp_path / "a.npz", **changes))
+        read_qm9_g4mp2(write(tmp_path / "a.npz", **changes))
 
 
 def test_more_than_a_hundred_thousand_molecules(shared: Path) -> None:
     folder = shared / "data/qm9"
-    dataset = QM9G4MP2([folder / "qm9_labelled.npz", folder / "qm9_geometry_rest.npz"])
+    dataset = read_qm9_g4mp2(
+        [folder / "qm9_labelled.npz", folder / "qm9_geometry_rest.npz"]
+    )
     assert len(dataset) == 112_038
     found = reference_energies(dataset, constant=True)
     assert 0.75 < found.mae < 0.85

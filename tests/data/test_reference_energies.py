@@ -10,11 +10,11 @@ import torch
 
 from torch_cormorant.data import (
     FrameArrays,
-    FrameDataset,
     Frames,
     MiniEthanol,
     MiniQM9,
-    QM9Arrays,
+    read_npz,
+    read_qm9,
     reference_energies,
     split_indices,
 )
@@ -23,7 +23,7 @@ from torch_cormorant.errors import ConfigError, ShapeError, SpeciesError
 VALUES = {1: -13.5, 6: -1030.25, 8: -2041.75}
 
 
-def made_up(constant: float = 0.0, noise: float = 0.0) -> FrameDataset:
+def made_up(constant: float = 0.0, noise: float = 0.0) -> Frames:
     """Systems whose energies are sums over their atoms."""
     rng = np.random.default_rng(0)
     sizes = rng.integers(1, 9, 40)
@@ -32,7 +32,7 @@ def made_up(constant: float = 0.0, noise: float = 0.0) -> FrameDataset:
     sums = np.add.reduceat(np.array([VALUES[k] for k in z.tolist()]), offset[:-1])
     energy = sums + constant + noise * rng.normal(size=40)
     frames = FrameArrays(z, rng.normal(size=(len(z), 3)), offset, energy)
-    return FrameDataset(frames, name="made up", energy_unit="eV")
+    return Frames(frames, name="made up", energy_unit="eV")
 
 
 def test_sums_over_atoms_are_found_again() -> None:
@@ -102,7 +102,7 @@ def test_sets_of_several_properties_or_none_are_refused(tmp_path: Path) -> None:
         reference_energies(MiniQM9())
     np.savez(tmp_path / "x.npz", z=[1], pos=[[0.0, 0, 0]])
     with pytest.raises(ConfigError, match="holds no energies"):
-        reference_energies(Frames(tmp_path / "x.npz"))
+        reference_energies(read_npz(tmp_path / "x.npz"))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_sets_of_several_properties_or_none_are_refused(tmp_path: Path) -> None:
 def test_on_qm9_the_composition_explains_most(
     shared: Path, target: str, least: float, most: float, mean: float
 ) -> None:
-    dataset = QM9Arrays(shared / "data/qm9/qm9_labelled.npz", target)
+    dataset = read_qm9(npz=shared / "data/qm9/qm9_labelled.npz", target=target)
     train = split_indices(len(dataset), 20_000, 1000, 1000).train
     found = reference_energies(dataset, train.tolist(), constant=True)
     assert least < found.mae < most

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from torch_cormorant import load_model
-from torch_cormorant.data import MD17
+from torch_cormorant.data import Frames
 from torch_cormorant.train.sources import divided, load_data
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "md17.py"
@@ -149,7 +149,7 @@ def test_the_official_split_of_revised_md17(
     config = example.configure(args)
     data = load_data(config.data)
     split = divided(data, vars(config.data))
-    assert isinstance(data, MD17)
+    assert isinstance(data, Frames)
     assert split.digest == data.official_split(2, 50).digest
     assert [len(part) for part in split.parts] == [950, 50, 1000]
     assert "official_split: source 'mini_ethanol' has none" in fail("--official 1")

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from torch_cormorant import Cormorant
-from torch_cormorant.data import FrameArrays, FrameDataset, split_indices
+from torch_cormorant.data import FrameArrays, Frames, split_indices
 from torch_cormorant.train import (
     EpochLog,
     FrameDataModule,
@@ -26,7 +26,7 @@ from torch_cormorant.train import (
 WATER = np.array([[0.0, 0, 0], [0, 0, 0.96], [0, 0.93, -0.24]])
 
 
-def structures() -> FrameDataset:
+def structures() -> Frames:
     """Water in many forms, single atoms, and pairs too far apart for an edge."""
     rng = np.random.default_rng(0)
     z, pos, offset = [], [], [0]
@@ -47,7 +47,7 @@ def structures() -> FrameDataset:
         energy=rng.standard_normal(18),
         forces=rng.standard_normal((len(z), 3)),
     )
-    return FrameDataset(arrays, name="water", energy_unit="eV")
+    return Frames(arrays, name="water", energy_unit="eV")
 
 
 class Gradients(Callback):

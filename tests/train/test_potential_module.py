@@ -14,7 +14,7 @@ from torch_cormorant import Cormorant, load_model
 from torch_cormorant.data import (
     CompositionBaseline,
     FrameArrays,
-    FrameDataset,
+    Frames,
     MiniEthanol,
 )
 from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError, SpeciesError
@@ -42,10 +42,10 @@ def module(**changed: Any) -> PotentialRegression:
     return made
 
 
-def crystal() -> FrameDataset:
+def crystal() -> Frames:
     rng = np.random.default_rng(0)
     stress = rng.standard_normal((2, 3, 3))
-    return FrameDataset(
+    return Frames(
         FrameArrays(
             z=np.array([8, 1, 8, 1, 1]),
             pos=np.array([[0.0, 0, 0], [0, 0, 1], [0, 0, 0], [1.0, 0, 0], [0, 1, 0]]),
@@ -225,11 +225,11 @@ def test_frames_of_several_compositions_stand_beside_their_fit() -> None:
     assert "energy_composition_mae" not in same.values
 
 
-def made_up(systems: list[list[int]]) -> FrameDataset:
+def made_up(systems: list[list[int]]) -> Frames:
     """Frames of these elements with energies without any order."""
     rng = np.random.default_rng(0)
     sizes = [len(system) for system in systems]
-    return FrameDataset(
+    return Frames(
         FrameArrays(
             z=np.concatenate(systems),
             pos=rng.normal(size=(sum(sizes), 3)),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from torch_cormorant.data import MiniQM9, QM9Arrays
+from torch_cormorant.data import MiniQM9, read_qm9
 from torch_cormorant.train import compare, hardware, results_table, versions
 
 
@@ -32,14 +32,14 @@ def test_table_is_in_the_unit_of_display_and_does_not_claim_qm9() -> None:
 
 
 def test_published_error_is_shown_for_qm9_only(shared: Path) -> None:
-    data = QM9Arrays(shared / "data/qm9/qm9_labelled.npz", "alpha")
+    data = read_qm9(npz=shared / "data/qm9/qm9_labelled.npz", target="alpha")
     found = compare(data[:1000], data[1000:1100], data[1000:1100].values)
     assert found.paper == 0.085
     assert found.table("ours").splitlines()[-1].split() == [
         *["Cormorant,", "paper's", "Table", "1", "(100,000", "training", "molecules)"],
         "0.08500",
     ]
-    energy = QM9Arrays(shared / "data/qm9/qm9_labelled.npz", "zpve")
+    energy = read_qm9(npz=shared / "data/qm9/qm9_labelled.npz", target="zpve")
     assert compare(energy[:50], energy[50:60], energy[50:60].values).paper == (
         pytest.approx(0.002027)
     )

@@ -16,13 +16,13 @@ from torch_cormorant.cli.labels import (
 )
 from torch_cormorant.cli.prediction import potential_outputs, property_values
 from torch_cormorant.data import (
-    FrameDataset,
-    MoleculeDataset,
+    Frames,
+    Molecules,
     Split,
     Target,
     unit_factor,
 )
-from torch_cormorant.data.frame_checks import warn_of_units
+from torch_cormorant.data.frame_arrays import warn_of_units
 from torch_cormorant.errors import ConfigError, CormorantError
 from torch_cormorant.models import Cormorant, load_model
 
@@ -48,7 +48,7 @@ def evaluate(args: argparse.Namespace) -> None:
     names = Names(args.energy, args.forces, args.data_part)
     data, assumed = read_labels(args.input, model, units, names)
     warn_of_units(data, args.input)
-    if isinstance(data, MoleculeDataset):
+    if isinstance(data, Molecules):
         _check_rows(args, model, data)
     split = trained_split(model, data)
     part = args.part or ("all" if split is None else "test")
@@ -61,7 +61,7 @@ def evaluate(args: argparse.Namespace) -> None:
     known = everything if split is None else everything[torch.tensor(split.train)]
     if split is not None and part != "all":
         everything = everything[torch.tensor(getattr(split, part))]
-    if isinstance(data, FrameDataset):
+    if isinstance(data, Frames):
         print(_frame_table(args, model, known, everything))
     else:
         print(_property_tables(args, model, known, everything))
@@ -71,9 +71,7 @@ def evaluate(args: argparse.Namespace) -> None:
         print(f"taken as the units of the file: {assumed}")
 
 
-def _check_rows(
-    args: argparse.Namespace, model: Cormorant, data: MoleculeDataset
-) -> None:
+def _check_rows(args: argparse.Namespace, model: Cormorant, data: Molecules) -> None:
     """Refuse labels of another shape than the predictions.
 
     Raises:

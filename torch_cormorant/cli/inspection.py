@@ -141,7 +141,7 @@ def _from_original(args: argparse.Namespace) -> None:
 def _read_weights(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     import torch
 
-    from torch_cormorant.data.arrays import npz_names, read_npz
+    from torch_cormorant.data.arrays import array_names, read_arrays
 
     if args.source.suffix.lower() == ".pt":
         try:
@@ -157,14 +157,14 @@ def _read_weights(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
         if not isinstance(state, dict) or not all(isinstance(n, str) for n in state):
             raise WeightsError(f"{args.source}: holds no tensors by name")
         return dict(state), None
-    names = npz_names(args.source)
+    names = array_names(args.source)
     settings = [name for name in names if name.startswith("cfg_")]
     extra = ("input_", "output_", "force", "energy", "z", "pos", "batch", *settings)
     # Of the names with input_ only these are weights, those of the MD17 network.
     weights = [
         n for n in names if n.startswith("input_linear_") or not n.startswith(extra)
     ]
-    file = read_npz(args.source, names)
+    file = read_arrays(args.source, names)
     config = {name.removeprefix("cfg_"): file[name].tolist() for name in settings}
     return {name: file[name] for name in weights}, config or None
 
@@ -222,11 +222,11 @@ def datasets(args: argparse.Namespace) -> None:
 
 def _own_file(path: str) -> Any:
     """An own file, with energies and forces where they have ASE's names."""
-    from torch_cormorant.data import ExtXYZDataset
+    from torch_cormorant.data import FrameFile, read_extxyz
 
-    held = ExtXYZDataset(path, energy=None, forces=None).held(0)
+    held = FrameFile(path).names()
     energy, forces = (name if name in held else None for name in ("energy", "forces"))
-    return ExtXYZDataset(path, energy, forces)
+    return read_extxyz(path, energy, forces)
 
 
 def _verify(args: argparse.Namespace) -> None:

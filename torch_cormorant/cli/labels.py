@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from torch_cormorant.cli.structures import is_own_file, read_npz_frames
+from torch_cormorant.cli.structures import WORDS, is_own_file, read_npz_frames
 from torch_cormorant.data import (
-    QM9,
-    ExtXYZDataset,
-    ExtXYZProperties,
-    FrameDataset,
+    FrameFile,
+    Frames,
     MiniEthanol,
     MiniQM9,
-    MoleculeDataset,
+    Molecules,
+    read_extxyz,
+    read_extxyz_properties,
+    read_qm9,
 )
-from torch_cormorant.data.arrays import npz_names
+from torch_cormorant.data.arrays import array_names
 from torch_cormorant.data.download import DOWNLOAD
 from torch_cormorant.data.files import file_digest
 from torch_cormorant.data.registry import source_name
@@ -33,7 +34,7 @@ __all__ = [
     "recorded_data",
 ]
 
-Labelled: TypeAlias = MoleculeDataset | FrameDataset
+Labelled: TypeAlias = Molecules | Frames
 _EMBEDDED = ("mini_qm9", "mini_ethanol")
 
 
@@ -120,8 +121,8 @@ def _stated(
         return MiniQM9(targets)
     if path.is_dir():
         return _folder(path, targets)
-    if suffix == ".npz" and "y_names" in npz_names(path):
-        return QM9(npz=path, target=targets)
+    if suffix == ".npz" and "y_names" in array_names(path):
+        return read_qm9(npz=path, target=targets)
     if not (embedded or suffix == ".npz"):
         missing = "" if path.exists() else "no such file; "
         raise DataError(
@@ -141,9 +142,9 @@ def _stated(
     return read_npz_frames(path, unit, energy, part or record.get("part") or None)
 
 
-def _folder(path: Path, targets: list[str]) -> MoleculeDataset:
+def _folder(path: Path, targets: list[str]) -> Molecules:
     try:
-        return QM9(path, target=targets, download=False)
+        return read_qm9(path, target=targets, download=False)
     except DataError as error:
         command = f"cormorant datasets qm9 --path {path} --fetch"
         text = str(error).replace(DOWNLOAD, f"fetch it: {command}")
@@ -226,9 +227,7 @@ def given_units(given: Sequence[str], model: Cormorant) -> dict[str, str]:
     return units
 
 
-def _assumed(
-    model: Cormorant, frames: FrameDataset | None, units: Mapping[str, str]
-) -> str:
+def _assumed(model: Cormorant, frames: Frames | None, units: Mapping[str, str]) -> str:
     length = units.get("pos", "Angstrom")
     if frames is None:
         found = [
@@ -243,9 +242,7 @@ def _assumed(
     return ", ".join([*found, f"pos {length}"])
 
 
-def _properties(
-    path: Path, model: Cormorant, units: Mapping[str, str]
-) -> MoleculeDataset:
+def _properties(path: Path, model: Cormorant, units: Mapping[str, str]) -> Molecules:
     """Molecules whose properties stand in the second lines or columns of a file."""
     targets = model.info.targets
     own = dict(zip(targets, model.info.units, strict=True))
@@ -259,20 +256,20 @@ def _properties(
     if "pos" in there:
         given["pos"] = there["pos"]
     # As `cormorant predict` writes it: a name in the file has no spaces.
-    held = ExtXYZDataset(path, energy=None, forces=None).held(0)
+    held = FrameFile(path).names()
     names = {name: name.replace(" ", "_") for name in targets if name not in held}
-    return ExtXYZProperties(path, targets, given, unit=unit, names=names)
+    return read_extxyz_properties(path, targets, given, unit=unit, names=names)
 
 
 def _own_frames(
     path: Path, model: Cormorant, units: Mapping[str, str], names: Names
-) -> tuple[FrameDataset, Mapping[str, str]]:
+) -> tuple[Frames, Mapping[str, str]]:
     """Frames of a file with names of its own, and the units that it is taken to have.
 
     Where the energy has a name that only the training knows, its units go with it.
     """
     trained, same = trained_data(model), recorded_data(model, path)
-    held = ExtXYZDataset(path, energy=None, forces=None).held(0)
+    held = FrameFile(path).names()
     energy = names.energy or _first(held, trained.get("energy"), "energy")
     if energy is None or energy not in held:
         asked = names.energy or trained.get("energy") or "energy"
@@ -286,14 +283,14 @@ def _own_frames(
         forces = _first(held, trained.get("forces"), "forces")
     own_name = energy == trained.get("energy") != "energy"
     there = {**(trained["units"] if same or own_name else {}), **units}
-    data = ExtXYZDataset(
+    data = read_extxyz(
         path,
         energy=energy,
         forces=forces or None,  # energies alone can be compared too
         unit=model.info.units[0] or "eV",
         units=there,
+        words=WORDS,
     )
-    data.advice = "name the right one with --{field} NAME"
     return data.in_memory(), there
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch_geometric.data import Data
 
 from torch_cormorant.cli.molfiles import read_sdf, read_smiles
-from torch_cormorant.data import MD17, ExtXYZDataset, FrameDataset, Frames
-from torch_cormorant.data.arrays import npz_names
-from torch_cormorant.data.frame_checks import warn_of_units
+from torch_cormorant.data import Frames, read_extxyz, read_md17, read_npz
+from torch_cormorant.data.arrays import array_names
+from torch_cormorant.data.describe import Words
+from torch_cormorant.data.frame_arrays import warn_of_units
 from torch_cormorant.errors import ConfigError, DataError
 
 __all__ = [
-    "FileFrames",
+    "WORDS",
     "Structures",
     "is_own_file",
     "read_npz_frames",
@@ -41,12 +41,13 @@ class Structures:
     names: Sequence[str]
 
 
-class FileFrames(Frames):
-    """Frames of plain arrays, with errors that speak of the command line."""
-
-    unit_name = "--unit energy"
-    unit_advice = "--unit energy=eV"
-    part_name = "--data-part"
+WORDS = Words(
+    unit="--unit energy",
+    unit_advice="--unit energy=eV",
+    part="--data-part",
+    missing="name the right one with --{field} NAME",
+)
+"""What arguments are called on the command line."""
 
 
 def is_own_file(path: Path) -> bool:
@@ -77,13 +78,17 @@ def read_structures(
         BackendError: RDKit (sdf and csv) or ASE is missing.
     """
     readers: dict[str, Callable[[Path], Structures]] = {
-        ".npz": lambda path: _npz(path, part),
+        ".npz": lambda path: _numbered(read_npz_frames(path, part=part)),
         ".sdf": lambda path: Structures(*read_sdf(path)),
         ".mol": lambda path: Structures(*read_sdf(path)),
         ".csv": lambda path: Structures(*read_smiles(path)),
     }
     reader = readers.get(path.suffix.lower())
-    found = _own(path, unit) if reader is None else reader(path)
+    if reader is None:
+        own = read_extxyz(path, energy=None, forces=None, units={"pos": unit})
+        found = _numbered(own)
+    else:
+        found = reader(path)
     if not found.frames:
         raise DataError(f"{path}: holds no structure")
     warn_of_units(found.frames, path)
@@ -95,7 +100,7 @@ def read_npz_frames(
     unit: str | None = None,
     file_unit: str | None = None,
     part: str | None = None,
-) -> FrameDataset:
+) -> Frames:
     """Frames of plain arrays, or of MD17 (kcal/mol) by the names of its arrays.
 
     Args:
@@ -107,22 +112,13 @@ def read_npz_frames(
     Raises:
         DataError: The file is missing, damaged or not understood.
     """
-    if _MD17_NAMES & set(npz_names(path)):
+    if _MD17_NAMES & set(array_names(path)):
         if part is not None:
             raise ConfigError(f"--data-part: {path} is not divided into parts")
-        return MD17(npz=path, unit=unit or "kcal/mol")
-    return FileFrames(path, part, unit=unit, file_unit=file_unit)
+        return read_md17(npz=path, unit=unit or "kcal/mol")
+    return read_npz(path, part, unit=unit, file_unit=file_unit, words=WORDS)
 
 
-def _numbered(frames: Sequence[Data]) -> Structures:
+def _numbered(data: Frames) -> Structures:
+    frames = [data[k] for k in range(len(data))]
     return Structures(frames, [f"frame {k}" for k in range(len(frames))])
-
-
-def _own(path: Path, unit: str) -> Structures:
-    data: Any = ExtXYZDataset(path, energy=None, forces=None, units={"pos": unit})
-    return _numbered([data[k] for k in range(len(data))])
-
-
-def _npz(path: Path, part: str | None) -> Structures:
-    data: Any = read_npz_frames(path, part=part)
-    return _numbered([data[k] for k in range(len(data))])

@@ -1,4 +1,4 @@
-"""Molecular data sets in memory, their targets, units, splits and baselines."""
+"""Molecules, structures and their files; targets, units, splits and baselines."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from torch_cormorant.data.baselines import (
     MeanBaseline,
     mean_absolute_error,
 )
-from torch_cormorant.data.dataset import MoleculeDataset
-from torch_cormorant.data.extxyz import ExtXYZDataset
+from torch_cormorant.data.extxyz import read_extxyz
 from torch_cormorant.data.extxyz_write import write_extxyz
-from torch_cormorant.data.frame_checks import FrameArrays
-from torch_cormorant.data.frame_dataset import FrameDataset
-from torch_cormorant.data.frames import Frames, frame_parts
-from torch_cormorant.data.md17 import MD17, MD17_MOLECULES
+from torch_cormorant.data.frame_arrays import FrameArrays
+from torch_cormorant.data.frame_file import FrameFile
+from torch_cormorant.data.frames import Frames
+from torch_cormorant.data.md17 import MD17_MOLECULES, read_md17
 from torch_cormorant.data.mini_ethanol import MiniEthanol
 from torch_cormorant.data.mini_qm9 import MiniQM9
-from torch_cormorant.data.properties import ExtXYZProperties
-from torch_cormorant.data.qm9 import QM9, QM9Arrays
-from torch_cormorant.data.qm9_g4mp2 import QM9G4MP2
+from torch_cormorant.data.molecules import Molecules
+from torch_cormorant.data.npz import frame_parts, read_npz
+from torch_cormorant.data.properties import read_extxyz_properties
+from torch_cormorant.data.qm9 import read_qm9
+from torch_cormorant.data.qm9_g4mp2 import read_qm9_g4mp2
 from torch_cormorant.data.reference_energies import (
     ReferenceEnergies,
     reference_energies,
@@ -51,26 +52,20 @@ __all__ = [
     "DATASETS",
     "HARTREE_TO_EV",
     "KCAL_PER_MOL_TO_EV",
-    "MD17",
     "MD17_MOLECULES",
     "MINI_TARGETS",
     "PUBLISHED_SIZES",
-    "QM9",
-    "QM9G4MP2",
     "QM9_TARGETS",
     "CompositionBaseline",
     "DatasetInfo",
-    "ExtXYZDataset",
-    "ExtXYZProperties",
     "FileCheck",
     "FrameArrays",
-    "FrameDataset",
+    "FrameFile",
     "Frames",
     "MeanBaseline",
     "MiniEthanol",
     "MiniQM9",
-    "MoleculeDataset",
-    "QM9Arrays",
+    "Molecules",
     "ReferenceEnergies",
     "Split",
     "Target",
@@ -81,6 +76,12 @@ __all__ = [
     "frame_parts",
     "load_split",
     "mean_absolute_error",
+    "read_extxyz",
+    "read_extxyz_properties",
+    "read_md17",
+    "read_npz",
+    "read_qm9",
+    "read_qm9_g4mp2",
     "reference_energies",
     "save_split",
     "split_indices",

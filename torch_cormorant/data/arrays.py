@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from torch_cormorant.errors import DataError
 
-__all__ = ["NpzFile", "check_molecules", "npz_names", "read_npz"]
+__all__ = ["NpzFile", "array_names", "read_arrays"]
 
 # What an array may unpack to: this much, and this many times the size of its file.
 # Deflate cannot do better than 1,032 : 1; arrays of real data hardly reach 20 : 1.
@@ -56,6 +56,17 @@ class NpzFile:
                 f"{array.shape}",
             )
         return array.astype(np.int64)
+
+    def reals(self, name: str) -> NDArray[np.float64]:
+        """Array of that name as float64, a copy.
+
+        Raises:
+            DataError: It is not of numbers.
+        """
+        array = self.arrays[name]
+        if array.dtype.kind not in "fiu":
+            raise self.fail(name, f"expected real numbers, found {array.dtype}")
+        return array.astype(np.float64)
 
     def text(self, name: str) -> str | None:
         """The one text of an optional array of that name, or ``None`` without it.
@@ -102,7 +113,7 @@ class NpzFile:
         return DataError(f"{self.path}: array {name!r}: {problem}")
 
 
-def read_npz(
+def read_arrays(
     path: str | os.PathLike[str],
     names: Sequence[str],
     optional: Sequence[str] = (),
@@ -125,7 +136,7 @@ def read_npz(
         >>> import numpy as np, tempfile, pathlib
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.npz"
         >>> np.savez(path, z=np.arange(3))
-        >>> read_npz(path, ["z"])["z"]
+        >>> read_arrays(path, ["z"])["z"]
         array([0, 1, 2])
     """
     path, raw = _read_whole(path)
@@ -144,7 +155,7 @@ def read_npz(
     return NpzFile(path, hashlib.sha256(raw).hexdigest(), arrays)
 
 
-def npz_names(path: str | os.PathLike[str]) -> list[str]:
+def array_names(path: str | os.PathLike[str]) -> list[str]:
     """Names of the arrays of an ``.npz`` file, sorted.
 
     Args:
@@ -213,64 +224,3 @@ def _read_array(
         raise ValueError(f"shape {shape} of {dtype} does not fit its {len(raw)} bytes")
     array: NDArray[np.generic] = np.load(io.BytesIO(raw), allow_pickle=False)
     return array
-
-
-def check_molecules(file: NpzFile) -> int:
-    """Check ``z``, ``pos`` and ``offset`` of a file against each other.
-
-    Args:
-        file: Holds ``z [N]``, ``pos [N, 3]`` in Angstrom and ``offset [n + 1]``;
-            molecule ``k`` owns atoms ``offset[k]:offset[k+1]``.
-
-    Returns:
-        The number of molecules.
-
-    Raises:
-        DataError: A shape, a type or a value does not fit.
-    """
-    z, pos, offset = file.integers("z"), file["pos"], file.integers("offset")
-    if pos.shape != (len(z), 3) or pos.dtype.kind != "f":
-        raise file.fail(
-            "pos",
-            f"expected real numbers of shape ({len(z)}, 3), found {pos.dtype} of "
-            f"shape {pos.shape}",
-        )
-    steps = np.diff(offset)
-    if len(offset) < 2 or offset[0] != 0 or offset[-1] != len(z) or steps.min() < 1:
-        raise file.fail(
-            "offset", f"expected to rise from 0 to {len(z)} with no empty molecule"
-        )
-    if z.min() < 1 or z.max() > 118:
-        bad = int(np.flatnonzero((z < 1) | (z > 118))[0])
-        raise file.fail("z", f"atom {bad} has atomic number {z[bad]}")
-    finite = np.isfinite(pos).all(axis=1)
-    if not finite.all():
-        raise file.fail("pos", f"atom {int(np.argmin(finite))} is not finite")
-    return len(steps)
-
-
-def check_values(file: NpzFile, name: str, count: int) -> NDArray[np.float64]:
-    """Check an array of one finite number, or row, per molecule.
-
-    Args:
-        file: The file.
-        name: The array.
-        count: Number of molecules.
-
-    Returns:
-        The array in float64.
-
-    Raises:
-        DataError: Wrong length or type, or a value is not finite.
-    """
-    values = file[name]
-    if values.ndim == 0 or len(values) != count or values.dtype.kind != "f":
-        raise file.fail(
-            name,
-            f"expected real numbers for {count} molecules, found {values.dtype} of "
-            f"shape {values.shape}",
-        )
-    finite = np.isfinite(values).reshape(count, -1).all(axis=1)
-    if not finite.all():
-        raise file.fail(name, f"molecule {int(np.argmin(finite))} is not finite")
-    return values.astype(np.float64)

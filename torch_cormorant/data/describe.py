@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-__all__ = ["describe_rows", "sizes_text", "species_text", "symbol"]
+__all__ = ["Words", "describe_rows", "sizes_text", "species_text", "symbol"]
 
 _TEXT = """
 X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge
@@ -52,3 +53,25 @@ def describe_rows(title: str, rows: Mapping[str, str]) -> str:
     width = max(len(name) for name in rows) + 2
     lines = [f"  {name + ':':{width}}{value}" for name, value in rows.items()]
     return "\n".join([title, *lines])
+
+
+class Words(NamedTuple):
+    """What a reader's arguments are called in messages, where others call it.
+
+    Args:
+        unit: The unit of the energies in a file.
+        unit_advice: How it is given.
+        part: The part of a divided file.
+        missing: What to do about a property that is missing, with ``{field}`` for it.
+    """
+
+    unit: str = "file_unit"
+    unit_advice: str = "file_unit='eV'"
+    part: str = "part"
+    missing: str = (
+        "name the right one with {field}=..., or leave it out with {field}=None"
+    )
+
+
+PLAIN_WORDS = Words()
+"""What they are called in Python."""

@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 from torch_cormorant.data.describe import symbol
 from torch_cormorant.data.extxyz_format import STRUCTURE_NAMES
 from torch_cormorant.data.files import write_atomically
-from torch_cormorant.data.frame_checks import LARGEST_ELEMENT
+from torch_cormorant.data.frame_arrays import LARGEST_ELEMENT
 from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import ConfigError, DataError, ShapeError
 
@@ -44,7 +44,7 @@ def write_extxyz(
 
     Args:
         path: The file.
-        frames: Structures as :class:`~torch_cormorant.data.FrameDataset` describes
+        frames: Structures as :class:`~torch_cormorant.data.Frames` describes
             them: ``z``, ``pos`` and what there is of ``energy``, ``forces``,
             ``stress``, ``dipole``, ``cell`` and ``pbc`` (default with a cell: all
             three directions).
@@ -64,10 +64,10 @@ def write_extxyz(
 
     Example:
         >>> import pathlib, tempfile
-        >>> from torch_cormorant.data import ExtXYZDataset, MiniEthanol
+        >>> from torch_cormorant.data import read_extxyz, MiniEthanol
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "three.extxyz"
         >>> write_extxyz(path, MiniEthanol()[:3], info=[{"step": k} for k in range(3)])
-        >>> len(ExtXYZDataset(path))
+        >>> len(read_extxyz(path))
         3
     """
     factors = {

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from torch_cormorant.data.arrays import read_npz
+from torch_cormorant.data.arrays import read_arrays
 from torch_cormorant.data.extxyz_format import scan_frames
 from torch_cormorant.data.files import write_atomically
 from torch_cormorant.data.text import decoded
@@ -108,7 +108,7 @@ def _stamp(status: os.stat_result) -> NDArray[np.int64]:
 
 
 def _kept(path: Path, beside: Path, stamp: NDArray[np.int64]) -> FrameIndex:
-    file = read_npz(beside, ["stamp", "starts", "atoms", "cells"])
+    file = read_arrays(beside, ["stamp", "starts", "atoms", "cells"])
     starts, atoms = file.integers("starts"), file.integers("atoms")
     if (
         not np.array_equal(file.integers("stamp"), stamp)

@@ -1,317 +1,277 @@
-"""Structures with energies and forces from ``.npz`` files of plain arrays."""
+"""Structures with energies and forces as a PyG data set."""
 
 from __future__ import annotations
 
-import os
-import re
-import warnings
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch_geometric.data import Data
 
-from torch_cormorant.data.arrays import NpzFile, npz_names, read_npz
-from torch_cormorant.data.frame_checks import Floats, FrameArrays
-from torch_cormorant.data.frame_dataset import FrameDataset
-from torch_cormorant.data.units import same_unit, unit_factor, unit_is_known
-from torch_cormorant.errors import ConfigError, CormorantWarning, DataError
+from torch_cormorant.data.composition import independent_compositions
+from torch_cormorant.data.frame_arrays import FrameArrays
+from torch_cormorant.data.frame_file import FrameFile
+from torch_cormorant.data.splits import Split
+from torch_cormorant.data.structures import Structures
+from torch_cormorant.errors import ConfigError, DataError
 
-__all__ = ["Frames", "frame_parts"]
-
-_FIELDS = ("energy", "forces", "stress", "dipole")
-_SHARED = ("z", "offset", "cell", "pbc", "split")
-_TEXTS = ("energy_unit", "force_unit", "length_unit", "units", "level_of_theory")
-_ISOLATED = ("isolated_z", "isolated_energy")
+__all__ = ["FrameReader", "Frames"]
 
 
-def frame_parts(path: str | os.PathLike[str]) -> list[str]:
-    """Parts that an ``.npz`` file of frames is divided into.
+class FrameReader(Protocol):
+    """What reads the frames of a file one by one."""
 
-    Args:
-        path: The file.
+    file: FrameFile
 
-    Returns:
-        The names that :class:`Frames` takes as ``part``, sorted; empty when the file is
-        not divided.
+    def arrays(self, idx: int) -> FrameArrays:
+        """One frame, checked, by its number in the file."""
+        ...
 
-    Raises:
-        DataError: The file is missing or damaged.
-    """
-    names = npz_names(path)
-    parts = [name.removesuffix("_pos") for name in names if name.endswith("_pos")]
-    if parts or "split" not in names:
-        return sorted(parts)
-    return sorted(set(read_npz(path, ["split"]).texts("split")))
+    def gathered(self, rows: Sequence[int]) -> FrameArrays:
+        """Several frames, checked."""
+        ...
+
+    def isolated_energies(self) -> dict[int, float]:
+        """Energies of single atoms by atomic number."""
+        ...
 
 
-class Frames(FrameDataset):
-    """Structures from an ``.npz`` file of plain arrays.
+class Frames(Structures):
+    """Structures with energies, forces and more, in memory or read one by one.
 
-    Three forms are read. Frames of one system: ``z [N]``, ``pos [F, N, 3]`` and, where
-    known, ``energy [F]``, ``forces [F, N, 3]``, ``stress [F, 3, 3]``, ``dipole
-    [F, 3]``, ``cell`` (``[3, 3]`` or ``[F, 3, 3]``) and ``pbc``. Different systems: the
-    same with flat ``z [N]``, ``pos [N, 3]``, ``forces [N, 3]`` and ``offset [F + 1]``.
-    A single structure: ``z [N]`` and ``pos [N, 3]`` without ``offset``. A cell without
-    ``pbc`` means periodic in all directions.
+    Each structure is a :class:`torch_geometric.data.Data` with ``z [N]`` (int64) and
+    ``pos [N, 3]`` (float64, Angstrom), and with what the source has of ``energy [1]``,
+    ``forces [N, 3]``, ``stress [1, 3, 3]`` (positive when the cell wants to shrink,
+    energy per cubic Angstrom), ``dipole [1, 3]``, ``cell [1, 3, 3]`` (rows are vectors,
+    Angstrom), all float64, and ``pbc [1, 3]`` (bool).
 
-    A file may be divided into parts, either by prefixes (``train_300K_pos``,
-    ``train_300K_energy``, ...) or by a word per frame in ``split [F]``; see
-    :func:`frame_parts`.
+    :func:`~torch_cormorant.data.read_extxyz` makes a set that reads a frame when it is
+    asked for. What is said of all frames (``species``, ``energies``, ``describe``, ...)
+    reads the file once; :meth:`in_memory` makes an ordinary set of it.
 
     Args:
-        path: The file.
-        part: The part to read; default everything of a file that is not divided by
-            prefixes.
-        unit: Unit to hand energies out in (forces and stress accordingly); default the
-            file's.
-        file_unit: Unit of the energies in the file, for files that do not say it in
-            ``energy_unit`` or ``units``.
-        name: What to call the set in tables; default the name of the file.
-        level_of_theory: Likewise for files without ``level_of_theory``.
+        frames: The structures; arrays are copied, so that later changes of them change
+            nothing here, and the other way round.
+        name: What to call the set in tables.
+        source: The file, for messages.
+        digest: SHA-256 of the file.
+        level_of_theory: How energies and forces were computed.
+        energy_unit: Unit of the energies; forces are per Angstrom. ``None`` only
+            without energies.
+        isolated_energies: Energy of single atoms by atomic number, where the source
+            has them, in ``energy_unit``.
+        energy_shift: What was subtracted from each energy of the source ``[F]``.
+        dipole_unit: Unit of the dipoles, where it is known.
+        splits: Row numbers of training and test frames by the number of an official
+            split, where the source has such.
 
     Raises:
-        DataError: The file is missing, damaged, has no unit or an entry that is not
-            understood; file, field and frame are named.
-        ConfigError: There is no such part or unit, or the file says another unit.
+        DataError: A shape or a value does not fit; frame and field are named.
 
     Example:
-        >>> import numpy as np, pathlib, tempfile
-        >>> path = pathlib.Path(tempfile.mkdtemp()) / "h2.npz"
-        >>> pos = np.zeros((5, 2, 3))
-        >>> pos[:, 1, 2] = np.linspace(0.6, 1.0, 5)
-        >>> np.savez(path, z=[1, 1], pos=pos, energy=np.zeros(5), energy_unit="eV")
-        >>> Frames(path)[4]
-        Data(z=[2], pos=[2, 3], energy=[1])
+        >>> import numpy as np
+        >>> frames = FrameArrays(
+        ...     z=np.array([1, 1]),
+        ...     pos=np.array([[0.0, 0, 0], [0, 0, 0.74]]),
+        ...     offset=np.array([0, 2]),
+        ...     energy=np.array([-31.7]),
+        ... )
+        >>> Frames(frames, name="hydrogen", energy_unit="eV")[0]
+        Data(pos=[2, 3], z=[2], energy=[1])
     """
-
-    #: What arguments are called, for messages.
-    unit_name, unit_advice, part_name = "file_unit", "file_unit='eV'", "part"
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
-        part: str | None = None,
+        frames: FrameArrays | FrameReader,
         *,
-        unit: str | None = None,
-        file_unit: str | None = None,
-        name: str | None = None,
-        level_of_theory: str | None = None,
+        name: str,
+        energy_unit: str | None,
+        source: str = "memory",
+        digest: str = "",
+        level_of_theory: str = "unknown",
+        isolated_energies: Mapping[int, float] | None = None,
+        energy_shift: NDArray[np.float64] | None = None,
+        dipole_unit: str | None = None,
+        splits: Mapping[int, tuple[NDArray[np.int64], NDArray[np.int64]]] | None = None,
     ) -> None:
-        prefix = _prefix(path, part, self.part_name)
-        own = [f"{prefix}{field}" for field in _FIELDS]
-        file = read_npz(
-            path, ["z", f"{prefix}pos"], (*own, *_SHARED[1:], *_TEXTS, *_ISOLATED)
-        )
-        frames = _frames(file, prefix)
-        if part is not None and not prefix:
-            words = np.array(file.texts("split", len(frames)))
-            frames = frames.keep(np.flatnonzero(words == part))
-        length = _stated(file, "pos", "length_unit")
-        if length is not None and not same_unit(length, "Angstrom"):
-            raise file.fail("pos", f"in {length}, expected Angstrom; convert it")
-        stated = _stated(file, "energy", "energy_unit")
-        if stated and file_unit and not same_unit(file_unit, stated):
-            raise ConfigError(
-                f"{self.unit_name}: {file_unit!r}, but {file.path} says {stated!r}; "
-                "leave it out"
+        super().__init__(name, source, digest, level_of_theory)
+        self.energy_unit = energy_unit
+        self.dipole_unit = dipole_unit
+        self._isolated = None if isolated_energies is None else dict(isolated_energies)
+        self._splits = dict(splits or {})
+        self._reader: FrameReader | None = None
+        self._memory: Frames | None = None
+        if not isinstance(frames, FrameArrays):
+            self._reader = frames
+            self._shift = torch.zeros(self.len(), dtype=torch.float64)
+            return
+        frames = self._hold(frames, "frame {}".format)
+        if frames.energy is not None and energy_unit is None:
+            raise DataError(
+                f"{source}: the unit of the energies is not known; name it, for "
+                "example energy_unit='eV'"
             )
-        if frames.energy is not None or frames.forces is not None:
-            stated = stated or file_unit
-            if stated is None:
-                raise DataError(
-                    f"{file.path}: neither 'energy_unit' nor 'units' names the unit of "
-                    f"the energies; name it, for example {self.unit_advice}"
-                )
-            _check_unit(file, stated, self.unit_name if stated == file_unit else None)
-            frames = _with_forces_of(file, frames, stated)
-        factor = 1.0
-        if unit is not None and stated is not None:
-            factor = unit_factor(stated, unit)
-        label = name or file.path.stem
-        super().__init__(
-            _scaled(frames, factor),
-            name=label if part is None else f"{label}, {part}",
-            source=str(file.path),
-            digest=file.digest,
-            level_of_theory=level_of_theory
-            or file.text("level_of_theory")
-            or "unknown",
-            energy_unit=unit or stated,
-            isolated_energies=_isolated(file, factor),
+        if frames.dipole is None:
+            self.dipole_unit = None
+        shift = np.zeros(len(frames)) if energy_shift is None else energy_shift
+        if shift.shape != (len(frames),):
+            raise DataError(
+                f"{source}: 'energy_shift': shape {shift.shape}, expected one number "
+                f"for each of {len(frames)} frames"
+            )
+        self._shift = torch.from_numpy(shift.astype(np.float64))
+
+    @property
+    def file(self) -> FrameFile | None:
+        """The file that frames are read from when they are asked for, if any."""
+        return None if self._reader is None else self._reader.file
+
+    def len(self) -> int:
+        """Number of frames in the source."""
+        return super().len() if self._reader is None else len(self._reader.file)
+
+    def get(self, idx: int) -> Data:
+        """One frame, by its number in the source."""
+        if self._reader is None:
+            return super().get(idx)
+        held = self._reader.arrays(idx).held()
+        return Data(**{k: torch.from_numpy(v) for k, v in held.items()})
+
+    def in_memory(self) -> Frames:
+        """All frames of this (sub)set, read and checked; the set itself if they are.
+
+        Raises:
+            DataError: A frame is not what it should be.
+            ConfigError: There are no frames in this subset.
+        """
+        return self if self._reader is None else self._read(list(self.indices()))
+
+    def _read(self, rows: Sequence[int]) -> Frames:
+        if self._reader is None or not rows:
+            raise ConfigError(f"{self.source}: no frames are chosen")
+        return Frames(
+            self._reader.gathered(rows),
+            name=self.title,
+            energy_unit=self.energy_unit,
+            source=self.source,
+            digest=self.digest,
+            level_of_theory=self.level_of_theory,
+            isolated_energies=self.isolated_energies,
+            dipole_unit=self.dipole_unit,
         )
 
+    def _flat(self) -> tuple[Data, dict[str, Tensor]]:
+        if self._reader is None:
+            return super()._flat()
+        if self._memory is None:
+            self._memory = self._read(range(self.len()))
+        return self._memory._flat()  # noqa: SLF001  of the same class
 
-def _prefix(path: str | os.PathLike[str], part: str | None, argument: str) -> str:
-    names = npz_names(path)
-    prefixed = "pos" not in names and any(name.endswith("_pos") for name in names)
-    if part is None and not prefixed:
-        return ""
-    parts = frame_parts(path)
-    if part not in parts:
-        asked = "give one" if part is None else f"{part!r} is not one of them"
-        there = ", ".join(parts) or "none"
-        raise ConfigError(f"{argument}: {Path(path)} has the parts {there}; {asked}")
-    return f"{part}_" if prefixed else ""
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file, or an empty text without one."""
+        return self._digest if self._reader is None else self._reader.file.digest
 
+    @property
+    def isolated_energies(self) -> dict[int, float]:
+        """Energies of single atoms by atomic number, where the source has them."""
+        if self._isolated is None and self._reader is not None:
+            return self._reader.isolated_energies()
+        return self._isolated or {}
 
-def _stated(file: NpzFile, field: str, name: str) -> str | None:
-    """The unit that a file states, in an array of its own or in its ``units``.
+    @isolated_energies.setter
+    def isolated_energies(self, energies: Mapping[int, float]) -> None:
+        self._isolated = dict(energies)
 
-    Raises:
-        DataError: Both do, and they differ.
-    """
-    alone = file.text(name)
-    found = re.search(rf"\b{field} ([^\s;,]+)", file.text("units") or "")
-    if alone and found and not same_unit(alone, found[1]):
-        raise file.fail(name, f"{alone!r}, but 'units' says {found[1]!r} of {field}")
-    return alone or (found[1] if found else None)
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of what every structure holds."""
+        return tuple(self._flat()[1])
 
+    @property
+    def unit(self) -> str | None:
+        """Unit of the energies."""
+        return self.energy_unit
 
-def _with_forces_of(file: NpzFile, frames: FrameArrays, unit: str) -> FrameArrays:
-    """The same with forces in a unit of energy per Angstrom."""
-    forces = _stated(file, "forces", "force_unit")
-    wanted = f"{unit}/Angstrom"
-    if frames.forces is None or forces is None or same_unit(forces, wanted):
-        return frames
-    try:
-        return replace(frames, forces=frames.forces * unit_factor(forces, wanted))
-    except ConfigError as problem:
-        raise file.fail("force_unit", str(problem)) from None
+    @property
+    def force_unit(self) -> str | None:
+        """Unit of the forces."""
+        return None if self.energy_unit is None else f"{self.energy_unit}/Angstrom"
 
+    @property
+    def energies(self) -> Tensor:
+        """Energies of the structures of this (sub)set ``[n]``, float64.
 
-def _check_unit(file: NpzFile, stated: str, given: str | None) -> None:
-    """Refuse the unit of another quantity; warn of one that is not understood."""
-    if not unit_is_known(stated):
-        text = (
-            f"{file.path}: {stated!r} is not understood as a unit of energy; energies "
-            "keep it, and cannot be converted"
+        Raises:
+            ConfigError: The set has no energies.
+        """
+        data, _ = self._flat()
+        if "energy" not in data:
+            raise ConfigError(f"{self.source}: the data set holds no energies")
+        energy: Tensor = data.energy
+        return energy[self._rows()]
+
+    @property
+    def values(self) -> Tensor:
+        """The energies as a column ``[n, 1]``, as property sets have them."""
+        return self.energies[:, None]
+
+    @property
+    def energy_shift(self) -> Tensor:
+        """What was subtracted from the energies of the source ``[n]``, float64."""
+        return self._shift[self._rows()]
+
+    def compositions(self) -> list[dict[str, int]]:
+        """Independent compositions, for the record of a training.
+
+        Returns:
+            Counts by atomic number of a few structures, of which all others are sums
+            or differences.
+        """
+        return independent_compositions(self.element_counts(), self.species)
+
+    @property
+    def official_splits(self) -> tuple[int, ...]:
+        """Numbers of the official splits that the source has."""
+        return tuple(sorted(self._splits))
+
+    def official_split(self, number: int = 1, valid: int = 50) -> Split:
+        """One of the official splits, such as the five of revised MD17.
+
+        Args:
+            number: One of :attr:`official_splits`.
+            valid: How many frames, the last of the official training part, choose the
+                checkpoint; the rest are trained on. Default 50.
+
+        Returns:
+            Row numbers of the three parts.
+
+        Raises:
+            ConfigError: There is no such split, or nothing is left to train on.
+        """
+        if number not in self._splits:
+            known = ", ".join(map(str, self.official_splits)) or "none"
+            raise ConfigError(
+                f"number: {self.source} has the official splits {known}, not {number}"
+            )
+        train, test = self._splits[number]
+        if not 1 <= valid < len(train):
+            raise ConfigError(
+                f"valid: {valid} of {len(train)} training frames; take at least 1 and "
+                "leave some"
+            )
+        return Split(train[:-valid], train[-valid:], test, seed=number)
+
+    def describe(self) -> str:
+        """Size, elements, units, level of theory, source and digest as text."""
+        dipoles = {"dipoles": self.dipole_unit} if self.dipole_unit else {}
+        return self._described(
+            {
+                "fields": ", ".join(self.fields),
+                "energies": self.energy_unit or "none",
+                **dipoles,
+            }
         )
-        warnings.warn(text, CormorantWarning, stacklevel=4)
-        return
-    try:
-        unit_factor(stated, "eV")
-    except ConfigError as problem:
-        where = f"{file.path}: {given or 'unit of the energies'}"
-        raise ConfigError(
-            f"{where}: {stated!r} is none of energy ({problem})"
-        ) from None
-
-
-def _reals(file: NpzFile, name: str) -> Floats | None:
-    if name not in file.arrays:
-        return None
-    values = file[name]
-    if values.dtype.kind not in "fiu":
-        raise file.fail(name, f"expected real numbers, found {values.dtype}")
-    return values.astype(np.float64)
-
-
-def _frames(file: NpzFile, prefix: str) -> FrameArrays:
-    z, pos = file.integers("z"), _reals(file, f"{prefix}pos")
-    if pos is None:  # read_npz has made sure of it
-        raise file.fail(f"{prefix}pos", "missing")
-    forces = _reals(file, f"{prefix}forces")
-    if pos.ndim == 3 and pos.shape[1:] == (len(z), 3):
-        count = len(pos)
-        offset = np.arange(count + 1) * len(z)
-        z, pos = np.tile(z, count), pos.reshape(-1, 3)
-        if forces is not None:
-            forces = forces.reshape(-1, 3)
-    elif pos.shape == (len(z), 3):
-        offset = np.array([0, len(z)])
-        if "offset" in file.arrays:
-            offset = _offset(file, len(z))
-    else:
-        raise file.fail(
-            f"{prefix}pos",
-            f"shape {pos.shape}, expected [frames, {len(z)}, 3] or ({len(z)}, 3)",
-        )
-    count = len(offset) - 1
-    return FrameArrays(
-        z=z,
-        pos=pos,
-        offset=offset,
-        energy=_per_frame(file, f"{prefix}energy", ()),
-        forces=forces,
-        stress=_per_frame(file, f"{prefix}stress", (3, 3)),
-        dipole=_per_frame(file, f"{prefix}dipole", (3,)),
-        cell=_cell(file, count),
-        pbc=_pbc(file, count),
-    )
-
-
-def _per_frame(file: NpzFile, name: str, shape: tuple[int, ...]) -> Floats | None:
-    """One entry per frame; ``[F, 1]`` energies are a common habit."""
-    values = _reals(file, name)
-    if values is not None and values.ndim == len(shape) + 2 and values.shape[1] == 1:
-        return values[:, 0]
-    return values
-
-
-def _offset(file: NpzFile, atoms: int) -> NDArray[np.int64]:
-    offset = file.integers("offset")
-    steps = np.diff(offset)
-    if len(offset) < 2 or offset[0] != 0 or offset[-1] != atoms or steps.min() < 1:
-        raise file.fail(
-            "offset", f"expected to rise from 0 to {atoms} with no empty frame"
-        )
-    return offset
-
-
-def _cell(file: NpzFile, count: int) -> Floats | None:
-    cell = _reals(file, "cell")
-    if cell is None or (cell.shape == (3, 3) and _never_periodic(file)):
-        return None
-    return np.tile(cell, (count, 1, 1)) if cell.shape == (3, 3) else cell
-
-
-def _never_periodic(file: NpzFile) -> bool:
-    return "pbc" in file.arrays and not file["pbc"].astype(bool).any()
-
-
-def _pbc(file: NpzFile, count: int) -> NDArray[np.bool_] | None:
-    if "pbc" not in file.arrays:
-        return np.ones((count, 3), dtype=bool) if "cell" in file.arrays else None
-    pbc = file["pbc"]
-    if pbc.dtype.kind not in "biu" or pbc.shape not in {(3,), (count, 3)}:
-        raise file.fail(
-            "pbc",
-            f"expected three truth values, or three per frame, found {pbc.dtype} of "
-            f"shape {pbc.shape}",
-        )
-    if not pbc.any():
-        return None
-    flags = np.zeros((count, 3), dtype=bool)
-    flags[:] = pbc.astype(bool)
-    return flags
-
-
-def _scaled(frames: FrameArrays, factor: float) -> FrameArrays:
-    def scale(values: Floats | None) -> Floats | None:
-        return None if values is None else values * factor
-
-    return FrameArrays(
-        z=frames.z,
-        pos=frames.pos,
-        offset=frames.offset,
-        energy=scale(frames.energy),
-        forces=scale(frames.forces),
-        stress=scale(frames.stress),
-        dipole=frames.dipole,
-        cell=frames.cell,
-        pbc=frames.pbc,
-    )
-
-
-def _isolated(file: NpzFile, factor: float) -> dict[int, float]:
-    if not set(_ISOLATED) <= set(file.arrays):
-        return {}
-    elements, energies = file.integers("isolated_z"), _reals(file, "isolated_energy")
-    if energies is None or energies.shape != elements.shape:
-        raise file.fail("isolated_energy", f"expected {len(elements)} energies")
-    found: dict[int, float] = {}
-    for element, energy in zip(elements.tolist(), energies.tolist(), strict=True):
-        if found.setdefault(element, factor * energy) != factor * energy:
-            raise file.fail("isolated_energy", f"two for atomic number {element}")
-    return found

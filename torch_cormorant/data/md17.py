@@ -6,29 +6,32 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from torch_cormorant.data.archives import extract_archive
-from torch_cormorant.data.arrays import NpzFile, npz_names, read_npz
+from torch_cormorant.data.arrays import NpzFile, array_names, read_arrays
 from torch_cormorant.data.download import (
     DOWNLOAD,
     Progress,
     RemoteFile,
     fetch_file,
 )
-from torch_cormorant.data.frame_checks import Floats, FrameArrays
-from torch_cormorant.data.frame_dataset import FrameDataset
+from torch_cormorant.data.frame_arrays import Floats, FrameArrays
+from torch_cormorant.data.frames import Frames
+from torch_cormorant.data.npz import frames_of
 from torch_cormorant.data.reference_energies import ReferenceEnergies
-from torch_cormorant.data.splits import Split
 from torch_cormorant.data.text import read_text
 from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import ConfigError, DataError
 
-__all__ = ["MD17", "MD17_FILES", "MD17_MOLECULES", "fetch_md17"]
+__all__ = ["MD17_FILES", "MD17_MOLECULES", "fetch_md17", "read_md17"]
 
+Reference: TypeAlias = "str | float | Mapping[int, float] | ReferenceEnergies | None"
 #: Names of the molecules, PyG's, and their files in revised and original MD17.
 MD17_MOLECULES: dict[str, tuple[str, str]] = {
     "aspirin": ("rmd17_aspirin.npz", "md17_aspirin.npz"),
@@ -70,12 +73,23 @@ MD17_FILES: dict[str, RemoteFile] = {
     ),
 }
 _MAX_UNPACKED = 8 << 30
+_FIELDS = ("z", "pos", "energy", "forces")
 _REVISED = ("nuclear_charges", "coords", "energies", "forces")
 _ORIGINAL = ("z", "R", "E", "F")
 _SPLIT = re.compile(r"split(\d+)_(train|test)")
 
 
-class MD17(FrameDataset):
+def read_md17(
+    root: str | os.PathLike[str] | None = None,
+    npz: str | os.PathLike[str] | None = None,
+    molecule: str | None = None,
+    revised: bool = True,
+    *,
+    unit: str = "kcal/mol",
+    reference: Reference = None,
+    download: bool = True,
+    progress: Progress | None = None,
+) -> Frames:
     """Energies and forces along the trajectory of one molecule.
 
     Revised MD17 (Christensen and von Lilienfeld, *Mach. Learn.: Sci. Technol.* 1,
@@ -105,6 +119,9 @@ class MD17(FrameDataset):
         download: Whether to fetch what is missing.
         progress: Called with the bytes that are there and the length, where known.
 
+    Returns:
+        The frames, with the official splits where the source has them.
+
     Shapes:
         Per frame of N atoms: z ``[N]`` int64, pos ``[N, 3]`` float64 in Angstrom,
         energy ``[1]`` float64, forces ``[N, 3]`` float64.
@@ -115,113 +132,109 @@ class MD17(FrameDataset):
             the file, or not exactly one of ``root`` and ``npz``.
 
     Example:
-        >>> MD17(npz="no_such_file.npz")
+        >>> read_md17(npz="no_such_file.npz")
         Traceback (most recent call last):
             ...
         torch_cormorant.errors.DataError: no_such_file.npz: no such file
     """
-
-    def __init__(
-        self,
-        root: str | os.PathLike[str] | None = None,
-        npz: str | os.PathLike[str] | None = None,
-        molecule: str | None = None,
-        revised: bool = True,
-        *,
-        unit: str = "kcal/mol",
-        reference: str | float | Mapping[int, float] | ReferenceEnergies | None = None,
-        download: bool = True,
-        progress: Progress | None = None,
-    ) -> None:
-        if (root is None) == (npz is None):
-            raise ConfigError("root, npz: give one of them, the folder or the file")
-        if npz is not None:
-            path, given = Path(npz), molecule
-            asked = _molecule_of(path, given)
-        else:
-            given, asked = None, _known_molecule(molecule or "ethanol")
-            if not revised and str(molecule).lower().startswith("revised"):
-                raise ConfigError(
-                    f"molecule, revised: {molecule!r} with revised=False; leave one out"
-                )
-            folder = Path(str(root)).expanduser()
-            path = _find(folder, asked, revised)
-            if download:
-                path = fetch_md17(folder, asked, revised, progress)
-            elif not path.exists():
-                raise DataError(f"{path}: no such file; {DOWNLOAD}")
-        held = npz_names(path)
-        revised = "nuclear_charges" in held
-        names = _REVISED if revised else _ORIGINAL
-        splits = [name for name in held if _SPLIT.fullmatch(name)]
-        file = read_npz(path, names, ("energy_unit", "force_unit", *splits))
-        frames = _frames(file, *names)
-        found = _formula(file, names[0])
-        if given is not None and found != _FORMULAS[str(asked)]:
+    if (root is None) == (npz is None):
+        raise ConfigError("root, npz: give one of them, the folder or the file")
+    if npz is None:
+        given, asked = None, _known_molecule(molecule or "ethanol")
+        if not revised and str(molecule).lower().startswith("revised"):
             raise ConfigError(
-                f"molecule: {path} holds {found}, but {asked!r} is "
-                f"{_FORMULAS[str(asked)]}"
+                f"molecule, revised: {molecule!r} with revised=False; leave one out"
             )
-        named = asked or _BY_FORMULA.get(found)
-        there = file.text("energy_unit") or "kcal/mol"  # both sets say nothing
-        factor = _factor(file, "energy_unit", there, unit)
-        force = file.text("force_unit") or f"{there}/Angstrom"
-        force_factor = _factor(file, "force_unit", force, f"{unit}/Angstrom")
-        shift = _shift(frames, factor, reference, unit)
-        if frames.energy is not None and frames.forces is not None:
-            frames.forces[:] *= force_factor
-            frames = frames.with_energy(frames.energy * factor - shift)
-        self.molecule = named or path.stem
-        self.revised = revised
-        title = f"{'revised ' if revised else ''}MD17 {named}"
-        theory = "PBE/def2-SVP" if revised else "PBE+TS"
-        super().__init__(
-            frames,
-            name=path.stem if named is None else title,
-            source=str(path),
-            digest=file.digest,
-            level_of_theory="unknown" if named is None else theory,
-            energy_unit=unit,
-            energy_shift=shift,
+        folder = Path(str(root)).expanduser()
+        path = _find(folder, asked, revised)
+        if download:
+            path = fetch_md17(folder, asked, revised, progress)
+        elif not path.exists():
+            raise DataError(f"{path}: no such file; {DOWNLOAD}")
+    else:
+        path, given = Path(npz), molecule
+        asked = _molecule_of(path, given)
+    held = array_names(path)
+    revised = "nuclear_charges" in held
+    names = dict(zip(_FIELDS, _REVISED if revised else _ORIGINAL, strict=True))
+    splits = [name for name in held if _SPLIT.fullmatch(name)]
+    texts = ("energy_unit", "force_unit", *splits)
+    file = read_arrays(path, tuple(names.values()), texts)
+    found = _formula(file, names["z"])
+    if given is not None and found != _FORMULAS[str(asked)]:
+        raise ConfigError(
+            f"molecule: {path} holds {found}, but {asked!r} is {_FORMULAS[str(asked)]}"
         )
-        self._splits = {name: file.integers(name) for name in splits}
-        if not splits:
-            self._splits = _splits_beside(path, len(frames))
-        _check_splits(path, self._splits, len(frames))
+    frames, shift = _in_unit(file, names, unit, reference)
+    named = asked or _BY_FORMULA.get(found)
+    title = f"{'revised ' if revised else ''}MD17 {named}"
+    theory = "PBE/def2-SVP" if revised else "PBE+TS"
+    parts = {name: file.integers(name) for name in splits}
+    return Frames(
+        frames,
+        name=path.stem if named is None else title,
+        source=str(path),
+        digest=file.digest,
+        level_of_theory="unknown" if named is None else theory,
+        energy_unit=unit,
+        energy_shift=shift,
+        splits=_checked(path, parts or _splits_beside(path, len(frames)), len(frames)),
+    )
 
-    @property
-    def official_splits(self) -> tuple[int, ...]:
-        """Numbers of the official splits that the source has."""
-        found = [_SPLIT.fullmatch(name) for name in self._splits]
-        return tuple(sorted({int(match[1]) for match in found if match}))
 
-    def official_split(self, number: int = 1, valid: int = 50) -> Split:
-        """One of the official splits of revised MD17: 1,000 frames each.
+def _in_unit(
+    file: NpzFile,
+    names: Mapping[str, str],
+    unit: str,
+    reference: Reference,
+) -> tuple[FrameArrays, Floats]:
+    """The frames in a unit, and what is subtracted from their energies."""
+    frames = frames_of(file, names)
+    energy, count = frames.energy, len(frames)
+    if energy is None or energy.shape != (count,):
+        size = file[names["energy"]].size
+        raise file.fail(names["energy"], f"{size} values for {count} frames")
+    there = file.text("energy_unit") or "kcal/mol"  # both sets say nothing
+    force = file.text("force_unit") or f"{there}/Angstrom"
+    factor = _factor(file, "energy_unit", there, unit)
+    if isinstance(reference, str) and reference == "mean":
+        level = float(energy.mean()) * factor
+    else:
+        level = _level(file.integers(names["z"]).tolist(), reference, unit)
+    shift = np.full(count, level)
+    force_factor = _factor(file, "force_unit", force, f"{unit}/Angstrom")
+    frames = frames.scaled({"forces": force_factor})
+    return replace(frames, energy=energy * factor - shift), shift
 
-        Args:
-            number: 1 to 5, where the source has them all.
-            valid: How many frames, the last of the official training part, choose the
-                checkpoint; the rest are trained on. Default 50.
 
-        Returns:
-            Row numbers of the three parts.
-
-        Raises:
-            ConfigError: There is no such split, or nothing is left to train on.
-        """
-        if number not in self.official_splits:
-            known = ", ".join(map(str, self.official_splits)) or "none"
+def _level(elements: list[int], reference: Reference, unit: str) -> float:
+    """What is subtracted from the energy of these elements."""
+    if reference is None:
+        return 0.0
+    if isinstance(reference, ReferenceEnergies):
+        if reference.unit != unit:
             raise ConfigError(
-                f"number: {self.source} has the official splits {known}, not {number}"
+                f"reference: in {reference.unit}, but the energies are in {unit}"
             )
-        train = self._splits[f"split{number:02}_train"]
-        test = self._splits[f"split{number:02}_test"]
-        if not 1 <= valid < len(train):
-            raise ConfigError(
-                f"valid: {valid} of {len(train)} training frames; take at least 1 and "
-                "leave some"
-            )
-        return Split(train[:-valid], train[-valid:], test, seed=number)
+        constant, per_element = reference.constant, reference.per_element
+    elif isinstance(reference, Mapping):
+        constant, per_element = 0.0, reference
+    elif isinstance(reference, str) or not hasattr(reference, "__float__"):
+        plain = isinstance(reference, str)
+        given = repr(reference) if plain else f"a {type(reference).__name__}"
+        raise ConfigError(
+            f"reference: {given} is not understood; give 'mean', a number, values per "
+            "element or reference energies"
+        )
+    else:
+        return float(reference)
+    missing = sorted(set(elements) - set(per_element))
+    if missing:
+        raise ConfigError(
+            f"reference: no value for atomic number {missing[0]}; there are "
+            f"{sorted(per_element)}"
+        )
+    return constant + sum(per_element[element] for element in elements)
 
 
 def _known_molecule(name: str) -> str:
@@ -319,71 +332,6 @@ def _factor(file: NpzFile, name: str, there: str, unit: str) -> float:
         raise file.fail(name, str(problem)) from None
 
 
-def _frames(file: NpzFile, z: str, pos: str, energy: str, forces: str) -> FrameArrays:
-    numbers = file.integers(z)
-    atoms = len(numbers)
-    shape = file[pos].shape
-    if len(shape) != 3 or shape[1:] != (atoms, 3):
-        raise file.fail(pos, f"shape {shape}, expected [frames, {atoms}, 3]")
-    count = shape[0]
-    if file[energy].size != count:
-        raise file.fail(energy, f"{file[energy].size} values for {count} frames")
-    if file[forces].shape != shape:
-        raise file.fail(forces, f"shape {file[forces].shape}, expected {shape}")
-    for name in (pos, energy, forces):
-        if file[name].dtype.kind != "f":
-            raise file.fail(name, f"expected real numbers, found {file[name].dtype}")
-    return FrameArrays(
-        z=np.tile(numbers, count),
-        pos=file[pos].reshape(-1, 3).astype(np.float64),
-        offset=np.arange(count + 1) * atoms,
-        energy=file[energy].reshape(-1).astype(np.float64),
-        forces=file[forces].reshape(-1, 3).astype(np.float64),
-    )
-
-
-def _shift(
-    frames: FrameArrays,
-    factor: float,
-    reference: str | float | Mapping[int, float] | ReferenceEnergies | None,
-    unit: str,
-) -> Floats:
-    count = len(frames)
-    if reference is None or frames.energy is None:
-        return np.zeros(count)
-    if isinstance(reference, str):
-        if reference != "mean":
-            raise ConfigError(
-                f"reference: {reference!r} is not understood; give 'mean', a number, "
-                "values per element or reference energies"
-            )
-        return np.full(count, float(frames.energy.mean()) * factor)
-    if isinstance(reference, ReferenceEnergies):
-        if reference.unit != unit:
-            raise ConfigError(
-                f"reference: in {reference.unit}, but the energies are in {unit}"
-            )
-        constant, per_element = reference.constant, reference.per_element
-    elif isinstance(reference, Mapping):
-        constant, per_element = 0.0, reference
-    else:
-        try:
-            return np.full(count, float(reference))
-        except TypeError:
-            raise ConfigError(
-                f"reference: a {type(reference).__name__} is not understood; give "
-                "'mean', a number, values per element or reference energies"
-            ) from None
-    one = frames.z[: int(frames.offset[1])].tolist()
-    missing = sorted(set(one) - set(per_element))
-    if missing:
-        raise ConfigError(
-            f"reference: no value for atomic number {missing[0]}; there are "
-            f"{sorted(per_element)}"
-        )
-    return np.full(count, constant + sum(per_element[element] for element in one))
-
-
 def _splits_beside(path: Path, count: int) -> dict[str, NDArray[np.int64]]:
     """The official splits from the revised archive's own csv files."""
     found = {}
@@ -400,16 +348,22 @@ def _splits_beside(path: Path, count: int) -> dict[str, NDArray[np.int64]]:
     return found
 
 
-def _check_splits(
+def _checked(
     path: Path, splits: Mapping[str, NDArray[np.int64]], count: int
-) -> None:
+) -> dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Training and test rows by the number of the split."""
+    found = {}
     for name, rows in splits.items():
         if len(rows) == 0 or rows.min() < 0 or rows.max() >= count:
             raise DataError(
                 f"{path}: {name!r}: expected row numbers from 0 to {count - 1}"
             )
-        other = splits.get(name.replace("train", "test"))
-        if other is None or (name.endswith("train") and set(rows) & set(other)):
+        number, kind = name.removeprefix("split").split("_")
+        other = splits.get(f"split{number}_{'test' if kind == 'train' else 'train'}")
+        if other is None or (kind == "train" and np.intersect1d(rows, other).size):
             raise DataError(
                 f"{path}: {name!r}: frames are in both parts, or one part is missing"
             )
+        if kind == "train":
+            found[int(number)] = rows, other
+    return found

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch_cormorant.data.arrays import read_arrays
 from torch_cormorant.data.frames import Frames
+from torch_cormorant.data.npz import frames_of
+from torch_cormorant.data.units import unit_factor
 
 __all__ = ["MiniEthanol"]
 
@@ -36,4 +39,15 @@ class MiniEthanol(Frames):
     """
 
     def __init__(self, unit: str | None = None) -> None:
-        super().__init__(_PATH, unit=unit, name="MiniEthanol (not MD17)")
+        names = {name: name for name in ("z", "pos", "energy", "forces")}
+        file = read_arrays(_PATH, [*names, "level_of_theory"])
+        factor = unit_factor("eV", unit or "eV")
+        frames = frames_of(file, names)
+        super().__init__(
+            frames.scaled({"energy": factor, "forces": factor}),
+            name="MiniEthanol (not MD17)",
+            energy_unit=unit or "eV",
+            source=str(_PATH),
+            digest=file.digest,
+            level_of_theory=str(file.text("level_of_theory")),
+        )

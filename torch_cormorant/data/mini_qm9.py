@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from torch_cormorant.data.arrays import check_molecules, check_values, read_npz
-from torch_cormorant.data.dataset import MoleculeDataset
+from torch_cormorant.data.arrays import read_arrays
+from torch_cormorant.data.frame_arrays import molecules_of
+from torch_cormorant.data.molecules import Molecules
 from torch_cormorant.data.targets import MINI_TARGETS, chosen_targets
 
 __all__ = ["MiniQM9"]
@@ -17,7 +18,7 @@ __all__ = ["MiniQM9"]
 _PATH = Path(__file__).with_name("mini_qm9.npz")
 
 
-class MiniQM9(MoleculeDataset):
+class MiniQM9(Molecules):
     """310 molecules of H, C, N, O, F computed by this project; no download.
 
     Every closed-shell molecule of up to four heavy atoms that
@@ -53,20 +54,17 @@ class MiniQM9(MoleculeDataset):
         targets = chosen_targets(target, MINI_TARGETS, "MiniQM9")
         stored = ("energy_atom", "energy", "homo", "lumo", "dipole", "r2")
         texts = ("smiles", "level_of_theory")
-        file = read_npz(_PATH, ("z", "pos", "offset", *stored, *texts))
-        count = check_molecules(file)
-        columns = {name: check_values(file, name, count) for name in stored}
+        file = read_arrays(_PATH, ("z", "pos", "offset", *stored, *texts))
+        columns = {name: file.reals(name) for name in stored}
         columns["gap"] = columns["lumo"] - columns["homo"]
         columns["mu"] = np.linalg.norm(columns["dipole"], axis=1)
         super().__init__(
-            file,
+            replace(molecules_of(file), dipole=columns["dipole"]),
             targets,
             np.stack([t.factor * columns[t.column] for t in targets], axis=1),
-            np.arange(count),
-            [str(smiles) for smiles in file["smiles"]],
+            smiles=file.texts("smiles"),
             name="MiniQM9 (not QM9)",
-            level_of_theory=str(file["level_of_theory"]),
-            is_qm9=False,
+            source=str(file.path),
+            digest=file.digest,
+            level_of_theory=str(file.text("level_of_theory")),
         )
-        self._data.dipole = torch.from_numpy(columns["dipole"])
-        self.slices["dipole"] = torch.arange(count + 1)

@@ -5,25 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from torch_cormorant.data.arrays import NpzFile
-from torch_cormorant.data.dataset import MoleculeDataset
-from torch_cormorant.data.extxyz import ExtXYZDataset
 from torch_cormorant.data.extxyz_format import ParsedFrame, numbers_of
-from torch_cormorant.data.frame_checks import Floats, FrameArrays, check_frames
+from torch_cormorant.data.frame_arrays import Floats, FrameArrays, offset_of
+from torch_cormorant.data.frame_file import FrameFile
+from torch_cormorant.data.molecules import Molecules
 from torch_cormorant.data.targets import Target
 from torch_cormorant.data.units import unit_factor
-from torch_cormorant.errors import ConfigError, DataError
+from torch_cormorant.errors import ConfigError
 
-__all__ = ["ExtXYZProperties"]
+__all__ = ["read_extxyz_properties"]
 
 _SHAPES: dict[int, tuple[int, ...]] = {1: (), 3: (3,), 9: (3, 3)}
 
 
-class ExtXYZProperties(MoleculeDataset):
+def read_extxyz_properties(
+    path: str | os.PathLike[str],
+    target: str | Sequence[str],
+    units: Mapping[str, str],
+    *,
+    unit: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
+    format: str | None = None,
+    name: str | None = None,
+    level_of_theory: str = "unknown",
+) -> Molecules:
     """Molecules with properties of your own: numbers, vectors, tensors, atoms' values.
 
     A property is found by its name: in the second line of a frame it belongs to the
@@ -33,7 +41,7 @@ class ExtXYZProperties(MoleculeDataset):
     degree l. Several properties must be numbers, all of molecules or all of atoms.
 
     Each molecule is a :class:`torch_geometric.data.Data` as
-    :class:`~torch_cormorant.data.MoleculeDataset` describes it, so that
+    :class:`~torch_cormorant.data.Molecules` describes it, so that
     :class:`~torch_cormorant.train.MoleculeDataModule` and ``cormorant train`` take it.
 
     Args:
@@ -48,6 +56,9 @@ class ExtXYZProperties(MoleculeDataset):
         format: ASE's name of the format, if the name of the file does not tell.
         name: What to call the set in tables; default the name of the file.
         level_of_theory: How the properties were computed.
+
+    Returns:
+        The molecules, in memory.
 
     Raises:
         DataError: The file is missing or damaged, or a frame lacks a property, is
@@ -65,56 +76,40 @@ class ExtXYZProperties(MoleculeDataset):
         ... H 0 0 0.7  -0.1
         ... ''')
         >>> units = {"gap": "Hartree", "charge": "e"}
-        >>> ExtXYZProperties(path, "gap", units, unit={"gap": "eV"})[0].y
+        >>> read_extxyz_properties(path, "gap", units, unit={"gap": "eV"})[0].y
         tensor([[10.8846]], dtype=torch.float64)
-        >>> ExtXYZProperties(path, "charge", units)[0].y.shape
+        >>> read_extxyz_properties(path, "charge", units)[0].y.shape
         torch.Size([2, 1])
     """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        target: str | Sequence[str],
-        units: Mapping[str, str],
-        *,
-        unit: Mapping[str, str] | None = None,
-        names: Mapping[str, str] | None = None,
-        format: str | None = None,
-        name: str | None = None,
-        level_of_theory: str = "unknown",
-    ) -> None:
-        wanted = _names(target)
-        _check_names(wanted, units, unit or {}, names or {})
-        keys = {name: (names or {}).get(name, name) for name in wanted}
-        lengths = {"pos": units.get("pos", "Angstrom")}
-        file = ExtXYZDataset(
-            path, energy=None, forces=None, units=lengths, format=format, name=name
-        )
-        frames = [file.parsed(row) for row in range(len(file))]
-        _check_units(file.held(0), units, [*wanted, *keys.values()])
-        kinds, rows = zip(
-            *(_whole(file, frames, key) for key in keys.values()), strict=True
-        )
-        if len(kinds) > 1:
-            _check_several(wanted, kinds)
-        shown = {name: (unit or {}).get(name, units[name]) for name in wanted}
-        factors = [_factor(units[name], shown[name]) for name in wanted]
-        scaled = [part * factor for part, factor in zip(rows, factors, strict=True)]
-        targets = [
-            _target(name, keys[name], units[name], shown[name], kind)
-            for name, kind in zip(wanted, kinds, strict=True)
-        ]
-        sizes = [len(frame.z) for frame in frames]
-        super().__init__(
-            _molecules(file, frames, sizes),
-            targets,
-            np.concatenate(scaled, axis=1) if len(scaled) > 1 else scaled[0],
-            np.arange(len(frames)),
-            [""] * len(frames),
-            name=file.title,
-            level_of_theory=level_of_theory,
-            is_qm9=False,
-        )
+    wanted = _names(target)
+    unit, names = unit or {}, names or {}
+    _check_names(wanted, units, unit, names)
+    length = unit_factor(units.get("pos", "Angstrom"), "Angstrom")
+    file = FrameFile(path, format)
+    frames = [file.parsed(row) for row in range(len(file))]
+    keys = [names.get(name, name) for name in wanted]
+    _check_units(file.names(), units, [*wanted, *keys])
+    kinds, rows = zip(*(_whole(file, frames, key) for key in keys), strict=True)
+    _check_several(wanted, kinds)
+    targets = [
+        _target(name, key, units[name], unit.get(name, units[name]), kind)
+        for name, key, kind in zip(wanted, keys, kinds, strict=True)
+    ]
+    scaled = [part * made.factor for part, made in zip(rows, targets, strict=True)]
+    molecules = FrameArrays(
+        z=np.concatenate([frame.z for frame in frames]),
+        pos=np.concatenate([frame.pos for frame in frames]) * length,
+        offset=offset_of([len(frame.z) for frame in frames]),
+    )
+    return Molecules(
+        molecules,
+        targets,
+        np.concatenate(scaled, axis=1) if len(scaled) > 1 else scaled[0],
+        name=name or file.path.name,
+        source=str(file.path),
+        digest=file.digest,
+        level_of_theory=level_of_theory,
+    )
 
 
 def _names(target: str | Sequence[str]) -> list[str]:
@@ -130,14 +125,12 @@ def _check_names(
     unit: Mapping[str, str],
     names: Mapping[str, str],
 ) -> None:
-    for name, given in (("units", units), ("unit", unit), ("names", names)):
-        texts: object = given  # users pass anything
-        if not (
-            isinstance(texts, Mapping)
-            and all(isinstance(value, str) for value in texts.values())
-        ):
+    texts: object  # users pass anything
+    for name, texts in (("units", units), ("unit", unit), ("names", names)):
+        known = isinstance(texts, Mapping)
+        if not (known and all(isinstance(value, str) for value in texts.values())):
             raise ConfigError(
-                f"{name}: {given!r}; expected a text for each name, such as "
+                f"{name}: {texts!r}; expected a text for each name, such as "
                 "units={'gap': 'eV'}"
             )
     if not wanted or len(set(wanted)) < len(wanted):
@@ -149,12 +142,9 @@ def _check_names(
                 f"units={{{name!r}: 'eV'}}, or '1' for a plain number"
             )
     for argument, given in (("unit", unit), ("names", names)):
-        unknown = sorted({*given} - {*wanted})
-        if unknown:
-            raise ConfigError(
-                f"{argument}: {unknown[0]!r} is not one of "
-                f"{', '.join(map(repr, wanted))}"
-            )
+        for name in sorted({*given} - {*wanted}):
+            known_names = ", ".join(map(repr, wanted))
+            raise ConfigError(f"{argument}: {name!r} is not one of {known_names}")
 
 
 def _check_units(
@@ -187,28 +177,26 @@ class _Kind:
 
 
 def _whole(
-    file: ExtXYZDataset, frames: Sequence[ParsedFrame], key: str
+    file: FrameFile, frames: Sequence[ParsedFrame], key: str
 ) -> tuple[_Kind, Floats]:
     """One property of all frames, ``[rows, *shape]``."""
-    rows: list[Floats] = []
-    kind = _Kind(1, per_atom=False)
+    kinds, rows = [], []
     for number, frame in enumerate(frames):
         try:
-            values, per_atom = _values(frame, key)
-            here = _Kind(values.shape[1], per_atom=per_atom)
-            kind = kind if number else here
-            _check_kind(here, kind, key)
+            values, per_atom = _found(frame, key)
+            kinds.append(_Kind(values.shape[1], per_atom=per_atom))
+            _check_kind(kinds[-1], kinds[0], key)
         except ValueError as problem:
-            raise DataError(f"{file.path}: frame {number}: {problem}") from None
+            raise file.fail(number, str(problem)) from None
         rows.append(values)
-    shape = kind.shape or (1,)
-    return kind, np.concatenate(rows).reshape(-1, *shape)
+    return kinds[0], np.concatenate(rows).reshape(-1, *(kinds[0].shape or (1,)))
 
 
 def _check_several(names: Sequence[str], kinds: Sequence[_Kind]) -> None:
     """Refuse properties that cannot stand side by side in one row."""
     for name, kind in zip(names, kinds, strict=True):
-        if kind.size > 1 or kind.per_atom != kinds[0].per_atom:
+        alone = len(kinds) == 1
+        if not alone and (kind.size > 1 or kind.per_atom != kinds[0].per_atom):
             raise ConfigError(
                 f"target: {name!r} has {kind}, {names[0]!r} {kinds[0]}; "
                 "several properties must be one number each, all of molecules or all "
@@ -228,29 +216,19 @@ def _check_kind(here: _Kind, first: _Kind, key: str) -> None:
         )
 
 
-def _values(frame: ParsedFrame, key: str) -> tuple[Floats, bool]:
-    """Rows of finite numbers, and whether they belong to atoms."""
-    values, per_atom = _found(frame, key)
-    if not np.isfinite(values).all():
-        raise ValueError(f"{key!r}: not finite")
-    return values, per_atom
-
-
 def _found(frame: ParsedFrame, key: str) -> tuple[Floats, bool]:
+    """Rows of finite numbers, and whether they belong to atoms."""
     if frame.pbc.any():
         raise ValueError("is periodic; properties are of molecules, not of cells")
     frame.check_once(key)
-    if key in frame.arrays:
-        return frame.arrays[key], True
-    if key not in frame.info:
+    per_atom = key in frame.arrays
+    if not per_atom and key not in frame.info:
         there = ", ".join([*frame.info, *frame.arrays]) or "nothing of the kind"
         raise ValueError(f"property {key!r} is missing, there is {there}")
-    return numbers_of(frame.info[key], key)[None], False
-
-
-def _factor(there: str, shown: str) -> float:
-    # Any text is a unit where nothing is converted.
-    return 1.0 if there == shown else unit_factor(there, shown)
+    values = frame.arrays[key] if per_atom else numbers_of(frame.info[key], key)[None]
+    if not np.isfinite(values).all():
+        raise ValueError(f"{key!r}: not finite")
+    return values, per_atom
 
 
 def _target(name: str, key: str, there: str, unit: str, kind: _Kind) -> Target:
@@ -260,23 +238,10 @@ def _target(name: str, key: str, there: str, unit: str, kind: _Kind) -> Target:
         key,
         there,
         unit,
-        factor=_factor(there, unit),
+        # Any text is a unit where nothing is converted.
+        factor=1.0 if there == unit else unit_factor(there, unit),
         shown_unit="meV" if unit == "eV" else "",
         shown_factor=1000.0 if unit == "eV" else 1.0,
         shape=kind.shape or (),
         per_atom=kind.per_atom,
     )
-
-
-def _molecules(
-    file: ExtXYZDataset, frames: Sequence[ParsedFrame], sizes: Sequence[int]
-) -> NpzFile:
-    """Elements and positions, checked, as the set wants them."""
-    arrays = FrameArrays(
-        z=np.concatenate([frame.z for frame in frames]),
-        pos=np.concatenate([frame.pos for frame in frames]) * file.factors["pos"],
-        offset=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-    )
-    check_frames(arrays, str(file.path))
-    kept: dict[str, Any] = {"z": arrays.z, "pos": arrays.pos, "offset": arrays.offset}
-    return NpzFile(file.path, file.digest, kept)

@@ -9,25 +9,29 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from torch_cormorant.data.arrays import (
-    NpzFile,
-    check_molecules,
-    check_values,
-    read_npz,
-)
-from torch_cormorant.data.dataset import MoleculeDataset
+from torch_cormorant.data.arrays import NpzFile, read_arrays
 from torch_cormorant.data.download import Progress
-from torch_cormorant.data.qm9_files import read_qm9_root
+from torch_cormorant.data.frame_arrays import molecules_of
+from torch_cormorant.data.molecules import Molecules
+from torch_cormorant.data.qm9_files import QM9_ARRAYS, read_qm9_root
 from torch_cormorant.data.references import atom_reference_sums
 from torch_cormorant.data.targets import QM9_TARGETS, Target, chosen_targets
 from torch_cormorant.errors import ConfigError
 
-__all__ = ["QM9", "QM9Arrays"]
-
-_NAMES = ("index", "offset", "z", "pos", "y", "y_names", "y_units", "smiles")
+__all__ = ["read_qm9"]
 
 
-class QM9(MoleculeDataset):
+def read_qm9(
+    root: str | os.PathLike[str] | None = None,
+    npz: str | os.PathLike[str] | None = None,
+    target: str | Sequence[str] | None = None,
+    *,
+    source: str = "auto",
+    subtract_references: bool = True,
+    keep_uncharacterized: bool = False,
+    download: bool = True,
+    progress: Progress | None = None,
+) -> Molecules:
     r"""QM9: 130,831 molecules of H, C, N, O, F and 19 properties, B3LYP/6-31G(2df,p).
 
     Ramakrishnan et al., *Sci. Data* 1, 140022 (2014). Order, names and units of the
@@ -61,6 +65,9 @@ class QM9(MoleculeDataset):
         download: With ``root``: whether to fetch what is missing.
         progress: Called with the bytes that are there and the length, where known.
 
+    Returns:
+        The molecules, in memory.
+
     Shapes:
         Per molecule of N atoms: z ``[N]`` int64, pos ``[N, 3]`` float64 in Angstrom,
         y ``[1, T]`` float64 for T properties.
@@ -71,108 +78,76 @@ class QM9(MoleculeDataset):
         ConfigError: Neither or both of ``root`` and ``npz`` are given.
 
     Example:
-        >>> QM9(npz="no_such_file.npz")
+        >>> read_qm9(npz="no_such_file.npz")
         Traceback (most recent call last):
             ...
         torch_cormorant.errors.DataError: no_such_file.npz: no such file
     """
-
-    def __init__(
-        self,
-        root: str | os.PathLike[str] | None = None,
-        npz: str | os.PathLike[str] | None = None,
-        target: str | Sequence[str] | None = None,
-        *,
-        source: str = "auto",
-        subtract_references: bool = True,
-        keep_uncharacterized: bool = False,
-        download: bool = True,
-        progress: Progress | None = None,
-    ) -> None:
-        if (root is None) == (npz is None):
-            raise ConfigError(
-                "root, npz: give one of them, the folder of the raw files or the file "
-                "of arrays"
-            )
-        targets = chosen_targets(target, QM9_TARGETS)
-        if npz is not None:
-            file = read_npz(npz, _NAMES)
-        else:
-            file = read_qm9_root(
-                Path(str(root)).expanduser(),
-                source,
-                download=download,
-                keep_uncharacterized=keep_uncharacterized,
-                progress=progress,
-            )
-        count = check_molecules(file)
-        if file["index"].shape != (count,):
-            raise file.fail(
-                "index", f"expected shape ({count},), found {file['index'].shape}"
-            )
-        y = check_values(file, "y", count)
-        values = [_property(file, y, chosen, subtract_references) for chosen in targets]
-        super().__init__(
-            file,
-            targets,
-            np.stack(values, axis=1),
-            file.integers("index"),
-            file.texts("smiles", count),
-            name="QM9",
-            level_of_theory="B3LYP/6-31G(2df,p)",
-            is_qm9=True,
+    if (root is None) == (npz is None):
+        raise ConfigError(
+            "root, npz: give one of them, the folder of the raw files or the file of "
+            "arrays"
         )
-
-
-class QM9Arrays(QM9):
-    """QM9, or a part of it, from one file: ``QM9(npz=path, target=target)``.
-
-    Args:
-        path: The file of arrays, as :class:`QM9` describes them.
-        target: One property, several, or all (default).
-        subtract_references: ``False`` keeps the total values.
-
-    Raises:
-        DataError: As for :class:`QM9`.
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        target: str | Sequence[str] | None = None,
-        *,
-        subtract_references: bool = True,
-    ) -> None:
-        super().__init__(
-            npz=path, target=target, subtract_references=subtract_references
+    targets = chosen_targets(target, QM9_TARGETS)
+    if npz is not None:
+        file = read_arrays(npz, QM9_ARRAYS)
+    else:
+        file = read_qm9_root(
+            Path(str(root)).expanduser(),
+            source,
+            download=download,
+            keep_uncharacterized=keep_uncharacterized,
+            progress=progress,
         )
+    molecules, index = molecules_of(file), file.integers("index")
+    count = len(index)
+    if len(molecules) != count:
+        raise file.fail("index", f"{count} numbers for {len(molecules)} molecules")
+    return Molecules(
+        molecules,
+        targets,
+        _values(file, targets, count, subtract=subtract_references),
+        idx=index,
+        smiles=file.texts("smiles", count),
+        name="QM9",
+        source=str(file.path),
+        digest=file.digest,
+        level_of_theory="B3LYP/6-31G(2df,p)",
+        is_qm9=True,
+    )
 
 
-def _property(
-    file: NpzFile, y: NDArray[np.float64], target: Target, subtract: bool
+def _values(
+    file: NpzFile, targets: Sequence[Target], count: int, *, subtract: bool
 ) -> NDArray[np.float64]:
-    names, units = file.texts("y_names"), file.texts("y_units")
-    if y.ndim != 2 or not len(names) == len(units) == y.shape[1]:
+    """The properties ``[n, T]`` in the units of the targets."""
+    y, names, units = file.reals("y"), file.texts("y_names"), file.texts("y_units")
+    if y.shape != (count, len(names)) or len(names) != len(units):
         raise file.fail(
             "y",
-            f"shape {y.shape} does not fit {len(names)} names and {len(units)} units",
+            f"shape {y.shape} does not fit {count} molecules, {len(names)} names and "
+            f"{len(units)} units",
         )
-    if target.column not in names:
-        raise file.fail(
-            "y_names", f"{target.column!r} is missing; there are {', '.join(names)}"
-        )
-    if names.count(target.column) > 1:
-        raise file.fail("y_names", f"{target.column!r} is there twice")
-    column = names.index(target.column)
-    if units[column] != target.file_unit:
-        raise file.fail(
-            "y_units",
-            f"{target.column!r} must be in {target.file_unit}, the file says "
-            f"{units[column]}",
-        )
-    values = y[:, column]
-    if subtract and target.reference is not None:
-        values = values - atom_reference_sums(
-            file.integers("z"), file.integers("offset"), target.reference
-        )
-    return values * target.factor
+    finite = np.isfinite(y).all(axis=1)
+    if not finite.all():
+        raise file.fail("y", f"molecule {int(np.argmin(finite))} is not finite")
+    found = []
+    for target in targets:
+        if names.count(target.column) != 1:
+            what = "there twice" if target.column in names else "missing"
+            there = f"{target.column!r} is {what}; there are {', '.join(names)}"
+            raise file.fail("y_names", there)
+        column = names.index(target.column)
+        if units[column] != target.file_unit:
+            raise file.fail(
+                "y_units",
+                f"{target.column!r} must be in {target.file_unit}, the file says "
+                f"{units[column]}",
+            )
+        values = y[:, column]
+        if subtract and target.reference is not None:
+            values = values - atom_reference_sums(
+                file.integers("z"), file.integers("offset"), target.reference
+            )
+        found.append(values * target.factor)
+    return np.stack(found, axis=1)

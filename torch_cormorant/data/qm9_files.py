@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torch_cormorant.data.archives import extract_archive
-from torch_cormorant.data.arrays import NpzFile, read_npz
+from torch_cormorant.data.arrays import NpzFile, read_arrays
 from torch_cormorant.data.download import (
     DOWNLOAD,
     Progress,
@@ -19,10 +19,11 @@ from torch_cormorant.data.download import (
     fetch_file,
 )
 from torch_cormorant.data.files import file_digest, write_atomically
+from torch_cormorant.data.frame_arrays import atoms_of, offset_of
 from torch_cormorant.data.qm9_raw import (
     COLUMNS,
     UNITS,
-    Molecules,
+    RawMolecules,
     read_csv,
     read_sdf,
     read_uncharacterized,
@@ -30,7 +31,7 @@ from torch_cormorant.data.qm9_raw import (
 )
 from torch_cormorant.errors import ConfigError, DataError
 
-__all__ = ["QM9_FILES", "QM9_SOURCES", "fetch_qm9", "read_qm9_root"]
+__all__ = ["QM9_ARRAYS", "QM9_FILES", "QM9_SOURCES", "fetch_qm9", "read_qm9_root"]
 
 #: QM9's files on the network. Lengths and digests of the two files of the original
 #: publication (figshare collection 978904) are pinned. Nobody publishes a digest of
@@ -59,7 +60,11 @@ QM9_SOURCES: dict[str, tuple[str, ...]] = {
     "pyg": ("gdb9.sdf", "gdb9.sdf.csv", "uncharacterized.txt"),
     "xyz": ("dsgdb9nsd.xyz.tar.bz2", "uncharacterized.txt"),
 }
-_ARRAYS = ("index", "offset", "z", "pos", "y", "y_names", "y_units", "smiles")
+#: What a file of QM9 in plain arrays holds.
+QM9_ARRAYS: tuple[str, ...] = (
+    *("index", "offset", "z", "pos"),
+    *("y", "y_names", "y_units", "smiles"),
+)
 _MAX_UNPACKED = 2 << 30
 
 
@@ -137,8 +142,7 @@ def read_qm9_root(
         progress: As for :func:`fetch_qm9`.
 
     Returns:
-        The arrays under the names that
-        :class:`~torch_cormorant.data.QM9Arrays` reads.
+        The arrays under the names that :func:`~torch_cormorant.data.read_qm9` reads.
 
     Raises:
         ConfigError: Unknown source.
@@ -161,7 +165,7 @@ def read_qm9_root(
     digest = _digest_of(paths, keep_uncharacterized)
     cache = root / "processed" / f"torch_cormorant_qm9-{digest[:16]}.npz"
     with contextlib.suppress(DataError):  # damaged, of another version, or not there
-        return NpzFile(folder, digest, read_npz(cache, _ARRAYS).arrays)
+        return NpzFile(folder, digest, read_arrays(cache, QM9_ARRAYS).arrays)
     arrays = _read_raw(paths, source, keep_uncharacterized)
 
     def save(stream: BinaryIO) -> None:
@@ -205,7 +209,7 @@ def _read_raw(
     return _keep_molecules(arrays, ~np.isin(arrays["index"], failed), paths[-1])
 
 
-def _values_of(molecules: Molecules, table: Path) -> NDArray[np.float64]:
+def _values_of(molecules: RawMolecules, table: Path) -> NDArray[np.float64]:
     names, values = read_csv(table)
     if names == molecules.names:
         return values
@@ -228,12 +232,11 @@ def _keep_molecules(
 ) -> dict[str, NDArray[np.generic]]:
     if not kept.any():
         raise DataError(f"{path}: lists every molecule; none is left")
-    sizes = np.diff(arrays["offset"])
-    atoms = np.repeat(kept, sizes)
-    ends = np.concatenate([[0], np.cumsum(sizes[kept])])
+    rows, offset = np.flatnonzero(kept), arrays["offset"].astype(np.int64)
+    atoms = atoms_of(offset, rows)
     return {
         **{name: arrays[name] for name in ("y_names", "y_units")},
-        **{name: arrays[name][kept] for name in ("index", "y", "smiles")},
+        **{name: arrays[name][rows] for name in ("index", "y", "smiles")},
         **{name: arrays[name][atoms] for name in ("z", "pos")},
-        "offset": ends.astype(np.int64),
+        "offset": offset_of(np.diff(offset)[rows]),
     }

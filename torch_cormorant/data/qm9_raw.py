@@ -11,12 +11,19 @@ from numpy.typing import NDArray
 
 from torch_cormorant.data.archives import archive_files
 from torch_cormorant.data.describe import NUMBERS
+from torch_cormorant.data.frame_arrays import offset_of
 from torch_cormorant.data.references import ATOM_REFERENCES
 from torch_cormorant.data.targets import QM9_TARGETS
 from torch_cormorant.data.text import decoded, read_text
 from torch_cormorant.errors import DataError
 
-__all__ = ["Molecules", "read_csv", "read_sdf", "read_uncharacterized", "read_xyz_tar"]
+__all__ = [
+    "RawMolecules",
+    "read_csv",
+    "read_sdf",
+    "read_uncharacterized",
+    "read_xyz_tar",
+]
 
 #: Properties in the order of QM9's own files, and their units.
 COLUMNS: tuple[str, ...] = (
@@ -35,7 +42,7 @@ _LONGEST_XYZ = 1 << 20
 _LIST_HEADER = 9  # lines above the first row, as PyG counts them
 
 
-class Molecules:
+class RawMolecules:
     """Molecules that are being read, one after the other.
 
     Args:
@@ -83,7 +90,7 @@ class Molecules:
         """The molecules as flat arrays."""
         return {
             "index": self.index,
-            "offset": np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64),
+            "offset": offset_of(self.sizes),
             "z": np.array([NUMBERS[symbol] for symbol in self.symbols], dtype=np.uint8),
             "pos": np.array(self.numbers, dtype=np.float64).reshape(-1, 3),
         }
@@ -101,7 +108,7 @@ def number_of(source: Path, name: str) -> int:
     return int(digits)
 
 
-def read_sdf(path: Path) -> Molecules:
+def read_sdf(path: Path) -> RawMolecules:
     """Elements and positions of an sdf file (V2000), to its four decimals.
 
     Bonds and charges are passed over. No chemistry package is needed.
@@ -115,7 +122,7 @@ def read_sdf(path: Path) -> Molecules:
     Raises:
         DataError: The file is missing or an entry is not understood; it is named.
     """
-    molecules = Molecules(path)
+    molecules = RawMolecules(path)
     lines = read_text(path).split("\n")
     start = 0
     while start < len(lines) and any(lines[start : start + 4]):
@@ -130,7 +137,7 @@ def read_sdf(path: Path) -> Molecules:
     return molecules
 
 
-def _read_block(molecules: Molecules, lines: list[str], start: int) -> int:
+def _read_block(molecules: RawMolecules, lines: list[str], start: int) -> int:
     """Read one entry; returns where the next one starts."""
     name = lines[start].strip()
     header = lines[start + 3] if start + 3 < len(lines) else ""
@@ -159,7 +166,9 @@ def _read_block(molecules: Molecules, lines: list[str], start: int) -> int:
     return _end_of_block(molecules, lines, first + count, bonds)
 
 
-def _end_of_block(molecules: Molecules, lines: list[str], row: int, bonds: int) -> int:
+def _end_of_block(
+    molecules: RawMolecules, lines: list[str], row: int, bonds: int
+) -> int:
     """Pass over bonds, properties and data items of the last molecule."""
     name = molecules.names[-1]
     row += bonds
@@ -287,7 +296,7 @@ def _check_footer(path: Path, footer: str, rows: int) -> None:
         )
 
 
-def read_xyz_tar(path: Path) -> Molecules:
+def read_xyz_tar(path: Path) -> RawMolecules:
     """Molecules and properties from QM9's own archive ``dsgdb9nsd.xyz.tar.bz2``.
 
     Positions keep all printed decimals. Numbers such as ``1.2*^-6`` are read as what
@@ -305,7 +314,7 @@ def read_xyz_tar(path: Path) -> Molecules:
             understood; it is named.
     """
     entries = sorted(_xyz_entries(path))
-    molecules = Molecules(path)
+    molecules = RawMolecules(path)
     for number, name, text in entries:
         _read_xyz(molecules, f"gdb_{number}", name, text)
     if not entries:
@@ -331,7 +340,7 @@ def _xyz_entries(path: Path) -> Iterator[tuple[int, str, str]]:
         yield number_of(path, tag), name, text
 
 
-def _read_xyz(molecules: Molecules, name: str, file: str, text: str) -> None:
+def _read_xyz(molecules: RawMolecules, name: str, file: str, text: str) -> None:
     lines = text.split("\n")
     count = int(lines[0]) if lines[0].strip().isdigit() else 0
     if count < 1 or len(lines) < count + 5:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,11 +14,9 @@ from torch_cormorant.data.baselines import (
     mean_absolute_error,
 )
 from torch_cormorant.data.describe import symbol
+from torch_cormorant.data.frames import Frames
+from torch_cormorant.data.molecules import Molecules
 from torch_cormorant.errors import ConfigError, ShapeError, SpeciesError
-
-if TYPE_CHECKING:
-    from torch_cormorant.data.dataset import MoleculeDataset
-    from torch_cormorant.data.frame_dataset import FrameDataset
 
 __all__ = ["ReferenceEnergies", "reference_energies"]
 
@@ -110,7 +107,7 @@ class ReferenceEnergies:
 
 
 def reference_energies(
-    dataset: MoleculeDataset | FrameDataset,
+    dataset: Molecules | Frames,
     rows: Sequence[int] | None = None,
     *,
     isolated: Mapping[int, float] | None = None,
@@ -153,7 +150,7 @@ def reference_energies(
     part = dataset if rows is None else dataset[list(rows)]
     if len(part) == 0:
         raise ConfigError("rows: there are none; give at least one")
-    values, unit = _values(part)
+    values, unit = part.values, str(part.unit)
     counts = part.element_counts()
     present = counts.any(dim=0)
     counts = counts[:, present]
@@ -182,14 +179,6 @@ def reference_energies(
         std=float((values - guess).std(correction=0)),
         mean_mae=mean_absolute_error(mean, values),
     )
-
-
-def _values(part: MoleculeDataset | FrameDataset) -> tuple[Tensor, str]:
-    """The one property of the set as a column, and its unit."""
-    unit = getattr(part, "energy_unit", None)
-    if unit is None and hasattr(part, "targets"):
-        unit = part.target.unit
-    return part.values, str(unit)
 
 
 def _isolated_of(

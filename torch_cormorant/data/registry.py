@@ -156,7 +156,7 @@ DATASETS: dict[str, DatasetInfo] = {
             name="qm9",
             title="QM9 in the form that PyG uses (positions to four decimals)",
             licence="CC0 according to catalogues of QM9",
-            how='QM9(root, target=...), QM9(root, target=..., source="pyg")',
+            how='read_qm9(root, target=..., source="pyg")',
             download="no digest is published; that of the first one is kept",
             files={**{f"raw/{name}": None for name in QM9_SOURCES["pyg"]}, **_LIST},
             **_QM9,
@@ -165,7 +165,7 @@ DATASETS: dict[str, DatasetInfo] = {
             name="qm9_xyz",
             title="QM9's own archive (all decimals)",
             licence="CC0",
-            how='QM9(root, target=..., source="xyz")',
+            how='read_qm9(root, target=..., source="xyz")',
             download="87 MB, SHA-256 pinned",
             files={
                 f"raw/{QM9_FILES['xyz'].name}": QM9_FILES["xyz"].sha256,
@@ -181,7 +181,7 @@ DATASETS: dict[str, DatasetInfo] = {
             units="kcal/mol (default), kcal/mol/Angstrom",
             licence="CC0",
             reference="Christensen and von Lilienfeld, MLST 1, 045018 (2020)",
-            how='MD17(root, molecule="ethanol")',
+            how='read_md17(root, molecule="ethanol")',
             download="1.1 GB, SHA-256 pinned",
             files={
                 f"raw/rmd17/npz_data/{names[0]}": None
@@ -196,7 +196,7 @@ DATASETS: dict[str, DatasetInfo] = {
             units="kcal/mol (default), kcal/mol/Angstrom",
             licence="not stated by the source",
             reference="Chmiela et al., Sci. Adv. 3, e1603015 (2017)",
-            how='MD17(root, molecule="ethanol", revised=False)',
+            how='read_md17(root, molecule="ethanol", revised=False)',
             download="one file for each molecule; the digest of the first one is kept",
             files={
                 f"{molecule}/raw/{names[1]}": None

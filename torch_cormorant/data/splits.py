@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from torch_cormorant.data.arrays import read_npz
+from torch_cormorant.data.arrays import read_arrays
 from torch_cormorant.data.files import write_atomically
 from torch_cormorant.errors import ConfigError
 
@@ -184,7 +184,7 @@ def load_split(path: str | os.PathLike[str], count: int) -> Split:
         >>> load_split(path, 310).digest == split_indices(310).digest
         True
     """
-    file = read_npz(path, ["train", "valid", "test"], ["seed"])
+    file = read_arrays(path, ["train", "valid", "test"], ["seed"])
     train, valid, test = (file.integers(name) for name in ("train", "valid", "test"))
     seed = int(file.integers("seed")[0]) if "seed" in file.arrays else 0
     split = Split(train, valid, test, seed)

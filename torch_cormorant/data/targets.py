@@ -86,7 +86,7 @@ class Target:
         return shown.removesuffix(" 1")  # a plain number
 
 
-def _hartree(
+def hartree_target(
     name: str,
     column: str,
     paper: float | None = None,
@@ -131,15 +131,15 @@ def _table(*targets: Target) -> dict[str, Target]:
 QM9_TARGETS: dict[str, Target] = _table(
     Target("mu", "mu", "Debye", "Debye", paper_mae=0.038, aliases=("dipole",)),
     Target("alpha", "alpha", "bohr^3", "bohr^3", paper_mae=0.085),
-    _hartree("homo", "homo", paper=34.0, aliases=("e_homo", "epsilon_homo")),
-    _hartree("lumo", "lumo", paper=38.0, aliases=("e_lumo", "epsilon_lumo")),
-    _hartree("gap", "gap", paper=61.0, aliases=("delta_epsilon", "e_gap")),
+    hartree_target("homo", "homo", paper=34.0, aliases=("e_homo", "epsilon_homo")),
+    hartree_target("lumo", "lumo", paper=38.0, aliases=("e_lumo", "epsilon_lumo")),
+    hartree_target("gap", "gap", paper=61.0, aliases=("delta_epsilon", "e_gap")),
     Target("r2", "r2", "bohr^2", "bohr^2", paper_mae=0.961, aliases=("<r2>", "<r^2>")),
-    _hartree("zpve", "zpve", paper=2.027, reference="zpve"),
-    _hartree("U0", "u0", paper=22.0, reference="u0", aliases=("u_0",)),
-    _hartree("U", "u298", paper=21.0, reference="u298", aliases=("u298",)),
-    _hartree("H", "h298", paper=21.0, reference="h298", aliases=("h298",)),
-    _hartree("G", "g298", paper=20.0, reference="g298", aliases=("g298",)),
+    hartree_target("zpve", "zpve", paper=2.027, reference="zpve"),
+    hartree_target("U0", "u0", paper=22.0, reference="u0", aliases=("u_0",)),
+    hartree_target("U", "u298", paper=21.0, reference="u298", aliases=("u298",)),
+    hartree_target("H", "h298", paper=21.0, reference="h298", aliases=("h298",)),
+    hartree_target("G", "g298", paper=20.0, reference="g298", aliases=("g298",)),
     Target(
         "Cv",
         "cv",
@@ -161,11 +161,11 @@ QM9_TARGETS: dict[str, Target] = _table(
 #: Properties of the small embedded set. Energies hold no vibrational part, so
 #: ``energy_atom`` is not QM9's ``U0_atom``.
 MINI_TARGETS: dict[str, Target] = _table(
-    _hartree("energy_atom", "energy_atom"),
-    _hartree("energy", "energy"),
-    _hartree("homo", "homo", aliases=("e_homo",)),
-    _hartree("lumo", "lumo", aliases=("e_lumo",)),
-    _hartree("gap", "gap"),
+    hartree_target("energy_atom", "energy_atom"),
+    hartree_target("energy", "energy"),
+    hartree_target("homo", "homo", aliases=("e_homo",)),
+    hartree_target("lumo", "lumo", aliases=("e_lumo",)),
+    hartree_target("gap", "gap"),
     Target("mu", "mu", "Debye", "Debye", aliases=("dipole",)),
     Target("r2", "r2", "bohr^2", "bohr^2"),
 )

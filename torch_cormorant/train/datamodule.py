@@ -13,8 +13,8 @@ from torch_geometric.loader import DataLoader
 
 from torch_cormorant.data import (
     CompositionBaseline,
-    FrameDataset,
-    MoleculeDataset,
+    Frames,
+    Molecules,
     Split,
     Target,
 )
@@ -50,7 +50,7 @@ class _Parts(LightningDataModule):
 
     def __init__(
         self,
-        dataset: MoleculeDataset | FrameDataset,
+        dataset: Molecules | Frames,
         split: Split,
         batch_size: int = 10,
         seed: int = 0,
@@ -154,7 +154,7 @@ class MoleculeDataModule(_Parts):
 
     def __init__(
         self,
-        dataset: MoleculeDataset,
+        dataset: Molecules,
         split: Split,
         batch_size: int = 25,
         seed: int = 0,
@@ -196,7 +196,7 @@ class MoleculeDataModule(_Parts):
         return {z: v[0] for z, v in self.normalisation.atom_values.items()}
 
 
-def _statistics(train: MoleculeDataset, references: Sequence[str]) -> Normalisation:
+def _statistics(train: Molecules, references: Sequence[str]) -> Normalisation:
     """References of the training values, and their deviations around them."""
     values, counts = train.values, train.row_counts()
     means, stds, columns = [], [], []

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_cormorant.data import CompositionBaseline, FrameDataset
+from torch_cormorant.data import CompositionBaseline, Frames
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models.energy import Result
 from torch_cormorant.train.record import results_table
@@ -132,8 +132,8 @@ def join_outputs(
 
 
 def frame_errors(
-    train: FrameDataset,
-    test: FrameDataset,
+    train: Frames,
+    test: Frames,
     output: Result,
     molecule: str | None = None,
 ) -> FrameErrors:

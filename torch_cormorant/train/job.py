@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from torch_cormorant.data import FrameDataset, MoleculeDataset, Split, Target
+from torch_cormorant.data import Frames, Molecules, Split, Target
 from torch_cormorant.data.describe import symbol
 from torch_cormorant.data.units import unit_is_known
 from torch_cormorant.errors import ConfigError, DataError
@@ -49,7 +49,7 @@ class Job:
         self.config, self.seed = config, seed
         self.data = load_data(config.data)
         self.split: Split = divided(self.data, vars(config.data))
-        self.frames = isinstance(self.data, FrameDataset)
+        self.frames = isinstance(self.data, Frames)
         torch.manual_seed(seed)
         options = config.model.options
         radius = options.get("cutoff", RECIPE["cutoff"])
@@ -267,7 +267,7 @@ class Job:
         return recipe(**options) if kind == "recipe" else Cormorant(**options)
 
 
-def _check_labels(network: Cormorant, data: MoleculeDataset) -> None:
+def _check_labels(network: Cormorant, data: Molecules) -> None:
     """Refuse a head whose result the labels cannot be, and labels that none can be."""
     head, target = network.head, data.targets[0]
     row = tuple(data.values.shape[1:])

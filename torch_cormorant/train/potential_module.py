@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from torch_cormorant.data import FrameDataset, reference_energies
+from torch_cormorant.data import Frames, reference_energies
 from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.models import Cormorant, ModelInfo, Normalisation
 from torch_cormorant.models.energy import Result
@@ -24,7 +24,7 @@ PREFIXES = {"energy": "", "forces": "force_", "stress": "stress_"}
 
 
 def potential_normalisation(
-    dataset: FrameDataset,
+    dataset: Frames,
     *,
     forces: bool = True,
     constant: bool = False,

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_cormorant.data import (
     CompositionBaseline,
     MeanBaseline,
-    MoleculeDataset,
+    Molecules,
     Target,
     mean_absolute_error,
 )
@@ -87,8 +87,8 @@ class Comparison:
 
 
 def compare(
-    train: MoleculeDataset,
-    test: MoleculeDataset,
+    train: Molecules,
+    test: Molecules,
     predicted: Tensor,
     number: int | None = None,
 ) -> Comparison:

@@ -7,22 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from torch_cormorant.data import (
-    MD17,
     MINI_TARGETS,
-    QM9,
     QM9_TARGETS,
-    ExtXYZDataset,
-    ExtXYZProperties,
-    FrameDataset,
+    FrameFile,
     Frames,
     MiniEthanol,
     MiniQM9,
-    MoleculeDataset,
+    Molecules,
     Split,
     find_target,
+    read_extxyz,
+    read_extxyz_properties,
+    read_md17,
+    read_npz,
+    read_qm9,
     split_indices,
 )
-from torch_cormorant.data.frame_checks import warn_of_units
+from torch_cormorant.data.describe import Words
+from torch_cormorant.data.frame_arrays import warn_of_units
 from torch_cormorant.errors import ConfigError, DataError
 from torch_cormorant.train.config import DataConfig
 
@@ -47,9 +49,7 @@ def check_data(data: DataConfig) -> None:
         raise DataError(f"data.path: {data.path}: no such file")
 
 
-def load_data(
-    data: DataConfig, *, download: bool = True
-) -> MoleculeDataset | FrameDataset:
+def load_data(data: DataConfig, *, download: bool = True) -> Molecules | Frames:
     """The molecules of a configuration.
 
     Args:
@@ -67,63 +67,49 @@ def load_data(
     place: dict[str, Any] = {"npz" if is_file else "root": data.path}
     place["download"] = download
     readers: dict[str, Callable[[], Any]] = {
-        "mini_qm9": lambda: _mini(target),
-        "qm9": lambda: QM9(target=target, **place),
+        "mini_qm9": lambda: MiniQM9(target),
+        "qm9": lambda: read_qm9(target=target, **place),
         "mini_ethanol": lambda: MiniEthanol(data.unit or None),
-        "md17": lambda: _md17(data, place),
-        "frames": lambda: _frames(data),
+        "md17": lambda: read_md17(
+            molecule=data.molecule or None, unit=data.unit or "kcal/mol", **place
+        ),
+        "frames": lambda: read_npz(
+            data.path,
+            part=data.part or None,
+            unit=data.unit or None,
+            file_unit=data.units.get("energy"),
+            words=_WORDS,
+        ),
         "extxyz": lambda: _properties(data) if target else _extxyz(data),
     }
-    found: MoleculeDataset | FrameDataset = readers[data.source]()
+    found: Molecules | Frames = readers[data.source]()
     warn_of_units(found, data.path)
     return found
 
 
-def _mini(target: str | list[str]) -> MoleculeDataset:
-    return MiniQM9(target)
+_WORDS = Words(
+    unit="data.units.energy",
+    unit_advice="data.units: {energy: eV}",
+    part="data.part",
+    missing="name the right one with data.{field}",
+)
 
 
-def _md17(data: DataConfig, place: dict[str, Any]) -> FrameDataset:
-    options = dict(place)
-    if data.molecule:
-        options["molecule"] = data.molecule
-    if data.unit:
-        options["unit"] = data.unit
-    return MD17(**options)
-
-
-class _TrainingFrames(Frames):
-    """Frames of plain arrays, with errors that speak of the configuration."""
-
-    unit_name, unit_advice = "data.units.energy", "data.units: {energy: eV}"
-    part_name = "data.part"
-
-
-def _frames(data: DataConfig) -> FrameDataset:
-    return _TrainingFrames(
-        data.path,
-        part=data.part or None,
-        unit=data.unit or None,
-        file_unit=data.units.get("energy"),
-    )
-
-
-def _extxyz(data: DataConfig) -> FrameDataset:
-    held = ExtXYZDataset(data.path, energy=None, forces=None).held(0)
-    there = ", ".join(held) or "nothing of the kind"
-    if data.energy not in held:
-        raise ConfigError(
-            f"data.energy: {data.path}: frame 0 has no {data.energy!r}, there is "
-            f"{there}; name the right one with data.energy, or, to learn a property, "
-            "with data.target"
-        )
-    if data.forces and data.forces not in held:
-        raise ConfigError(
-            f"data.forces: {data.path}: frame 0 has no {data.forces!r}, there is "
-            f"{there}; name the right one with data.forces, or for energies alone say "
-            "data.forces='' and loss.forces=0"
-        )
-    found = ExtXYZDataset(
+def _extxyz(data: DataConfig) -> Frames:
+    held = FrameFile(data.path).names()
+    advice = {
+        "energy": "or, to learn a property, with data.target",
+        "forces": "or for energies alone say data.forces='' and loss.forces=0",
+    }
+    for field, text in advice.items():
+        name = getattr(data, field)
+        if name not in held and (name or field == "energy"):
+            there = ", ".join(held) or "nothing of the kind"
+            raise ConfigError(
+                f"data.{field}: {data.path}: frame 0 has no {name!r}, there is "
+                f"{there}; name the right one with data.{field}, {text}"
+            )
+    return read_extxyz(
         data.path,
         energy=data.energy,
         forces=data.forces or None,
@@ -131,17 +117,16 @@ def _extxyz(data: DataConfig) -> FrameDataset:
         virial=data.virial or None,
         units=data.units or None,
         unit=data.unit or "eV",
-    )
-    found.advice = "name the right one with data.{field}"
-    return found.in_memory()
+        words=_WORDS,
+    ).in_memory()
 
 
-def _properties(data: DataConfig) -> MoleculeDataset:
+def _properties(data: DataConfig) -> Molecules:
     unit = dict.fromkeys(data.names, data.unit) if data.unit else None
-    return ExtXYZProperties(data.path, data.target, data.units, unit=unit)
+    return read_extxyz_properties(data.path, data.target, data.units, unit=unit)
 
 
-def divided(data: MoleculeDataset | FrameDataset, part: Mapping[str, Any]) -> Split:
+def divided(data: Molecules | Frames, part: Mapping[str, Any]) -> Split:
     """The parts that a configuration asks for.
 
     Args:
@@ -152,7 +137,7 @@ def divided(data: MoleculeDataset | FrameDataset, part: Mapping[str, Any]) -> Sp
         ConfigError: The set has not so many rows, or no such official split.
     """
     number = part.get("official_split")
-    if number is not None and isinstance(data, MD17):
+    if number is not None and isinstance(data, Frames):
         valid = part["valid"]
         return data.official_split(number, 50 if valid is None else valid)
     return split_indices(

@@ -1,80 +1,20 @@
-"""Frames that are read at once: compressed ones, and the many formats of ASE."""
+"""Frames of the many formats that ASE reads."""
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import itertools
-import lzma
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from torch_cormorant.data.extxyz_format import (
-    COLUMN_BY_COLUMN,
-    ParsedFrame,
-    parse_frame,
-    scan_frames,
-)
-from torch_cormorant.data.text import SIZE_LIMIT, decoded
+from torch_cormorant.data.extxyz_format import COLUMN_BY_COLUMN, ParsedFrame
 from torch_cormorant.errors import BackendError, ConfigError, DataError
 
-__all__ = ["is_compressed", "read_compressed", "read_with_ase", "uses_own_reader"]
+__all__ = ["read_with_ase"]
 
-_OWN = {"extxyz", "xyz"}
-_OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 # Some of these may unpickle, run code or ask a server.
 _REFUSED = {"bundletrajectory", "gpw", "mysql", "postgresql"}
-
-
-def uses_own_reader(path: Path, format: str | None) -> bool:
-    """Whether a file is (extended) XYZ, by the format asked for or its name."""
-    name = path.with_suffix("") if is_compressed(path) else path
-    return (format or name.suffix.lower().removeprefix(".")) in _OWN
-
-
-def is_compressed(path: Path) -> bool:
-    """Whether the name of a file says that it is compressed."""
-    return path.suffix.lower() in _OPENERS
-
-
-def read_compressed(path: Path) -> list[ParsedFrame]:
-    """All frames of a compressed file of extended XYZ.
-
-    Args:
-        path: The file, ``.gz``, ``.bz2`` or ``.xz``.
-
-    Returns:
-        The frames.
-
-    Raises:
-        DataError: The file is missing, damaged, empty or unpacks to too much; the frame
-            is named.
-    """
-    try:
-        with _OPENERS[path.suffix.lower()](path) as stream:
-            raw = stream.read(SIZE_LIMIT + 1)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    except Exception as error:  # of zlib
-        raise DataError(f"{path}: is damaged ({error}); get it again") from error
-    if len(raw) > SIZE_LIMIT:
-        raise DataError(f"{path}: unpacks to more than {SIZE_LIMIT:,} bytes; unpack it")
-    frames: list[ParsedFrame] = []
-    try:
-        starts = [start for start, _, _ in scan_frames(io.BytesIO(raw))]
-        for start, end in itertools.pairwise(starts):
-            frames.append(parse_frame(decoded(raw[start:end], start)))
-    except ValueError as error:
-        raise DataError(f"{path}: frame {len(frames)}: {error}") from None
-    if not frames:
-        raise DataError(f"{path}: holds no frame")
-    return frames
 
 
 def read_with_ase(path: Path, format: str | None) -> list[ParsedFrame]:
