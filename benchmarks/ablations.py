@@ -27,7 +27,7 @@ from torch_geometric.data import Batch
 
 from benchmarks.records import FOLDER, circumstances
 from torch_cormorant import Cormorant, CormorantQM9
-from torch_cormorant.data import CompositionBaseline, read_qm9, split_indices
+from torch_cormorant.data import CompositionBaseline, Molecules, read_qm9, split_indices
 from torch_cormorant.train import write_json
 
 TARGETS = ("alpha", "gap", "U0_atom")
@@ -117,7 +117,7 @@ ROWS = {
 }
 
 
-class Molecules:
+class Part:
     """Batches of one part of the split, with normalised values of all targets."""
 
     def __init__(self, sets: list[Molecules], index: np.ndarray) -> None:
@@ -134,15 +134,15 @@ class Molecules:
 class References:
     """Composition baseline and scale of every target, from training molecules."""
 
-    def __init__(self, part: Molecules) -> None:
+    def __init__(self, part: Part) -> None:
         self.fit = CompositionBaseline.fit(part.counts, part.values)
         self.std = (part.values - self.sums(part)).std(dim=0)
 
-    def sums(self, part: Molecules) -> Tensor:
+    def sums(self, part: Part) -> Tensor:
         """What the composition explains."""
         return self.fit.predict(part.counts)
 
-    def normalised(self, part: Molecules) -> Tensor:
+    def normalised(self, part: Part) -> Tensor:
         """What the network learns."""
         return (part.values - self.sums(part)) / self.std
 
@@ -176,7 +176,7 @@ def factor(row: Row, step: int, total: int) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def predict(model: nn.Module, part: Molecules, size: int = 100) -> Tensor:
+def predict(model: nn.Module, part: Part, size: int = 100) -> Tensor:
     """Normalised predictions in float64."""
     model.eval()
     with torch.no_grad():
@@ -189,7 +189,7 @@ def predict(model: nn.Module, part: Molecules, size: int = 100) -> Tensor:
     return torch.cat(parts).double()
 
 
-def train(row: Row, part: Molecules, aim: Tensor, args: argparse.Namespace) -> Any:
+def train(row: Row, part: Part, aim: Tensor, args: argparse.Namespace) -> Any:
     """One run; returns the model, its average and the loss of every step."""
     torch.manual_seed(args.seed)
     model = make_model(row)
@@ -226,7 +226,7 @@ def run_row(name: str, args: argparse.Namespace) -> dict[str, Any]:
     row = ROWS[name]
     sets = [read_qm9(npz=args.npz, target=target) for target in TARGETS]
     split = split_indices(len(sets[0]), args.train_size, 1000, 1000, 0)
-    training, _, testing = (Molecules(sets, part) for part in split.parts)
+    training, _, testing = (Part(sets, part) for part in split.parts)
     references = References(training)
     aim = references.normalised(training)
     started = time.process_time()

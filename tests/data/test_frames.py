@@ -254,7 +254,7 @@ def test_offsets_must_rise_to_the_end(
     tmp_path: Path, ragged: Arrays, offset: list[int]
 ) -> None:
     ragged["offset"] = np.array(offset)
-    with pytest.raises(DataError, match="'offset': .* expected to rise from 0 to 6"):
+    with pytest.raises(DataError, match=r"'offset': .* expected to rise from 0 to 6"):
         read_npz(write(tmp_path, ragged))
 
 

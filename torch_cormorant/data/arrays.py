@@ -7,16 +7,19 @@ import io
 import math
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from torch_cormorant.errors import DataError
+from torch_cormorant.data.files import reading, write_atomically
+from torch_cormorant.data.units import unit_factor
+from torch_cormorant.errors import ConfigError, DataError
 
-__all__ = ["NpzFile", "array_names", "read_arrays"]
+__all__ = ["NpzFile", "array_names", "read_arrays", "write_arrays"]
 
 # What an array may unpack to: this much, and this many times the size of its file.
 # Deflate cannot do better than 1,032 : 1; arrays of real data hardly reach 20 : 1.
@@ -108,6 +111,17 @@ class NpzFile:
             )
         return [str(value) for value in values]
 
+    def factor(self, name: str, there: str, wanted: str) -> float:
+        """Factor from the unit that an array of that name states to another one.
+
+        Raises:
+            DataError: It is not understood, or one of another quantity.
+        """
+        try:
+            return unit_factor(there, wanted)
+        except ConfigError as problem:
+            raise self.fail(name, str(problem)) from None
+
     def fail(self, name: str, problem: str) -> DataError:
         """An error about one array of this file, to be raised by the caller."""
         return DataError(f"{self.path}: array {name!r}: {problem}")
@@ -139,8 +153,8 @@ def read_arrays(
         >>> read_arrays(path, ["z"])["z"]
         array([0, 1, 2])
     """
-    path, raw = _read_whole(path)
-    archive, held = _open_archive(path, raw)
+    path = Path(path)
+    raw, archive, held = _open_archive(path)
     arrays = {}
     for name in (*names, *(name for name in optional if name in held)):
         if name not in held:
@@ -167,22 +181,33 @@ def array_names(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         DataError: The file is missing or damaged.
     """
-    return sorted(_open_archive(*_read_whole(path))[1])
+    return sorted(_open_archive(Path(path))[2])
 
 
-def _read_whole(path: str | os.PathLike[str]) -> tuple[Path, bytes]:
-    path = Path(path)
-    try:
-        return path, path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+def write_arrays(
+    path: str | os.PathLike[str],
+    arrays: Mapping[str, NDArray[np.generic]],
+    *,
+    packed: bool = False,
+) -> None:
+    """Write arrays to an ``.npz`` file, whole or not at all.
+
+    Args:
+        path: The file.
+        arrays: By name.
+        packed: Whether to compress them.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    save: Any = np.savez_compressed if packed else np.savez
+    write_atomically(Path(path), lambda stream: save(stream, **arrays))
 
 
-def _open_archive(
-    path: Path, raw: bytes
-) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+def _open_archive(path: Path) -> tuple[bytes, Any, dict[str, zipfile.ZipInfo]]:
+    """The bytes of a file, the archive in them and its arrays."""
+    with reading(path):
+        raw = path.read_bytes()
     try:
         archive = zipfile.ZipFile(io.BytesIO(raw))
         entries = archive.infolist()
@@ -200,7 +225,7 @@ def _open_archive(
             f"{path}: not an .npz file: it holds something else than .npy arrays, or "
             "one of them twice"
         )
-    return archive, held
+    return raw, archive, held
 
 
 def _read_array(

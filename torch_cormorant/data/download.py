@@ -1,4 +1,10 @@
-"""Downloads that are verified, resumed and written whole or not at all."""
+"""Downloads that are verified, resumed and written whole or not at all.
+
+Not by pooch (1.9 was looked at): it starts a broken download of 1 GB anew, follows
+redirects away from https, accepts any length where no digest is known and does not stop
+a second process, so that most of this file would stand beside it as a downloader of our
+own, with three more dependencies. What its processors unpack has no limit of size.
+"""
 
 from __future__ import annotations
 
@@ -86,12 +92,16 @@ def fetch_file(
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part = _Part(folder / f".{remote.name}.part")
-        with part.locked() as stream:
-            _fill(part, stream, remote, attempts, timeout, progress)
-            found = _finish(part, remote, expected)
-            part.path.replace(target)
-        part.forget()
+        download = _Download(remote, folder, timeout, progress or (lambda *_: None))
+        with download.locked() as stream:
+            download.fill(stream, attempts)
+            try:
+                found = _check_file(download.part, remote, expected)
+            except DataError:
+                download.forget()
+                raise
+            download.part.replace(target)
+        download.forget()
         if expected is None:
             _record_digest(target, found)
     except OSError as error:
@@ -99,17 +109,20 @@ def fetch_file(
     return target
 
 
-class _Part:
-    """The bytes that are there so far, and which version of the file they are of."""
+class _Download:
+    """One file on its way: the bytes that are there, and the version they are of."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.note = path.with_name(f"{path.name}.json")
+    def __init__(
+        self, remote: RemoteFile, folder: Path, timeout: float, progress: Progress
+    ) -> None:
+        self.remote, self.timeout, self.progress = remote, timeout, progress
+        self.part = folder / f".{remote.name}.part"
+        self.note = folder / f".{remote.name}.part.json"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[BinaryIO]:
-        """Open for writing; one process at a time."""
-        with open(self.path, "ab", opener=_no_links) as stream:
+        """The bytes that are there, open for more; one process at a time."""
+        with open(self.part, "ab", opener=_no_links) as stream:
             try:
                 import fcntl
             except ImportError:  # not on Windows
@@ -119,29 +132,106 @@ class _Part:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise DataError(
-                    f"{self.path}: another process is downloading this file; wait "
-                    "for it"
+                    f"{self.part}: another process is downloading this file; wait for "
+                    "it"
                 ) from None
             yield stream
 
-    def tag(self, url: str) -> str | None:
-        """Version of the bytes that are there, if they are of that address."""
+    def forget(self) -> None:
+        """Delete what is there."""
+        for path in (self.part, self.note):
+            path.unlink(missing_ok=True)
+
+    def fill(self, stream: BinaryIO, attempts: int) -> None:
+        """Bring the part to its full length."""
+        problem = ""
+        for _ in range(max(1, attempts)):
+            try:
+                problem = self._continue(stream)
+            except urllib.error.HTTPError as error:
+                problem = f"the server answers {error.code} {error.reason}"
+                if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    stream.truncate(0)  # what is there belongs to another version
+                elif error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR:
+                    break
+            except urllib.error.URLError as error:
+                problem = str(error.reason)
+                if isinstance(error.reason, ssl.SSLCertVerificationError):
+                    break
+            except (OSError, http.client.HTTPException) as error:
+                problem = str(error) or type(error).__name__
+            if not problem:
+                return
+        raise DataError(
+            f"{self.remote.name}: cannot be downloaded from {self.remote.url}: "
+            f"{problem}; try again later (it goes on where it stopped), or put the "
+            f"file into {self.part.parent} yourself"
+        )
+
+    def _continue(self, stream: BinaryIO) -> str:
+        """One connection; returns what is wrong, empty when all bytes are there."""
+        remote = self.remote
+        start, tag = stream.seek(0, os.SEEK_END), self._tag()
+        if start and start == remote.size:
+            return ""
+        if start and tag is None and remote.sha256 is None:
+            # Nothing could tell whether old and new bytes belong together.
+            start = 0
+            stream.truncate(0)
+        with _open(remote.url, start, tag, self.timeout) as response:
+            done = start if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
+            total = self._total(response, done)
+            first = response.headers.get("Content-Range", "").removeprefix("bytes ")
+            first = first.partition("-")[0]
+            if done and first != str(done):
+                return f"the server sends bytes from {first or 'nowhere'}, not {done}"
+            if not done:
+                stream.truncate(0)
+                self._remember(response.headers.get("ETag"))
+            limit = remote.size or total or remote.max_size
+            while chunk := response.read(_CHUNK):
+                done += len(chunk)
+                if done > limit:
+                    stream.truncate(0)
+                    raise DataError(
+                        f"{remote.name}: {remote.url} sends more than {limit:,} bytes"
+                    )
+                stream.write(chunk)
+                self.progress(done, total)
+        stream.flush()
+        if total is not None and done < total:
+            return f"the connection ended after {done:,} of {total:,} bytes"
+        return ""
+
+    def _tag(self) -> str | None:
+        """Version of the bytes that are there, if they are of this address."""
         try:
             note = json.loads(self.note.read_text())
-            return str(note["etag"]) if note["url"] == url and note["etag"] else None
+            same = note["url"] == self.remote.url
+            return str(note["etag"]) if same and note["etag"] else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def remember(self, url: str, etag: str | None) -> None:
+    def _remember(self, etag: str | None) -> None:
         """Note which version the bytes are of. A weak tag is none."""
         strong = None if etag is None or etag.startswith("W/") else etag
-        text = json.dumps({"url": url, "etag": strong}).encode()
+        text = json.dumps({"url": self.remote.url, "etag": strong}).encode()
         write_atomically(self.note, lambda stream: stream.write(text))
 
-    def forget(self) -> None:
-        """Delete what is there."""
-        for path in (self.path, self.note):
-            path.unlink(missing_ok=True)
+    def _total(self, response: http.client.HTTPResponse, start: int) -> int | None:
+        """Length of the whole file by what the server says; refuses a wrong one."""
+        length, known = response.headers.get("Content-Length"), self.remote
+        if length is None or not length.isdigit():
+            return None
+        total = start + int(length)
+        offer = f"{known.name}: {known.url} offers {total:,} bytes"
+        if known.size is not None and total != known.size:
+            raise DataError(
+                f"{offer}, expected {known.size:,}; the file there is another one"
+            )
+        if total > known.max_size:
+            raise DataError(f"{offer}, at most {known.max_size:,} are accepted")
+        return total
 
 
 def _no_links(path: str, flags: int) -> int:
@@ -176,132 +266,17 @@ def _check_url(url: str, name: str) -> None:
 
 
 def _open(
-    remote: RemoteFile, start: int, tag: str | None, timeout: float
+    url: str, start: int, tag: str | None, timeout: float
 ) -> http.client.HTTPResponse:
-    request = urllib.request.Request(remote.url)  # noqa: S310  checked above
-    request.add_header("User-Agent", "torch-cormorant")
-    request.add_header("Accept-Encoding", "identity")
+    headers = {"User-Agent": "torch-cormorant", "Accept-Encoding": "identity"}
     if start:
-        request.add_header("Range", f"bytes={start}-")
-        if tag is not None:
-            request.add_header("If-Range", tag)
-    context = ssl.create_default_context()
-    opener = urllib.request.build_opener(
-        urllib.request.HTTPSHandler(context=context), _HttpsOnly()
-    )
+        headers["Range"] = f"bytes={start}-"
+        headers |= {} if tag is None else {"If-Range": tag}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310  checked above
+    verified = urllib.request.HTTPSHandler(context=ssl.create_default_context())
+    opener = urllib.request.build_opener(verified, _HttpsOnly())
     response: http.client.HTTPResponse = opener.open(request, timeout=timeout)
     return response
-
-
-def _fill(
-    part: _Part,
-    stream: BinaryIO,
-    remote: RemoteFile,
-    attempts: int,
-    timeout: float,
-    progress: Progress | None,
-) -> None:
-    """Bring the part to its full length."""
-    problem = ""
-    for _ in range(max(1, attempts)):
-        try:
-            problem = _continue(part, stream, remote, timeout, progress)
-        except urllib.error.HTTPError as error:
-            problem = f"the server answers {error.code} {error.reason}"
-            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                stream.truncate(0)  # what is there belongs to another version
-            elif error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR:
-                break
-        except urllib.error.URLError as error:
-            problem = str(error.reason)
-            if isinstance(error.reason, ssl.SSLCertVerificationError):
-                break
-        except (OSError, http.client.HTTPException) as error:
-            problem = str(error) or type(error).__name__
-        if not problem:
-            return
-    raise DataError(
-        f"{remote.name}: cannot be downloaded from {remote.url}: {problem}; try again "
-        "later (it goes on where it stopped), or put the file into "
-        f"{part.path.parent} yourself"
-    )
-
-
-def _continue(
-    part: _Part,
-    stream: BinaryIO,
-    remote: RemoteFile,
-    timeout: float,
-    progress: Progress | None,
-) -> str:
-    """One connection; returns what is wrong, empty when all bytes are there."""
-    stream.seek(0, 2)
-    start, tag = stream.tell(), part.tag(remote.url)
-    if start and start == remote.size:
-        return ""
-    if start and tag is None and remote.sha256 is None:
-        # Nothing could tell whether old and new bytes belong together.
-        stream.truncate(0)
-        start = 0
-    with _open(remote, start, tag, timeout) as response:
-        done = start if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
-        total = _total(response, done)
-        _check_length(remote, total)
-        if done and _first_byte(response) != done:
-            return f"the server sends bytes from {_first_byte(response)}, not {done}"
-        if not done:
-            stream.truncate(0)
-            part.remember(remote.url, response.headers.get("ETag"))
-        limit = remote.size or total or remote.max_size
-        while chunk := response.read(_CHUNK):
-            done += len(chunk)
-            if done > limit:
-                stream.truncate(0)
-                raise DataError(
-                    f"{remote.name}: {remote.url} sends more than {limit:,} bytes"
-                )
-            stream.write(chunk)
-            if progress is not None:
-                progress(done, total)
-    stream.flush()
-    if total is not None and done < total:
-        return f"the connection ended after {done:,} of {total:,} bytes"
-    return ""
-
-
-def _first_byte(response: http.client.HTTPResponse) -> int:
-    text = response.headers.get("Content-Range", "")
-    digits = text.removeprefix("bytes ").partition("-")[0]
-    return int(digits) if digits.isdigit() else -1
-
-
-def _total(response: http.client.HTTPResponse, start: int) -> int | None:
-    length = response.headers.get("Content-Length")
-    return start + int(length) if length is not None and length.isdigit() else None
-
-
-def _check_length(remote: RemoteFile, total: int | None) -> None:
-    if total is None:
-        return
-    if remote.size is not None and total != remote.size:
-        raise DataError(
-            f"{remote.name}: {remote.url} offers {total:,} bytes, expected "
-            f"{remote.size:,}; the file there is another one"
-        )
-    if total > remote.max_size:
-        raise DataError(
-            f"{remote.name}: {remote.url} offers {total:,} bytes, at most "
-            f"{remote.max_size:,} are accepted"
-        )
-
-
-def _finish(part: _Part, remote: RemoteFile, expected: str | None) -> str:
-    """Check the whole part and make it last."""
-    try:
-        return _check_file(part.path, remote, expected)
-    except DataError:
-        part.forget()
-        raise
 
 
 def _check_file(path: Path, remote: RemoteFile, expected: str | None) -> str:

@@ -9,14 +9,16 @@ import os
 import platform
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
+
+from torch_cormorant.errors import DataError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["file_digest", "write_atomically"]
+__all__ = ["file_digest", "reading", "write_atomically"]
 
 _CHUNK = 1 << 20
 
@@ -118,6 +120,25 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What the system says against reading a file as an error that names it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: It is missing or cannot be read.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        reason = error.strerror or repr(error)
+        raise DataError(f"{path}: cannot be read ({reason})") from error
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, hexadecimal, read in pieces.
 
@@ -128,10 +149,10 @@ def file_digest(path: Path) -> str:
         The digest.
 
     Raises:
-        OSError: The file cannot be read.
+        DataError: The file is missing or cannot be read.
     """
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with reading(path), path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

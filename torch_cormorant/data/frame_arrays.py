@@ -81,10 +81,12 @@ class FrameArrays:
 
     def scaled(self, factors: dict[str, float]) -> FrameArrays:
         """The same with some of the fields that are there times a factor."""
-        held = self.held()
-        return replace(
-            self, **{k: held[k] * f for k, f in factors.items() if k in held}
-        )
+        changed: dict[str, Any] = {
+            name: values * factors[name]
+            for name, values in self.held().items()
+            if name in factors
+        }
+        return replace(self, **changed)
 
     def keep(self, rows: NDArray[np.int64]) -> FrameArrays:
         """The frames of those row numbers, in their order."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch_cormorant.data.ase_frames import read_with_ase
 from torch_cormorant.data.extxyz_format import ParsedFrame, parse_frame, scan_frames
-from torch_cormorant.data.files import file_digest
+from torch_cormorant.data.files import file_digest, reading
 from torch_cormorant.data.frame_index import FrameIndex, index_frames
 from torch_cormorant.data.text import SIZE_LIMIT, decoded
 from torch_cormorant.errors import DataError
@@ -84,11 +84,12 @@ class FrameFile:
         if self._index is None:
             return self._frames[idx]
         try:
-            return parse_frame(self._index.text(idx))
+            with reading(self.path):
+                return parse_frame(self._index.text(idx))
+        except DataError:
+            raise
         except ValueError as error:
             raise self.fail(idx, str(error)) from None
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be read ({error})") from error
 
     def info(self, idx: int) -> dict[str, str]:
         """What the second line of a frame says, as text.
@@ -126,13 +127,11 @@ class FrameFile:
 def _unpacked(path: Path) -> list[ParsedFrame]:
     """All frames of a compressed file of extended XYZ."""
     try:
-        with _OPENERS[path.suffix.lower()](path) as stream:
+        with reading(path), _OPENERS[path.suffix.lower()](path) as stream:
             raw = stream.read(SIZE_LIMIT + 1)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    except Exception as error:  # of zlib
+    except DataError:
+        raise
+    except Exception as error:  # EOFError, of zlib and of lzma
         raise DataError(f"{path}: is damaged ({error}); get it again") from error
     if len(raw) > SIZE_LIMIT:
         raise DataError(f"{path}: unpacks to more than {SIZE_LIMIT:,} bytes; unpack it")

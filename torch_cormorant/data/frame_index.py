@@ -6,14 +6,13 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from torch_cormorant.data.arrays import read_arrays
+from torch_cormorant.data.arrays import read_arrays, write_arrays
 from torch_cormorant.data.extxyz_format import scan_frames
-from torch_cormorant.data.files import write_atomically
+from torch_cormorant.data.files import reading
 from torch_cormorant.data.text import decoded
 from torch_cormorant.errors import DataError
 
@@ -84,7 +83,7 @@ def index_frames(path: Path, *, cache: bool = True) -> FrameIndex:
         DataError: The file is missing, empty or damaged; the frame is named.
     """
     beside = path.with_name(f".{path.name}.index.npz")
-    try:
+    with reading(path):
         status = path.stat()
         stamp = _stamp(status)
         cache = cache and status.st_size >= _CACHE_FROM
@@ -92,13 +91,11 @@ def index_frames(path: Path, *, cache: bool = True) -> FrameIndex:
             with contextlib.suppress(DataError):
                 return _kept(path, beside, stamp)
         index = _scanned(path, stamp)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if cache:
+        arrays = {name: getattr(index, name) for name in ("stamp", "starts", "atoms")}
+        cells = np.array([int(index.cells)])
         with contextlib.suppress(OSError):  # a folder that cannot be written is fine
-            write_atomically(beside, lambda stream: _save(stream, index))
+            write_arrays(beside, {**arrays, "cells": cells})
     return index
 
 
@@ -120,16 +117,6 @@ def _kept(path: Path, beside: Path, stamp: NDArray[np.int64]) -> FrameIndex:
     ):
         raise file.fail("stamp", "of another file")
     return FrameIndex(path, starts, atoms, bool(file.integers("cells")[0]), stamp)
-
-
-def _save(stream: BinaryIO, index: FrameIndex) -> None:
-    np.savez(
-        stream,
-        stamp=index.stamp,
-        starts=index.starts,
-        atoms=index.atoms,
-        cells=np.array([int(index.cells)]),
-    )
 
 
 def _scanned(path: Path, stamp: NDArray[np.int64]) -> FrameIndex:

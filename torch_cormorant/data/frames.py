@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,29 +13,12 @@ from torch_geometric.data import Data
 from torch_cormorant.data.composition import independent_compositions
 from torch_cormorant.data.frame_arrays import FrameArrays
 from torch_cormorant.data.frame_file import FrameFile
+from torch_cormorant.data.frame_reader import FrameReader
 from torch_cormorant.data.splits import Split
 from torch_cormorant.data.structures import Structures
 from torch_cormorant.errors import ConfigError, DataError
 
-__all__ = ["FrameReader", "Frames"]
-
-
-class FrameReader(Protocol):
-    """What reads the frames of a file one by one."""
-
-    file: FrameFile
-
-    def arrays(self, idx: int) -> FrameArrays:
-        """One frame, checked, by its number in the file."""
-        ...
-
-    def gathered(self, rows: Sequence[int]) -> FrameArrays:
-        """Several frames, checked."""
-        ...
-
-    def isolated_energies(self) -> dict[int, float]:
-        """Energies of single atoms by atomic number."""
-        ...
+__all__ = ["Frames"]
 
 
 class Frames(Structures):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -26,8 +25,7 @@ from torch_cormorant.data.frames import Frames
 from torch_cormorant.data.npz import frames_of
 from torch_cormorant.data.reference_energies import ReferenceEnergies
 from torch_cormorant.data.text import read_text
-from torch_cormorant.data.units import unit_factor
-from torch_cormorant.errors import ConfigError, DataError
+from torch_cormorant.errors import ConfigError, DataError, nearest
 
 __all__ = ["MD17_FILES", "MD17_MOLECULES", "fetch_md17", "read_md17"]
 
@@ -45,20 +43,25 @@ MD17_MOLECULES: dict[str, tuple[str, str]] = {
     "toluene": ("rmd17_toluene.npz", "md17_toluene.npz"),
     "uracil": ("rmd17_uracil.npz", "md17_uracil.npz"),
 }
-_FORMULAS = {
-    "aspirin": "C9H8O4",
-    "azobenzene": "C12H10N2",
-    "benzene": "C6H6",
-    "ethanol": "C2H6O",
-    "malonaldehyde": "C3H4O2",
-    "naphthalene": "C10H8",
-    "paracetamol": "C8H9NO2",
-    "salicylic acid": "C7H6O3",
-    "toluene": "C7H8",
-    "uracil": "C4H4N2O2",
-}
-# No two of them are alike.
-_BY_FORMULA = {formula: molecule for molecule, formula in _FORMULAS.items()}
+_BY_FORMULA = dict(  # no two of them are alike
+    zip(
+        [
+            "C9H8O4",
+            "C12H10N2",
+            "C6H6",
+            "C2H6O",
+            "C3H4O2",
+            "C10H8",
+            "C8H9NO2",
+            "C7H6O3",
+            "C7H8",
+            "C4H4N2O2",
+        ],
+        MD17_MOLECULES,
+        strict=True,
+    )
+)
+_FORMULAS = {molecule: formula for formula, molecule in _BY_FORMULA.items()}
 #: Where they come from. Length and digest of the revised set's archive (figshare
 #: article 12672038, version 3) are pinned; nobody publishes any for the original set.
 MD17_FILES: dict[str, RemoteFile] = {
@@ -140,7 +143,7 @@ def read_md17(
     if (root is None) == (npz is None):
         raise ConfigError("root, npz: give one of them, the folder or the file")
     if npz is None:
-        given, asked = None, _known_molecule(molecule or "ethanol")
+        asked = _known_molecule(molecule or "ethanol")
         if not revised and str(molecule).lower().startswith("revised"):
             raise ConfigError(
                 f"molecule, revised: {molecule!r} with revised=False; leave one out"
@@ -151,9 +154,16 @@ def read_md17(
             path = fetch_md17(folder, asked, revised, progress)
         elif not path.exists():
             raise DataError(f"{path}: no such file; {DOWNLOAD}")
-    else:
-        path, given = Path(npz), molecule
-        asked = _molecule_of(path, given)
+        return _read(path, asked, None, unit, reference)
+    return _read(
+        Path(npz), _molecule_of(Path(npz), molecule), molecule, unit, reference
+    )
+
+
+def _read(
+    path: Path, asked: str | None, given: str | None, unit: str, reference: Reference
+) -> Frames:
+    """The frames of a file that should be of the molecule that is asked for."""
     held = array_names(path)
     revised = "nuclear_charges" in held
     names = dict(zip(_FIELDS, _REVISED if revised else _ORIGINAL, strict=True))
@@ -196,13 +206,13 @@ def _in_unit(
         raise file.fail(names["energy"], f"{size} values for {count} frames")
     there = file.text("energy_unit") or "kcal/mol"  # both sets say nothing
     force = file.text("force_unit") or f"{there}/Angstrom"
-    factor = _factor(file, "energy_unit", there, unit)
+    factor = file.factor("energy_unit", there, unit)
     if isinstance(reference, str) and reference == "mean":
         level = float(energy.mean()) * factor
     else:
         level = _level(file.integers(names["z"]).tolist(), reference, unit)
     shift = np.full(count, level)
-    force_factor = _factor(file, "force_unit", force, f"{unit}/Angstrom")
+    force_factor = file.factor("force_unit", force, f"{unit}/Angstrom")
     frames = frames.scaled({"forces": force_factor})
     return replace(frames, energy=energy * factor - shift), shift
 
@@ -242,8 +252,7 @@ def _known_molecule(name: str) -> str:
     plain = "salicylic acid" if plain == "salicylic" else plain
     if plain in MD17_MOLECULES:
         return plain
-    near = difflib.get_close_matches(plain, MD17_MOLECULES, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = nearest(plain, MD17_MOLECULES)
     raise ConfigError(
         f"molecule: MD17 has no {name!r}{hint} (there are {', '.join(MD17_MOLECULES)})"
     )
@@ -323,13 +332,6 @@ def fetch_md17(
         raise DataError(f"{archive}: does not hold the file of {molecule!r}")
     archive.unlink()
     return path
-
-
-def _factor(file: NpzFile, name: str, there: str, unit: str) -> float:
-    try:
-        return unit_factor(there, unit)
-    except ConfigError as problem:
-        raise file.fail(name, str(problem)) from None
 
 
 def _splits_beside(path: Path, count: int) -> dict[str, NDArray[np.int64]]:

@@ -172,10 +172,7 @@ def _with_forces_of(file: NpzFile, frames: FrameArrays, unit: str) -> FrameArray
     wanted = f"{unit}/Angstrom"
     if frames.forces is None or forces is None or same_unit(forces, wanted):
         return frames
-    try:
-        return frames.scaled({"forces": unit_factor(forces, wanted)})
-    except ConfigError as problem:
-        raise file.fail("force_unit", str(problem)) from None
+    return frames.scaled({"forces": file.factor("force_unit", forces, wanted)})
 
 
 def _check_unit(file: NpzFile, stated: str, given: str | None) -> None:

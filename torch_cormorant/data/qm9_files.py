@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from torch_cormorant.data.archives import extract_archive
-from torch_cormorant.data.arrays import NpzFile, read_arrays
+from torch_cormorant.data.arrays import NpzFile, read_arrays, write_arrays
 from torch_cormorant.data.download import (
     DOWNLOAD,
     Progress,
     RemoteFile,
     fetch_file,
 )
-from torch_cormorant.data.files import file_digest, write_atomically
+from torch_cormorant.data.files import file_digest
 from torch_cormorant.data.frame_arrays import atoms_of, offset_of
 from torch_cormorant.data.qm9_raw import (
     COLUMNS,
@@ -167,22 +166,15 @@ def read_qm9_root(
     with contextlib.suppress(DataError):  # damaged, of another version, or not there
         return NpzFile(folder, digest, read_arrays(cache, QM9_ARRAYS).arrays)
     arrays = _read_raw(paths, source, keep_uncharacterized)
-
-    def save(stream: BinaryIO) -> None:
-        np.savez(stream, **arrays)  # type: ignore[arg-type]
-
     with contextlib.suppress(OSError):  # a folder that cannot be written is fine
-        write_atomically(cache, save)
+        write_arrays(cache, arrays)
     return NpzFile(folder, digest, arrays)
 
 
 def _digest_of(paths: list[Path], keep: bool) -> str:
     whole = hashlib.sha256(f"1 {keep}".encode())
-    try:
-        for path in paths:
-            whole.update(f"{path.name} {file_digest(path)}\n".encode())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    for path in paths:
+        whole.update(f"{path.name} {file_digest(path)}\n".encode())
     return whole.hexdigest()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch_cormorant.data.download import Progress
 from torch_cormorant.data.files import file_digest
 from torch_cormorant.data.md17 import MD17_MOLECULES, fetch_md17
 from torch_cormorant.data.qm9_files import QM9_FILES, QM9_SOURCES, fetch_qm9
-from torch_cormorant.errors import ConfigError, DataError
+from torch_cormorant.errors import ConfigError, DataError, nearest
 
 __all__ = [
     "DATASETS",
@@ -226,8 +225,7 @@ def dataset_info(name: str) -> DatasetInfo:
     found = DATASETS.get(name.lower().replace("-", "_"))
     if found is not None:
         return found
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), DATASETS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = nearest(name.lower().replace("-", "_"), DATASETS)
     raise ConfigError(
         f"dataset: there is no {name!r}{hint} (there are {', '.join(DATASETS)})"
     )
@@ -287,12 +285,8 @@ def verify_dataset(name: str, root: Path | None = None) -> list[FileCheck]:
         path = folder / file
         if not path.exists():
             continue
-        try:
-            found.append(
-                FileCheck(path, path.stat().st_size, file_digest(path), expected)
-            )
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        digest = file_digest(path)
+        found.append(FileCheck(path, path.stat().st_size, digest, expected))
     if not found:
         raise DataError(
             f"{folder}: holds no file of {info.name} ({', '.join(info.files)})"

@@ -6,14 +6,11 @@ import hashlib
 import os
 from dataclasses import dataclass
 from numbers import Integral
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from torch_cormorant.data.arrays import read_arrays
-from torch_cormorant.data.files import write_atomically
+from torch_cormorant.data.arrays import read_arrays, write_arrays
 from torch_cormorant.errors import ConfigError
 
 __all__ = ["PUBLISHED_SIZES", "Split", "load_split", "save_split", "split_indices"]
@@ -155,11 +152,7 @@ def save_split(split: Split, path: str | os.PathLike[str]) -> None:
         OSError: It cannot be written.
     """
     parts = {"train": split.train, "valid": split.valid, "test": split.test}
-
-    def write(stream: BinaryIO) -> None:
-        np.savez_compressed(stream, seed=np.array([split.seed]), **parts)  # type: ignore[arg-type]
-
-    write_atomically(Path(path), write)
+    write_arrays(path, {**parts, "seed": np.array([split.seed])}, packed=True)
 
 
 def load_split(path: str | os.PathLike[str], count: int) -> Split:

@@ -172,17 +172,10 @@ MINI_TARGETS: dict[str, Target] = _table(
 
 
 _QM9_ENERGIES = {
-    "u0",
-    "u",
-    "h",
-    "g",
-    "u298",
-    "h298",
-    "g298",
-    "u0_atom",
-    "u_atom",
-    "h_atom",
-    "g_atom",
+    word.lower()
+    for target in QM9_TARGETS.values()
+    for word in (target.name, target.column)
+    if target.name[0] in "UHG"
 }
 
 

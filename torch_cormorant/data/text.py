@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch_cormorant.data.files import reading
 from torch_cormorant.errors import DataError
 
 __all__ = ["BYTE_ORDER_MARK", "decoded", "read_text"]
@@ -61,15 +62,8 @@ def read_text(path: Path, limit: int = SIZE_LIMIT) -> str:
     Raises:
         DataError: The file is missing, cannot be read, is too large or no text.
     """
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(limit + 1)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror or repr(error)})"
-        ) from None
+    with reading(path), path.open("rb") as stream:
+        raw = stream.read(limit + 1)
     if len(raw) > limit:
         raise DataError(f"{path}: more than {limit:,} bytes are too many; divide it")
     try:
