@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -170,46 +167,34 @@ def test_a_part_of_the_training_frames_must_remain(
             dataset.official_split(valid=valid)
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """A server of files that does not write to the terminal."""
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 def test_the_archive_is_fetched_with_its_splits(
-    tmp_path: Path, arrays: Arrays, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    arrays: Arrays,
+    served: tuple[Path, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    served, root = tmp_path / "served", tmp_path / "root"
+    (folder, address), root = served, tmp_path / "root"
     splits = {name: arrays.pop(name) for name in list(arrays) if "split" in name}
-    npz = save(served / "rmd17_ethanol.npz", arrays)
+    npz = save(folder / "rmd17_ethanol.npz", arrays)
     entries = {"rmd17/npz_data/rmd17_ethanol.npz": npz.read_bytes()}
     for name, rows in splits.items():
         number, kind = name.removeprefix("split").split("_")
         text = "".join(f"{row}\n" for row in rows)
         entries[f"rmd17/splits/index_{kind}_{number}.csv"] = text.encode()
-    with tarfile.open(served / "rmd17.tar.bz2", "w:bz2") as archive:
+    with tarfile.open(folder / "rmd17.tar.bz2", "w:bz2") as archive:
         for name, content in entries.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    content = (served / "rmd17.tar.bz2").read_bytes()
-    handler = partial(Quiet, directory=str(served))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        url = f"http://127.0.0.1:{server.server_port}/rmd17.tar.bz2"
-        digest = hashlib.sha256(content).hexdigest()
-        remote = RemoteFile("rmd17.tar.bz2", url, len(content), digest)
-        monkeypatch.setitem(md17.MD17_FILES, "revised", remote)
-        dataset = read_md17(root)
-        with pytest.raises(DataError, match="does not hold the file of 'uracil'"):
-            read_md17(root, molecule="uracil")
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    content = (folder / "rmd17.tar.bz2").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    remote = RemoteFile(
+        "rmd17.tar.bz2", f"{address}/rmd17.tar.bz2", len(content), digest
+    )
+    monkeypatch.setitem(md17.MD17_FILES, "revised", remote)
+    dataset = read_md17(root)
+    with pytest.raises(DataError, match="does not hold the file of 'uracil'"):
+        read_md17(root, molecule="uracil")
     assert len(dataset) == 6
     split = dataset.official_split(valid=1)
     assert [part.tolist() for part in split.parts] == [[5, 0], [2], [1, 3]]

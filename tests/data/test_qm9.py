@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-import threading
 import zipfile
-from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -164,36 +161,15 @@ def test_the_published_split_has_the_published_sizes() -> None:
     np.testing.assert_array_equal(np.concatenate(split.parts), order)
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """A server of files that does not write to the terminal."""
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
-    served = tmp_path / "served"
-    served.mkdir()
-    server = ThreadingHTTPServer(
-        ("127.0.0.1", 0), lambda *args: Quiet(*args, directory=str(served))
-    )
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
 @ANY
 def test_missing_files_are_fetched(
     samples: SimpleNamespace,
     tmp_path: Path,
-    address: str,
+    served: tuple[Path, str],
     form: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    folder, address = served
     raw = write(samples, form, tmp_path / "there", 1) / "raw"
     with zipfile.ZipFile(raw / "qm9.zip", "w") as archive:
         for file in sorted(raw.glob("gdb9*")):
@@ -203,7 +179,7 @@ def test_missing_files_are_fetched(
         if not source.exists():
             continue
         content = source.read_bytes()
-        (tmp_path / "served" / remote.name).write_bytes(content)
+        (folder / remote.name).write_bytes(content)
         local = RemoteFile(
             remote.name,
             f"{address}/{remote.name}",
@@ -220,9 +196,10 @@ def test_missing_files_are_fetched(
 
 
 def test_an_archive_without_the_files_is_named(
-    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with zipfile.ZipFile(tmp_path / "served" / "qm9.zip", "w") as archive:
+    folder, address = served
+    with zipfile.ZipFile(folder / "qm9.zip", "w") as archive:
         archive.writestr("readme.txt", "nothing")
     local = RemoteFile("qm9.zip", f"{address}/qm9.zip")
     monkeypatch.setitem(qm9_files.QM9_FILES, "pyg", local)

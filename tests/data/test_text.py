@@ -52,8 +52,8 @@ def test_files_of_qm9_may_begin_with_a_mark(
         "list": lambda: samples.list_text(1, 17),
     }[name]()
     readers: dict[str, Callable[[Path], object]] = {
-        "sdf": lambda path: read_sdf(path).arrays["pos"].tolist(),
-        "csv": lambda path: read_csv(path)[1].tolist(),
+        "sdf": lambda path: [one.pos for one in read_sdf(path)],
+        "csv": lambda path: read_csv(path)[1],
         "list": read_uncharacterized,
     }
     found = []

@@ -177,20 +177,12 @@ def datasets(args: argparse.Namespace) -> None:
     """
     from torch_cormorant.data import DATASETS, dataset_info
     from torch_cormorant.data.download import DOWNLOAD
-    from torch_cormorant.data.registry import SOURCES, source_name
+    from torch_cormorant.data.registry import SOURCE_TEXTS, SOURCES, source_name
     from torch_cormorant.train.config import DataConfig
     from torch_cormorant.train.sources import load_data
 
-    known = {
-        "mini_qm9": "310 small molecules of this project, embedded",
-        "mini_ethanol": "2,000 frames of ethanol (GFN2-xTB) of this project, embedded",
-        "qm9": "QM9: --path of PyG's folder, an archive or arrays",
-        "md17": "(revised) MD17: --path of PyG's folder or arrays, --molecule",
-        "frames": "frames in plain arrays: --path of an .npz file",
-        "extxyz": "your own structures: --path",
-    }
     if args.source is None:
-        for name, text in known.items():
+        for name, text in SOURCE_TEXTS.items():
             print(f"{name:<14} {text}")
         return
     source = source_name(args.source)

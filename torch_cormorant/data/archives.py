@@ -94,19 +94,35 @@ def archive_files(path: Path, *, max_bytes: int) -> Iterator[tuple[str, IO[bytes
     """
     try:
         with path.open("rb") as stream:
-            start = stream.read(8)
-            stream.seek(0)
-            read = _zip_files if start[:4] == b"PK\x03\x04" else _tar_files
-            register = _Register(path, max_bytes)
-            for name, size, file in read(path, stream, max_bytes):
-                register.admit(name, size)
-                yield name, file
+            yield from _admitted(path, stream, max_bytes)
     except DataError:
         raise
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except Exception as error:  # zlib, bz2, struct, Unicode and more
         raise _damaged(path, "", error) from error
+
+
+def _admitted(
+    path: Path, stream: IO[bytes], max_bytes: int
+) -> Iterator[tuple[str, IO[bytes]]]:
+    """The files that an archive may have, of good names and sizes."""
+    start = stream.read(8)
+    stream.seek(0)
+    read = _zip_files if start[:4] == b"PK\x03\x04" else _tar_files
+    seen: set[str] = set()
+    total = 0
+    for name, size, file in read(path, stream, max_bytes):
+        _check_name(path, name)
+        if name in seen:
+            raise DataError(f"{path}: {name!r} comes twice; not unpacked")
+        seen.add(name)
+        total += size
+        if size < 0 or total > max_bytes:
+            raise _too_large(path, max_bytes)
+        if len(seen) > MAX_ENTRIES:
+            raise DataError(f"{path}: more than {MAX_ENTRIES:,} entries")
+        yield name, file
 
 
 def _damaged(path: Path, name: str, error: Exception) -> DataError:
@@ -119,27 +135,6 @@ def _damaged(path: Path, name: str, error: Exception) -> DataError:
 
 def _too_large(path: Path, max_bytes: int) -> DataError:
     return DataError(f"{path}: unpacks to more than {max_bytes:,} bytes; not unpacked")
-
-
-class _Register:
-    """What has been seen of an archive."""
-
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        self.path, self.max_bytes = path, max_bytes
-        self.names: set[str] = set()
-        self.total = 0
-
-    def admit(self, name: str, size: int) -> None:
-        """Refuse a bad or repeated name, and too much of anything."""
-        _check_name(self.path, name)
-        if name in self.names:
-            raise DataError(f"{self.path}: {name!r} comes twice; not unpacked")
-        self.names.add(name)
-        self.total += size
-        if size < 0 or self.total > self.max_bytes:
-            raise _too_large(self.path, self.max_bytes)
-        if len(self.names) > MAX_ENTRIES:
-            raise DataError(f"{self.path}: more than {MAX_ENTRIES:,} entries")
 
 
 def _check_name(path: Path, name: str) -> None:

@@ -60,7 +60,10 @@ def read_with_ase(path: Path, format: str | None) -> list[ParsedFrame]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the format, not about the data
             images = ase.io.read(path, index=":", format=kind)
-        frames = [_numbered_frame(path, *entry) for entry in enumerate(images)]
+        frames = [
+            _frame_of(atoms, f"{path}: frame {number}")
+            for number, atoms in enumerate(images)
+        ]
     except DataError:
         raise
     except Exception as error:  # its readers raise whatever the damage leads to
@@ -72,18 +75,7 @@ def read_with_ase(path: Path, format: str | None) -> list[ParsedFrame]:
     return frames
 
 
-def _numbered_frame(path: Path, number: int, atoms: Any) -> ParsedFrame:
-    try:
-        return _frame_of(atoms)
-    except _ContradictionError as error:
-        raise DataError(f"{path}: frame {number}: {error}") from None
-
-
-class _ContradictionError(ValueError):
-    """Two values for one thing."""
-
-
-def _frame_of(atoms: Any) -> ParsedFrame:
+def _frame_of(atoms: Any, where: str) -> ParsedFrame:
     """An ``ase.Atoms`` object as what the own reader returns."""
     cell = np.array(atoms.cell, dtype=np.float64)
     frame = ParsedFrame(
@@ -92,13 +84,17 @@ def _frame_of(atoms: Any) -> ParsedFrame:
         cell=cell if cell.any() else None,
         pbc=np.array(atoms.pbc, dtype=bool),
     )
-    for name, value in atoms.info.items():
-        _keep(frame, str(name), value, of_atoms=False)
-    for name, value in atoms.arrays.items():
-        if name not in {"numbers", "positions"}:
-            _keep(frame, name, value, of_atoms=True)
-    for name, value in ({} if atoms.calc is None else atoms.calc.results).items():
-        _keep(frame, name, value, of_atoms=_is_of_atoms(name, value, len(atoms)))
+    found = [(str(name), value, False) for name, value in atoms.info.items()]
+    found += [
+        (name, value, True)
+        for name, value in atoms.arrays.items()
+        if name not in {"numbers", "positions"}
+    ]
+    results = {} if atoms.calc is None else atoms.calc.results
+    for name, value in results.items():
+        found.append((name, value, _is_of_atoms(name, value, len(atoms))))
+    for name, value, of_atoms in found:
+        _keep(frame, name, value, where, of_atoms=of_atoms)
     return frame
 
 
@@ -113,7 +109,9 @@ def _is_of_atoms(name: str, value: Any, count: int) -> bool:
     return len(shape) == 2 and shape[0] == count and shape != (3, 3)
 
 
-def _keep(frame: ParsedFrame, name: str, value: Any, *, of_atoms: bool) -> None:
+def _keep(
+    frame: ParsedFrame, name: str, value: Any, where: str, *, of_atoms: bool
+) -> None:
     """Add a value, as the own reader would hold it."""
     try:
         values = np.asarray(value)
@@ -124,17 +122,13 @@ def _keep(frame: ParsedFrame, name: str, value: Any, *, of_atoms: bool) -> None:
         table = values.reshape(len(frame.z), -1).astype(np.float64)
         known = frame.arrays.setdefault(name, table)
         if not np.array_equal(known, table, equal_nan=True):
-            raise _ContradictionError(f"{name!r} of the atoms is there twice")
+            raise DataError(f"{where}: {name!r} of the atoms is there twice")
     elif not of_atoms and kind in "fiubUS":
         if name in COLUMN_BY_COLUMN and values.size == 9:
             values = values.reshape(3, 3).T
-        text = str(value) if kind in "US" else _words(values)
-        known_text = frame.info.setdefault(name, text)
-        if known_text != text:
-            raise _ContradictionError(
-                f"{name!r} is there twice: {known_text!r} and {text!r}"
-            )
-
-
-def _words(values: Any) -> str:
-    return " ".join(repr(float(value)) for value in values.reshape(-1))
+        text = str(value)
+        if kind not in "US":
+            text = " ".join(repr(float(number)) for number in values.reshape(-1))
+        there = frame.info.setdefault(name, text)
+        if there != text:
+            raise DataError(f"{where}: {name!r} is there twice: {there!r} and {text!r}")

@@ -43,25 +43,20 @@ MD17_MOLECULES: dict[str, tuple[str, str]] = {
     "toluene": ("rmd17_toluene.npz", "md17_toluene.npz"),
     "uracil": ("rmd17_uracil.npz", "md17_uracil.npz"),
 }
-_BY_FORMULA = dict(  # no two of them are alike
-    zip(
-        [
-            "C9H8O4",
-            "C12H10N2",
-            "C6H6",
-            "C2H6O",
-            "C3H4O2",
-            "C10H8",
-            "C8H9NO2",
-            "C7H6O3",
-            "C7H8",
-            "C4H4N2O2",
-        ],
-        MD17_MOLECULES,
-        strict=True,
-    )
-)
-_FORMULAS = {molecule: formula for formula, molecule in _BY_FORMULA.items()}
+_FORMULAS = {
+    "aspirin": "C9H8O4",
+    "azobenzene": "C12H10N2",
+    "benzene": "C6H6",
+    "ethanol": "C2H6O",
+    "malonaldehyde": "C3H4O2",
+    "naphthalene": "C10H8",
+    "paracetamol": "C8H9NO2",
+    "salicylic acid": "C7H6O3",
+    "toluene": "C7H8",
+    "uracil": "C4H4N2O2",
+}
+# No two of them are alike.
+_BY_FORMULA = {formula: molecule for molecule, formula in _FORMULAS.items()}
 #: Where they come from. Length and digest of the revised set's archive (figshare
 #: article 12672038, version 3) are pinned; nobody publishes any for the original set.
 MD17_FILES: dict[str, RemoteFile] = {
@@ -142,28 +137,25 @@ def read_md17(
     """
     if (root is None) == (npz is None):
         raise ConfigError("root, npz: give one of them, the folder or the file")
-    if npz is None:
-        asked = _known_molecule(molecule or "ethanol")
-        if not revised and str(molecule).lower().startswith("revised"):
-            raise ConfigError(
-                f"molecule, revised: {molecule!r} with revised=False; leave one out"
-            )
-        folder = Path(str(root)).expanduser()
-        path = _find(folder, asked, revised)
-        if download:
-            path = fetch_md17(folder, asked, revised, progress)
-        elif not path.exists():
-            raise DataError(f"{path}: no such file; {DOWNLOAD}")
-        return _read(path, asked, None, unit, reference)
-    return _read(
-        Path(npz), _molecule_of(Path(npz), molecule), molecule, unit, reference
-    )
+    if npz is not None:
+        given = None if molecule is None else _known_molecule(molecule)
+        return _read(Path(npz), given, unit, reference)
+    name = _known_molecule(molecule or "ethanol")
+    if not revised and str(molecule).lower().startswith("revised"):
+        raise ConfigError(
+            f"molecule, revised: {molecule!r} with revised=False; leave one out"
+        )
+    folder = Path(str(root)).expanduser()
+    path = _find(folder, name, revised)
+    if download:
+        path = fetch_md17(folder, name, revised, progress)
+    elif not path.exists():
+        raise DataError(f"{path}: no such file; {DOWNLOAD}")
+    return _read(path, None, unit, reference)
 
 
-def _read(
-    path: Path, asked: str | None, given: str | None, unit: str, reference: Reference
-) -> Frames:
-    """The frames of a file that should be of the molecule that is asked for."""
+def _read(path: Path, given: str | None, unit: str, reference: Reference) -> Frames:
+    """The frames of a file, whose name or composition tells the molecule."""
     held = array_names(path)
     revised = "nuclear_charges" in held
     names = dict(zip(_FIELDS, _REVISED if revised else _ORIGINAL, strict=True))
@@ -171,12 +163,13 @@ def _read(
     texts = ("energy_unit", "force_unit", *splits)
     file = read_arrays(path, tuple(names.values()), texts)
     found = _formula(file, names["z"])
-    if given is not None and found != _FORMULAS[str(asked)]:
+    if given is not None and found != _FORMULAS[given]:
         raise ConfigError(
-            f"molecule: {path} holds {found}, but {asked!r} is {_FORMULAS[str(asked)]}"
+            f"molecule: {path} holds {found}, but {given!r} is {_FORMULAS[given]}"
         )
     frames, shift = _in_unit(file, names, unit, reference)
-    named = asked or _BY_FORMULA.get(found)
+    by_name = {file: name for name, files in MD17_MOLECULES.items() for file in files}
+    named = given or by_name.get(path.name) or _BY_FORMULA.get(found)
     title = f"{'revised ' if revised else ''}MD17 {named}"
     theory = "PBE/def2-SVP" if revised else "PBE+TS"
     parts = {name: file.integers(name) for name in splits}
@@ -256,24 +249,6 @@ def _known_molecule(name: str) -> str:
     raise ConfigError(
         f"molecule: MD17 has no {name!r}{hint} (there are {', '.join(MD17_MOLECULES)})"
     )
-
-
-def _molecule_of(path: Path, given: str | None) -> str | None:
-    """The molecule that a file is of, by what is given or its name, where known.
-
-    Raises:
-        ConfigError: The name says another one than is given.
-    """
-    asked = None if given is None else _known_molecule(given)
-    for molecule, names in MD17_MOLECULES.items():
-        if path.name in names:
-            if asked not in (None, molecule):
-                raise ConfigError(
-                    f"molecule: {path} is the file of {molecule!r}, not of {asked!r}; "
-                    "leave the molecule out or give its file"
-                )
-            return molecule
-    return asked
 
 
 def _formula(file: NpzFile, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,11 @@ from torch_cormorant.data.download import (
     fetch_file,
 )
 from torch_cormorant.data.files import file_digest
-from torch_cormorant.data.frame_arrays import atoms_of, offset_of
+from torch_cormorant.data.frame_arrays import offset_of
 from torch_cormorant.data.qm9_raw import (
     COLUMNS,
     UNITS,
-    RawMolecules,
+    RawMolecule,
     read_csv,
     read_sdf,
     read_uncharacterized,
@@ -85,9 +86,8 @@ def fetch_qm9(
         ConfigError: Unknown source.
         DataError: A file cannot be had or is not what it should be.
     """
-    folder = _raw_folder(root)
-    names = _names_of(source)
-    if all((folder / name).exists() for name in names[:-1]):
+    folder, names = _raw_folder(root), _names_of(source)
+    if _lie_in(folder, names[:-1]):
         pass  # a part of QM9 in its form is welcome, so no digest is asked for
     elif source == "xyz":
         fetch_file(QM9_FILES["xyz"], folder, progress=progress)
@@ -112,12 +112,14 @@ def _names_of(source: str) -> tuple[str, ...]:
     return QM9_SOURCES[source]
 
 
+def _lie_in(folder: Path, names: Sequence[str]) -> bool:
+    return all((folder / name).exists() for name in names)
+
+
 def _raw_folder(root: Path) -> Path:
     """``root/raw``, or ``root`` itself if the files lie there."""
-    lie_in_root = any(
-        all((root / name).exists() for name in names) for names in QM9_SOURCES.values()
-    )
-    return root if lie_in_root else root / "raw"
+    in_root = any(_lie_in(root, names) for names in QM9_SOURCES.values())
+    return root if in_root else root / "raw"
 
 
 def read_qm9_root(
@@ -149,11 +151,7 @@ def read_qm9_root(
     """
     folder = _raw_folder(root)
     if source == "auto":
-        here = [
-            kind
-            for kind, names in QM9_SOURCES.items()
-            if all((folder / name).exists() for name in names)
-        ]
+        here = [kind for kind in QM9_SOURCES if _lie_in(folder, QM9_SOURCES[kind])]
         source = here[0] if here else "pyg"
     paths = [folder / name for name in _names_of(source)]
     if download:
@@ -183,52 +181,38 @@ def _read_raw(
 ) -> dict[str, NDArray[np.generic]]:
     if source == "xyz":
         molecules = read_xyz_tar(paths[0])
-        values = np.array(molecules.values)
     else:
-        molecules = read_sdf(paths[0])
-        values = _values_of(molecules, paths[1])
-    arrays = molecules.arrays
-    smiles = molecules.smiles or [""] * len(molecules.names)
-    arrays |= {
-        "y": values,
+        molecules = _with_values(read_sdf(paths[0]), paths[1])
+    failed = set() if keep else read_uncharacterized(paths[-1])
+    kept = [molecule for molecule in molecules if molecule.index not in failed]
+    if not kept:
+        raise DataError(f"{paths[-1]}: lists every molecule; none is left")
+    return {
+        "index": np.array([molecule.index for molecule in kept]),
+        "offset": offset_of([len(molecule.z) for molecule in kept]),
+        "z": np.array([z for molecule in kept for z in molecule.z], dtype=np.uint8),
+        "pos": np.array([x for m in kept for x in m.pos]).reshape(-1, 3),
+        "y": np.array([molecule.values for molecule in kept]),
         "y_names": np.array(COLUMNS),
         "y_units": np.array(UNITS),
-        "smiles": np.array(smiles),
+        "smiles": np.array([molecule.smiles for molecule in kept]),
     }
-    if keep:
-        return arrays
-    failed = np.array(sorted(read_uncharacterized(paths[-1])), dtype=np.int64)
-    return _keep_molecules(arrays, ~np.isin(arrays["index"], failed), paths[-1])
 
 
-def _values_of(molecules: RawMolecules, table: Path) -> NDArray[np.float64]:
+def _with_values(molecules: list[RawMolecule], table: Path) -> list[RawMolecule]:
+    """The molecules with the properties of a table that lists them in this order."""
+    source = molecules[0].source
     names, values = read_csv(table)
-    if names == molecules.names:
-        return values
-    for row, (name, other) in enumerate(
-        zip(molecules.names, names, strict=False), start=1
-    ):
-        if name != other:
+    for row, (molecule, name) in enumerate(zip(molecules, names, strict=False), 1):
+        if name != molecule.name:
             raise DataError(
-                f"{table}: row {row} is molecule {other!r}, but {molecules.source} has "
-                f"{name!r} there; the two files do not belong together"
+                f"{table}: row {row} is molecule {name!r}, but {source} has "
+                f"{molecule.name!r} there; the two files do not belong together"
             )
-    raise DataError(
-        f"{table}: {len(names):,} rows, but {molecules.source} has "
-        f"{len(molecules.names):,} molecules; one of them is cut off"
-    )
-
-
-def _keep_molecules(
-    arrays: dict[str, NDArray[np.generic]], kept: NDArray[np.bool_], path: Path
-) -> dict[str, NDArray[np.generic]]:
-    if not kept.any():
-        raise DataError(f"{path}: lists every molecule; none is left")
-    rows, offset = np.flatnonzero(kept), arrays["offset"].astype(np.int64)
-    atoms = atoms_of(offset, rows)
-    return {
-        **{name: arrays[name] for name in ("y_names", "y_units")},
-        **{name: arrays[name][rows] for name in ("index", "y", "smiles")},
-        **{name: arrays[name][atoms] for name in ("z", "pos")},
-        "offset": offset_of(np.diff(offset)[rows]),
-    }
+        molecule.values = values[row - 1]
+    if len(names) != len(molecules):
+        raise DataError(
+            f"{table}: {len(names):,} rows, but {source} has {len(molecules):,} "
+            "molecules; one of them is cut off"
+        )
+    return molecules

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from torch_cormorant.data.archives import archive_files
 from torch_cormorant.data.describe import NUMBERS
-from torch_cormorant.data.frame_arrays import offset_of
 from torch_cormorant.data.references import ATOM_REFERENCES
 from torch_cormorant.data.targets import QM9_TARGETS
 from torch_cormorant.data.text import decoded, read_text
 from torch_cormorant.errors import DataError
 
 __all__ = [
-    "RawMolecules",
+    "RawMolecule",
     "read_csv",
     "read_sdf",
     "read_uncharacterized",
@@ -42,73 +41,59 @@ _LONGEST_XYZ = 1 << 20
 _LIST_HEADER = 9  # lines above the first row, as PyG counts them
 
 
-class RawMolecules:
-    """Molecules that are being read, one after the other.
+@dataclass
+class RawMolecule:
+    """One molecule as it was read.
 
     Args:
         source: The file, for messages.
+        name: Its name, such as ``gdb_17``.
+        z: Atomic numbers.
+        pos: Coordinates, one after the other.
+        values: Properties in the order of ``COLUMNS``.
+        smiles: SMILES, where the file has them.
     """
 
-    def __init__(self, source: Path) -> None:
-        self.source = source
-        self.names: list[str] = []
-        self.smiles: list[str] = []
-        self.sizes: list[int] = []
-        self.symbols: list[str] = []
-        self.numbers: list[float] = []
-        self.values: list[list[float]] = []
+    source: Path
+    name: str
+    z: list[int] = field(default_factory=list)
+    pos: list[float] = field(default_factory=list)
+    values: Sequence[float] = ()
+    smiles: str = ""
 
-    def fail(self, name: str, problem: str) -> DataError:
-        """An error about one molecule, to be raised by the caller."""
-        return DataError(f"{self.source}: molecule {name!r}: {problem}")
+    def fail(self, problem: str) -> DataError:
+        """An error about this molecule, to be raised by the caller."""
+        return DataError(f"{self.source}: molecule {self.name!r}: {problem}")
 
-    def add(self, name: str, symbols: list[str], numbers: list[float]) -> None:
-        """Append a molecule.
+    def set_atoms(self, symbols: Sequence[str], numbers: list[float]) -> None:
+        """Take over the atoms.
 
         Raises:
-            DataError: It has no atoms, an unknown element or a bad coordinate.
+            DataError: There are none, an unknown element or a bad coordinate.
         """
         if not symbols:
-            raise self.fail(name, "has no atoms")
+            raise self.fail("has no atoms")
         for symbol in symbols:
             if symbol not in NUMBERS:
-                raise self.fail(name, f"{symbol!r} is no element")
+                raise self.fail(f"{symbol!r} is no element")
         if not np.isfinite(numbers).all():
-            raise self.fail(name, "a coordinate is not finite")
-        self.names.append(name)
-        self.sizes.append(len(symbols))
-        self.symbols += symbols
-        self.numbers += numbers
+            raise self.fail("a coordinate is not finite")
+        self.z, self.pos = [NUMBERS[symbol] for symbol in symbols], numbers
 
     @property
-    def index(self) -> NDArray[np.int64]:
-        """QM9's own numbers."""
-        return np.array([number_of(self.source, name) for name in self.names])
+    def index(self) -> int:
+        """QM9's own number.
 
-    @property
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """The molecules as flat arrays."""
-        return {
-            "index": self.index,
-            "offset": offset_of(self.sizes),
-            "z": np.array([NUMBERS[symbol] for symbol in self.symbols], dtype=np.uint8),
-            "pos": np.array(self.numbers, dtype=np.float64).reshape(-1, 3),
-        }
+        Raises:
+            DataError: The name is no name such as ``gdb_17``.
+        """
+        digits = self.name.removeprefix("gdb").lstrip(" _\t")
+        if not (digits.isascii() and digits.isdigit()):
+            raise self.fail("expected a name such as gdb_17")
+        return int(digits)
 
 
-def number_of(source: Path, name: str) -> int:
-    """QM9's number of a molecule named such as ``gdb_17``.
-
-    Raises:
-        DataError: The name is another one.
-    """
-    digits = name.removeprefix("gdb").lstrip(" _\t")
-    if not (digits.isascii() and digits.isdigit()):
-        raise DataError(f"{source}: molecule {name!r}: expected a name such as gdb_17")
-    return int(digits)
-
-
-def read_sdf(path: Path) -> RawMolecules:
+def read_sdf(path: Path) -> list[RawMolecule]:
     """Elements and positions of an sdf file (V2000), to its four decimals.
 
     Bonds and charges are passed over. No chemistry package is needed.
@@ -122,32 +107,32 @@ def read_sdf(path: Path) -> RawMolecules:
     Raises:
         DataError: The file is missing or an entry is not understood; it is named.
     """
-    molecules = RawMolecules(path)
+    molecules: list[RawMolecule] = []
     lines = read_text(path).split("\n")
     start = 0
     while start < len(lines) and any(lines[start : start + 4]):
-        start = _read_block(molecules, lines, start)
-    if not molecules.names:
+        molecules.append(RawMolecule(path, lines[start].strip()))
+        start = _read_block(molecules[-1], lines, start)
+    if not molecules:
         raise DataError(f"{path}: holds no molecule")
     seen: set[str] = set()
-    for name in molecules.names:
-        if name in seen:
-            raise molecules.fail(name, "comes twice")
-        seen.add(name)
+    for molecule in molecules:
+        if molecule.name in seen:
+            raise molecule.fail("comes twice")
+        seen.add(molecule.name)
     return molecules
 
 
-def _read_block(molecules: RawMolecules, lines: list[str], start: int) -> int:
+def _read_block(molecule: RawMolecule, lines: list[str], start: int) -> int:
     """Read one entry; returns where the next one starts."""
-    name = lines[start].strip()
     header = lines[start + 3] if start + 3 < len(lines) else ""
     try:
         count, bonds = int(header[:3]), int(header[3:6])
     except ValueError:
         count, bonds = -1, -1
     if not header.rstrip().endswith("V2000") or count < 0 or bonds < 0:
-        raise molecules.fail(
-            name, f"line {start + 4}: expected a V2000 line of counts, found {header!r}"
+        raise molecule.fail(
+            f"line {start + 4}: expected a V2000 line of counts, found {header!r}"
         )
     first = start + 4
     symbols, numbers = [], []
@@ -156,47 +141,38 @@ def _read_block(molecules: RawMolecules, lines: list[str], start: int) -> int:
         try:
             numbers += [float(line[:10]), float(line[10:20]), float(line[20:30])]
         except ValueError:
-            raise molecules.fail(
-                name,
+            raise molecule.fail(
                 f"line {row + 1}: expected an atom ({row - first + 1} of {count}), "
-                f"found {line!r}",
+                f"found {line!r}"
             ) from None
         symbols.append(line[31:34].strip())
-    molecules.add(name, symbols, numbers)
-    return _end_of_block(molecules, lines, first + count, bonds)
-
-
-def _end_of_block(
-    molecules: RawMolecules, lines: list[str], row: int, bonds: int
-) -> int:
-    """Pass over bonds, properties and data items of the last molecule."""
-    name = molecules.names[-1]
-    row += bonds
+    molecule.set_atoms(symbols, numbers)
+    # Bonds, properties and data items are passed over.
+    row = first + count + bonds
     while row < len(lines) and lines[row].startswith("M  ") and lines[row] != "M  END":
         row += 1
     if row >= len(lines) or lines[row] != "M  END":
-        raise molecules.fail(
-            name,
+        raise molecule.fail(
             f"line {row + 1}: expected M  END after {bonds} bonds; the entry is "
-            "damaged or cut off",
+            "damaged or cut off"
         )
     while row < len(lines) and lines[row] != "$$$$":
         if lines[row].endswith("V2000"):
-            raise molecules.fail(name, f"line {row + 1}: another entry before $$$$")
+            raise molecule.fail(f"line {row + 1}: another entry before $$$$")
         row += 1
     if row == len(lines):
-        raise molecules.fail(name, "the entry is not closed by $$$$")
+        raise molecule.fail("the entry is not closed by $$$$")
     return row + 1
 
 
-def read_csv(path: Path) -> tuple[list[str], NDArray[np.float64]]:
+def read_csv(path: Path) -> tuple[list[str], list[list[float]]]:
     """Names and properties of QM9's table ``gdb9.sdf.csv``.
 
     Args:
         path: The file.
 
     Returns:
-        The names, and the properties ``[n, 19]`` in the order of ``COLUMNS``.
+        The names, and the properties of each in the order of ``COLUMNS``.
 
     Raises:
         DataError: The file is missing or a row is not understood; it is named.
@@ -219,19 +195,19 @@ def read_csv(path: Path) -> tuple[list[str], NDArray[np.float64]]:
         values.append(_floats(path, fields[0], fields[1:]))
     if not names:
         raise DataError(f"{path}: holds no molecule")
-    return names, np.array(values)
+    return names, values
 
 
 def _floats(path: Path, name: str, fields: Sequence[str]) -> list[float]:
     numbers = []
-    for column, field in zip(COLUMNS, fields, strict=False):
+    for column, text in zip(COLUMNS, fields, strict=False):
         try:
-            number = float(field.replace("*^", "e"))
+            number = float(text.replace("*^", "e"))
         except ValueError:
             number = np.nan
         if not np.isfinite(number):
             raise DataError(
-                f"{path}: molecule {name!r}: {column!r}: {field!r} is no finite number"
+                f"{path}: molecule {name!r}: {column!r}: {text!r} is no finite number"
             )
         numbers.append(number)
     return numbers
@@ -296,7 +272,7 @@ def _check_footer(path: Path, footer: str, rows: int) -> None:
         )
 
 
-def read_xyz_tar(path: Path) -> RawMolecules:
+def read_xyz_tar(path: Path) -> list[RawMolecule]:
     """Molecules and properties from QM9's own archive ``dsgdb9nsd.xyz.tar.bz2``.
 
     Positions keep all printed decimals. Numbers such as ``1.2*^-6`` are read as what
@@ -307,45 +283,38 @@ def read_xyz_tar(path: Path) -> RawMolecules:
         path: The archive.
 
     Returns:
-        The molecules in QM9's order, with ``values`` in the order of ``COLUMNS``.
+        The molecules in QM9's order, with ``values``.
 
     Raises:
         DataError: The archive is missing, damaged or does harm, or an entry is not
             understood; it is named.
     """
-    entries = sorted(_xyz_entries(path))
-    molecules = RawMolecules(path)
-    for number, name, text in entries:
-        _read_xyz(molecules, f"gdb_{number}", name, text)
-    if not entries:
-        raise DataError(f"{path}: holds no molecule")
-    numbers = [number for number, _, _ in entries]
-    if len(set(numbers)) < len(numbers):
-        raise DataError(f"{path}: a molecule comes twice")
-    return molecules
-
-
-def _xyz_entries(path: Path) -> Iterator[tuple[int, str, str]]:
-    for name, stream in archive_files(path, max_bytes=_XYZ_BYTES):
-        if not name.endswith(".xyz"):
+    molecules: dict[int, RawMolecule] = {}
+    for file, stream in archive_files(path, max_bytes=_XYZ_BYTES):
+        if not file.endswith(".xyz"):
             continue
         try:
-            text = decoded(stream.read(_LONGEST_XYZ))
+            lines = decoded(stream.read(_LONGEST_XYZ)).split("\n")
         except DataError:
             raise
         except Exception as error:  # of the decompressor, or not plain text
-            raise DataError(f"{path}: {name!r} cannot be read ({error})") from error
-        second = [*text.split("\n", 2), ""][1]
-        tag = " ".join(second.split()[:2])
-        yield number_of(path, tag), name, text
+            raise DataError(f"{path}: {file!r} cannot be read ({error})") from error
+        tag = " ".join([*lines, ""][1].split()[:2])
+        number = RawMolecule(path, tag).index
+        if number in molecules:
+            raise DataError(f"{path}: a molecule comes twice")
+        molecules[number] = RawMolecule(path, f"gdb_{number}")
+        _read_xyz(molecules[number], file, lines)
+    if not molecules:
+        raise DataError(f"{path}: holds no molecule")
+    return [molecules[number] for number in sorted(molecules)]
 
 
-def _read_xyz(molecules: RawMolecules, name: str, file: str, text: str) -> None:
-    lines = text.split("\n")
+def _read_xyz(molecule: RawMolecule, file: str, lines: list[str]) -> None:
     count = int(lines[0]) if lines[0].strip().isdigit() else 0
     if count < 1 or len(lines) < count + 5:
-        raise molecules.fail(
-            name, f"{file}: {len(lines)} lines do not hold {lines[0]!r} atoms"
+        raise molecule.fail(
+            f"{file}: {len(lines)} lines do not hold {lines[0]!r} atoms"
         )
     symbols, numbers = [], []
     for line in lines[2 : 2 + count]:
@@ -354,21 +323,19 @@ def _read_xyz(molecules: RawMolecules, name: str, file: str, text: str) -> None:
             symbols.append(words[0])
             numbers += [float(word) for word in words[1:4]]
         except (IndexError, ValueError):
-            raise molecules.fail(name, f"{file}: atom {line!r}") from None
+            raise molecule.fail(f"{file}: atom {line!r}") from None
         if len(words) != 5:
-            raise molecules.fail(name, f"{file}: atom {line!r} has no five fields")
-    molecules.add(name, symbols, numbers)
+            raise molecule.fail(f"{file}: atom {line!r} has no five fields")
+    molecule.set_atoms(symbols, numbers)
     fields = lines[1].split()[2:]
     if len(fields) != 15:
-        raise molecules.fail(name, f"{file}: {len(fields)} properties, expected 15")
-    values = _floats(molecules.source, name, fields)
+        raise molecule.fail(f"{file}: {len(fields)} properties, expected 15")
+    values = _floats(molecule.source, molecule.name, fields)
     for column, key in zip(range(10, 14), ("u0", "u298", "h298", "g298"), strict=True):
-        known = ATOM_REFERENCES[key]
         try:
-            atoms = sum(known[NUMBERS[symbol]] for symbol in symbols)
+            atoms = sum(ATOM_REFERENCES[key][z] for z in molecule.z)
         except KeyError:
-            raise molecules.fail(name, "has an element that QM9 does not") from None
+            raise molecule.fail("has an element that QM9 does not") from None
         values.append((values[column] - atoms) * _KCAL_PER_HARTREE)
-    molecules.values.append(values)
-    relaxed = lines[3 + count].split()
-    molecules.smiles.append(relaxed[-1] if relaxed else "")
+    molecule.values = values
+    molecule.smiles = next(reversed(lines[3 + count].split()), "")

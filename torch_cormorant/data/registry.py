@@ -22,8 +22,16 @@ __all__ = [
     "verify_dataset",
 ]
 
-SOURCES = ("mini_qm9", "mini_ethanol", "qm9", "md17", "frames", "extxyz")
-"""What a configuration or a command line may name as its data."""
+SOURCE_TEXTS: dict[str, str] = {
+    "mini_qm9": "310 small molecules of this project, embedded",
+    "mini_ethanol": "2,000 frames of ethanol (GFN2-xTB) of this project, embedded",
+    "qm9": "QM9: --path of PyG's folder, an archive or arrays",
+    "md17": "(revised) MD17: --path of PyG's folder or arrays, --molecule",
+    "frames": "frames in plain arrays: --path of an .npz file",
+    "extxyz": "your own structures: --path",
+}
+"""What a configuration or a command line may name as its data, and what it is."""
+SOURCES = tuple(SOURCE_TEXTS)
 _OTHER_SOURCES = {"rmd17": "md17", "qm9_xyz": "qm9"}
 _HERE = Path(__file__).parent
 

@@ -101,11 +101,7 @@ def unit_is_known(unit: str) -> bool:
         >>> unit_is_known("Debye"), unit_is_known("Debey")
         (True, False)
     """
-    try:
-        _parse(unit)
-    except ConfigError:
-        return False
-    return True
+    return _understood(unit) is not None
 
 
 def same_unit(one: str, other: str) -> bool:
@@ -119,12 +115,15 @@ def same_unit(one: str, other: str) -> bool:
         >>> same_unit("kcal/(mol A)", "kcal/mol/Angstrom"), same_unit("eV", "Ha")
         (True, False)
     """
-    if _plain(one) == _plain(other):
-        return True
+    known = _understood(one)
+    return _plain(one) == _plain(other) or known == _understood(other) is not None
+
+
+def _understood(unit: str) -> tuple[float, tuple[int, int, int]] | None:
     try:
-        return _parse(one) == _parse(other)
+        return _parse(unit)
     except ConfigError:
-        return False
+        return None
 
 
 def _plain(unit: str) -> str:
