@@ -9,14 +9,15 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from torch_cormorant.data import (
+    Frames,
     MiniEthanol,
     frame_index,
     read_extxyz,
@@ -24,7 +25,7 @@ from torch_cormorant.data import (
     unit_factor,
     write_extxyz,
 )
-from torch_cormorant.errors import ConfigError, DataError, ShapeError
+from torch_cormorant.errors import ConfigError, DataError
 
 TWO = """3
 Properties=species:S:1:pos:R:3:forces:R:3 energy=-20.5 config_type="bulk water"
@@ -57,16 +58,19 @@ def crystal(tmp_path: Path) -> Path:
     return path
 
 
+def opened(folder: Path, text: str, **options: Any) -> Frames:
+    """Return the frames of a text, without energies and forces unless asked for."""
+    (folder / "a.extxyz").write_text(text)
+    return read_extxyz(
+        folder / "a.extxyz", **{"energy": None, "forces": None, **options}
+    )
+
+
 def test_comments_may_say_a_word_twice(tmp_path: Path) -> None:
-    path = tmp_path / "a.xyz"
-    path.write_text("1\nE = -1.0 after, E = -0.9 before\nH 0 0 0\n")
-    assert read_extxyz(path, energy=None, forces=None)[0].z.tolist() == [1]
-    same = "Properties=species:S:1:pos:R:3 energy=1.0 energy=1.00"
-    path.write_text(f"1\n{same}\nH 0 0 0\n")
-    assert read_extxyz(path, forces=None)[0].energy.item() == 1.0
-    path.write_text(f"1\n{same}1\nH 0 0 0\n")
-    with pytest.raises(DataError, match="frame 0: 'energy' is there twice"):
-        read_extxyz(path, forces=None)[0]
+    comment = "1\nE = -1.0 after, E = -0.9 before\nH 0 0 0\n"
+    assert opened(tmp_path, comment)[0].z.tolist() == [1]
+    same = "1\nProperties=species:S:1:pos:R:3 energy=1.0 energy=1.00\nH 0 0 0\n"
+    assert opened(tmp_path, same, energy="energy")[0].energy.item() == 1.0
 
 
 def test_frames_have_the_promised_fields(two: Path) -> None:
@@ -93,10 +97,8 @@ def test_frames_have_the_promised_fields(two: Path) -> None:
 
 
 def test_cell_stress_and_dipole(crystal: Path) -> None:
-    dataset = read_extxyz(
-        crystal, forces=None, stress="stress", dipole="dipole", dipole_unit="e*A"
-    )
-    data = dataset[0]
+    labels = {"forces": None, "stress": "stress", "dipole": "dipole"}
+    data = read_extxyz(crystal, **labels, dipole_unit="e*A")[0]
     assert data.cell.tolist() == [[[4, 0, 0], [0, 4.5, 0], [0.5, 0, 5]]]
     assert data.pbc.tolist() == [[True, True, False]]
     assert data.stress.tolist() == [[[1, 6, 5], [6, 2, 4], [5, 4, 3]]]
@@ -109,9 +111,9 @@ def test_cell_stress_and_dipole(crystal: Path) -> None:
         read_extxyz(crystal, stress="stress", virial="virial")
 
 
-def test_six_numbers_are_a_stress_in_the_order_of_voigt(crystal: Path) -> None:
-    crystal.write_text(CRYSTAL.replace("1 6 5 6 2 4 5 4 3", "1 2 3 4 5 6"))
-    stress = read_extxyz(crystal, forces=None, stress="stress")[0].stress
+def test_six_numbers_are_a_stress_in_the_order_of_voigt(tmp_path: Path) -> None:
+    text = CRYSTAL.replace("1 6 5 6 2 4 5 4 3", "1 2 3 4 5 6")
+    stress = opened(tmp_path, text, stress="stress")[0].stress
     assert stress.tolist() == [[[1, 6, 5], [6, 2, 4], [5, 4, 3]]]
 
 
@@ -186,6 +188,7 @@ def test_plain_xyz_needs_no_properties(tmp_path: Path) -> None:
         ("energy=-13.6", 'energy=-13.6 pbc="T T"', "frame 1: 'pbc': 'T T', expected"),
         ("energy=-13.6", 'energy=1 pbc="T T T"', "frame 1: 'cell': missing"),
         ("energy=-13.6", 'energy=1 Lattice="1 2 3"', "frame 1: 'Lattice': 3 numbers"),
+        ("energy=-20.5", 'energy=1 forces="1 2 3"', "frame 0: 'forces' is there twice"),
     ],
 )
 def test_what_is_wrong_is_named_with_frame_and_field(
@@ -196,6 +199,23 @@ def test_what_is_wrong_is_named_with_frame_and_field(
     dataset = read_extxyz(two)
     with pytest.raises(DataError, match=rf"two\.extxyz: .*{message}"):
         dataset.in_memory()
+
+
+@pytest.mark.parametrize(
+    ("lattice", "message"),
+    [
+        ("0 0 0 0 0 0 0 0 0", "'cell': the periodic vectors"),
+        ("1 0 0 2 0 0 0 0 1", "'cell': the periodic vectors"),
+        ("5 0 0 0 5 0 0 0 0", "'virial': .* cell of three vectors"),
+    ],
+)
+def test_cells_without_a_volume_are_refused(
+    tmp_path: Path, lattice: str, message: str
+) -> None:
+    text = CRYSTAL.replace("4 0 0 0 4.5 0 0.5 0 5", lattice)
+    virial = "virial" if "virial" in message else None
+    with pytest.raises(DataError, match=f"frame 0: {message}"):
+        opened(tmp_path, text, virial=virial)[0]
 
 
 @pytest.mark.parametrize(
@@ -216,17 +236,8 @@ def test_what_is_wrong_is_named_with_frame_and_field(
 def test_files_that_are_cut_off_or_empty_are_refused(
     tmp_path: Path, text: str, message: str
 ) -> None:
-    path = tmp_path / "bad.xyz"
-    path.write_text(text)
-    with pytest.raises(DataError, match=rf"bad\.xyz: {message}"):
-        read_extxyz(path)
-
-
-@pytest.mark.parametrize("lattice", ["0 0 0 0 0 0 0 0 0", "1 0 0 2 0 0 0 0 1"])
-def test_cells_without_a_volume_are_refused(crystal: Path, lattice: str) -> None:
-    crystal.write_text(CRYSTAL.replace("4 0 0 0 4.5 0 0.5 0 5", lattice))
-    with pytest.raises(DataError, match="frame 0: 'cell': the periodic vectors"):
-        read_extxyz(crystal, forces=None)[0]
+    with pytest.raises(DataError, match=rf"a\.extxyz: {message}"):
+        opened(tmp_path, text)
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
@@ -238,10 +249,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 
 def test_mixed_frames_with_and_without_cell_make_one_batch(tmp_path: Path) -> None:
-    path = tmp_path / "mixed.extxyz"
-    open_frame = "1\nProperties=species:S:1:pos:R:3 energy=1\nHe 0 0 0\n"
-    path.write_text(open_frame + CRYSTAL)
-    dataset = read_extxyz(path, forces=None)
+    dataset = opened(tmp_path, "1\nenergy=1\nHe 0 0 0\n" + CRYSTAL)
     batch = next(iter(DataLoader(dataset, batch_size=2)))
     assert batch.pbc.tolist() == [[False] * 3, [True, True, False]]
     assert batch.cell[0].abs().sum() == 0
@@ -300,81 +308,6 @@ def test_frames_are_read_when_they_are_asked_for(two: Path) -> None:
         dataset[1]
 
 
-def test_what_was_written_is_read_bitwise(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "ethanol.extxyz"
-    source = MiniEthanol()[:20]
-    write_extxyz(path, source, info=[{"step": k, "label": 'a "b"'} for k in range(20)])
-    dataset = read_extxyz(path)
-    for one, other in zip(dataset, source, strict=True):
-        for name in ("z", "pos", "energy", "forces"):
-            assert torch.equal(one[name], other[name])
-    assert dataset.file.parsed(7).info["step"] == "7"
-    assert dataset.file.parsed(7).info["label"] == 'a "b"'
-    memory = dataset[[3, 1]].in_memory()
-    assert torch.equal(memory[0].pos, source[3].pos)
-    assert len(memory.digest) == 64
-    assert "H, C, O" in dataset.describe()
-    fit = reference_energies(dataset)
-    assert fit.unit == "eV"
-    assert fit.mae < 1.0
-
-
-def test_all_fields_survive_a_round_trip(crystal: Path, tmp_path: Path) -> None:
-    dataset = read_extxyz(
-        crystal, forces=None, stress="stress", dipole="dipole", unit="kcal/mol"
-    )
-    path = tmp_path / "again.extxyz"
-    write_extxyz(path, dataset, unit="kcal/mol")
-    again = read_extxyz(
-        path, forces=None, stress="stress", dipole="dipole", unit="kcal/mol"
-    )
-    for name in ("pos", "energy", "stress", "dipole", "cell"):
-        torch.testing.assert_close(again[0][name], dataset[0][name], rtol=1e-15, atol=0)
-    assert torch.equal(again[0].pbc, dataset[0].pbc)
-
-
-def frame(**fields: torch.Tensor) -> Data:
-    usual = {"z": torch.tensor([1, 1]), "pos": torch.eye(3)[:2].double()}
-    return Data(**{**usual, **fields})
-
-
-@pytest.mark.parametrize(
-    ("bad", "error", "message"),
-    [
-        (frame(pos=torch.zeros(3, 3)), ShapeError, r"frame 1: 'pos': shape \(3, 3\)"),
-        (frame(forces=torch.zeros(1, 3)), ShapeError, "frame 1: 'forces': shape"),
-        (frame(z=torch.tensor([1, 0])), DataError, "frame 1: 'z': atom 1 has atomic"),
-        (
-            frame(energy=torch.tensor([torch.nan])),
-            DataError,
-            "frame 1: 'energy': holds",
-        ),
-        (Data(z=torch.tensor([1])), DataError, "frame 1: 'pos' is missing"),
-    ],
-)
-def test_nothing_is_written_when_a_frame_is_wrong(
-    tmp_path: Path, bad: Data, error: type[Exception], message: str
-) -> None:
-    path = tmp_path / "x.extxyz"
-    path.write_text("old")
-    with pytest.raises(error, match=message):
-        write_extxyz(path, [frame(), bad])
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_names_and_number_of_further_values_are_checked(tmp_path: Path) -> None:
-    path = tmp_path / "x.extxyz"
-    with pytest.raises(ConfigError, match="info: 1 entries for 2 frames"):
-        write_extxyz(path, [frame(), frame()], info=[{}])
-    with pytest.raises(ConfigError, match="'a b' cannot be a name"):
-        write_extxyz(path, [frame()], info=[{"a b": 1.0}])
-    (tmp_path / "taken").touch()
-    with pytest.raises(DataError, match="cannot be written"):
-        write_extxyz(tmp_path / "taken" / "x.extxyz", [frame()])
-    assert not path.exists()
-
-
 def test_other_formats_are_read_by_ase(tmp_path: Path) -> None:
     io = pytest.importorskip("ase.io")
     source = MiniEthanol()[:5]
@@ -417,55 +350,36 @@ def test_nothing_is_unpickled(tmp_path: Path, name: str, format: str | None) -> 
 
 
 def test_exponents_of_fortran_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "fortran.extxyz"
-    path.write_text(
+    text = (
         '2\nLattice="1.0D+01 0 0 0 1.0d1 0 0 0 .1D02" energy=-1.5D-03 '
         "Properties=species:S:1:pos:R:3:forces:R:3\n"
         "H 0 0 0 1.0D-03 0 0\nH -7.4D-01 0 1.d0 -1D-3 0 0\n"
     )
-    frame = read_extxyz(path)[0]
+    frame = opened(tmp_path, text, energy="energy", forces="forces")[0]
     assert frame.energy.tolist() == [-1.5e-3]
     assert frame.forces[:, 0].tolist() == [1e-3, -1e-3]
     assert frame.pos[1].tolist() == [-0.74, 0.0, 1.0]
     assert torch.equal(frame.cell[0], 10 * torch.eye(3, dtype=torch.float64))
     for word in ("1.0D", "D3", "1.0D-3D", "1_0D2"):
-        path.write_text(f"1\n\nH 0 {word} 0\n")
-        found = rf"fortran.extxyz: frame 0: 'pos': atom 0: '{word}' is no number"
+        found = rf"frame 0: 'pos': atom 0: '{word}' is no number"
         with pytest.raises(DataError, match=found):
-            read_extxyz(path, energy=None, forces=None)[0]
+            opened(tmp_path, f"1\n\nH 0 {word} 0\n")[0]
 
 
 @pytest.mark.parametrize("name", ["lattice", "LATTICE"])
 def test_a_cell_in_other_letters_is_not_lost(tmp_path: Path, name: str) -> None:
-    path = tmp_path / "a.extxyz"
-    path.write_text(
-        f'1\n{name}="5 0 0 0 5 0 0 0 5" properties=species:S:1:pos:R:3\nH 0 0 0\n'
-    )
-    data = read_extxyz(path, energy=None, forces=None)[0]
+    text = f'1\n{name}="5 0 0 0 5 0 0 0 5" properties=species:S:1:pos:R:3\nH 0 0 0\n'
+    data = opened(tmp_path, text)[0]
     assert torch.equal(data.cell[0], 5 * torch.eye(3, dtype=torch.float64))
     assert data.pbc.all()
-    path.write_text(path.read_text().replace("properties", "Lattice=T properties"))
     if name == "lattice":
         with pytest.raises(DataError, match="'lattice' and 'Lattice' are both there"):
-            read_extxyz(path, energy=None, forces=None)[0]
-
-
-def test_a_virial_needs_a_volume(tmp_path: Path) -> None:
-    path = tmp_path / "a.extxyz"
-    path.write_text(
-        '1\nLattice="5 0 0 0 5 0 0 0 0" pbc="T T F" v="1 0 0 0 1 0 0 0 1"\nH 0 0 0\n'
-    )
-    data = read_extxyz(path, energy=None, forces=None, virial="v")
-    with pytest.raises(DataError, match=r"frame 0: 'virial': .* cell of three vectors"):
-        data[0]
+            opened(tmp_path, text.replace("properties", "Lattice=T properties"))[0]
 
 
 def test_the_unit_of_dipoles_is_kept_and_stated(tmp_path: Path) -> None:
-    path = tmp_path / "a.extxyz"
-    path.write_text('1\ndipole="0 0 1"\nH 0 0 0\n')
-    data = read_extxyz(
-        path, energy=None, forces=None, dipole="dipole", dipole_unit="e Angstrom"
-    )
+    text, options = '1\ndipole="0 0 1"\nH 0 0 0\n', {"dipole_unit": "e Angstrom"}
+    data = opened(tmp_path, text, dipole="dipole", **options)
     assert data[0].dipole.tolist() == [[0.0, 0.0, 1.0]]
     assert "dipoles:         e Angstrom" in data.describe()
     assert data.in_memory().dipole_unit == "e Angstrom"
@@ -496,14 +410,14 @@ def test_a_lazy_set_tells_what_one_in_memory_does(tmp_path: Path) -> None:
 
 
 def test_an_empty_value_does_not_swallow_the_next_pair(tmp_path: Path) -> None:
-    path = tmp_path / "a.extxyz"
     start = '1\nLattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3'
-    path.write_text(
+    data = opened(
+        tmp_path,
         f'{start} label= pbc="F F F" energy=1\nH 0 0 0\n'
         "1\nProperties=species:S:1:pos:R:3 note= config_type=IsolatedAtom "
-        "energy= -13.6 flag= done last=\nH 0 0 0\n"
+        "energy= -13.6 flag= done last=\nH 0 0 0\n",
+        energy="energy",
     )
-    data = read_extxyz(path, forces=None)
     assert not data[0].pbc.any()
     assert data.file.info(0) == {"label": "", "energy": "1"}
     assert data.isolated_energies == {1: -13.6}
@@ -520,15 +434,14 @@ def test_an_empty_value_does_not_swallow_the_next_pair(tmp_path: Path) -> None:
         "energy=-999 energy=-309",  # a comment, until the energy is asked for
         'Lattice="9 0 0 0 9 0 0 0 9" Lattice="8 0 0 0 8 0 0 0 8" energy=1',
         'pbc="T T T" pbc="F F F" energy=1',
+        "Properties=species:S:1:pos:R:3 energy=1.0 energy=1.001",
     ],
 )
 def test_two_values_for_one_thing_are_refused_wherever_they_stand(
     tmp_path: Path, pairs: str
 ) -> None:
-    path = tmp_path / "a.extxyz"
-    path.write_text(f"1\n{pairs}\nH 0 0 0\n")
     with pytest.raises(DataError, match=r"frame 0: '[a-zA-Z]*' is there twice: "):
-        read_extxyz(path, forces=None)[0]
+        opened(tmp_path, f"1\n{pairs}\nH 0 0 0\n", energy="energy")[0]
 
 
 @pytest.mark.parametrize(
@@ -543,31 +456,20 @@ def test_two_values_for_one_thing_are_refused_wherever_they_stand(
 def test_columns_that_say_the_same_must_agree(
     tmp_path: Path, columns: str, row: str, bad: str
 ) -> None:
-    path = tmp_path / "a.extxyz"
-    path.write_text(f"1\nProperties={columns}\n{row}\n")
-    assert read_extxyz(path, energy=None, forces=None)[0].z.tolist() == [8]
-    path.write_text(f"1\nProperties={columns}\n{bad}\n")
+    start = f"1\nProperties={columns}\n"
+    assert opened(tmp_path, f"{start}{row}\n")[0].z.tolist() == [8]
     with pytest.raises(DataError, match=r"frame 0: columns .* contradict each other"):
-        read_extxyz(path, energy=None, forces=None)[0]
+        opened(tmp_path, f"{start}{bad}\n")[0]
 
 
 def test_labels_of_atoms_and_words_of_the_user_are_no_contradiction(
     tmp_path: Path,
 ) -> None:
-    path = tmp_path / "a.extxyz"
-    path.write_text(
-        "1\nProperties=species:S:1:pos:R:3:symbol:S:1 lattice=fcc PBC=7\nC 0 0 0 CA2\n"
-    )
-    data = read_extxyz(path, energy=None, forces=None)
+    pairs = "Properties=species:S:1:pos:R:3:symbol:S:1 lattice=fcc PBC=7"
+    data = opened(tmp_path, f"1\n{pairs}\nC 0 0 0 CA2\n")
     assert data[0].z.tolist() == [6]
     assert "cell" not in data[0] or not data[0].cell.any()
     assert data.file.info(0) == {"lattice": "fcc", "PBC": "7"}
-
-
-def test_forces_as_a_pair_and_as_columns_are_refused(two: Path) -> None:
-    two.write_text(TWO.replace("energy=-20.5", 'energy=-20.5 forces="1 2 3"'))
-    with pytest.raises(DataError, match="'forces' is there twice, for the frame and"):
-        read_extxyz(two)[0]
 
 
 def test_two_energies_of_one_isolated_atom_are_refused(two: Path) -> None:
@@ -639,14 +541,3 @@ def test_other_encodings_and_line_ends_are_named(two: Path) -> None:
             read_extxyz(two)
     two.write_bytes(b"\xef\xbb\xbf" + TWO.encode() + b"\xef\xbb\xbf" + TWO.encode())
     assert len(read_extxyz(two).in_memory()) == 4
-
-
-def test_an_uneven_stress_is_turned_as_it_was_written(
-    crystal: Path, tmp_path: Path
-) -> None:
-    crystal.write_text(CRYSTAL.replace("1 6 5 6 2 4 5 4 3", "1 2 3 4 5 6 7 8 9"))
-    data = read_extxyz(crystal, forces=None, stress="stress")
-    assert data[0].stress[0, 0].tolist() == [1, 4, 7]
-    write_extxyz(tmp_path / "b.extxyz", data)
-    again = read_extxyz(tmp_path / "b.extxyz", forces=None, stress="stress")
-    assert torch.equal(again[0].stress, data[0].stress)

@@ -1,4 +1,4 @@
-"""What is written as extended XYZ beside the fields of a frame."""
+"""What is written as extended XYZ, and read back."""
 
 from __future__ import annotations
 
@@ -9,8 +9,98 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from torch_cormorant.data import read_extxyz, write_extxyz
+from torch_cormorant.data import (
+    MiniEthanol,
+    read_extxyz,
+    reference_energies,
+    write_extxyz,
+)
 from torch_cormorant.errors import ConfigError, DataError, ShapeError
+
+CRYSTAL = """2
+Lattice="4 0 0 0 4.5 0 0.5 0 5" pbc="T T F" Properties=species:S:1:pos:R:3 \
+energy=-3 stress="1 2 3 4 5 6 7 8 9" dipole="0.1 0.2 0.3"
+Si 0 0 0
+Ge 2 2 2
+"""
+
+
+def test_what_was_written_is_read_bitwise(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ethanol.extxyz"
+    source = MiniEthanol()[:20]
+    write_extxyz(path, source, info=[{"step": k, "label": 'a "b"'} for k in range(20)])
+    dataset = read_extxyz(path)
+    for one, other in zip(dataset, source, strict=True):
+        for name in ("z", "pos", "energy", "forces"):
+            assert torch.equal(one[name], other[name])
+    assert dataset.file.parsed(7).info["step"] == "7"
+    assert dataset.file.parsed(7).info["label"] == 'a "b"'
+    memory = dataset[[3, 1]].in_memory()
+    assert torch.equal(memory[0].pos, source[3].pos)
+    assert len(memory.digest) == 64
+    assert "H, C, O" in dataset.describe()
+    fit = reference_energies(dataset)
+    assert fit.unit == "eV"
+    assert fit.mae < 1.0
+
+
+def test_all_fields_survive_a_round_trip(tmp_path: Path) -> None:
+    (tmp_path / "a.extxyz").write_text(CRYSTAL)
+    labels = {"forces": None, "stress": "stress", "dipole": "dipole"}
+    dataset = read_extxyz(tmp_path / "a.extxyz", **labels, unit="kcal/mol")
+    write_extxyz(tmp_path / "b.extxyz", dataset, unit="kcal/mol")
+    again = read_extxyz(tmp_path / "b.extxyz", **labels, unit="kcal/mol")
+    for name in ("pos", "energy", "stress", "dipole", "cell"):
+        torch.testing.assert_close(again[0][name], dataset[0][name], rtol=1e-15, atol=0)
+    assert torch.equal(again[0].pbc, dataset[0].pbc)
+    # Nine numbers named stress stand column by column, an uneven one too.
+    data = read_extxyz(tmp_path / "a.extxyz", **labels)
+    assert data[0].stress[0, 0].tolist() == [1, 4, 7]
+    write_extxyz(tmp_path / "b.extxyz", data)
+    again = read_extxyz(tmp_path / "b.extxyz", **labels)
+    assert torch.equal(again[0].stress, data[0].stress)
+
+
+def frame(**fields: torch.Tensor) -> Data:
+    usual = {"z": torch.tensor([1, 1]), "pos": torch.eye(3)[:2].double()}
+    return Data(**{**usual, **fields})
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        (frame(pos=torch.zeros(3, 3)), ShapeError, r"frame 1: 'pos': shape \(3, 3\)"),
+        (frame(forces=torch.zeros(1, 3)), ShapeError, "frame 1: 'forces': shape"),
+        (frame(z=torch.tensor([1, 0])), DataError, "frame 1: 'z': atom 1 has atomic"),
+        (
+            frame(energy=torch.tensor([torch.nan])),
+            DataError,
+            "frame 1: 'energy': holds",
+        ),
+        (Data(z=torch.tensor([1])), DataError, "frame 1: 'pos' is missing"),
+    ],
+)
+def test_nothing_is_written_when_a_frame_is_wrong(
+    tmp_path: Path, bad: Data, error: type[Exception], message: str
+) -> None:
+    path = tmp_path / "x.extxyz"
+    path.write_text("old")
+    with pytest.raises(error, match=message):
+        write_extxyz(path, [frame(), bad])
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_names_and_number_of_further_values_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "x.extxyz"
+    with pytest.raises(ConfigError, match="info: 1 entries for 2 frames"):
+        write_extxyz(path, [frame(), frame()], info=[{}])
+    with pytest.raises(ConfigError, match="'a b' cannot be a name"):
+        write_extxyz(path, [frame()], info=[{"a b": 1.0}])
+    (tmp_path / "taken").touch()
+    with pytest.raises(DataError, match="cannot be written"):
+        write_extxyz(tmp_path / "taken" / "x.extxyz", [frame()])
+    assert not path.exists()
 
 
 def test_numbers_of_numpy_and_torch_are_written_as_numbers(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from torch_cormorant.data import (
     QM9_TARGETS,
     qm9_files,
     read_qm9,
-    split_indices,
 )
 from torch_cormorant.data.download import RemoteFile
 from torch_cormorant.errors import ConfigError, DataError
@@ -152,13 +151,6 @@ def test_both_forms_and_the_arrays_agree(shared: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(raw.values, other.values, rtol=1e-9, atol=1e-9)
     for one, two in zip(raw, other, strict=True):
         torch.testing.assert_close(one.pos, two.pos, rtol=0, atol=5.1e-5)
-
-
-def test_the_published_split_has_the_published_sizes() -> None:
-    split = split_indices(130_831)
-    assert [len(part) for part in split.parts] == [100_000, 17_748, 13_083]
-    order = np.random.RandomState(0).permutation(130_831)
-    np.testing.assert_array_equal(np.concatenate(split.parts), order)
 
 
 @ANY

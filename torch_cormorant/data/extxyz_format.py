@@ -262,16 +262,20 @@ def _table(name: str, words: list[list[str]]) -> Floats:
         return values
 
 
+def _bare_words(text: str) -> list[str]:
+    """The words of a value, whatever brackets it stands in."""
+    return text.translate(str.maketrans("[]{}(),", "       ")).split()
+
+
 def numbers_of(text: str, name: str) -> Floats:
-    """The numbers of a value, whatever brackets it stands in.
+    """The numbers of a value.
 
     ASE writes arrays of more than one axis with the word ``_JSON`` before them.
 
     Raises:
         ValueError: One of the words is no number.
     """
-    bare = text.removeprefix("_JSON ")
-    words = bare.translate(str.maketrans("[]{}(),", "       ")).split()
+    words = _bare_words(text.removeprefix("_JSON "))
     try:
         return np.array([number_of(word) for word in words])
     except ValueError:
@@ -279,7 +283,7 @@ def numbers_of(text: str, name: str) -> Floats:
 
 
 def _truths(text: str) -> NDArray[np.bool_]:
-    words = text.translate(str.maketrans("[]{}(),", "       ")).lower().split()
+    words = _bare_words(text.lower())
     if len(words) == 1 and len(words[0]) == 3:
         words = list(words[0])
     if len(words) != 3 or any(word not in _TRUE | _FALSE for word in words):

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch_cormorant.data.arrays import NpzFile, read_arrays
 from torch_cormorant.data.frame_arrays import FrameArrays, molecules_of
 from torch_cormorant.data.molecules import Molecules
-from torch_cormorant.data.targets import hartree_target
+from torch_cormorant.data.targets import energy_target
 from torch_cormorant.errors import ConfigError
 
 __all__ = ["read_qm9_g4mp2"]
 
 _ARRAYS = ("index", "offset", "z", "pos", "g4mp2_atom")
-_TARGET = hartree_target("G4MP2_atom", "g4mp2_atom")
+_TARGET = energy_target("G4MP2_atom", "g4mp2_atom")
 
 
 def read_qm9_g4mp2(

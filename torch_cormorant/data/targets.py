@@ -86,19 +86,21 @@ class Target:
         return shown.removesuffix(" 1")  # a plain number
 
 
-def hartree_target(
+def energy_target(
     name: str,
     column: str,
     paper: float | None = None,
     reference: str | None = None,
     aliases: tuple[str, ...] = (),
+    unit: str = "Hartree",
 ) -> Target:
+    """An energy of a file in Hartree or kcal/mol, in eV and shown in meV."""
     return Target(
         name=name,
         column=column,
-        file_unit="Hartree",
+        file_unit=unit,
         unit="eV",
-        factor=HARTREE_TO_EV,
+        factor=HARTREE_TO_EV if unit == "Hartree" else KCAL_PER_MOL_TO_EV,
         reference=reference,
         shown_unit="meV",
         shown_factor=1000.0,
@@ -108,17 +110,7 @@ def hartree_target(
 
 
 def _atomisation(name: str, column: str, paper: float, alias: str) -> Target:
-    return Target(
-        name=name,
-        column=column,
-        file_unit="kcal/mol",
-        unit="eV",
-        factor=KCAL_PER_MOL_TO_EV,
-        shown_unit="meV",
-        shown_factor=1000.0,
-        paper_mae=paper,
-        aliases=(column, alias),
-    )
+    return energy_target(name, column, paper, None, (column, alias), "kcal/mol")
 
 
 def _table(*targets: Target) -> dict[str, Target]:
@@ -131,15 +123,15 @@ def _table(*targets: Target) -> dict[str, Target]:
 QM9_TARGETS: dict[str, Target] = _table(
     Target("mu", "mu", "Debye", "Debye", paper_mae=0.038, aliases=("dipole",)),
     Target("alpha", "alpha", "bohr^3", "bohr^3", paper_mae=0.085),
-    hartree_target("homo", "homo", paper=34.0, aliases=("e_homo", "epsilon_homo")),
-    hartree_target("lumo", "lumo", paper=38.0, aliases=("e_lumo", "epsilon_lumo")),
-    hartree_target("gap", "gap", paper=61.0, aliases=("delta_epsilon", "e_gap")),
+    energy_target("homo", "homo", paper=34.0, aliases=("e_homo", "epsilon_homo")),
+    energy_target("lumo", "lumo", paper=38.0, aliases=("e_lumo", "epsilon_lumo")),
+    energy_target("gap", "gap", paper=61.0, aliases=("delta_epsilon", "e_gap")),
     Target("r2", "r2", "bohr^2", "bohr^2", paper_mae=0.961, aliases=("<r2>", "<r^2>")),
-    hartree_target("zpve", "zpve", paper=2.027, reference="zpve"),
-    hartree_target("U0", "u0", paper=22.0, reference="u0", aliases=("u_0",)),
-    hartree_target("U", "u298", paper=21.0, reference="u298", aliases=("u298",)),
-    hartree_target("H", "h298", paper=21.0, reference="h298", aliases=("h298",)),
-    hartree_target("G", "g298", paper=20.0, reference="g298", aliases=("g298",)),
+    energy_target("zpve", "zpve", paper=2.027, reference="zpve"),
+    energy_target("U0", "u0", paper=22.0, reference="u0", aliases=("u_0",)),
+    energy_target("U", "u298", paper=21.0, reference="u298", aliases=("u298",)),
+    energy_target("H", "h298", paper=21.0, reference="h298", aliases=("h298",)),
+    energy_target("G", "g298", paper=20.0, reference="g298", aliases=("g298",)),
     Target(
         "Cv",
         "cv",
@@ -161,11 +153,11 @@ QM9_TARGETS: dict[str, Target] = _table(
 #: Properties of the small embedded set. Energies hold no vibrational part, so
 #: ``energy_atom`` is not QM9's ``U0_atom``.
 MINI_TARGETS: dict[str, Target] = _table(
-    hartree_target("energy_atom", "energy_atom"),
-    hartree_target("energy", "energy"),
-    hartree_target("homo", "homo", aliases=("e_homo",)),
-    hartree_target("lumo", "lumo", aliases=("e_lumo",)),
-    hartree_target("gap", "gap"),
+    energy_target("energy_atom", "energy_atom"),
+    energy_target("energy", "energy"),
+    energy_target("homo", "homo", aliases=("e_homo",)),
+    energy_target("lumo", "lumo", aliases=("e_lumo",)),
+    energy_target("gap", "gap"),
     Target("mu", "mu", "Debye", "Debye", aliases=("dipole",)),
     Target("r2", "r2", "bohr^2", "bohr^2"),
 )
