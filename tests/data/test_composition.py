@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from torch_cormorant.data import MiniEthanol
-from torch_cormorant.data.composition import independent_compositions
+from torch_cormorant.data.baselines import independent_compositions
 
 
 def test_the_kept_compositions_span_all() -> None:

@@ -400,13 +400,21 @@ def test_frames_read_by_ase_do_not_change_with_what_was_handed_out(
 def test_a_lazy_set_tells_what_one_in_memory_does(tmp_path: Path) -> None:
     path = tmp_path / "a.extxyz"
     write_extxyz(path, MiniEthanol()[:4])
-    lazy, memory = read_extxyz(path), read_extxyz(path).in_memory()
+    lazy = read_extxyz(path)
+    memory = lazy.in_memory()
+    assert (lazy.file is not None, memory.file) == (True, None)
+    assert memory.in_memory() is memory
     assert lazy.fields == memory.fields
     assert lazy.force_unit == memory.force_unit == "eV/Angstrom"
     assert (
         lazy[:2].compositions() == memory.compositions() == [{"1": 6, "6": 2, "8": 1}]
     )
     assert reference_energies(lazy) == reference_energies(memory)
+    # Workers of a loader get a copy of either.
+    for dataset in (lazy, memory):
+        again = pickle.loads(pickle.dumps(dataset[1:]))  # noqa: S301  our own
+        assert torch.equal(again[2].forces, memory[3].forces)
+        assert torch.equal(again.energies, memory.energies[1:])
 
 
 def test_an_empty_value_does_not_swallow_the_next_pair(tmp_path: Path) -> None:

@@ -335,7 +335,7 @@ def test_known_files_are_read(
 
 
 def test_species_of_another_set_are_refused() -> None:
-    from torch_cormorant.data.composition import element_counts
+    from torch_cormorant.data.baselines import element_counts
 
     with pytest.raises(SpeciesError, match="atomic number 8 is not among"):
         element_counts(torch.tensor([1, 8]), torch.tensor([0, 2]), (1, 6))

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from torch_cormorant import Cormorant
-from torch_cormorant.data.composition import element_counts
+from torch_cormorant.data.baselines import element_counts
 from torch_cormorant.data.reference_energies import ReferenceEnergies
 from torch_cormorant.errors import DtypeError, EdgeIndexError
 from torch_cormorant.explain import ExplainableModel

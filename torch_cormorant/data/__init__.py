@@ -13,18 +13,15 @@ from torch_cormorant.data.frame_arrays import FrameArrays
 from torch_cormorant.data.frame_file import FrameFile
 from torch_cormorant.data.frames import Frames
 from torch_cormorant.data.md17 import MD17_MOLECULES, read_md17
-from torch_cormorant.data.mini_ethanol import MiniEthanol
-from torch_cormorant.data.mini_qm9 import MiniQM9
+from torch_cormorant.data.mini import MiniEthanol, MiniQM9
 from torch_cormorant.data.molecules import Molecules
 from torch_cormorant.data.npz import frame_parts, read_npz
 from torch_cormorant.data.properties import read_extxyz_properties
-from torch_cormorant.data.qm9 import read_qm9
-from torch_cormorant.data.qm9_g4mp2 import read_qm9_g4mp2
+from torch_cormorant.data.qm9 import read_qm9, read_qm9_g4mp2
 from torch_cormorant.data.reference_energies import (
     ReferenceEnergies,
     reference_energies,
 )
-from torch_cormorant.data.references import ATOM_REFERENCES, atom_reference_sums
 from torch_cormorant.data.registry import (
     DATASETS,
     DatasetInfo,
@@ -40,7 +37,14 @@ from torch_cormorant.data.splits import (
     save_split,
     split_indices,
 )
-from torch_cormorant.data.targets import MINI_TARGETS, QM9_TARGETS, Target, find_target
+from torch_cormorant.data.targets import (
+    ATOM_REFERENCES,
+    MINI_TARGETS,
+    QM9_TARGETS,
+    Target,
+    atom_reference_sums,
+    find_target,
+)
 from torch_cormorant.data.units import (
     HARTREE_TO_EV,
     KCAL_PER_MOL_TO_EV,

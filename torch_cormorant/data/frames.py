@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
-from torch_cormorant.data.composition import independent_compositions
+from torch_cormorant.data.baselines import independent_compositions
 from torch_cormorant.data.frame_arrays import FrameArrays
 from torch_cormorant.data.frame_file import FrameFile
 from torch_cormorant.data.frame_reader import FrameReader

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torch_cormorant.data.composition import element_counts
+from torch_cormorant.data.baselines import element_counts
 from torch_cormorant.data.frame_arrays import FrameArrays
 from torch_cormorant.data.structures import Structures
 from torch_cormorant.data.targets import Target

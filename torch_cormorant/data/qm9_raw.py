@@ -11,8 +11,7 @@ import numpy as np
 
 from torch_cormorant.data.archives import archive_files
 from torch_cormorant.data.describe import NUMBERS
-from torch_cormorant.data.references import ATOM_REFERENCES
-from torch_cormorant.data.targets import QM9_TARGETS
+from torch_cormorant.data.targets import ATOM_REFERENCES, QM9_TARGETS
 from torch_cormorant.data.text import decoded, read_text
 from torch_cormorant.errors import DataError
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
-from torch_cormorant.data.composition import element_counts
+from torch_cormorant.data.baselines import element_counts
 from torch_cormorant.data.describe import describe_rows, sizes_text, species_text
 from torch_cormorant.data.frame_arrays import (
     PER_ATOM,

@@ -1,4 +1,4 @@
-"""The small embedded set of molecules."""
+"""The small embedded sets: molecules, and structures with forces."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import numpy as np
 
 from torch_cormorant.data.arrays import read_arrays
 from torch_cormorant.data.frame_arrays import molecules_of
+from torch_cormorant.data.frames import Frames
 from torch_cormorant.data.molecules import Molecules
+from torch_cormorant.data.npz import frames_of
 from torch_cormorant.data.targets import MINI_TARGETS, chosen_targets
+from torch_cormorant.data.units import unit_factor
 
-__all__ = ["MiniQM9"]
+__all__ = ["MiniEthanol", "MiniQM9"]
 
-_PATH = Path(__file__).with_name("mini_qm9.npz")
+_QM9 = Path(__file__).with_name("mini_qm9.npz")
+_ETHANOL = Path(__file__).with_name("ethanol_xtb.npz")
 
 
 class MiniQM9(Molecules):
@@ -54,7 +58,7 @@ class MiniQM9(Molecules):
         targets = chosen_targets(target, MINI_TARGETS, "MiniQM9")
         stored = ("energy_atom", "energy", "homo", "lumo", "dipole", "r2")
         texts = ("smiles", "level_of_theory")
-        file = read_arrays(_PATH, ("z", "pos", "offset", *stored, *texts))
+        file = read_arrays(_QM9, ("z", "pos", "offset", *stored, *texts))
         columns = {name: file.reals(name) for name in stored}
         columns["gap"] = columns["lumo"] - columns["homo"]
         columns["mu"] = np.linalg.norm(columns["dipole"], axis=1)
@@ -65,6 +69,45 @@ class MiniQM9(Molecules):
             smiles=file.texts("smiles"),
             name="MiniQM9 (not QM9)",
             source=str(file.path),
+            digest=file.digest,
+            level_of_theory=str(file.text("level_of_theory")),
+        )
+
+
+class MiniEthanol(Frames):
+    """2,000 frames of ethanol with energies and forces, computed by this project.
+
+    GFN2-xTB energies and forces along a Langevin trajectory at 500 K, one frame every
+    10 fs, made by ``scripts/generate_mini_ethanol.py``. **It is not MD17 and its errors
+    are not comparable with errors on MD17**: another method, another sampling. Take
+    frames for testing from :func:`~torch_cormorant.data.split_indices`, which permutes
+    them; neighbouring frames are alike.
+
+    Args:
+        unit: Unit of the energies, forces are per Angstrom; default eV.
+
+    Shapes:
+        Per frame: z ``[9]`` int64, pos ``[9, 3]`` float64 in Angstrom, energy ``[1]``
+        float64 in eV, forces ``[9, 3]`` float64 in eV/Angstrom.
+
+    Example:
+        >>> dataset = MiniEthanol()
+        >>> dataset[0]
+        Data(z=[9], pos=[9, 3], forces=[9, 3], energy=[1])
+        >>> dataset.level_of_theory
+        'GFN2-xTB, Langevin 500 K, frames 10 fs apart'
+    """
+
+    def __init__(self, unit: str | None = None) -> None:
+        names = {name: name for name in ("z", "pos", "energy", "forces")}
+        file = read_arrays(_ETHANOL, [*names, "level_of_theory"])
+        factor = unit_factor("eV", unit or "eV")
+        frames = frames_of(file, names)
+        super().__init__(
+            frames.scaled({"energy": factor, "forces": factor}),
+            name="MiniEthanol (not MD17)",
+            energy_unit=unit or "eV",
+            source=str(_ETHANOL),
             digest=file.digest,
             level_of_theory=str(file.text("level_of_theory")),
         )
