@@ -156,6 +156,8 @@ def own_frames(frames: FrameArrays, where: str) -> FrameArrays:
         if given.dtype.kind not in _KINDS.get(name, "fiu"):
             whole = "whole numbers" if name in _KINDS else "real numbers"
             raise DataError(f"{where}: {name!r}: expected {whole}, got {given.dtype}")
+        if name in ("z", "offset") and given.ndim != 1:
+            raise DataError(f"{where}: {name!r}: shape {given.shape}, expected [n]")
         copies[name] = np.array(given, dtype=_TYPES.get(name, np.float64))
     return FrameArrays(**copies)
 
@@ -178,10 +180,11 @@ def check_frames(
     def fail(frame: int, problem: str) -> DataError:
         return DataError(f"{where}: {name(frame)}: {problem}")
 
-    count, atoms = len(frames), len(frames.z)
-    if count < 1 and atoms < 1:
+    atoms = len(frames.z)
+    if len(frames.offset) == 1 and atoms < 1:
         raise DataError(f"{where}: holds no frame")
     _check_offset(frames.offset, atoms, where, name)
+    count = len(frames)
     for field, values in frames.held().items():
         rows, row = (atoms, PER_ATOM) if field in PER_ATOM else (count, PER_FRAME)
         shape = (rows, *row[field])
@@ -211,15 +214,12 @@ def _check_offset(
     offset: NDArray[np.int64], atoms: int, where: str, name: Callable[[int], str]
 ) -> None:
     steps = np.diff(offset)
-    fits = offset.ndim == 1 and len(steps) > 0 and (offset[0], offset[-1]) == (0, atoms)
-    if fits and steps.min() > 0:
-        return
-    found = f"of shape {offset.shape}"
-    if fits:
+    found = f"runs from {offset[0]} to {offset[-1]}" if len(offset) else "is empty"
+    if len(steps) > 0 and (offset[0], offset[-1]) == (0, atoms):
         row = int(np.argmin(steps))
+        if steps[row] > 0:
+            return
         found = f"{name(row)} has {steps[row]} atoms"
-    elif offset.ndim == 1:
-        found = f"runs from {offset[0]} to {offset[-1]}" if len(offset) else "empty"
     raise DataError(
         f"{where}: 'offset': {found}, expected to rise from 0 to {atoms}, by at least "
         "one atom each time"
