@@ -22,7 +22,6 @@ from torch_cormorant.errors import (
     ConfigError,
     CormorantWarning,
     DataError,
-    SpeciesError,
 )
 
 Arrays = dict[str, np.ndarray]
@@ -332,13 +331,6 @@ def test_known_files_are_read(
     dataset = read_npz(shared / f"data/{name}.npz", part)
     assert len(dataset) == count
     assert dataset.species == elements
-
-
-def test_species_of_another_set_are_refused() -> None:
-    from torch_cormorant.data.baselines import element_counts
-
-    with pytest.raises(SpeciesError, match="atomic number 8 is not among"):
-        element_counts(torch.tensor([1, 8]), torch.tensor([0, 2]), (1, 6))
 
 
 def hydrogen(**fields: object) -> FrameArrays:

@@ -130,3 +130,17 @@ def test_an_empty_subset_has_empty_tensors() -> None:
     assert empty.values.shape == (0, 1)
     assert empty.element_counts().shape == (0, 5)
     assert "atoms each:      none" in empty.describe()
+
+
+def test_dipole_vectors_have_the_norm_that_is_the_target() -> None:
+    dataset = MiniQM9("mu")
+    for data in dataset:
+        assert data.dipole.shape == (1, 3)
+        torch.testing.assert_close(data.dipole.norm(), data.y.squeeze())
+
+
+def test_subsets_keep_the_vectors_of_their_molecules() -> None:
+    dataset = MiniQM9("mu")
+    part = dataset[torch.tensor([200, 3])]
+    assert torch.equal(part[0].dipole, dataset[200].dipole)
+    assert torch.equal(part[1].dipole, dataset[3].dipole)
