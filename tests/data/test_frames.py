@@ -248,13 +248,20 @@ def test_a_periodic_frame_needs_a_cell(tmp_path: Path, same: Arrays) -> None:
         read_npz(write(tmp_path, same))
 
 
+@pytest.mark.parametrize("part", [None, "train"])
 @pytest.mark.parametrize("offset", [[0, 3, 3, 6], [0, 3, 5], [1, 3, 6], [0, 7, 6], [6]])
 def test_offsets_must_rise_to_the_end(
-    tmp_path: Path, ragged: Arrays, offset: list[int]
+    tmp_path: Path, ragged: Arrays, offset: list[int], part: str | None
 ) -> None:
     ragged["offset"] = np.array(offset)
     with pytest.raises(DataError, match=r"'offset': .* expected to rise from 0 to 6"):
-        read_npz(write(tmp_path, ragged))
+        read_npz(write(tmp_path, ragged), part)
+
+
+def test_fields_of_a_divided_file_must_fit(tmp_path: Path, ragged: Arrays) -> None:
+    ragged["energy"] = ragged["energy"][:2]
+    with pytest.raises(DataError, match=r"'energy': shape \(2,\), expected \(3,\)"):
+        read_npz(write(tmp_path, ragged), "train")
 
 
 def test_rows_are_kept_in_the_order_asked_for(ragged: Arrays) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from torch_cormorant.data.arrays import NpzFile, array_names, read_arrays
 from torch_cormorant.data.describe import PLAIN_WORDS, Words
-from torch_cormorant.data.frame_arrays import PER_FRAME, FrameArrays
+from torch_cormorant.data.frame_arrays import PER_FRAME, FrameArrays, check_frames
 from torch_cormorant.data.frames import Frames
 from torch_cormorant.data.units import same_unit, unit_factor, unit_is_known
 from torch_cormorant.errors import ConfigError, CormorantWarning, DataError
@@ -105,6 +105,7 @@ def read_npz(
     file = read_arrays(path, ["z", pos], optional)
     frames = frames_of(file, {"z": "z", "pos": pos, **own})
     if part is not None and not prefix:
+        check_frames(frames, str(file.path))
         split = np.array(file.texts("split", len(frames)))
         frames = frames.keep(np.flatnonzero(split == part))
     length = _stated(file, "pos", "length_unit")
