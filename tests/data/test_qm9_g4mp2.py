@@ -60,6 +60,7 @@ def test_molecules_without_a_value_are_left_out_and_files_are_joined(
         ({"g4mp2_atom": np.array([-1.0, -np.inf, -1])}, "molecule 1 has -inf"),
         ({"g4mp2_atom": np.full(3, np.nan)}, "no molecule has a value"),
         ({"g4mp2_atom": np.zeros(2)}, "expected 3 real numbers"),
+        ({"pos": np.zeros((5, 3))}, r"'pos': shape \(5, 3\), expected \(6, 3\)"),
         ({"index": np.array([1])}, "'index': expected 3 numbers"),
     ],
 )

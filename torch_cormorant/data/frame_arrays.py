@@ -110,11 +110,13 @@ def molecules_of(file: NpzFile) -> FrameArrays:
     """Elements and positions from the arrays ``z``, ``pos`` and ``offset`` of a file.
 
     Raises:
-        DataError: One of them is not of numbers, or ``offset`` does not fit ``z``.
+        DataError: One of them is not of numbers, or they do not fit each other.
     """
-    z, offset = file.integers("z"), file.integers("offset")
+    z, pos, offset = file.integers("z"), file.reals("pos"), file.integers("offset")
     _check_offset(offset, len(z), str(file.path), "molecule {}".format)
-    return FrameArrays(z, file.reals("pos"), offset)
+    if pos.shape != (len(z), 3):
+        raise file.fail("pos", f"shape {pos.shape}, expected ({len(z)}, 3)")
+    return FrameArrays(z, pos, offset)
 
 
 def offset_of(sizes: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
