@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.models.cormorant import Cormorant
-from torch_cormorant.networks.building import with_self_edges
 from torch_cormorant.networks.checks import check_molecules, count_graphs
-from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.networks.edges import own_edges
 
 
 class ExplainableModel(nn.Module):
@@ -99,10 +98,7 @@ class ExplainableModel(nn.Module):
             raise ShapeError(msg)
         vec = (pos[edge_index[1]] - pos[edge_index[0]]).to(self.model.dtype)
         num_nodes = pos.shape[0]
-        geometry = EdgeGeometry(
-            *with_self_edges(edge_index, vec, num_nodes),
-            num_nodes,
-            harmonics=self.model.harmonics,
-        )
+        edges = own_edges(edge_index, vec, num_nodes, loop=True)
+        geometry = self.model.geometry(*edges, num_nodes)
         count = count_graphs(batch, num_nodes, None)
         return self.model.forward_features(x, geometry, batch, count, pos=pos)[0]

@@ -14,7 +14,7 @@ from torch_cormorant.models import Cormorant
 from torch_cormorant.models.copies import copied
 from torch_cormorant.models.energy import Result, atom_energies
 from torch_cormorant.models.files import as_device
-from torch_cormorant.networks.building import with_self_edges
+from torch_cormorant.networks.edges import own_edges
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import full_precision
 
@@ -176,7 +176,7 @@ class Engine:
             :attr:`constant`).
         """
         model, units = self.model, self.model.info.normalisation
-        index, vec = with_self_edges(edge_index, edge_vec, z.shape[0])
+        index, vec = own_edges(edge_index, edge_vec, z.shape[0], loop=True)
         geometry = EdgeGeometry(
             index, vec.to(model.dtype), z.shape[0], harmonics=model.harmonics
         )

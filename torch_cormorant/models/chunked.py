@@ -35,6 +35,7 @@ from torch_cormorant.models.energy import (
 )
 from torch_cormorant.models.memory_plan import MemoryPlan, as_bytes, plan_memory, widths
 from torch_cormorant.networks.checks import check_molecules
+from torch_cormorant.networks.level import run_level
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import check_weights, full_precision
 from torch_cormorant.ops.edges import MIN_LENGTH
@@ -347,25 +348,18 @@ class _Sweep:
     def _input(self, chunk: _Chunk) -> Tensor:
         features = self.features.index_select(0, chunk.nodes)
         h: Tensor = self.model.input(features, chunk.geometry)
-        h = h[: chunk.last - chunk.first]
-        x = h.view(h.shape[0], self.model.channels[0], self.model.planes)
-        return x.transpose(1, 2).unsqueeze(1)
+        return self.model.first_level(h[: chunk.last - chunk.first])
 
     def _level(
         self, s: int, chunk: _Chunk, x: Sequence[Tensor], state: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Output and edge scalars of level s; ``x`` ends with its input."""
         count, planes = chunk.last - chunk.first, self.model.planes
-        convs = self.model.conv_layers()
         if not self.keep:
-            for t in range(s):
-                inner = as_internal(x[t], planes)
-                state = _edge_scalars(convs[t], inner, count, chunk, state)
-        pair = (x[-1], x[-1][:count])
-        out, g = convs[s](
-            pair, chunk.geometry, edge_state=state, return_edge_state="rows"
-        )
-        return self.model.gates[s](self.model.norms[s](out)), g
+            for conv, below in zip(self.model.conv_layers(), x[:s], strict=False):
+                inner = as_internal(below, planes)
+                state = _edge_scalars(conv, inner, count, chunk, state)
+        return run_level(self.model, s, (x[-1], x[-1][:count]), chunk.geometry, state)
 
     # ------------------------------------------------------------------ backward
 

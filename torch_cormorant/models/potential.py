@@ -23,7 +23,6 @@ from torch_cormorant.models.energy import (
     stress_of,
     with_constant,
 )
-from torch_cormorant.networks.building import with_self_edges
 from torch_cormorant.networks.checks import (
     check_edge_tensors,
     check_given_edges,
@@ -31,6 +30,7 @@ from torch_cormorant.networks.checks import (
     check_output,
     count_graphs,
 )
+from torch_cormorant.networks.edges import own_edges
 from torch_cormorant.nn.heads import HeadInput
 from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
@@ -325,7 +325,7 @@ def _edges(
     vec = edge_vectors(source, index, shift, cell, batch)
     if given is not None:
         check_edge_tensors(index, vec)
-        index, vec = with_self_edges(index, vec, pos.shape[0])
+        index, vec = own_edges(index, vec, pos.shape[0], loop=model.self_edges)
     if not vec.requires_grad:
         vec = vec.detach().requires_grad_()
     return Edges(index, vec)
@@ -363,7 +363,7 @@ def find_edges(
             )
             raise ConfigError(msg)
         index, shift = neighbour_list(
-            pos.detach(), model.cutoff, batch, cell, pbc, loop=True
+            pos.detach(), model.cutoff, batch, cell, pbc, loop=model.self_edges
         )
     return index, shift, cell
 

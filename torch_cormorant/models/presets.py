@@ -33,7 +33,7 @@ PUBLISHED: dict[str, Any] = {
 class _Published(Cormorant):
     """What both published networks share."""
 
-    kind: str
+    original: str
 
     @classmethod
     def from_original(
@@ -59,9 +59,9 @@ class _Published(Cormorant):
             ConfigError: If a key of the configuration is unknown.
         """
         arrays = as_parity_names(weights)
-        settings = read_config(config, cls.kind)
+        settings = read_config(config, cls.original)
         with torch.random.fork_rng(devices=[]):  # its own weights are thrown away
-            model = cls(**preset_arguments(settings, cls.kind))
+            model = cls(**preset_arguments(settings, cls.original))
         if any(a.dtype in (np.float64, np.complex128) for a in arrays.values()):
             model.double()
         load_arrays(model, arrays)
@@ -111,7 +111,7 @@ class CormorantQM9(_Published):
         299808
     """
 
-    kind = "qm9"
+    original = "qm9"
     default_head = "published"
 
     def __init__(
@@ -158,7 +158,7 @@ class CormorantMD17(_Published):
         154241
     """
 
-    kind = "md17"
+    original = "md17"
     default_head = "linear"
 
     def __init__(
