@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, ShapeError
-from torch_cormorant.models.cormorant import Cormorant
-from torch_cormorant.networks.building import with_self_edges
-from torch_cormorant.networks.checks import check_molecules, count_graphs
-from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.networks import CormorantNetwork
+from torch_cormorant.networks.checks import check_structures, count_graphs
+from torch_cormorant.networks.edges import own_edges
 
 
 class ExplainableModel(nn.Module):
@@ -24,7 +23,7 @@ class ExplainableModel(nn.Module):
     edges, which are added inside and never masked.
 
     Args:
-        model: A :class:`~torch_cormorant.Cormorant` network.
+        model: A :class:`~torch_cormorant.Cormorant` network, or a potential around one.
 
     Raises:
         ConfigError: If the model is another one. (A PyG model of your own with
@@ -54,7 +53,8 @@ class ExplainableModel(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        if not isinstance(model, Cormorant):
+        model = getattr(model, "network", model)
+        if not isinstance(model, CormorantNetwork):
             msg = (
                 "ExplainableModel wraps a Cormorant network, got "
                 f"{type(model).__name__}; a PyG model with CormorantConv layers needs "
@@ -76,7 +76,7 @@ class ExplainableModel(nn.Module):
         Returns:
             ``x``, ``edge_index``, ``pos`` and ``batch``.
         """
-        z, batch = check_molecules(z, pos, batch)
+        z, batch = check_structures(z, pos, batch)
         self.model.features.check(z)
         index = self.model.make_edges(pos, batch)
         index = index[:, index[0] != index[1]]
@@ -99,10 +99,7 @@ class ExplainableModel(nn.Module):
             raise ShapeError(msg)
         vec = (pos[edge_index[1]] - pos[edge_index[0]]).to(self.model.dtype)
         num_nodes = pos.shape[0]
-        geometry = EdgeGeometry(
-            *with_self_edges(edge_index, vec, num_nodes),
-            num_nodes,
-            harmonics=self.model.harmonics,
-        )
+        edges = own_edges(edge_index, vec, num_nodes, loop=True)
+        geometry = self.model.geometry(*edges, num_nodes)
         count = count_graphs(batch, num_nodes, None)
         return self.model.forward_features(x, geometry, batch, count, pos=pos)[0]

@@ -19,6 +19,7 @@ from torch_cormorant.models.original import (
     preset_arguments,
     read_config,
 )
+from torch_cormorant.networks import register_network
 from torch_cormorant.networks.building import MPNN_CUTOFF
 
 PUBLISHED: dict[str, Any] = {
@@ -33,7 +34,7 @@ PUBLISHED: dict[str, Any] = {
 class _Published(Cormorant):
     """What both published networks share."""
 
-    kind: str
+    original: str
 
     @classmethod
     def from_original(
@@ -59,9 +60,9 @@ class _Published(Cormorant):
             ConfigError: If a key of the configuration is unknown.
         """
         arrays = as_parity_names(weights)
-        settings = read_config(config, cls.kind)
+        settings = read_config(config, cls.original)
         with torch.random.fork_rng(devices=[]):  # its own weights are thrown away
-            model = cls(**preset_arguments(settings, cls.kind))
+            model = cls(**preset_arguments(settings, cls.original))
         if any(a.dtype in (np.float64, np.complex128) for a in arrays.values()):
             model.double()
         load_arrays(model, arrays)
@@ -87,6 +88,7 @@ class _Published(Cormorant):
         return arrays if names == "parity" else as_state_dict_names(arrays)
 
 
+@register_network("CormorantQM9")
 class CormorantQM9(_Published):
     """The network published for QM9: 299,808 parameters.
 
@@ -111,7 +113,7 @@ class CormorantQM9(_Published):
         299808
     """
 
-    kind = "qm9"
+    original = "qm9"
     default_head = "published"
 
     def __init__(
@@ -136,6 +138,7 @@ class CormorantQM9(_Published):
         )
 
 
+@register_network("CormorantMD17")
 class CormorantMD17(_Published):
     """The network published for MD17: 154,241 parameters with three species.
 
@@ -158,7 +161,7 @@ class CormorantMD17(_Published):
         154241
     """
 
-    kind = "md17"
+    original = "md17"
     default_head = "linear"
 
     def __init__(

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torch_cormorant.conv import CormorantConv
 from torch_cormorant.conv.masks import PUBLISHED
@@ -184,15 +183,3 @@ def make_input(
         smooth=smooth,
         act=act,
     )
-
-
-def with_self_edges(
-    edge_index: Tensor, edge_vec: Tensor, num_nodes: int
-) -> tuple[Tensor, Tensor]:
-    """Exactly one self edge with a zero vector for each atom."""
-    itself = (edge_index[0] == edge_index[1]) & (edge_vec.detach() == 0).all(-1)
-    if bool(itself.any()):
-        edge_index, edge_vec = edge_index[:, ~itself], edge_vec[~itself]
-    loop = torch.arange(num_nodes, device=edge_index.device)
-    index = torch.cat([edge_index, torch.stack([loop, loop])], dim=1)
-    return index, torch.cat([edge_vec, edge_vec.new_zeros(num_nodes, 3)])

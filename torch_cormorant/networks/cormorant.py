@@ -3,15 +3,14 @@ r"""The whole network: input layer, covariant levels, head."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from torch_cormorant.conv import CormorantConv
-from torch_cormorant.errors import ArgumentError, ConfigError
-from torch_cormorant.graph import all_pairs, radius_graph
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.networks.base import MAX_EDGES, Network, register_network
 from torch_cormorant.networks.building import (
     conv_arguments,
     has_envelope,
@@ -21,41 +20,23 @@ from torch_cormorant.networks.building import (
     make_norms,
     per_level,
     reached_degrees,
-    with_self_edges,
 )
-from torch_cormorant.networks.checks import (
-    check_atoms,
-    check_counts,
-    check_edge_tensors,
-    check_molecules,
-    check_output,
-    check_positions,
-    count_graphs,
-    refuse_arguments,
-)
+from torch_cormorant.networks.calibration import Calibration, calibrate
+from torch_cormorant.networks.checks import check_counts
 from torch_cormorant.networks.config import plain_config
-from torch_cormorant.networks.facts import NetworkFacts
-from torch_cormorant.nn.heads import (
-    HeadInput,
-    HeadSpec,
-    LevelSizes,
-    make_head,
-    targets_of,
-)
-from torch_cormorant.nn.inputs import AtomFeatures
+from torch_cormorant.networks.level import run_level
+from torch_cormorant.nn.facts import activations_of
+from torch_cormorant.nn.heads import HeadSpec, LevelSizes
 from torch_cormorant.nn.norm import NormSpec
-from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
-from torch_cormorant.ops.autocast import check_weights, full_precision
-from torch_cormorant.ops.finite import refuse_nonfinite
-from torch_cormorant.ops.radial_basis import check_cutoff
+from torch_cormorant.ops.autocast import full_precision
 from torch_cormorant.so3.layout import check_degree
 
-MAX_EDGES = 4_000_000
-"""Edges that a model without a cutoff accepts."""
+__all__ = ["CormorantNetwork"]
 
 
-class CormorantNetwork(NetworkFacts):
+@register_network("CormorantNetwork")
+class CormorantNetwork(Network):
     """Species, graph, levels and head of a Cormorant network, and nothing else.
 
     Arguments, shapes and errors as in :class:`~torch_cormorant.Cormorant`, which adds
@@ -97,9 +78,15 @@ class CormorantNetwork(NetworkFacts):
         **conv: Any,
     ) -> None:
         given = dict(locals())
-        super().__init__()
+        super().__init__(
+            species,
+            cutoff,
+            charge_power=charge_power,
+            charge_scale=charge_scale,
+            max_edges=max_edges,
+        )
         given["head"] = self.default_head if head is None else head
-        self.config = plain_config(given)
+        self.made_with = self.config = plain_config(given)
         counts = {
             "num_levels": num_levels,
             "num_targets": num_targets,
@@ -109,10 +96,9 @@ class CormorantNetwork(NetworkFacts):
             "max_edges": max_edges,
         }
         check_counts(counts)
-        self.cutoff = None if cutoff is None else check_cutoff(cutoff)
         own = [name for name in given if name not in {"self", "conv", "__class__"}]
         conv = conv_arguments(conv, cutoff, own)
-        self.num_levels, self.max_edges = num_levels, max_edges
+        self.num_levels = num_levels
         self.channels = per_level(channels, num_levels + 1, "channels")
         check_counts({"channels": min(self.channels)})
         self.lmax = per_level(lmax, num_levels, "lmax")
@@ -124,7 +110,6 @@ class CormorantNetwork(NetworkFacts):
         self.lmax = reached_degrees(self.lmax, self.lmax_sh)
         self.planes = 2 if conv.get("complex", True) else 1
         self.harmonics: str = conv.get("harmonics", "unit")
-        self.features = AtomFeatures(species, charge_power, charge_scale)
         hard, smooth = input_radius(mpnn_cutoff, self.cutoff, smooth=has_envelope(conv))
         self.input = make_input(
             input,
@@ -142,8 +127,7 @@ class CormorantNetwork(NetworkFacts):
         self.norms = nn.ModuleList(make_norms(norm, sizes))
         self.gates = nn.ModuleList(make_gates(sizes, wanted=gate))
         options = {"hidden": hidden, "middle": middle, "act": activation}
-        self.head = make_head(given["head"], sizes, num_targets, **options)
-        self.num_targets = targets_of(self.head)
+        self.set_head(given["head"], sizes, num_targets, **options)
 
     # ---------------------------------------------------------------- building
 
@@ -163,12 +147,39 @@ class CormorantNetwork(NetworkFacts):
         made.check_masks = False  # published networks mask most pairs of a molecule
         return made
 
-    # ---------------------------------------------------------------- forward
+    def facts(self) -> dict[str, Any]:
+        """Those of every network, and the input layer's."""
+        return {
+            **super().facts(),
+            "input": type(self.input).__name__,
+            "input_cutoff": getattr(self.input, "hard_radius", None),
+            "input_envelope": getattr(self.input, "smooth", False),
+            "input_activation": activations_of(self.input),
+        }
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Floating point type of the weights."""
-        return next(self.parameters()).dtype
+    def hops(self) -> int:  # type: ignore[override]
+        """How many cutoffs far an atom looks: one for each level and input layer."""
+        return self.num_levels + len(getattr(self.input, "filters", ()))
+
+    def calibrate(
+        self, loader: Iterable[Any], target: float | None = None, max_batches: int = 4
+    ) -> Calibration:
+        """Rescale the levels on data so that activations have a given size.
+
+        An explicit step before training; see
+        :func:`torch_cormorant.networks.calibration.calibrate`.
+
+        Args:
+            loader: Batches with ``z``, ``pos`` and ``batch``, as PyG's loaders give.
+            target: RMS that every level and degree gets. Default: the largest of a
+                few that survives a rattle and compression test.
+            max_batches: Batches that are used. Default 4.
+
+        Returns:
+            What was measured and chosen.
+        """
+        return calibrate(self, loader, target, max_batches)
 
     def set_backend(self, backend: str) -> None:
         """Choose ``"auto"``, ``"portable"`` or ``"reference"`` for all levels."""
@@ -183,127 +194,6 @@ class CormorantNetwork(NetworkFacts):
             msg = f"this needs the bare layer of every level; model.convs holds {kinds}"
             raise ConfigError(msg)
         return layers
-
-    @full_precision
-    def forward(
-        self,
-        z: Tensor,
-        pos: Tensor | None = None,
-        batch: Tensor | None = None,
-        *,
-        num_graphs: int | None = None,
-        return_levels: bool = False,
-        **others: Any,
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Predict from atomic numbers and positions.
-
-        Args:
-            z: Atomic numbers ``[N]``.
-            pos: Positions ``[N, 3]`` in Angstrom; never left out.
-            batch: Molecule of each atom ``[N]``; None: one molecule.
-            num_graphs: Number of molecules. Default: the largest of ``batch`` plus 1.
-                A number that no atom has is a molecule without atoms: its row is what
-                the head makes of an empty sum.
-            return_levels: Also return the output of every level.
-            **others: Refused; for cells there is ``Cormorant.evaluate``.
-
-        Returns:
-            ``[num_graphs, *head.shape]``, and with ``return_levels`` a list of tensors
-            ``[N, M_s, P, C]``, the input not included.
-        """
-        if others:
-            refuse_arguments(others)
-        if pos is None:
-            msg = (
-                f"the model needs z and pos, got one {type(z).__name__}; call "
-                "model(batch.z, batch.pos, batch.batch)"
-            )
-            raise ArgumentError(msg)
-        check_weights(self.dtype)
-        z, batch = check_molecules(z, pos, batch)
-        self.features.check(z)
-        count = count_graphs(batch, pos.shape[0], num_graphs)
-        edge_index = self.make_edges(pos, batch)
-        edge_vec = (pos[edge_index[1]] - pos[edge_index[0]]).to(self.dtype)
-        geometry = EdgeGeometry(
-            edge_index, edge_vec, pos.shape[0], harmonics=self.harmonics
-        )
-        return self._run(
-            z, geometry, batch, count, pos=pos, return_levels=return_levels
-        )
-
-    @full_precision
-    def forward_edges(
-        self,
-        z: Tensor,
-        edge_index: Tensor,
-        edge_vec: Tensor,
-        *,
-        batch: Tensor | None = None,
-        num_graphs: int | None = None,
-        pos: Tensor | None = None,
-        return_levels: bool = False,
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """Predict from an edge list: the core that :meth:`forward` builds a graph for.
-
-        Args:
-            z: Atomic numbers ``[N]``.
-            edge_index: ``[2, E]``, row 0 = source, row 1 = target. Self edges with a
-                zero vector may be present or not: each atom gets exactly one.
-            edge_vec: ``pos[target] - pos[source]`` (+ cell shift) ``[E, 3]``, Angstrom.
-            batch: As in :meth:`forward`.
-            num_graphs: As in :meth:`forward`.
-            pos: Positions ``[N, 3]`` in Angstrom, for heads that read them
-                (``"dipole"``, ``"spatial_extent"``, ``"polarizability"``).
-            return_levels: As in :meth:`forward`.
-
-        Returns:
-            As :meth:`forward`.
-        """
-        check_weights(self.dtype)
-        check_edge_tensors(edge_index, edge_vec)
-        num_nodes = z.shape[0] if isinstance(z, Tensor) else 0
-        z, batch = check_atoms(z, batch, num_nodes, edge_vec.device)
-        if pos is not None:
-            check_positions(pos, num_nodes, edge_vec.device)
-        self.features.check(z)
-        count = count_graphs(batch, num_nodes, num_graphs)
-        geometry = EdgeGeometry(
-            *with_self_edges(edge_index, edge_vec.to(self.dtype), num_nodes),
-            num_nodes,
-            harmonics=self.harmonics,
-        )
-        return self._run(
-            z, geometry, batch, count, pos=pos, return_levels=return_levels
-        )
-
-    def make_edges(self, pos: Tensor, batch: Tensor | None) -> Tensor:
-        """The graph of a batch ``[2, E]``: with self edges, sorted by target."""
-        if self.cutoff is None:
-            return all_pairs(
-                batch,
-                pos.shape[0],
-                loop=True,
-                max_edges=self.max_edges,
-                device=pos.device,
-            )
-        return radius_graph(pos.detach(), self.cutoff, batch, loop=True)
-
-    def _run(
-        self,
-        z: Tensor,
-        geometry: EdgeGeometry,
-        batch: Tensor | None,
-        num_graphs: int,
-        *,
-        pos: Tensor | None,
-        return_levels: bool,
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
-        features = self.features(z, self.dtype)
-        out, levels = self.forward_features(
-            features, geometry, batch, num_graphs, z=z, pos=pos
-        )
-        return (out, levels) if return_levels else out
 
     @full_precision
     def forward_features(
@@ -333,65 +223,26 @@ class CormorantNetwork(NetworkFacts):
             ``[num_graphs, *head.shape]`` and the outputs of all levels.
         """
         levels = self._run_levels(self.input(features, geometry), geometry)
-        if batch is None:
-            batch = geometry.edge_index.new_zeros(features.shape[0])
-        values = scalars(levels)
-        out: Tensor = self.head(HeadInput(values, levels, batch, num_graphs, z, pos))
-        if check and torch.compiler.is_compiling():
-            out = out if out.is_cuda else refuse_nonfinite(out, self.head.rows)
-        elif check:
-            check_output(out, geometry, rows=self.head.rows)
+        out = self.read_out(
+            levels, geometry, batch, num_graphs, z=z, pos=pos, check=check
+        )
         return out, levels
 
     @full_precision
     def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
-        """Outputs of all levels, each ``[N, M_s, P, C]``.
-
-        Args:
-            z: Atomic numbers ``[N]``.
-            geometry: The edges, self edges included.
-
-        Returns:
-            The outputs, the input not included.
-        """
-        return self._run_levels(
-            self.input(self.features(z, self.dtype), geometry), geometry
-        )
+        """Outputs of all levels, each ``[N, M_s, P, C]``, the input not included."""
+        features = self.features(z, self.dtype)
+        return self._run_levels(self.input(features, geometry), geometry)
 
     def _run_levels(self, h: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """All levels from the features of the input layer ``[N, P * C]``."""
-        x = h.view(h.shape[0], self.channels[0], self.planes)
-        x = x.transpose(1, 2).unsqueeze(1)
-        outputs, state = [], None
-        # called, not reached into: hooks of modules and wrapped modules take effect
-        for conv, norm, gate in zip(self.convs, self.norms, self.gates, strict=True):
-            x, state = conv(x, geometry, edge_state=state, return_edge_state="rows")
-            x = gate(norm(x))
+        x, state, outputs = self.first_level(h), None, []
+        for s in range(self.num_levels):
+            x, state = run_level(self, s, x, geometry, state)
             outputs.append(x)
         return outputs
 
-    # ---------------------------------------------------------------- services
-
-    @full_precision
-    def atomwise(self, levels: Sequence[Tensor]) -> Tensor:
-        """Contribution of every atom to an extensive prediction, from the levels.
-
-        Args:
-            levels: Outputs of all levels, as ``return_levels`` gives.
-
-        Returns:
-            ``[N, num_targets]``; their sums over molecules are the prediction.
-
-        Raises:
-            ConfigError: If the head is no sum over atoms.
-        """
-        if not self.head.additive:
-            msg = (
-                f"the head must be a sum over atoms, this model has "
-                f"{self.head.kind!r}; make it with head='extensive'"
-            )
-            raise ConfigError(msg)
-        batch = torch.zeros_like(levels[0][:, 0, 0, 0], dtype=torch.int64)
-        given = HeadInput(scalars(levels), levels, batch, 1)
-        result: Tensor = self.head(given, summed=False)
-        return result
+    def first_level(self, h: Tensor) -> Tensor:
+        """``[N, P * C]`` of the input layer as scalars ``[N, 1, P, C]``."""
+        x = h.view(h.shape[0], self.channels[0], self.planes)
+        return x.transpose(1, 2).unsqueeze(1)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from torch import nn
-
-from torch_cormorant.nn.facts import StatesFacts, activations_of
+from torch_cormorant.nn.facts import StatesFacts
 from torch_cormorant.nn.inputs import AtomFeatures
 
 __all__ = ["CONVENTION", "NetworkFacts"]
@@ -31,8 +29,4 @@ class NetworkFacts(StatesFacts):
             "charge_scale": features.charge_scale,
             "cutoff": self.cutoff,
             "harmonics": self.harmonics,
-            "input": type(self.input).__name__,
-            "input_cutoff": getattr(self.input, "hard_radius", None),
-            "input_envelope": getattr(self.input, "smooth", False),
-            "input_activation": activations_of(cast("nn.Module", self.input)),
         }

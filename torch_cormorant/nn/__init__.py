@@ -30,6 +30,7 @@ from torch_cormorant.nn.heads import (
 from torch_cormorant.nn.inputs import AtomFeatures, LinearInput, MPNNInput
 from torch_cormorant.nn.mixing import DegreeWeights
 from torch_cormorant.nn.norm import Gate, Norm, SO3Norm, register_norm
+from torch_cormorant.nn.pairs import Pair
 from torch_cormorant.nn.parts import Part
 from torch_cormorant.nn.radial import (
     Bessel,
@@ -68,6 +69,7 @@ __all__ = [
     "MPNNInput",
     "MeanHead",
     "Norm",
+    "Pair",
     "Part",
     "PolarizabilityHead",
     "PowerTrig",

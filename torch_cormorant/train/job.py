@@ -10,10 +10,15 @@ from torch_cormorant.data import Frames, Molecules, Split, Target
 from torch_cormorant.data.describe import symbol
 from torch_cormorant.data.units import unit_is_known
 from torch_cormorant.errors import ConfigError, DataError
-from torch_cormorant.models import Cormorant, CormorantMD17, CormorantQM9
-from torch_cormorant.models.cormorant import CormorantPotential
+from torch_cormorant.models import (
+    Cormorant,
+    CormorantMD17,
+    CormorantPotential,
+    CormorantQM9,
+    Model,
+)
 from torch_cormorant.models.recipe import RECIPE, recipe
-from torch_cormorant.models.targets import head_for_property, reference_for_property
+from torch_cormorant.models.targets import head_for_target, reference_for_head
 from torch_cormorant.train.callbacks import energy_target
 from torch_cormorant.train.capture import PaddedSizes
 from torch_cormorant.train.config import RunConfig
@@ -176,7 +181,7 @@ class Job:
     def _build_property(self) -> None:
         training = self.config.training
         given = self.config.model.options.get("head")
-        heads = [given or head_for_property(t) for t in self.data.targets]
+        heads = [given or head_for_target(t) for t in self.data.targets]
         if isinstance(given, list):
             heads = given
             if len(given) != len(self.data.targets):
@@ -195,7 +200,7 @@ class Job:
         if training.reference == "auto":
             plain = published and given is None
             references = [
-                "mean" if plain else reference_for_property(target, head)
+                "mean" if plain else reference_for_head(head, target)
                 for target, head in zip(self.data.targets, heads, strict=True)
             ]
         self.loaders = MoleculeDataModule(
@@ -240,7 +245,7 @@ class Job:
             "ema_decay": training.ema,
         }
 
-    def _network(self, species: tuple[int, ...], head: Any) -> Cormorant:
+    def _network(self, species: tuple[int, ...], head: Any) -> Model:
         model = self.config.model
         options = dict(model.options)
         dtype = getattr(torch, self.config.training.dtype)
@@ -257,7 +262,7 @@ class Job:
             raise ConfigError(f"model.options: {error}") from error
         return network.to(dtype)
 
-    def _make(self, kind: str, options: dict[str, Any]) -> Cormorant:
+    def _make(self, kind: str, options: dict[str, Any]) -> Model:
         if kind == "published":
             return (CormorantMD17 if self.frames else CormorantQM9)(**options)
         if kind == "potential":
@@ -267,7 +272,7 @@ class Job:
         return recipe(**options) if kind == "recipe" else Cormorant(**options)
 
 
-def _check_labels(network: Cormorant, data: Molecules) -> None:
+def _check_labels(network: Any, data: Molecules) -> None:
     """Refuse a head whose result the labels cannot be, and labels that none can be."""
     head, target = network.head, data.targets[0]
     row = tuple(data.values.shape[1:])

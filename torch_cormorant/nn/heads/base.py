@@ -32,16 +32,32 @@ class LevelSizes(NamedTuple):
         channels: Channels of every level.
         lmax: Largest degree of every level.
         planes: 2 for complex levels, 1 for real ones.
+        inputs: Number of invariants of an atom, where a network makes them in its own
+            way. Default 0: all invariants of the levels.
     """
 
     channels: tuple[int, ...]
     lmax: tuple[int, ...]
     planes: int
+    inputs: int = 0
+
+    @classmethod
+    def of_scalars(cls, *channels: int) -> LevelSizes:
+        """Sizes of levels ``[N, C]`` that hold scalars only, read as they are.
+
+        Args:
+            *channels: Channels of every level.
+
+        Example:
+            >>> LevelSizes.of_scalars(8, 8).scalars
+            16
+        """
+        return cls(channels, (0,) * len(channels), 1, sum(channels))
 
     @property
     def scalars(self) -> int:
         """Number of invariants per atom."""
-        return num_scalars(self.channels, self.lmax, self.planes)
+        return self.inputs or num_scalars(self.channels, self.lmax, self.planes)
 
     def columns(self, l: int) -> int:
         """Number of real SO3-vectors of degree l per atom, over all levels."""
