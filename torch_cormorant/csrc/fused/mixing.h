@@ -3,53 +3,15 @@
 // Features are interleaved, (re, im) of channel after channel; weights, results and
 // what arrives for them are planar. Lanes are channels; rows are given by pointers.
 #pragma once
-#include "../vector.h"
+#include "gemm.h"
 
 namespace {
-
-#define LOW_2 0, 2
-#define HIGH_2 1, 3
-#define LOW_4 0, 4, 1, 5
-#define HIGH_4 2, 6, 3, 7
-#define LOW_8 0, 8, 1, 9, 2, 10, 3, 11
-#define HIGH_8 4, 12, 5, 13, 6, 14, 7, 15
-#define LOW_16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define HIGH_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
-#define EVEN_2 0, 2
-#define ODD_2 1, 3
-#define EVEN_4 0, 2, 4, 6
-#define ODD_4 1, 3, 5, 7
-#define EVEN_8 0, 2, 4, 6, 8, 10, 12, 14
-#define ODD_8 1, 3, 5, 7, 9, 11, 13, 15
-#define EVEN_16 EVEN_8, 16, 18, 20, 22, 24, 26, 28, 30
-#define ODD_16 ODD_8, 17, 19, 21, 23, 25, 27, 29, 31
-
-// Between interleaved pairs of vectors and planar ones.
-#define DEFINE_PLANES(S, W)                                                          \
-  INLINE Vec<S> low(Vec<S> re, Vec<S> im) { return SHUFFLE(Type<S>::I, re, im, LOW_##W); } \
-  INLINE Vec<S> high(Vec<S> re, Vec<S> im) { return SHUFFLE(Type<S>::I, re, im, HIGH_##W); } \
-  INLINE Vec<S> reals(Vec<S> a, Vec<S> b) { return SHUFFLE(Type<S>::I, a, b, EVEN_##W); } \
-  INLINE Vec<S> imags(Vec<S> a, Vec<S> b) { return SHUFFLE(Type<S>::I, a, b, ODD_##W); }
-#if VECTOR_BYTES == 64
-DEFINE_PLANES(float, 16)
-DEFINE_PLANES(double, 8)
-#elif VECTOR_BYTES == 32
-DEFINE_PLANES(float, 8)
-DEFINE_PLANES(double, 4)
-#else
-DEFINE_PLANES(float, 4)
-DEFINE_PLANES(double, 2)
-#endif
 
 #if VECTOR_BYTES == 64 || defined(__aarch64__)
 constexpr int GROUP = 8;  // rows, or columns, whose sums fill the registers
 #else
 constexpr int GROUP = 4;
 #endif
-
-template <class S> INLINE int64_t padded(int64_t count) {
-  return (count + lanes<S>() - 1) / lanes<S>() * lanes<S>();
-}
 
 template <class S> INLINE const Vec<S> &at_vector(const S *p) {
   return *(const Vec<S> *)p;
@@ -123,8 +85,8 @@ INLINE void unmix_rows(const S *const *grad, int64_t first, const S *matrix,
   UNROLL for (int r = 0; r < N; r++) {
     if (CX) {
       S *p = to[first + r] + 2 * at;
-      store(p, low(re[r], im[r]), 2 * (columns - at));
-      store_some(p + lanes<S>(), high(re[r], im[r]), 2 * (columns - at) - lanes<S>());
+      store(p, low_of(re[r], im[r]), 2 * (columns - at));
+      store_some(p + lanes<S>(), high_of(re[r], im[r]), 2 * (columns - at) - lanes<S>());
     } else {
       store(to[first + r] + at, re[r], columns - at);
     }
@@ -145,8 +107,8 @@ INLINE void outer_rows(const S *const *grad, const S *const *rows, int64_t count
     if (CX) {
       const S *end = z + 2 * columns;
       const Vec<S> a = load(z + 2 * at, end), b = load(z + 2 * at + lanes<S>(), end);
-      zr = reals(a, b);
-      zi = imags(a, b);
+      zr = evens_of(a, b);
+      zi = odds_of(a, b);
     } else {
       zr = zi = load(z + at, z + columns);
     }

@@ -5,7 +5,7 @@
 // the derivatives of the gradients along tangents (a', x', W') need z' = (a', x',
 // x (x) x' + x' (x) x) and W' in the same three products: dual numbers, written out.
 #pragma once
-#include "../contract.h"
+#include "../products.h"
 #include "mixing.h"
 
 namespace {
@@ -126,13 +126,9 @@ template <class S> void unpack_gradients(const Vertex *p, S *sums, int64_t count
 // -------------------------------------------------------------------------- square
 
 template <class S, bool CX> struct Widened {  // all components of a node, one vector
-  Vec<S> plain[MAX_DEGREES * MAX_DEGREES], turned[MAX_DEGREES * MAX_DEGREES];
+  Vec<S> plain[MAX_SIDE], turned[MAX_SIDE];
   INLINE_MEMBER void read(const S *x, const S *end, int64_t wide, int count) {
-    for (int m = 0; m < count; m++) {
-      const Vec<S> v = load(x + m * wide, end);
-      plain[m] = CX ? evens(v) : v;
-      if (CX) turned[m] = odds(v) * signs<S>();
-    }
+    widen_all<S, CX>(x, end, wide, count, plain, turned);
   }
 };
 
@@ -179,7 +175,7 @@ void square_gradient(const Vertex *p, const VertexLayout<S> &lay, int64_t node,
   const int64_t wide = lay.wide, row = lay.side * wide;
   const S *end = x + p->nodes * row;
   Widened<S, CX> one;
-  Vec<S> d[MAX_DEGREES * MAX_DEGREES], turned[MAX_DEGREES * MAX_DEGREES];
+  Vec<S> d[MAX_SIDE], turned[MAX_SIDE];
   for (int t = 0; t < count; t++)
     for (int64_t at = 0; at < wide; at += lanes<S>()) {
       spread<S>(p->cg, T, rows_of, p->square_rows, TILE, t, wide, at, rows);
@@ -204,7 +200,7 @@ void square_gradient(const Vertex *p, const VertexLayout<S> &lay, int64_t node,
 // --------------------------------------------------------------------------- tiles
 
 // Rows of one degree in a tile: of the three kinds of features, or of results.
-template <class S> struct Rows {
+template <class S> struct TileRows {
   S *at[KINDS][MOST_ROWS];
 };
 
@@ -217,7 +213,7 @@ INLINE void point(S **to, const void *base, int64_t node, int count, int l,
 }
 
 template <class S>
-void point_rows(Rows<S> &to, const Vertex *p, const VertexLayout<S> &lay, int64_t node,
+void point_rows(TileRows<S> &to, const Vertex *p, const VertexLayout<S> &lay, int64_t node,
                 int count, int l, const void *const *rows, const void *x,
                 const S *square) {
   const int m = 2 * l + 1;
@@ -329,7 +325,7 @@ template <class S, bool CX> class VertexTile {
     return p_->tangent_x;
   }
 
-  Part<S> part(const Rows<S> &rows, int l, int q, const S *set) const {
+  Part<S> part(const TileRows<S> &rows, int l, int q, const S *set) const {
     return {rows.at[q], set + lay_.turned[l][q], lay_.columns[l][q]};
   }
 
@@ -339,7 +335,7 @@ template <class S, bool CX> class VertexTile {
   S *sums_, *square_, *square_along_, *back_;
   Vec<S> *T_;
   bool second_, has_weights_, need_square_, need_along_;
-  Rows<S> z_, dz_;
+  TileRows<S> z_, dz_;
   S *grad_[MOST_ROWS], *to_[MOST_ROWS];
 };
 
