@@ -18,7 +18,7 @@ from torch import Tensor
 
 from torch_cormorant.errors import BackendError
 from torch_cormorant.ops.tensors import plus
-from torch_cormorant.ops.transforms import is_transformed, is_watched
+from torch_cormorant.ops.transforms import asked_for, is_transformed, is_watched
 
 NAMESPACE = "torch_cormorant"
 PLAIN = (Tensor, torch.nn.Parameter)
@@ -126,13 +126,18 @@ class _Direct(torch.autograd.Function):
         found = operator.run(*args)
         operator.keep(ctx, tuple(args), found)
         ctx.operator, ctx.sizes = operator, sizes
+        ctx.places = [k for k, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         ctx.listed = isinstance(found, list)
         return tuple(found) if ctx.listed else found
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         flat = ctx.needs_input_grad
-        ctx.needs_input_grad = tuple(_nested(ctx.sizes, flat[2:]))
+        need = list(flat[2:])
+        nodes = asked_for([node for node, _ in ctx.next_functions])
+        for k, asked in zip(ctx.places, nodes, strict=True):
+            need[k] = need[k] and asked
+        ctx.needs_input_grad = tuple(_nested(ctx.sizes, need))
         try:
             given = (list(grads),) if ctx.listed else grads
             parts = ctx.operator.backward(ctx, *given)
@@ -158,6 +163,7 @@ class _Transformed(torch.autograd.Function):
         operator, sizes, *leaves = inputs
         found = list(output) if operator.listed else output
         operator.keep(ctx, tuple(_nested(sizes, leaves)), found)
+        ctx.places = [k for k, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         ctx.save_for_forward(*(leaf for leaf in leaves if isinstance(leaf, Tensor)))
         ctx.operator, ctx.sizes, ctx.listed = operator, sizes, operator.listed
         ctx.others = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
