@@ -1,4 +1,6 @@
 // Compiled once for each instruction set: VECTOR_BYTES and KERNELS are given.
+#include "fused/norm.h"
+#include "fused/vertex.h"
 #include "products.h"
 
 namespace {
@@ -64,11 +66,47 @@ void dots_bw(const Dots *p, int32_t owner, int32_t owners) {
   PICK(p, dots_backward, p, owner, owners);
 }
 
+void vertex_count(const Vertex *p, int64_t *sizes) {
+  p->is_double ? vertex_sizes<double>(p, sizes) : vertex_sizes<float>(p, sizes);
+}
+
+void vertex_packed(const Vertex *p, void *packed) {
+  p->is_double ? vertex_pack(p, (double *)packed) : vertex_pack(p, (float *)packed);
+}
+
+template <class S, bool CX>
+void vertex_of(const Vertex *p, int64_t first, int64_t last, const void *packed,
+               void *sums, void *scratch) {
+  vertex_run<S, CX>(p, first, last, (const S *)packed, (S *)sums, (S *)scratch);
+}
+
+void vertex(const Vertex *p, int64_t first, int64_t last, const void *packed,
+            void *sums, void *scratch) {
+  PICK(p, vertex_of, p, first, last, packed, sums, scratch);
+}
+
+void vertex_unpacked(const Vertex *p, void *sums, int64_t count) {
+  p->is_double ? unpack_gradients(p, (double *)sums, count)
+               : unpack_gradients(p, (float *)sums, count);
+}
+
+void norm(const Norm *p, int64_t first, int64_t last, void *sums) {
+  p->is_double ? norm_run(p, first, last, (double *)sums)
+               : norm_run(p, first, last, (float *)sums);
+}
+
+void norm_collected(const Norm *p, const void *sums, int64_t count) {
+  p->is_double ? norm_collect(p, (const double *)sums, count)
+               : norm_collect(p, (const float *)sums, count);
+}
+
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
 const Kernels table = {TEXT(ISA),   VECTOR_BYTES, sum_scratch,    forward,
                        backward,    collect,      square_scratch, square_fw,
-                       square_bw,   dots_fw,      dots_bw};
+                       square_bw,   dots_fw,      dots_bw,        vertex_count,
+                       vertex_packed, vertex,      vertex_unpacked, norm,
+                       norm_collected};
 
 }  // namespace
 
