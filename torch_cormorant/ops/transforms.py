@@ -26,7 +26,6 @@ def _found(names: Sequence[str]) -> tuple[Callable[..., Any], ...] | None:
 
 _watchers = _found(("_len_torch_dispatch_stack", "_get_tracing_state"))
 _transforms = _found(("_functorch.peek_interpreter_stack",))
-_executes = _found(("_will_engine_execute_node",))
 _batches = _found(
     (
         "_functorch.is_functorch_wrapped_tensor",
@@ -34,6 +33,23 @@ _batches = _found(
         "_functorch.get_unwrapped",
     )
 )
+
+_executes = _found(("_will_engine_execute_node",))
+
+
+def will_run(node: object) -> bool:
+    """Whether a backward pass at work reaches a node of the graph, or might.
+
+    ``needs_input_grad`` says yes to every tensor that requires a gradient; this is
+    about those that the pass was asked for.
+    """
+    if node is None or _executes is None:
+        return node is not None
+    try:
+        found: bool = _executes[0](node)
+    except RuntimeError:  # a leaf whose gradient is returned, or no pass
+        return True
+    return found
 
 
 def is_watched() -> bool:
@@ -51,27 +67,6 @@ def is_transformed() -> bool:
         return False
     level: int = getattr(forward_ad, "_current_level", -1)
     return level >= 0 or any(ask() is not None for ask in _transforms or ())
-
-
-def asked_for(nodes: Sequence[Any]) -> list[bool]:
-    """Which inputs of a node of autograd a backward pass wants gradients of.
-
-    ``needs_input_grad`` says that an input requires one. A pass to some tensors only,
-    such as that to positions for forces, does not want those of weights.
-
-    Args:
-        nodes: What the node's inputs follow from, each a node or None.
-    """
-    if _executes is None:
-        return [True] * len(nodes)
-    return [node is None or _runs(_executes[0], node) for node in nodes]
-
-
-def _runs(executes: Callable[..., Any], node: Any) -> bool:
-    try:
-        return bool(executes(node))
-    except RuntimeError:  # a leaf that the pass ends in, or no pass at all
-        return True
 
 
 def is_batched(x: Tensor) -> bool:
