@@ -352,7 +352,7 @@ def test_the_default_device_does_not_matter(agree: Agree) -> None:
     sh = draw(5, 9, dtype=torch.float64)
     found = []
     for device in ("meta", "cpu"):
-        cpu_kernel._arrays.cache_clear()
+        cpu_kernel.coefficients.cache_clear()
         with torch.device(device):
             plan = build_plan(index, nodes, nodes)
             found.append(neighbour_sum(x, g, sh, plan, table, "cpu_kernel"))

@@ -13,23 +13,34 @@ namespace {
 
 int64_t sum_scratch(const Sum *p) {
   const int64_t table = (int64_t)p->cg.first * p->cg.second;
-  const int64_t widened = 2LL * BLOCK * (p->lmax1 + 1);
+  const int64_t widened = 2LL * BLOCK * (p->lmax1 + 1) * (p->second ? 2 : 1);
   const int64_t more = widened > p->cg.rows ? widened : p->cg.rows;
   return (table + more) * VECTOR_BYTES;
 }
 
+template <class S, bool CX>
+void forward_of(const Sum *p, int64_t first, int64_t last, void *scratch) {
+  if (p->second)
+    sum_forward<S, CX, true>(p, first, last, scratch);
+  else
+    sum_forward<S, CX, false>(p, first, last, scratch);
+}
+
 void forward(const Sum *p, int64_t first, int64_t last, void *scratch) {
-  PICK(p, sum_forward, p, first, last, scratch);
+  PICK(p, forward_of, p, first, last, scratch);
 }
 
 template <class S, bool CX>
 void backward_of(const Sum *p, int64_t node, int64_t e0, int64_t e1, int64_t base,
                  void *part_x, void *part_g, void *scratch) {
   S *x = (S *)part_x, *g = (S *)part_g;
-  if (p->need_sh)
-    sum_backward<S, CX, true>(p, node, e0, e1, base, x, g, scratch);
+#define BACKWARD(NEED_SH, SECOND) \
+  sum_backward<S, CX, NEED_SH, SECOND>(p, node, e0, e1, base, x, g, scratch)
+  if (p->second)
+    BACKWARD(true, true);
   else
-    sum_backward<S, CX, false>(p, node, e0, e1, base, x, g, scratch);
+    p->need_sh ? BACKWARD(true, false) : BACKWARD(false, false);
+#undef BACKWARD
 }
 
 void backward(const Sum *p, int64_t node, int64_t e0, int64_t e1, int64_t base,

@@ -18,7 +18,9 @@ struct Sum {
   int32_t is_complex, is_double, threads;
   int32_t need_x, need_g, need_sh;
   int32_t fresh_g;         // no row of g belongs to two edges: dg is set, not added to
+  int32_t second;          // along tangents: derivatives of the sum, of its gradients
   const void *x, *g, *sh;
+  const void *tangent_x, *tangent_g, *tangent_sh;  // null: zero
   const int64_t *rowptr, *edge, *source, *row;  // row: of g, for each edge of the list
   struct Coefficients cg;
   void *const *out;            // per degree: results, or gradients that arrive
