@@ -326,7 +326,7 @@ def double_backward(
     plan: GraphPlan,
     table: PathTable,
     need: Need,
-    need_grads: bool,  # noqa: FBT001
+    need_grads: bool,
     grads: Sequence[Tensor],
     cotangents: Sequence[Tensor | None],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, list[Tensor] | None]:
