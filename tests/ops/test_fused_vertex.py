@@ -13,7 +13,9 @@ from torch.nn.utils import parametrize
 from torch_cormorant import Cormorant, CormorantConv
 from torch_cormorant.errors import BackendError, DtypeError, ShapeError
 from torch_cormorant.nn import SO3Norm, VertexMixing
+from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import cpu_kernel, fused
+from torch_cormorant.ops.invariants import level_invariants
 from torch_cormorant.ops.norm import so3_norm
 from torch_cormorant.ops.vertex import vertex_step
 
@@ -353,6 +355,74 @@ def test_norms_of_other_shapes_are_refused(
         so3_norm(x, weight, 0.1)
 
 
+# ------------------------------------------------------------------------ invariants
+
+
+def invariants(*levels: Tensor) -> list[Tensor]:
+    return [scalars(levels)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("planes", [1, 2])
+@pytest.mark.parametrize(
+    "sizes",
+    [[(0, 1)], [(3, 16)], [(2, 5), (2, 33), (0, 3)], [(1, 24), (4, 2)]],
+    ids=str,
+)
+def test_invariants(
+    sizes: list[tuple[int, int]],
+    planes: int,
+    dtype: torch.dtype,
+    tower: Tower,
+    agree: Agree,
+) -> None:
+    levels = [draw(6, (l + 1) ** 2, planes, c, dtype=dtype) for l, c in sizes]
+    found = tower(invariants, levels, 2)
+    with fused.enabled(False):
+        expected = tower(invariants, levels, 2)
+    agree(found, expected, EXACT[dtype])
+
+
+def test_gradients_of_invariants() -> None:
+    levels = [leaf(draw(2, 4, 2, 3, dtype=torch.float64)) for _ in range(2)]
+    assert torch.autograd.gradcheck(invariants, levels)
+    assert torch.autograd.gradgradcheck(invariants, levels)
+
+
+@pytest.mark.parametrize("given", [[0], [1]])
+def test_second_order_of_invariants_of_one_level(
+    given: list[int], agree: Agree
+) -> None:
+    sizes, found = [(1, 3), (2, 4)], []
+    for on in (True, False):
+        with fused.enabled(on):
+            drawn = (draw(3, (l + 1) ** 2, 2, c, dtype=torch.float64) for l, c in sizes)
+            levels = [*map(leaf, drawn)]
+            value = scalars(levels).pow(3).sum()
+            some = [levels[k] for k in given]
+            first = torch.autograd.grad(value, some, create_graph=True)
+            loss = first[0].pow(3).sum()
+            found.append(torch.autograd.grad(loss, levels))
+    agree(*found, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("level", "error"),
+    [
+        (torch.ones(2, 3, 2, 3), ShapeError),
+        (torch.ones(2, 4, 3, 3), ShapeError),
+        (torch.ones(2, 4, 1, 3), ShapeError),
+        (torch.ones(3, 4, 2, 3), ShapeError),
+        (torch.ones(2, 4, 2, 3).double(), DtypeError),
+    ],
+)
+def test_levels_that_do_not_fit_are_refused(
+    level: Tensor, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        level_invariants([torch.ones(2, 1, 2, 5), level])
+
+
 # ------------------------------------------------------------- as PyTorch sees them
 
 
@@ -365,7 +435,20 @@ def operator_calls(complex_: bool) -> dict[str, tuple[Any, ...]]:
     normed = ([leaf(x), leaf(weight)], [], [], [0.1])
     five, two = [True] * 5, [True] * 2
     tangents = [draw(*part.shape, dtype=part.dtype) for part in operands]
+    levels = ([leaf(x), leaf(draw(3, 1, 2, 5, dtype=torch.float64))], [], [], [])
+    rows = level_invariants(levels[0])
     return {
+        "level_invariants": levels,
+        "level_invariants_backward": (*levels, [leaf(rows)], there, two),
+        "level_invariants_double_backward": (
+            *levels,
+            [rows.detach()],
+            there,
+            [x, levels[0][1].detach()],
+            two,
+            two,
+            there,
+        ),
         "vertex_step": problem,
         "vertex_step_backward": (*problem, [*map(leaf, grads)], there, five),
         "vertex_step_double_backward": (

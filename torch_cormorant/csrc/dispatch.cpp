@@ -230,6 +230,7 @@ Status check(const Dots *p) {
 Status check(const Square *) { return DONE; }
 Status check(const Vertex *) { return DONE; }
 Status check(const Norm *) { return DONE; }
+Status check(const Invariants *) { return DONE; }
 
 template <class Problem, class Work> int guarded(const Problem *p, const Work &work) {
   if (const Status found = check(p)) return found;
@@ -251,7 +252,7 @@ template <class Problem, class Work> int guarded(const Problem *p, const Work &w
 
 extern "C" {
 
-EXPORT int32_t cormorant_abi() { return 5; }
+EXPORT int32_t cormorant_abi() { return 6; }
 
 EXPORT const char *cormorant_isa() { return chosen->name; }
 
@@ -321,5 +322,9 @@ EXPORT int32_t cormorant_vertex(const Vertex *p) {
 
 EXPORT int32_t cormorant_norm(const Norm *p) {
   return guarded(p, [&] { run_norm(p); });
+}
+
+EXPORT int32_t cormorant_invariants(const Invariants *p) {
+  return guarded(p, [&] { run_invariants(p); });
 }
 }

@@ -1,4 +1,5 @@
 // Compiled once for each instruction set: VECTOR_BYTES and KERNELS are given.
+#include "fused/invariants.h"
 #include "fused/norm.h"
 #include "fused/vertex.h"
 #include "products.h"
@@ -111,13 +112,17 @@ void norm_collected(const Norm *p, const void *sums, int64_t count) {
                : norm_collect(p, (const float *)sums, count);
 }
 
+void invariants(const Invariants *p, int64_t first, int64_t last) {
+  PICK(p, invariants_run, p, first, last);
+}
+
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
 const Kernels table = {TEXT(ISA),   VECTOR_BYTES, sum_scratch,    forward,
                        backward,    collect,      square_scratch, square_fw,
                        square_bw,   dots_fw,      dots_bw,        vertex_count,
                        vertex_packed, vertex,      vertex_unpacked, norm,
-                       norm_collected};
+                       norm_collected, invariants};
 
 }  // namespace
 

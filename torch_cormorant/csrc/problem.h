@@ -75,6 +75,7 @@ struct Kernels {
   void (*vertex_unpack)(const Vertex *, void *sums, int64_t count);
   void (*norm_run)(const Norm *, int64_t first, int64_t last, void *sums);
   void (*norm_collect)(const Norm *, const void *sums, int64_t count);
+  void (*invariants_run)(const Invariants *, int64_t first, int64_t last);
 };
 
 const Kernels *kernels_baseline();

@@ -60,6 +60,7 @@ def fits(backend: str, *operands: Tensor | None) -> bool:
     """
     return (
         _on
+        and backend != "reference"
         and chosen(backend) in BACKENDS
         and _ready()
         and not is_transformed()

@@ -45,3 +45,10 @@ void run_norm(const Norm *p) {
       },
       [&](void *sums, int64_t count) { chosen->norm_collect(p, sums, count); });
 }
+
+void run_invariants(const Invariants *p) {
+  share(useful(p->threads, p->nodes * p->columns * 4), p->nodes, 64, 0,
+        [&](int64_t first, int64_t last, void *) {
+          chosen->invariants_run(p, first, last);
+        });
+}
