@@ -7,6 +7,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <new>
 #include <string_view>
@@ -227,6 +228,9 @@ Status check(const Dots *p) {
 }
 
 Status check(const Square *) { return DONE; }
+Status check(const Vertex *) { return DONE; }
+Status check(const Norm *) { return DONE; }
+Status check(const Invariants *) { return DONE; }
 
 template <class Problem, class Work> int guarded(const Problem *p, const Work &work) {
   if (const Status found = check(p)) return found;
@@ -240,13 +244,15 @@ template <class Problem, class Work> int guarded(const Problem *p, const Work &w
   }
 }
 
+#include "fused/shares.h"
+
 }  // namespace
 
 #define EXPORT __attribute__((visibility("default")))
 
 extern "C" {
 
-EXPORT int32_t cormorant_abi() { return 3; }
+EXPORT int32_t cormorant_abi() { return 6; }
 
 EXPORT const char *cormorant_isa() { return chosen->name; }
 
@@ -308,5 +314,17 @@ EXPORT int32_t cormorant_dots_backward(const Dots *p) {
   return guarded(p, [&] {
     in_threads(threads, [&](int t) { chosen->dots_backward(p, t, threads); });
   });
+}
+
+EXPORT int32_t cormorant_vertex(const Vertex *p) {
+  return guarded(p, [&] { run_vertex(p); });
+}
+
+EXPORT int32_t cormorant_norm(const Norm *p) {
+  return guarded(p, [&] { run_norm(p); });
+}
+
+EXPORT int32_t cormorant_invariants(const Invariants *p) {
+  return guarded(p, [&] { run_invariants(p); });
 }
 }

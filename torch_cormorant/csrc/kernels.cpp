@@ -1,4 +1,7 @@
 // Compiled once for each instruction set: VECTOR_BYTES and KERNELS are given.
+#include "fused/invariants.h"
+#include "fused/norm.h"
+#include "fused/vertex.h"
 #include "products.h"
 
 namespace {
@@ -11,23 +14,34 @@ namespace {
 
 int64_t sum_scratch(const Sum *p) {
   const int64_t table = (int64_t)p->cg.first * p->cg.second;
-  const int64_t widened = 2LL * BLOCK * (p->lmax1 + 1);
+  const int64_t widened = 2LL * BLOCK * (p->lmax1 + 1) * (p->second ? 2 : 1);
   const int64_t more = widened > p->cg.rows ? widened : p->cg.rows;
   return (table + more) * VECTOR_BYTES;
 }
 
+template <class S, bool CX>
+void forward_of(const Sum *p, int64_t first, int64_t last, void *scratch) {
+  if (p->second)
+    sum_forward<S, CX, true>(p, first, last, scratch);
+  else
+    sum_forward<S, CX, false>(p, first, last, scratch);
+}
+
 void forward(const Sum *p, int64_t first, int64_t last, void *scratch) {
-  PICK(p, sum_forward, p, first, last, scratch);
+  PICK(p, forward_of, p, first, last, scratch);
 }
 
 template <class S, bool CX>
 void backward_of(const Sum *p, int64_t node, int64_t e0, int64_t e1, int64_t base,
                  void *part_x, void *part_g, void *scratch) {
   S *x = (S *)part_x, *g = (S *)part_g;
-  if (p->need_sh)
-    sum_backward<S, CX, true>(p, node, e0, e1, base, x, g, scratch);
+#define BACKWARD(NEED_SH, SECOND) \
+  sum_backward<S, CX, NEED_SH, SECOND>(p, node, e0, e1, base, x, g, scratch)
+  if (p->second)
+    BACKWARD(true, true);
   else
-    sum_backward<S, CX, false>(p, node, e0, e1, base, x, g, scratch);
+    p->need_sh ? BACKWARD(true, false) : BACKWARD(false, false);
+#undef BACKWARD
 }
 
 void backward(const Sum *p, int64_t node, int64_t e0, int64_t e1, int64_t base,
@@ -64,11 +78,51 @@ void dots_bw(const Dots *p, int32_t owner, int32_t owners) {
   PICK(p, dots_backward, p, owner, owners);
 }
 
+void vertex_count(const Vertex *p, int64_t *sizes) {
+  p->is_double ? vertex_sizes<double>(p, sizes) : vertex_sizes<float>(p, sizes);
+}
+
+void vertex_packed(const Vertex *p, void *packed) {
+  p->is_double ? vertex_pack(p, (double *)packed) : vertex_pack(p, (float *)packed);
+}
+
+template <class S, bool CX>
+void vertex_of(const Vertex *p, int64_t first, int64_t last, const void *packed,
+               void *sums, void *scratch) {
+  vertex_run<S, CX>(p, first, last, (const S *)packed, (S *)sums, (S *)scratch);
+}
+
+void vertex(const Vertex *p, int64_t first, int64_t last, const void *packed,
+            void *sums, void *scratch) {
+  PICK(p, vertex_of, p, first, last, packed, sums, scratch);
+}
+
+void vertex_unpacked(const Vertex *p, void *sums, int64_t count) {
+  p->is_double ? unpack_gradients(p, (double *)sums, count)
+               : unpack_gradients(p, (float *)sums, count);
+}
+
+void norm(const Norm *p, int64_t first, int64_t last, void *sums) {
+  p->is_double ? norm_run(p, first, last, (double *)sums)
+               : norm_run(p, first, last, (float *)sums);
+}
+
+void norm_collected(const Norm *p, const void *sums, int64_t count) {
+  p->is_double ? norm_collect(p, (const double *)sums, count)
+               : norm_collect(p, (const float *)sums, count);
+}
+
+void invariants(const Invariants *p, int64_t first, int64_t last) {
+  PICK(p, invariants_run, p, first, last);
+}
+
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
 const Kernels table = {TEXT(ISA),   VECTOR_BYTES, sum_scratch,    forward,
                        backward,    collect,      square_scratch, square_fw,
-                       square_bw,   dots_fw,      dots_bw};
+                       square_bw,   dots_fw,      dots_bw,        vertex_count,
+                       vertex_packed, vertex,      vertex_unpacked, norm,
+                       norm_collected, invariants};
 
 }  // namespace
 

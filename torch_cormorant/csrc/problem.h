@@ -6,29 +6,10 @@
 #pragma once
 #include <cstdint>
 
-extern "C" {
+#include "coefficients.h"
+#include "fused/nodes.h"
 
-// Coefficients of one product: out[row] = sum of value * table entry over its nonzeros,
-// and the same by column. An entry is second component * (components of the first) +
-// first component. Rows, and columns, stand in the order of their number of nonzeros; a
-// run is (how many have the same number, that number).
-struct Coefficients {
-  int32_t first;           // components of the first operand, M1
-  int32_t second;          // components of the second operand, M2
-  int32_t degrees;         // tensors of the result
-  int32_t rows;            // rows of the result, all degrees together
-  int32_t row_runs, col_runs;
-  const int32_t *row_run;  // [row_runs, 2]
-  const int32_t *row_col;  // [nonzeros] table entry
-  const void *row_val;     // [nonzeros] in the number type of the problem
-  const int32_t *row_degree;   // [rows] degree whose tensor holds the row
-  const int64_t *row_offset;   // [rows] position of the row in a node, in units of wide
-  const int32_t *col_run;  // [col_runs, 2]
-  const int32_t *col_entry;    // [M1 * M2] table entry of each column
-  const int32_t *col_row;  // [nonzeros] row
-  const void *col_val;     // [nonzeros]
-  const int32_t *used;     // [M1 * M2] nonzeros of each table entry
-};
+extern "C" {
 
 struct Sum {
   int64_t targets, edges, sources, rows;
@@ -37,7 +18,9 @@ struct Sum {
   int32_t is_complex, is_double, threads;
   int32_t need_x, need_g, need_sh;
   int32_t fresh_g;         // no row of g belongs to two edges: dg is set, not added to
+  int32_t second;          // along tangents: derivatives of the sum, of its gradients
   const void *x, *g, *sh;
+  const void *tangent_x, *tangent_g, *tangent_sh;  // null: zero
   const int64_t *rowptr, *edge, *source, *row;  // row: of g, for each edge of the list
   struct Coefficients cg;
   void *const *out;            // per degree: results, or gradients that arrive
@@ -84,6 +67,15 @@ struct Kernels {
   void (*square_backward)(const Square *, int64_t first, int64_t last, void *scratch);
   void (*dots_forward)(const Dots *, int64_t first, int64_t last);
   void (*dots_backward)(const Dots *, int32_t owner, int32_t owners);
+  // Numbers of the packed weights, of the sums of their gradients, of the scratch.
+  void (*vertex_sizes)(const Vertex *, int64_t *sizes);
+  void (*vertex_pack)(const Vertex *, void *packed);
+  void (*vertex_run)(const Vertex *, int64_t first, int64_t last, const void *packed,
+                     void *sums, void *scratch);
+  void (*vertex_unpack)(const Vertex *, void *sums, int64_t count);
+  void (*norm_run)(const Norm *, int64_t first, int64_t last, void *sums);
+  void (*norm_collect)(const Norm *, const void *sums, int64_t count);
+  void (*invariants_run)(const Invariants *, int64_t first, int64_t last);
 };
 
 const Kernels *kernels_baseline();

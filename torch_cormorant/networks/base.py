@@ -96,6 +96,7 @@ class Network(NetworkFacts, Part):
     self_edges = True
     hops: int | None = None
     harmonics = "unit"
+    backend = "auto"
     head: Head
 
     def __init__(
@@ -156,9 +157,8 @@ class Network(NetworkFacts, Part):
         """
         flat = [level for level in levels if level.ndim == 2]
         rest = [level for level in levels if level.ndim != 2]
-        if not flat:
-            return scalars(rest)
-        return torch.cat([*flat, scalars(rest)] if rest else flat, dim=-1)
+        values = [scalars(rest, self.backend)] if rest else []
+        return torch.cat([*flat, *values], dim=-1) if flat else values[0]
 
     # ---------------------------------------------------------------- forward
 

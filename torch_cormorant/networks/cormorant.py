@@ -27,7 +27,7 @@ from torch_cormorant.networks.config import plain_config
 from torch_cormorant.networks.level import run_level
 from torch_cormorant.nn.facts import activations_of
 from torch_cormorant.nn.heads import HeadSpec, LevelSizes
-from torch_cormorant.nn.norm import NormSpec
+from torch_cormorant.nn.norm import NormSpec, SO3Norm
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import full_precision
 from torch_cormorant.so3.layout import check_degree
@@ -125,6 +125,7 @@ class CormorantNetwork(Network):
         self.convs = nn.ModuleList(self._make_conv(s, conv) for s in range(num_levels))
         sizes = LevelSizes(tuple(self.channels[1:]), tuple(self.lmax), self.planes)
         self.norms = nn.ModuleList(make_norms(norm, sizes))
+        self._tell(conv.get("backend", "auto"))
         self.gates = nn.ModuleList(make_gates(sizes, wanted=gate))
         options = {"hidden": hidden, "middle": middle, "act": activation}
         self.set_head(given["head"], sizes, num_targets, **options)
@@ -185,6 +186,13 @@ class CormorantNetwork(Network):
         """Choose ``"auto"``, ``"portable"`` or ``"reference"`` for all levels."""
         for conv in self.conv_layers():
             conv.set_backend(backend)
+        self._tell(backend)
+
+    def _tell(self, backend: str) -> None:
+        self.backend = backend
+        for norm in self.norms:
+            if isinstance(norm, SO3Norm):
+                norm.backend = backend
 
     def conv_layers(self) -> list[CormorantConv]:
         """The layers of all levels; refuses levels that something is wrapped around."""

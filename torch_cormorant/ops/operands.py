@@ -22,6 +22,7 @@ from torch_cormorant.errors import (
 from torch_cormorant.ops.paths import PathTable
 from torch_cormorant.ops.plan import GraphPlan
 from torch_cormorant.ops.portable import shapes
+from torch_cormorant.ops.vertex_paths import VertexPaths
 
 FEATURES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 """Number types of SO(3)-vectors and edge scalars."""
@@ -66,6 +67,62 @@ def check_product(x: Tensor, y: Tensor, table: PathTable) -> None:
     _alike("x", x, (nodes, (table.lmax1 + 1) ** 2, channels), x.dtype, x)
     second = (table.used_lmax2 + 1) ** 2
     _alike("y", y, (nodes, second, channels), x.dtype, x)
+
+
+def check_vertex(
+    aggregate: Sequence[Tensor],
+    x: Tensor,
+    weights: Sequence[Tensor],
+    paths: VertexPaths,
+) -> None:
+    """Check the operands of the vertex step against each other and its paths."""
+    _features("x", x)
+    nodes, _, channels = x.shape
+    _alike("x", x, (nodes, (paths.lmax_in + 1) ** 2, channels), x.dtype, x)
+    sums = shapes(nodes, paths.sums, channels)
+    check_count("aggregate", aggregate, len(sums))
+    for l, (part, shape) in enumerate(zip(aggregate, sums, strict=True)):
+        _alike(f"aggregate[{l}]", part, shape, x.dtype, x)
+    check_count("weights", weights, paths.lmax + 1)
+    outs = check_rank("weights[0]", weights[0], ("planes", "outputs", "columns"))
+    planes, dtype = 1 + x.is_complex(), x.dtype.to_real()
+    for l, (weight, blocks) in enumerate(zip(weights, paths.blocks, strict=True)):
+        shape = (planes, outs.shape[1], blocks * channels)
+        _alike(f"weights[{l}]", weight, shape, dtype, x)
+
+
+def check_planes(name: str, x: object) -> Tensor:
+    """Refuse what is no real SO(3)-vector with planes."""
+    x = check_rank(name, x, ("nodes", "components", "planes", "channels"))
+    if x.dtype not in FEATURES[:2]:
+        msg = f"{name} must be float32 or float64, got {x.dtype}; convert it first"
+        raise DtypeError(msg)
+    if math.isqrt(x.shape[1]) ** 2 != x.shape[1] or not x.shape[1]:
+        msg = f"{name} must have (lmax + 1)^2 components on axis 1, got {x.shape[1]}"
+        raise ShapeError(msg)
+    if x.shape[2] not in (1, 2):
+        msg = f"{name} must have one or two planes on axis 2, got {x.shape[2]}"
+        raise ShapeError(msg)
+    return x
+
+
+def check_norm(x: Tensor, weight: Tensor) -> None:
+    """Check the operands of the equivariant norm."""
+    check_planes("x", x)
+    _alike("x", x, tuple(x.shape), x.dtype, x)
+    _alike("weight", weight, (math.isqrt(x.shape[1]), x.shape[-1]), x.dtype, x)
+
+
+def check_levels(levels: Sequence[Tensor]) -> None:
+    """Check the levels of a network against the first."""
+    if not levels:
+        msg = "levels must hold at least one tensor"
+        raise ConfigError(msg)
+    nodes, _, planes, _ = check_planes("levels[0]", levels[0]).shape
+    for k, level in enumerate(levels):
+        _, *sizes = check_planes(f"levels[{k}]", level).shape
+        shape = (nodes, sizes[0], planes, sizes[2])
+        _alike(f"levels[{k}]", level, shape, levels[0].dtype, levels[0])
 
 
 def check_dots(a: Tensor, b: Tensor, index_a: Tensor, index_b: Tensor) -> None:

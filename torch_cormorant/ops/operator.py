@@ -18,10 +18,11 @@ from torch import Tensor
 
 from torch_cormorant.errors import BackendError
 from torch_cormorant.ops.tensors import plus
-from torch_cormorant.ops.transforms import is_transformed, is_watched
+from torch_cormorant.ops.transforms import is_transformed, is_watched, will_run
 
 NAMESPACE = "torch_cormorant"
-_PLAIN = (Tensor, torch.nn.Parameter)
+PLAIN = (Tensor, torch.nn.Parameter)
+"""Types of tensors without a will of their own."""
 
 
 class Operator:
@@ -125,20 +126,21 @@ class _Direct(torch.autograd.Function):
         found = operator.run(*args)
         operator.keep(ctx, tuple(args), found)
         ctx.operator, ctx.sizes = operator, sizes
+        ctx.tensors = [isinstance(leaf, Tensor) for leaf in leaves]
         ctx.listed = isinstance(found, list)
         return tuple(found) if ctx.listed else found
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         flat = ctx.needs_input_grad
-        ctx.needs_input_grad = tuple(_nested(ctx.sizes, flat[2:]))
+        ctx.needs_input_grad = tuple(_nested(ctx.sizes, _asked_for(ctx, flat[2:])))
         try:
             given = (list(grads),) if ctx.listed else grads
             parts = ctx.operator.backward(ctx, *given)
         finally:
             ctx.needs_input_grad = flat
         spread = [
-            part if size >= 0 else (part,)
+            part if size >= 0 else (None if isinstance(part, list) else part,)
             for size, part in zip(ctx.sizes, parts, strict=True)
         ]
         return (None, None, *(part for some in spread for part in some))
@@ -193,6 +195,16 @@ class _Transformed(torch.autograd.Function):
         return (stacks[0], 0) if one else (stacks, (0,) * len(stacks))
 
 
+def _asked_for(ctx: Any, needed: Sequence[bool]) -> Sequence[bool]:
+    """Needed gradients without those that no one asked this backward pass for."""
+    tensors = getattr(ctx, "tensors", None)
+    if tensors is None:
+        return needed
+    nodes = iter(ctx.next_functions)
+    ends = [next(nodes)[0] if tensor else None for tensor in tensors]
+    return [a and will_run(end) for a, end in zip(needed, ends, strict=True)]
+
+
 def _filled(operand: Any, tangent: Any) -> Any:
     """The change of an operand, with zeros in a list where some do not change."""
     if not isinstance(operand, list):
@@ -208,7 +220,7 @@ def _filled(operand: Any, tangent: Any) -> Any:
 def _is_plain(value: Any) -> bool:
     if not isinstance(value, Tensor):
         return True
-    return type(value) in _PLAIN and value.device.type == "cpu"
+    return type(value) in PLAIN and value.device.type == "cpu"
 
 
 def _flat(args: Sequence[Any]) -> tuple[list[int], list[Any]]:
