@@ -41,7 +41,10 @@ nitpick_ignore_regex = [
     ("py:exc", "PropertyNotImplementedError"),
     # Types inside of signatures that are no part of the public face.
     ("py:class", r"(.*\.)?(Block|Chunk|HeadSpec|MoleculeBatch|NpzFile)"),
-    ("py:class", r"(.*\.)?(NormSpec|Pairs|Progress|RadialSpec|H|N|R)"),
+    (
+        "py:class",
+        r"(.*\.)?(FrameReader|NormSpec|Pairs|Progress|RadialSpec|Words|H|N|R)",
+    ),
     ("py:class", r"(.*\.)?(Data|Loss|Model|Output|Training)Config"),
 ]
 

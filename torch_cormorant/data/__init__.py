@@ -37,6 +37,7 @@ from torch_cormorant.data.splits import (
     save_split,
     split_indices,
 )
+from torch_cormorant.data.structures import StructureDataset
 from torch_cormorant.data.targets import (
     ATOM_REFERENCES,
     MINI_TARGETS,
@@ -72,6 +73,7 @@ __all__ = [
     "Molecules",
     "ReferenceEnergies",
     "Split",
+    "StructureDataset",
     "Target",
     "atom_reference_sums",
     "dataset_info",

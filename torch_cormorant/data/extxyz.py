@@ -65,7 +65,7 @@ def read_extxyz(
         words: What arguments are called in messages.
 
     Returns:
-        The frames: ``z``, ``pos`` and what is asked for of ``energy``, ``forces``,
+        Frames with ``z``, ``pos`` and what is asked for of ``energy``, ``forces``,
         ``stress`` and ``dipole``; ``cell`` and ``pbc`` if any frame has a cell.
         ``frames.file`` is the :class:`~torch_cormorant.data.FrameFile` behind them.
 

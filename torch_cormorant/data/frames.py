@@ -15,13 +15,13 @@ from torch_cormorant.data.frame_arrays import FrameArrays
 from torch_cormorant.data.frame_file import FrameFile
 from torch_cormorant.data.frame_reader import FrameReader
 from torch_cormorant.data.splits import Split
-from torch_cormorant.data.structures import Structures
+from torch_cormorant.data.structures import StructureDataset
 from torch_cormorant.errors import ConfigError, DataError
 
 __all__ = ["Frames"]
 
 
-class Frames(Structures):
+class Frames(StructureDataset):
     """Structures with energies, forces and more, in memory or read one by one.
 
     Each structure is a :class:`torch_geometric.data.Data` with ``z [N]`` (int64) and
@@ -33,6 +33,7 @@ class Frames(Structures):
     :func:`~torch_cormorant.data.read_extxyz` makes a set that reads a frame when it is
     asked for. What is said of all frames (``species``, ``energies``, ``describe``, ...)
     reads the file once; :meth:`in_memory` makes an ordinary set of it.
+    :class:`~torch_cormorant.data.StructureDataset` has more of what it tells.
 
     Args:
         frames: The structures; arrays are copied, so that later changes of them change

@@ -11,21 +11,22 @@ from torch import Tensor
 
 from torch_cormorant.data.baselines import element_counts
 from torch_cormorant.data.frame_arrays import FrameArrays
-from torch_cormorant.data.structures import Structures
+from torch_cormorant.data.structures import StructureDataset
 from torch_cormorant.data.targets import Target
 from torch_cormorant.errors import ConfigError, DataError
 
 __all__ = ["Molecules"]
 
 
-class Molecules(Structures):
+class Molecules(StructureDataset):
     """Molecules and their properties, held in memory.
 
     Each molecule is a :class:`torch_geometric.data.Data` with ``z [N]`` (int64),
     ``pos [N, 3]`` (float64, Angstrom), ``y`` (float64, units of ``targets``),
     ``idx [1]`` (number in the source) and ``smiles``. ``y`` is ``[1, T]`` for numbers,
     ``[1, 3]`` or ``[1, 3, 3]`` for a vector or tensor, ``[N, T]`` for numbers of atoms
-    and ``[N, 3]`` for their vectors.
+    and ``[N, 3]`` for their vectors. :class:`~torch_cormorant.data.StructureDataset`
+    has more of what it tells.
 
     Args:
         molecules: Elements and positions; they are copied.
@@ -130,7 +131,7 @@ class Molecules(Structures):
         """Element counts of each row of :attr:`values`: for one of an atom, that atom.
 
         Shapes:
-            ``[n, S]``, as :meth:`element_counts` has them for molecules.
+            ``[n, S]``, as ``element_counts()`` has them for molecules.
         """
         if not self.per_atom:
             return self.element_counts()

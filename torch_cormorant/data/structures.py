@@ -18,11 +18,13 @@ from torch_cormorant.data.frame_arrays import (
     own_frames,
 )
 
-__all__ = ["Structures"]
+__all__ = ["StructureDataset"]
 
 
-class Structures(InMemoryDataset):
-    """A PyG data set over flat arrays.
+class StructureDataset(InMemoryDataset):
+    """What :class:`~torch_cormorant.data.Molecules` and Frames have in common.
+
+    Both are PyG data sets over flat arrays, of whole sources or of chosen rows.
 
     Args:
         name: What to call the set in tables.
