@@ -231,6 +231,12 @@ Status check(const Square *) { return DONE; }
 Status check(const Vertex *) { return DONE; }
 Status check(const Norm *) { return DONE; }
 
+Status check(const Edge *p) {
+  if (!within(p->index_a, p->pairs, p->targets)) return BAD_INDEX_A;
+  if (!within(p->index_b, p->pairs, p->sources)) return BAD_INDEX_B;
+  return DONE;
+}
+
 template <class Problem, class Work> int guarded(const Problem *p, const Work &work) {
   if (const Status found = check(p)) return found;
   try {
@@ -244,6 +250,8 @@ template <class Problem, class Work> int guarded(const Problem *p, const Work &w
 }
 
 #include "fused/shares.h"
+
+#include "fused/pair_shares.h"
 
 }  // namespace
 
@@ -317,6 +325,10 @@ EXPORT int32_t cormorant_dots_backward(const Dots *p) {
 
 EXPORT int32_t cormorant_vertex(const Vertex *p) {
   return guarded(p, [&] { run_vertex(p); });
+}
+
+EXPORT int32_t cormorant_edge(const Edge *p) {
+  return guarded(p, [&] { run_edge(p); });
 }
 
 EXPORT int32_t cormorant_norm(const Norm *p) {
