@@ -53,7 +53,11 @@ def step_of(
     rows = dtype.to_complex() if complex_ else dtype
 
     def draw(*shape: int, kind: torch.dtype = rows) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.complex128 if kind.is_complex else torch.float64).to(kind)
+        return torch.randn(
+            shape,
+            generator=generator,
+            dtype=torch.complex128 if kind.is_complex else torch.float64,
+        ).to(kind)
 
     operands = [
         draw(nodes, 2 * l + 1, count, channels)

@@ -7,8 +7,8 @@
 Blocks pair_blocks(int64_t pairs) {
   const int64_t most = 32, least = 512;
   const int64_t count = std::clamp<int64_t>(pairs / least, 1, most);
-  const int64_t each = ((pairs + count - 1) / count + 63) / 64 * 64;
-  return {std::max<int64_t>((pairs + each - 1) / each, 1), std::max<int64_t>(each, 1)};
+  const int64_t each = std::max<int64_t>((pairs / count + 64) / 64 * 64, 64);
+  return {std::max<int64_t>((pairs + each - 1) / each, 1), each};
 }
 
 void run_edge(const Edge *p) {
@@ -17,14 +17,14 @@ void run_edge(const Edge *p) {
   const int64_t nodes = std::max(p->targets, p->sources);
   const int64_t work = p->pairs * p->channels * p->channels * p->degrees;
   const int threads = (int)std::min<int64_t>(useful(p->threads, work), blocks.count);
-  const bool kept = threads > 1 && p->grad && (p->target.gradient || p->source.gradient);
+  const bool kept = threads > 1 && p->order && (p->target.gradient || p->source.gradient);
   const int64_t room = kept ? threads * blocks.nodes : 0;
   int64_t sizes[4];  // numbers: shared, sums, scratch, rows kept
   chosen->edge_sizes(p, room, sizes);
   for (int64_t &size : sizes) size *= bytes;
   const Memory shared(sizes[0]), sums(sizes[1] * blocks.count), later(sizes[3]);
   chosen->edge_weights(p, shared.get());
-  if (p->grad) memset(sums.get(), 0, (size_t)(sizes[1] * blocks.count));
+  if (p->order) memset(sums.get(), 0, (size_t)(sizes[1] * blocks.count));
   share(useful(p->threads, nodes * p->channels * p->dot_degrees), nodes, 64, 0,
         [&](int64_t first, int64_t last, void *) {
           chosen->edge_nodes(p, first, last, shared.get());
@@ -53,7 +53,7 @@ void run_edge(const Edge *p) {
       barrier.wait();
     }
   });
-  if (!p->grad) return;
+  if (!p->order) return;
   share(useful(p->threads, nodes * p->channels * p->dot_degrees), nodes, 64, 0,
         [&](int64_t first, int64_t last, void *) {
           chosen->edge_finish(p, first, last, shared.get());
