@@ -1,6 +1,9 @@
 // Compiled once for each instruction set: VECTOR_BYTES and KERNELS are given.
+#include "fused/edge.h"
+#include "fused/frames.h"
 #include "fused/invariants.h"
 #include "fused/norm.h"
+#include "fused/radial.h"
 #include "fused/vertex.h"
 #include "products.h"
 
@@ -116,13 +119,18 @@ void invariants(const Invariants *p, int64_t first, int64_t last) {
   PICK(p, invariants_run, p, first, last);
 }
 
+#include "fused/edge_entries.h"
+
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
 const Kernels table = {TEXT(ISA),   VECTOR_BYTES, sum_scratch,    forward,
                        backward,    collect,      square_scratch, square_fw,
                        square_bw,   dots_fw,      dots_bw,        vertex_count,
                        vertex_packed, vertex,      vertex_unpacked, norm,
-                       norm_collected, invariants};
+                       norm_collected, invariants, edge_count,     edge_packed,
+                       edge_planes, edge_pairs,   edge_collected, edge_finished,
+                       edge_summed, frames_edges, frames_pairs,   frames_gradients,
+                       radial_rows};
 
 }  // namespace
 

@@ -9,7 +9,6 @@ and gradient are one sequence of operations without Python.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,7 +22,6 @@ from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.folding import fold_constants
 from torch_cormorant.models.energy import atom_energies, with_constant
 from torch_cormorant.networks.checks import check_counts, check_structures
-from torch_cormorant.ops.geometry import safe_norm
 
 MAX_ATOMS = 300
 MOVES = (0.0, 0.02, 0.1)
@@ -115,10 +113,7 @@ def fixed_function(
     each = units.atoms(numbers)[:, 0]
 
     def energies(vec: Tensor) -> Tensor:
-        geometry = copy.copy(template)
-        geometry.edge_vec = vec.to(network.dtype)
-        geometry.edge_length = safe_norm(geometry.edge_vec)
-        geometry._sh = {}  # noqa: SLF001 - the same graph with other vectors
+        geometry = template.moved(vec.to(network.dtype))
         raw = network.atomwise(network.run_levels(numbers, geometry), numbers)
         extra = None
         if model.pair is not None:
