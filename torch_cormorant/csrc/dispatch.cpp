@@ -232,6 +232,12 @@ Status check(const Vertex *) { return DONE; }
 Status check(const Norm *) { return DONE; }
 Status check(const Invariants *) { return DONE; }
 
+Status check(const Edge *p) {
+  if (!within(p->index_a, p->pairs, p->targets)) return BAD_INDEX_A;
+  if (!within(p->index_b, p->pairs, p->sources)) return BAD_INDEX_B;
+  return DONE;
+}
+
 template <class Problem, class Work> int guarded(const Problem *p, const Work &work) {
   if (const Status found = check(p)) return found;
   try {
@@ -246,13 +252,15 @@ template <class Problem, class Work> int guarded(const Problem *p, const Work &w
 
 #include "fused/shares.h"
 
+#include "fused/pair_shares.h"
+
 }  // namespace
 
 #define EXPORT __attribute__((visibility("default")))
 
 extern "C" {
 
-EXPORT int32_t cormorant_abi() { return 6; }
+EXPORT int32_t cormorant_abi() { return 7; }
 
 EXPORT const char *cormorant_isa() { return chosen->name; }
 
@@ -318,6 +326,10 @@ EXPORT int32_t cormorant_dots_backward(const Dots *p) {
 
 EXPORT int32_t cormorant_vertex(const Vertex *p) {
   return guarded(p, [&] { run_vertex(p); });
+}
+
+EXPORT int32_t cormorant_edge(const Edge *p) {
+  return guarded(p, [&] { run_edge(p); });
 }
 
 EXPORT int32_t cormorant_norm(const Norm *p) {

@@ -8,6 +8,7 @@
 
 #include "coefficients.h"
 #include "fused/nodes.h"
+#include "fused/pairs.h"
 
 extern "C" {
 
@@ -76,6 +77,17 @@ struct Kernels {
   void (*norm_run)(const Norm *, int64_t first, int64_t last, void *sums);
   void (*norm_collect)(const Norm *, const void *sums, int64_t count);
   void (*invariants_run)(const Invariants *, int64_t first, int64_t last);
+  // Numbers of what all pairs share, of the sums over a block of pairs, of the scratch,
+  // of rows kept for `room` pairs.
+  void (*edge_sizes)(const Edge *, int64_t room, int64_t *sizes);
+  void (*edge_weights)(const Edge *, void *shared);
+  void (*edge_nodes)(const Edge *, int64_t first, int64_t last, void *shared);
+  void (*edge_run)(const Edge *, int64_t first, int64_t last, void *shared, void *sums,
+                   void *later, int64_t base, int64_t room, void *scratch);
+  void (*edge_collect)(const Edge *, int64_t first, int64_t last, void *shared,
+                       void *later, int64_t room, int32_t owner, int32_t owners);
+  void (*edge_finish)(const Edge *, int64_t first, int64_t last, void *shared);
+  void (*edge_sums)(const Edge *, void *sums, int64_t blocks);
 };
 
 const Kernels *kernels_baseline();

@@ -7,7 +7,7 @@ through ``torch.ops``. The values of index tensors are checked by the kernel its
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -104,6 +104,57 @@ def check_planes(name: str, x: object) -> Tensor:
         msg = f"{name} must have one or two planes on axis 2, got {x.shape[2]}"
         raise ShapeError(msg)
     return x
+
+
+def check_edge_network(
+    parts: Mapping[str, Tensor],
+    weights: Sequence[Tensor],
+    index: Sequence[Tensor],
+    widths: Sequence[tuple[int, ...]],
+) -> None:
+    """Check the operands of the edge network against each other and its columns."""
+    x = parts["target"]
+    _features("target", x)
+    pairs, channels, dtype = index[0].shape[0], x.shape[-1], x.dtype.to_real()
+    planes, side = 1 + x.is_complex(), widths[0][1] // channels
+    shapes: dict[str, tuple[int, ...]] = {
+        "target": (x.shape[0], side * side, channels),
+        "radial": (pairs, planes * widths[0][2]),
+        "length": (pairs,),
+        "rows": (pairs, channels),
+        "radius": (channels,),
+        "width": (channels,),
+    }
+    if "source" in parts:
+        rows = check_rank("source", parts["source"], FEATURE_AXES).shape[0]
+        shapes["source"] = (rows, side * side, channels)
+    if "state" in parts:
+        state = check_rank("state", parts["state"], ("pairs", "degrees", "channels"))
+        used = sum(row[0] > 0 for row in widths)
+        shapes["state"] = (pairs, max(used, state.shape[1]), widths[0][0])
+    _check_columns(widths, side * channels)
+    for name, part in parts.items():
+        kind = x.dtype if name in {"target", "source", "state"} else dtype
+        _alike(name, part, shapes[name], kind, x)
+    check_count("weights", weights, len(widths))
+    for l, (weight, row) in enumerate(zip(weights, widths, strict=True)):
+        _alike(f"weights[{l}]", weight, (planes, channels, sum(row)), dtype, x)
+    for name, part in zip(("index_a", "index_b"), index, strict=True):
+        _alike(name, part, (pairs,), torch.int64, x)
+
+
+def _check_columns(widths: Sequence[tuple[int, ...]], dots: int) -> None:
+    """State and dots belong to the first degrees, radial functions to all."""
+    state, _, radial, _ = widths[0]
+    ends = [[row[k] for row in widths] for k in (0, 1)]
+    steady = all(row == sorted(row, reverse=True) for row in ends)
+    known = all(a in {0, state} and b in {0, dots} for a, b, _, _ in widths)
+    if not steady or not known or any(row[2] != radial for row in widths) or not dots:
+        msg = (
+            "columns of weights must be [state, dots, radial functions, others], the "
+            f"same for all degrees that have them, got {[*widths]}"
+        )
+        raise ShapeError(msg)
 
 
 def check_norm(x: Tensor, weight: Tensor) -> None:
