@@ -1,22 +1,30 @@
 // How nodes are shared among threads; part of dispatch.cpp.
 #pragma once
 
+struct Blocks {  // how many, and how many items each has
+  int64_t count, nodes;
+};
+
+Blocks node_blocks(int64_t nodes) {
+  constexpr int64_t most = 16, least = 64;
+  const int64_t count = std::clamp<int64_t>(nodes / least, 1, most);
+  return {count, std::max<int64_t>(((nodes + count - 1) / count + 7) / 8 * 8, 8)};
+}
+
 // Gradients of weights, `bytes` large, are summed over blocks of nodes, then over the
 // blocks in order: how many there are depends on the number of nodes alone.
 template <class Run, class Collect>
 void in_blocks(int threads, int64_t nodes, int64_t bytes, int64_t scratch_bytes,
                const Run &run, const Collect &collect) {
-  constexpr int64_t most = 16, least = 64;  // blocks; nodes of one
-  const int64_t count = bytes ? std::clamp<int64_t>(nodes / least, 1, most) : 0;
-  int64_t each = least;
-  if (count) each = std::max<int64_t>(((nodes + count - 1) / count + 7) / 8 * 8, 8);
-  const Memory sums(count * bytes);
-  memset(sums.get(), 0, (size_t)(count * bytes));
-  share(threads, nodes, each, scratch_bytes,
+  const Blocks blocks = bytes ? node_blocks(nodes) : Blocks{0, 64};
+  const Memory sums(blocks.count * bytes);
+  memset(sums.get(), 0, (size_t)(blocks.count * bytes));
+  share(threads, nodes, blocks.nodes, scratch_bytes,
         [&](int64_t first, int64_t last, void *scratch) {
-          run(first, last, (char *)sums.get() + first / each * bytes, scratch);
+          void *own = (char *)sums.get() + first / blocks.nodes * bytes;
+          run(first, last, own, scratch);
         });
-  if (count) collect(sums.get(), count);
+  if (blocks.count) collect(sums.get(), blocks.count);
 }
 
 void run_vertex(const Vertex *p) {
