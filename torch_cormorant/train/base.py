@@ -23,6 +23,7 @@ from torch_cormorant.nn.facts import StatesFacts
 from torch_cormorant.train.metrics import Rows, mean_metric, weights_of
 from torch_cormorant.train.schedule import SCHEDULES, learning_rate_factor
 from torch_cormorant.train.steps import Steps, steps_for
+from torch_cormorant.train.updates import adamw, clip_to, move_averages
 
 __all__ = ["MoleculeBatch", "Regression"]
 
@@ -100,6 +101,7 @@ class Regression(StatesFacts, LightningModule):
         self.rate_factor, self.last_loss = 1.0, math.nan
         self.tolerant = False
         self.steps: Steps | None = None
+        self._logged: set[str] = set()
         self.train_loss, self.train_mae = mean_metric(), mean_metric()
 
     def facts(self) -> dict[str, Any]:
@@ -115,6 +117,7 @@ class Regression(StatesFacts, LightningModule):
 
     def on_fit_start(self) -> None:
         """Put the network in training mode, in which forces have derivatives."""
+        self._logged.clear()
         for network in (self.model, self.averaged):
             if network is not None and not network.training:
                 network.train()
@@ -154,7 +157,7 @@ class Regression(StatesFacts, LightningModule):
             else 0
         )
         optimizer: torch.optim.Optimizer = (
-            torch.optim.AdamW(self.model.parameters(), **self.adam())
+            adamw(self.model.parameters(), **self.adam())
             if self.steps is None
             else self.steps.optimizer(total)
         )
@@ -179,6 +182,21 @@ class Regression(StatesFacts, LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.averaged is not None:
             self.average(self.decay_at(self.trainer.global_step))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm in few calls; other ways of clipping are the trainer's."""
+        if gradient_clip_algorithm not in (None, "norm") or not gradient_clip_val:
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
+            return
+        for group in optimizer.param_groups:
+            clip_to(group["params"], gradient_clip_val)
 
     def rate_at(self, step: int, total: int) -> float:
         """Factor on the learning rate, of the schedule and of a guard.
@@ -209,12 +227,12 @@ class Regression(StatesFacts, LightningModule):
         """
         if self.averaged is None:
             return
-        pairs = zip(self.averaged.parameters(), self.model.parameters(), strict=True)
-        for mean, weight in pairs:
-            mean.lerp_(weight, 1.0 - decay)
-        buffers = zip(self.averaged.buffers(), self.model.buffers(), strict=True)
-        for kept, buffer in buffers:
-            kept.copy_(buffer)
+        move_averages(
+            self.averaged.parameters(), self.model.parameters(), 1.0 - decay
+        )
+        kept, buffers = list(self.averaged.buffers()), list(self.model.buffers())
+        if kept:
+            torch._foreach_copy_(kept, buffers)  # noqa: SLF001
 
     # ------------------------------------------------------------ losses
 
@@ -304,12 +322,17 @@ class Regression(StatesFacts, LightningModule):
     def log_metric(self, name: str, size: int, place: str = "") -> Any:
         """Have a metric logged at the end of the epoch, and return it.
 
+        Lightning reads the metric itself then: once in an epoch is enough to tell it.
+
         Args:
             name: As for :meth:`note`.
             size: As for :meth:`note`.
             place: As for :meth:`note`.
         """
         metric: Any = self.get_submodule(place or name)
+        if name in self._logged or self.trainer_or_none is None:
+            return metric
+        self._logged.add(name)
         self.log(
             name,
             metric,
@@ -385,20 +408,25 @@ class Regression(StatesFacts, LightningModule):
                 "clipping"
             )
         # The step's value is for the progress bar.
-        self.log("loss", self.last_loss, prog_bar=True, logger=False, batch_size=size)
+        if getattr(self.trainer_or_none, "progress_bar_callback", None) is not None:
+            self.log(
+                "loss", self.last_loss, prog_bar=True, logger=False, batch_size=size
+            )
         # That of all processes, in each of them.
         self.note("train_loss", self.last_loss, size, size)
 
     def on_train_epoch_start(self) -> None:
         """Start the sums of the epoch anew; not called where one is gone on with."""
+        self._logged = {name for name in self._logged if not _in_training(name)}
         for name, metric in self.named_children():
-            if isinstance(metric, MeanMetric) and name.startswith("train_"):
+            if isinstance(metric, MeanMetric) and _in_training(name):
                 metric.reset()
 
     def on_validation_epoch_start(self) -> None:
         """Start the sums of the validation anew."""
+        self._logged = {name for name in self._logged if _in_training(name)}
         for name, metric in self.named_modules():
-            if isinstance(metric, MeanMetric) and not name.startswith("train_"):
+            if isinstance(metric, MeanMetric) and not _in_training(name):
                 metric.reset()
 
     # ------------------------------------------------------------ files
@@ -450,6 +478,10 @@ class Regression(StatesFacts, LightningModule):
         normalisation = self.normalisation.covering(getattr(features, "known", ()))
         network.info = ModelInfo(tuple(targets), tuple(units), normalisation, training)
         save_model(path, network)
+
+
+def _in_training(name: str) -> bool:
+    return name.startswith("train_")
 
 
 def make_trainable(model: nn.Module) -> None:
