@@ -96,7 +96,7 @@ class SpikeGuard(Callback):
         median = statistics.median(self._losses) if self._losses else math.inf
         settled = len(self._losses) >= min(10, self.window)
         finite = math.isfinite(loss) and bool(
-            gradient_norm(pl_module.parameters()).isfinite()
+            gradient_norm(_weights(optimizer)).isfinite()
         )
         if finite and not (settled and loss > self.factor * median):
             self._remember(loss, pl_module, optimizer)
@@ -151,6 +151,10 @@ class SpikeGuard(Callback):
         self._losses = list(state_dict["losses"])
         self._good = state_dict["good"]
         self._since, self._row = state_dict["since"], state_dict["row"]
+
+
+def _weights(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
 
 
 def _copy(module: LightningModule, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
