@@ -21,7 +21,8 @@ from torch_cormorant.ops.tensors import plus
 from torch_cormorant.ops.transforms import is_transformed, is_watched
 
 NAMESPACE = "torch_cormorant"
-_PLAIN = (Tensor, torch.nn.Parameter)
+PLAIN = (Tensor, torch.nn.Parameter)
+"""Types of tensors without a will of their own."""
 
 
 class Operator:
@@ -138,7 +139,7 @@ class _Direct(torch.autograd.Function):
         finally:
             ctx.needs_input_grad = flat
         spread = [
-            part if size >= 0 else (part,)
+            part if size >= 0 else (None if isinstance(part, list) else part,)
             for size, part in zip(ctx.sizes, parts, strict=True)
         ]
         return (None, None, *(part for some in spread for part in some))
@@ -208,7 +209,7 @@ def _filled(operand: Any, tangent: Any) -> Any:
 def _is_plain(value: Any) -> bool:
     if not isinstance(value, Tensor):
         return True
-    return type(value) in _PLAIN and value.device.type == "cpu"
+    return type(value) in PLAIN and value.device.type == "cpu"
 
 
 def _flat(args: Sequence[Any]) -> tuple[list[int], list[Any]]:

@@ -1,0 +1,261 @@
+r"""Operators that bring their gradient and the gradient of that as kernels.
+
+An operator :math:`y = f(x)` has the backward map :math:`\bar x = b(x, \bar y)`. For a
+cotangent v of :math:`\bar x` the derivative of the backward map is
+
+.. math::
+    \frac{d}{d\epsilon} b(x + \epsilon v, \bar y)
+    \quad\text{with respect to } x, \qquad
+    \frac{d}{d\epsilon} f(x + \epsilon v)
+    \quad\text{with respect to } \bar y,
+
+so that a kernel that computes with (value, tangent) gives both in one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from torch_cormorant.errors import BackendError
+from torch_cormorant.ops.operands import check_count, check_like
+from torch_cormorant.ops.operator import Operator
+from torch_cormorant.ops.tensors import plain
+
+Some = list[Tensor | None]
+
+
+class Problem(NamedTuple):
+    """What an operator is given.
+
+    Attributes:
+        operands: Tensors that it can be differentiated by.
+        constants: Others, such as indices.
+        sizes: Whole numbers.
+        numbers: Other numbers.
+    """
+
+    operands: Sequence[Tensor]
+    constants: Sequence[Tensor]
+    sizes: Sequence[int]
+    numbers: Sequence[float]
+
+
+class Kernel(Protocol):
+    """What computes an operator; all tensors are contiguous and new."""
+
+    def results(self, p: Problem) -> list[Tensor]:
+        """Results without values."""
+
+    def forward(self, p: Problem) -> list[Tensor]:
+        """Results, operands checked."""
+
+    def backward(self, p: Problem, grads: Some, need: Sequence[bool]) -> Some:
+        """Gradients of the operands that need one.
+
+        Args:
+            p: The problem.
+            grads: Gradients of the results, None: zero.
+            need: For each operand.
+        """
+
+    def double_backward(
+        self,
+        p: Problem,
+        grads: Some,
+        tangents: Some,
+        need: Sequence[bool],
+        need_grads: Sequence[bool],
+    ) -> tuple[Some, Some]:
+        """Gradients of ``backward``.
+
+        Args:
+            p: The problem.
+            grads: Its argument.
+            tangents: Cotangents of what it returned, None: zero.
+            need: For each operand.
+            need_grads: For each of grads.
+
+        Returns:
+            With respect to the operands, and to grads.
+        """
+
+
+_PROBLEM = "Tensor[] operands, Tensor[] constants, int[] sizes, float[] numbers"
+
+
+class _Family:
+    """The three operators of one kernel."""
+
+    def __init__(self, name: str, kernel: Kernel) -> None:
+        self.name, self.kernel = name, kernel
+        self.double = Operator(
+            f"{name}_double_backward",
+            f"({_PROBLEM}, Tensor[] grads, bool[] there, Tensor[] tangents, "
+            "bool[] given, bool[] need, bool[] need_grads) -> Tensor[]",
+            run=self._run_double,
+            fake=self._fake_double,
+            keep=lambda ctx, inputs, output: None,  # noqa: ARG005
+            backward=self._third,
+        )
+        self.gradient = Operator(
+            f"{name}_backward",
+            f"({_PROBLEM}, Tensor[] grads, bool[] there, bool[] need) -> Tensor[]",
+            run=self._run_gradient,
+            fake=self._fake_gradient,
+            keep=self._keep_gradient,
+            backward=self._second,
+        )
+        self.value = Operator(
+            name,
+            f"({_PROBLEM}) -> Tensor[]",
+            run=self._run,
+            fake=lambda *p: kernel.results(Problem(*p)),
+            keep=self._keep,
+            backward=self._first,
+        )
+
+    # ---------------------------------------------------------------- the kernel
+
+    def _run(self, *given: Any) -> list[Tensor]:
+        return self.kernel.forward(_contiguous(given))
+
+    def _run_gradient(self, *given: Any) -> list[Tensor]:
+        p = _contiguous(given[:4])
+        grads, there, need = given[4:]
+        check_count("need", need, len(p.operands))
+        full = _present("grads", grads, there, self.kernel.results(p))
+        return _filled(self.kernel.backward(p, full, need), p.operands)
+
+    def _run_double(self, *given: Any) -> list[Tensor]:
+        p = _contiguous(given[:4])
+        grads, there, tangents, present, need, need_grads = given[4:]
+        results = self.kernel.results(p)
+        check_count("need", need, len(p.operands))
+        check_count("need_grads", need_grads, len(results))
+        full = _present("grads", grads, there, results)
+        changes = _present("tangents", tangents, present, p.operands)
+        found, dgrads = self.kernel.double_backward(p, full, changes, need, need_grads)
+        return _filled([*found, *dgrads], [*p.operands, *results])
+
+    # ------------------------------------------------------------ without values
+
+    def _fake_gradient(self, *given: Any) -> list[Tensor]:
+        return _empty(given[0], given[6])
+
+    def _fake_double(self, *given: Any) -> list[Tensor]:
+        results = self.kernel.results(Problem(*given[:4]))
+        return _empty([*given[0], *results], [*given[8], *given[9]])
+
+    # ------------------------------------------------------------------ autograd
+
+    def _keep(self, ctx: Any, inputs: tuple[Any, ...], output: object) -> None:  # noqa: ARG002
+        ctx.save_for_backward(*inputs[0], *inputs[1])
+        ctx.split, ctx.settings = len(inputs[0]), inputs[2:]
+        ctx.set_materialize_grads(False)
+
+    def _first(self, ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
+        saved, split = ctx.saved_tensors, ctx.split
+        need: Sequence[bool] = list(ctx.needs_input_grad[0])
+        parts: Some = [None] * split
+        if any(grad is not None for grad in grads):
+            p = (list(saved[:split]), list(saved[split:]), *ctx.settings)
+            parts = self.gradient(*p, *_marked(grads, saved[0]), need)
+        return _chosen(parts, need), [None] * (len(saved) - split), None, None
+
+    def _keep_gradient(self, ctx: Any, inputs: tuple[Any, ...], output: object) -> None:  # noqa: ARG002
+        ctx.save_for_backward(*inputs[0], *inputs[1], *inputs[4])
+        ctx.splits = (len(inputs[0]), len(inputs[0]) + len(inputs[1]))
+        ctx.settings, ctx.there, ctx.need = inputs[2:4], inputs[5], inputs[6]
+        ctx.set_materialize_grads(False)
+
+    def _second(self, ctx: Any, cotangents: Sequence[Tensor | None]) -> tuple[Any, ...]:
+        saved, (one, two) = ctx.saved_tensors, ctx.splits
+        operands, constants, grads = saved[:one], saved[one:two], saved[two:]
+        need, need_grads = list(ctx.needs_input_grad[0]), list(ctx.needs_input_grad[4])
+        need_grads = [a and b for a, b in zip(need_grads, ctx.there, strict=True)]
+        wanted = [
+            u if there else None for u, there in zip(cotangents, ctx.need, strict=True)
+        ]
+        parts: Some = [None] * (one + len(grads))
+        if any(u is not None for u in wanted):
+            parts = self.double(
+                list(operands),
+                list(constants),
+                *ctx.settings,
+                list(grads),
+                ctx.there,
+                *_marked(wanted, saved[0]),
+                need,
+                need_grads,
+            )
+        found, dgrads = _chosen(parts[:one], need), _chosen(parts[one:], need_grads)
+        return (found, [None] * len(constants), None, None, dgrads, None, None)
+
+    def _third(self, ctx: Any, *grads: object) -> tuple[Any, ...]:  # noqa: ARG002
+        msg = (
+            f"torch_cormorant::{self.name} has two derivatives, a third was asked for; "
+            'use backend="portable", or compute inside of '
+            "torch_cormorant.ops.fused.enabled(False)"
+        )
+        raise BackendError(msg)
+
+
+def twice_differentiable(name: str, kernel: Kernel) -> Operator:
+    """Register an operator with its two derivatives.
+
+    Args:
+        name: In the namespace ``torch_cormorant``; ``_backward`` and
+            ``_double_backward`` are appended for the derivatives.
+        kernel: What computes them.
+
+    Returns:
+        The operator, called with the four parts of a :class:`Problem`.
+    """
+    return _Family(name, kernel).value
+
+
+def _contiguous(given: Sequence[Any]) -> Problem:
+    operands, constants, sizes, numbers = given
+    return Problem([*map(plain, operands)], [*map(plain, constants)], sizes, numbers)
+
+
+def _marked(parts: Sequence[Tensor | None], like: Tensor) -> tuple[list[Tensor], Any]:
+    """Tensors with empty ones where there is none, and which ones there are."""
+    full = [like.new_empty(0) if part is None else part for part in parts]
+    return full, [part is not None for part in parts]
+
+
+def _present(
+    name: str, parts: Sequence[Tensor], there: Sequence[bool], likes: Sequence[Tensor]
+) -> Some:
+    """The inverse of :func:`_marked`, checked against what they belong to."""
+    check_count(name, parts, len(likes))
+    check_count(f"marks of {name}", there, len(likes))
+    found: Some = []
+    for k, (part, given, like) in enumerate(zip(parts, there, likes, strict=True)):
+        full = plain(part) if given else None
+        if full is not None:
+            check_like(f"{name}[{k}]", full, like)
+        found.append(full)
+    return found
+
+
+def _filled(parts: Some, likes: Sequence[Tensor]) -> list[Tensor]:
+    return [
+        like.new_empty(0) if part is None else part
+        for part, like in zip(parts, likes, strict=True)
+    ]
+
+
+def _empty(likes: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
+    return [
+        like.new_empty(like.shape if want else (0,))
+        for like, want in zip(likes, wanted, strict=True)
+    ]
+
+
+def _chosen(parts: Sequence[Tensor | None], wanted: Sequence[bool]) -> Some:
+    return [part if want else None for part, want in zip(parts, wanted, strict=True)]
