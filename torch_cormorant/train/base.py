@@ -20,6 +20,7 @@ from torch_cormorant.models.copies import copied
 from torch_cormorant.models.files import save_model
 from torch_cormorant.nn import SoftCutoff
 from torch_cormorant.nn.facts import StatesFacts
+from torch_cormorant.train.graphs import GraphStore, graph_of, joins_graphs
 from torch_cormorant.train.metrics import Rows, mean_metric, weights_of
 from torch_cormorant.train.schedule import SCHEDULES, learning_rate_factor
 from torch_cormorant.train.steps import Steps, steps_for
@@ -227,9 +228,7 @@ class Regression(StatesFacts, LightningModule):
         """
         if self.averaged is None:
             return
-        move_averages(
-            self.averaged.parameters(), self.model.parameters(), 1.0 - decay
-        )
+        move_averages(self.averaged.parameters(), self.model.parameters(), 1.0 - decay)
         kept, buffers = list(self.averaged.buffers()), list(self.model.buffers())
         if kept:
             torch._foreach_copy_(kept, buffers)  # noqa: SLF001
@@ -252,6 +251,27 @@ class Regression(StatesFacts, LightningModule):
             batch: Molecules, on its device.
         """
         raise NotImplementedError
+
+    def predicted_on(self, network: Any, graph: Any) -> Any:
+        """:meth:`predicted` for molecules whose graph has been made and checked.
+
+        Args:
+            network: The network, in training mode.
+            graph: A :class:`~torch_cormorant.train.graphs.BatchGraph`, or the like.
+        """
+        raise NotImplementedError
+
+    def graph_store(self) -> GraphStore | None:
+        """What makes the graphs of training batches ahead; None: the step makes them.
+
+        None where a network or a subclass of the module has its own way from molecules
+        to predictions.
+        """
+        classes = type(self).__mro__
+        ways = ("predicted", "predicted_on", "terms")
+        own = [next(c for c in classes if name in vars(c)) for name in ways]
+        plain = own[0] is own[1] and own[2] is Regression and self.steps is None
+        return GraphStore(self.model) if plain and joins_graphs(self.model) else None
 
     def terms_of(self, batch: Any, output: Any) -> tuple[Tensor, Rows]:
         """Loss of a batch, and errors for the metrics; waits for no device.
@@ -276,7 +296,10 @@ class Regression(StatesFacts, LightningModule):
         Args:
             batch: Molecules with their labels, on the device of the network.
         """
-        return self.terms_of(batch, self.predicted(self.model, batch))
+        graph = graph_of(batch)
+        if graph is None:
+            return self.terms_of(batch, self.predicted(self.model, batch))
+        return self.terms_of(batch, self.predicted_on(self.model, graph))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Loss of one batch.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.graph import radius_graph
+from torch_cormorant.train.graphs import GraphStore
 
 __all__ = ["EpochBatches", "EpochSampler", "edge_counts", "make_loader"]
 
@@ -194,24 +196,46 @@ class _Loader(DataLoader):
         del state_dict
 
 
-def make_loader(dataset: Any, batches: EpochBatches) -> DataLoader:
+class _Numbered(_Weighted):
+    """Molecules with their numbers, out of another data set of this file."""
+
+    def __getitem__(self, key: tuple[int, float]) -> Any:
+        return key[0], self.dataset[key]
+
+
+def make_loader(
+    dataset: Any, batches: EpochBatches, store: GraphStore | None = None
+) -> DataLoader:
     """A PyG loader over these batches.
 
     Args:
         dataset: Molecules.
         batches: Which of them make a batch.
+        store: Gives the batches their graphs. Not for data sets that change molecules
+            whenever they are asked for (a PyG ``transform``): theirs are left out.
 
     Returns:
         The loader. Where there are several processes its batches have ``weight [B]``.
     """
     several = batches.world_size > 1
-    return _Loader(
-        _Weighted(dataset) if several else _Plain(dataset),
+    rows = _Weighted(dataset) if several else _Plain(dataset)
+    joined = store is not None and getattr(dataset, "transform", None) is None
+    loader = _Loader(
+        _Numbered(rows) if joined else rows,
         batch_sampler=batches,
         # An own generator: the loader would draw from the global one, and a resumed
         # run makes one loader more.
         generator=torch.Generator(),
     )
+    if store is not None and joined:
+        loader.collate_fn = partial(_with_graph, store)
+    return loader
+
+
+def _with_graph(store: GraphStore, rows: Sequence[tuple[int, Data]]) -> Batch:
+    """A batch of numbered molecules with its graph."""
+    numbers, molecules = zip(*rows, strict=True)
+    return store.add_to(Batch.from_data_list(list(molecules)), numbers)
 
 
 def in_order(dataset: Any, batch_size: int) -> DataLoader:

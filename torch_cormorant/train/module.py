@@ -11,6 +11,7 @@ from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
 from torch_cormorant.models import Normalisation
 from torch_cormorant.networks.checks import refuse_cells
 from torch_cormorant.train.base import MoleculeBatch, Regression
+from torch_cormorant.train.graphs import GraphStore
 from torch_cormorant.train.metrics import Rows, mean_metric, row_means, weights_of
 
 __all__ = ["PropertyRegression"]
@@ -96,6 +97,27 @@ class PropertyRegression(Regression):
             num_graphs=batch.num_graphs,
         )
         return output
+
+    def predicted_on(self, network: Any, graph: Any) -> Tensor:
+        """Normalised properties, see :class:`Regression`."""
+        vec = graph.vectors().to(network.dtype)
+        output: Tensor = network.forward_features(
+            network.features(graph.z, network.dtype),
+            graph.geometry(vec, network.harmonics),
+            graph.batch,
+            graph.num_graphs,
+            z=graph.z,
+            pos=graph.pos,
+            check=False,
+        )[0]
+        return output
+
+    def graph_store(self) -> GraphStore | None:
+        """See :class:`Regression`; networks of properties know no cells."""
+        store = super().graph_store()
+        if store is not None:
+            store.cells = False
+        return store
 
     def forward(self, batch: MoleculeBatch) -> Tensor:
         """Predictions ``[B, T]`` in the unit of ``y``, float64."""

@@ -13,8 +13,10 @@ from torch_cormorant.data import FrameDataset, reference_energies
 from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.models import Cormorant, ModelInfo, Normalisation
 from torch_cormorant.models.energy import Result
+from torch_cormorant.models.potential import Edges, run_on
 from torch_cormorant.train.base import MoleculeBatch, Regression
 from torch_cormorant.train.datamodule import ROUNDING
+from torch_cormorant.train.graphs import GraphStore
 from torch_cormorant.train.metrics import Rows, mean_metric, row_means, weights_of
 
 __all__ = ["PotentialRegression", "potential_normalisation"]
@@ -166,6 +168,24 @@ class PotentialRegression(Regression):
             num_graphs=batch.num_graphs,
         )
         return output
+
+    def predicted_on(self, network: Any, graph: Any) -> Result:
+        """Energies, and forces where they are learned, see :class:`Regression`."""
+        vec = graph.vectors().detach().requires_grad_()
+        return run_on(
+            network,
+            graph.z,
+            graph.pos,
+            graph.batch,
+            graph.num_graphs,
+            Edges(graph.edge_index, vec),
+            graph.geometry(vec.to(network.dtype), network.harmonics),
+            forces=self.weights["forces"] > 0,
+        )
+
+    def graph_store(self) -> GraphStore | None:
+        """See :class:`Regression`; a stress needs strains, which a graph knows not."""
+        return None if self.weights["stress"] > 0 else super().graph_store()
 
     def losses(self, batch: MoleculeBatch, output: Result) -> dict[str, Tensor]:
         """The terms of the loss, each with its weight.
