@@ -231,7 +231,7 @@ class Regression(StatesFacts, LightningModule):
         move_averages(self.averaged.parameters(), self.model.parameters(), 1.0 - decay)
         kept, buffers = list(self.averaged.buffers()), list(self.model.buffers())
         if kept:
-            torch._foreach_copy_(kept, buffers)  # noqa: SLF001
+            torch._foreach_copy_(kept, buffers)
 
     # ------------------------------------------------------------ losses
 

@@ -1,9 +1,9 @@
 """Graphs of training batches, joined from those of their molecules.
 
-Molecules of a data set stay as they are from epoch to epoch, and so do their edges: what
-a search, the checks and the matching of pairs find is kept for each molecule, in few
-bytes, and the graph of a batch is put together before the step. It is the one that the
-step would make, bit by bit.
+Molecules of a data set stay as they are from epoch to epoch, and so do their edges.
+What a search, the checks and the matching of pairs find is kept for each molecule, in
+few bytes, and the graph of a batch is put together before the step. It is the one that
+the step would make, bit by bit.
 """
 
 from __future__ import annotations
@@ -247,14 +247,8 @@ class GraphStore:
         plan = make_plan(index, *sizes, pairs=(of_edge, torch.from_numpy(stands)))
         pos = batch.pos.to(edge_dtype(self.model, batch))
         given = [getattr(batch, name, None) for name in INPUTS]
-        cells, shift = as_cells(*given[3:], batch.num_graphs, pos), None
-        if cells is not None:
-            none = [np.zeros((count, 3), np.int16) for count in edges]
-            own = [
-                n if m.shift is None else m.shift
-                for m, n in zip(parts, none, strict=True)
-            ]
-            shift = torch.from_numpy(np.concatenate(own)).to(pos.dtype)
+        cells = as_cells(given[3], given[4], batch.num_graphs, pos)
+        shift = None if cells is None else _shifts(parts).to(pos.dtype)
         return BatchGraph(
             z=batch.z.long(),
             pos=pos,
@@ -266,6 +260,15 @@ class GraphStore:
             cells=None if cells is None else cells[0],
             made_of=tuple(zip(INPUTS, given, map(_version, given), strict=True)),
         )
+
+
+def _shifts(parts: Sequence[_Molecule]) -> Tensor:
+    """The shifts of all molecules, zeros where none were found."""
+    rows = [
+        np.zeros((m.rows.shape[1], 3), np.int16) if m.shift is None else m.shift
+        for m in parts
+    ]
+    return torch.from_numpy(np.concatenate(rows))
 
 
 def edge_dtype(model: Cormorant, batch: Any) -> torch.dtype:
@@ -282,4 +285,5 @@ def edge_dtype(model: Cormorant, batch: Any) -> torch.dtype:
 def _small(values: Tensor) -> NDArray[Any]:
     """The same numbers in as few bytes as they need."""
     small = not values.numel() or int(values.abs().max()) <= SMALL
-    return values.to(torch.int16 if small else torch.int64).numpy().copy()
+    kept: NDArray[Any] = values.to(torch.int16 if small else torch.int64).numpy()
+    return kept.copy()

@@ -58,7 +58,8 @@ def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
     ]
     if not rows:
         return torch.zeros((), dtype=torch.float64)
-    return torch.linalg.vector_norm(torch.cat(rows), dtype=torch.float64)
+    norm: Tensor = torch.linalg.vector_norm(torch.cat(rows), dtype=torch.float64)
+    return norm
 
 
 def clip_to(parameters: Iterable[Tensor], limit: float) -> None:
@@ -81,7 +82,7 @@ def clip_to(parameters: Iterable[Tensor], limit: float) -> None:
         # Multiplied by 1 where they are small enough: nobody waits for a GPU. The
         # small number is that of torch.nn.utils.clip_grad_norm_.
         factor = (limit / (gradient_norm(weights) + 1e-6)).clamp(max=1.0)
-        torch._foreach_mul_(found, factor)  # noqa: SLF001
+        torch._foreach_mul_(found, factor)
 
 
 @torch.no_grad()
@@ -101,4 +102,4 @@ def move_averages(
         >>> mean
         tensor([0.2500, 0.2500])
     """
-    torch._foreach_lerp_(list(means), list(weights), share)  # noqa: SLF001
+    torch._foreach_lerp_(list(means), list(weights), share)
