@@ -10,12 +10,14 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 from typing_extensions import Self
 
 from torch_cormorant.errors import ConfigError, NonFiniteError, WeightsError
-from torch_cormorant.models import CONVENTION, ModelInfo, Normalisation
+from torch_cormorant.models import CONVENTION, Cormorant, ModelInfo, Normalisation
 from torch_cormorant.models.copies import copied
 from torch_cormorant.models.files import save_model
 from torch_cormorant.nn import SoftCutoff
@@ -115,6 +117,16 @@ class Regression(StatesFacts, LightningModule):
         if self.averaged is None or self.training:
             return self.model
         return self.averaged
+
+    def setup(self, stage: str) -> None:
+        """Keep several processes from sending each other what never changes."""
+        del stage
+        fixed = isinstance(self.model, Cormorant) and not any(
+            isinstance(part, _BatchNorm) for part in self.modules()
+        )
+        if fixed and self.world_size > 1:
+            ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model  # noqa: SLF001
+            ignore(self, [name for name, _ in self.named_buffers()])
 
     def on_fit_start(self) -> None:
         """Put the network in training mode, in which forces have derivatives."""
@@ -384,20 +396,23 @@ class Regression(StatesFacts, LightningModule):
         trainer = self.trainer_or_none
         return 1 if trainer is None else int(trainer.world_size)
 
-    def weighted(self, errors: Tensor, weights: Tensor) -> Tensor:
-        """Mean of one number per row over the rows of all processes.
+    def weighted(self, *rows: tuple[Tensor, Tensor]) -> list[Tensor]:
+        """Means of one number per row over the rows of all processes.
 
         Lightning averages the gradients of the processes. Each process therefore
         returns its sum over the number of rows of all, times the number of processes:
         unequal shares then give the gradient of the joined batch.
 
         Args:
-            errors: ``[n]``.
-            weights: ``[n]``, zero for a row that only fills up a batch.
+            *rows: Numbers ``[n]`` and their weights ``[n]``, zero for a row that only
+                fills up a batch.
         """
-        (count,) = self.total(weights.sum())
-        factor = self.world_size / count.clamp_min(1.0)
-        return (errors * weights).sum() * factor.to(errors.dtype)
+        counts = self.total(*(weights.sum() for _, weights in rows))
+        found = []
+        for (errors, weights), count in zip(rows, counts, strict=True):
+            factor = self.world_size / count.clamp_min(1.0)
+            found.append((errors * weights).sum() * factor.to(errors.dtype))
+        return found
 
     def joined(self, loss: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of all processes, and the number of molecules it is of.

@@ -163,8 +163,8 @@ class EpochBatches(Sampler[list[tuple[int, float]]]):
         return [(row, 1.0) for row in sorted(mine, key=place.__getitem__)]
 
 
-class _Weighted(Dataset[Data]):
-    """A data set whose rows are asked for with a weight, which they then carry."""
+class _Rows(Dataset[Any]):
+    """A data set that is asked for rows with weights, and returns them beside these."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -172,18 +172,8 @@ class _Weighted(Dataset[Data]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: tuple[int, float]) -> Data:
-        row, weight = key
-        data = self.dataset[row]
-        data.weight = torch.tensor([weight], dtype=torch.float64)
-        return data
-
-
-class _Plain(_Weighted):
-    """The same without the weights, which are all one."""
-
-    def __getitem__(self, key: tuple[int, float]) -> Data:
-        return self.dataset[key[0]]
+    def __getitem__(self, key: tuple[int, float]) -> tuple[int, float, Data]:
+        return *key, self.dataset[key[0]]
 
 
 class _Loader(DataLoader):
@@ -194,13 +184,6 @@ class _Loader(DataLoader):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         del state_dict
-
-
-class _Numbered(_Weighted):
-    """Molecules with their numbers, out of another data set of this file."""
-
-    def __getitem__(self, key: tuple[int, float]) -> Any:
-        return key[0], self.dataset[key]
 
 
 def make_loader(
@@ -217,25 +200,29 @@ def make_loader(
     Returns:
         The loader. Where there are several processes its batches have ``weight [B]``.
     """
-    several = batches.world_size > 1
-    rows = _Weighted(dataset) if several else _Plain(dataset)
-    joined = store is not None and getattr(dataset, "transform", None) is None
     loader = _Loader(
-        _Numbered(rows) if joined else rows,
+        _Rows(dataset),
         batch_sampler=batches,
         # An own generator: the loader would draw from the global one, and a resumed
         # run makes one loader more.
         generator=torch.Generator(),
     )
-    if store is not None and joined:
-        loader.collate_fn = partial(_with_graph, store)
+    if getattr(dataset, "transform", None) is not None:
+        store = None
+    # PyG's loader would not take it as an argument.
+    loader.collate_fn = partial(_join, store, weighted=batches.world_size > 1)
     return loader
 
 
-def _with_graph(store: GraphStore, rows: Sequence[tuple[int, Data]]) -> Batch:
-    """A batch of numbered molecules with its graph."""
-    numbers, molecules = zip(*rows, strict=True)
-    return store.add_to(Batch.from_data_list(list(molecules)), numbers)
+def _join(
+    store: GraphStore | None, rows: Sequence[tuple[int, float, Data]], *, weighted: bool
+) -> Batch:
+    """A batch with its graph and, where there are some, the weights of molecules."""
+    numbers, weights, molecules = zip(*rows, strict=True)
+    batch = Batch.from_data_list(list(molecules))
+    if weighted:
+        batch.weight = torch.tensor(weights, dtype=torch.float64)
+    return batch if store is None else store.add_to(batch, numbers)
 
 
 def in_order(dataset: Any, batch_size: int) -> DataLoader:

@@ -137,7 +137,7 @@ class PropertyRegression(Regression):
         )
         squares = row_means((output - wanted.to(output.dtype)).square())
         wrong = self._sizes(self._restored(output.detach(), batch) - y)
-        return self.weighted(squares, weights), {"mae": (wrong, weights)}
+        return self.weighted((squares, weights))[0], {"mae": (wrong, weights)}
 
     def validation_step(self, batch: MoleculeBatch) -> None:
         """Error of one validation batch, in the unit of ``y``.

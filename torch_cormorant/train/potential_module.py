@@ -198,7 +198,7 @@ class PotentialRegression(Regression):
             Scalars named ``energy``, ``forces``, ``stress``.
         """
         scale, size = self.normalisation.std[0], graph_sizes(batch)
-        terms = {}
+        rows = {}
         for name, (error, weights) in self._errors(batch, output).items():
             if not self.weights[name]:
                 continue
@@ -208,9 +208,9 @@ class PotentialRegression(Regression):
             elif name == "stress":
                 volume = torch.linalg.det(cast("Any", batch).cell.double()).abs()
                 scaled = error * (volume / (size * scale)).view(-1, 1, 1)
-            loss = self.weighted(row_means(scaled.square()), weights)
-            terms[name] = self.weights[name] * loss
-        return terms
+            rows[name] = row_means(scaled.square()), weights
+        means = zip(rows, self.weighted(*rows.values()), strict=True)
+        return {name: self.weights[name] * mean for name, mean in means}
 
     def _errors(self, batch: MoleculeBatch, output: Result) -> Rows:
         """Differences to the labels by their names, with the weights of their rows."""
