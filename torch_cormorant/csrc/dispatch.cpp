@@ -7,6 +7,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <new>
 #include <string_view>
@@ -227,6 +228,14 @@ Status check(const Dots *p) {
 }
 
 Status check(const Square *) { return DONE; }
+Status check(const Vertex *) { return DONE; }
+Status check(const Norm *) { return DONE; }
+
+Status check(const Edge *p) {
+  if (!within(p->index_a, p->pairs, p->targets)) return BAD_INDEX_A;
+  if (!within(p->index_b, p->pairs, p->sources)) return BAD_INDEX_B;
+  return DONE;
+}
 
 template <class Problem, class Work> int guarded(const Problem *p, const Work &work) {
   if (const Status found = check(p)) return found;
@@ -240,13 +249,17 @@ template <class Problem, class Work> int guarded(const Problem *p, const Work &w
   }
 }
 
+#include "fused/shares.h"
+
+#include "fused/pair_shares.h"
+
 }  // namespace
 
 #define EXPORT __attribute__((visibility("default")))
 
 extern "C" {
 
-EXPORT int32_t cormorant_abi() { return 3; }
+EXPORT int32_t cormorant_abi() { return 4; }
 
 EXPORT const char *cormorant_isa() { return chosen->name; }
 
@@ -308,5 +321,17 @@ EXPORT int32_t cormorant_dots_backward(const Dots *p) {
   return guarded(p, [&] {
     in_threads(threads, [&](int t) { chosen->dots_backward(p, t, threads); });
   });
+}
+
+EXPORT int32_t cormorant_vertex(const Vertex *p) {
+  return guarded(p, [&] { run_vertex(p); });
+}
+
+EXPORT int32_t cormorant_edge(const Edge *p) {
+  return guarded(p, [&] { run_edge(p); });
+}
+
+EXPORT int32_t cormorant_norm(const Norm *p) {
+  return guarded(p, [&] { run_norm(p); });
 }
 }

@@ -6,29 +6,11 @@
 #pragma once
 #include <cstdint>
 
-extern "C" {
+#include "coefficients.h"
+#include "fused/nodes.h"
+#include "fused/pairs.h"
 
-// Coefficients of one product: out[row] = sum of value * table entry over its nonzeros,
-// and the same by column. An entry is second component * (components of the first) +
-// first component. Rows, and columns, stand in the order of their number of nonzeros; a
-// run is (how many have the same number, that number).
-struct Coefficients {
-  int32_t first;           // components of the first operand, M1
-  int32_t second;          // components of the second operand, M2
-  int32_t degrees;         // tensors of the result
-  int32_t rows;            // rows of the result, all degrees together
-  int32_t row_runs, col_runs;
-  const int32_t *row_run;  // [row_runs, 2]
-  const int32_t *row_col;  // [nonzeros] table entry
-  const void *row_val;     // [nonzeros] in the number type of the problem
-  const int32_t *row_degree;   // [rows] degree whose tensor holds the row
-  const int64_t *row_offset;   // [rows] position of the row in a node, in units of wide
-  const int32_t *col_run;  // [col_runs, 2]
-  const int32_t *col_entry;    // [M1 * M2] table entry of each column
-  const int32_t *col_row;  // [nonzeros] row
-  const void *col_val;     // [nonzeros]
-  const int32_t *used;     // [M1 * M2] nonzeros of each table entry
-};
+extern "C" {
 
 struct Sum {
   int64_t targets, edges, sources, rows;
@@ -84,6 +66,25 @@ struct Kernels {
   void (*square_backward)(const Square *, int64_t first, int64_t last, void *scratch);
   void (*dots_forward)(const Dots *, int64_t first, int64_t last);
   void (*dots_backward)(const Dots *, int32_t owner, int32_t owners);
+  // Numbers of the packed weights, of the sums of their gradients, of the scratch.
+  void (*vertex_sizes)(const Vertex *, int64_t *sizes);
+  void (*vertex_pack)(const Vertex *, void *packed);
+  void (*vertex_run)(const Vertex *, int64_t first, int64_t last, const void *packed,
+                     void *sums, void *scratch);
+  void (*vertex_unpack)(const Vertex *, void *sums, int64_t count);
+  void (*norm_run)(const Norm *, int64_t first, int64_t last, void *sums);
+  void (*norm_collect)(const Norm *, const void *sums, int64_t count);
+  // Numbers of what all pairs share, of the sums over a block of pairs, of the scratch,
+  // of rows kept for `room` pairs.
+  void (*edge_sizes)(const Edge *, int64_t room, int64_t *sizes);
+  void (*edge_weights)(const Edge *, void *shared);
+  void (*edge_nodes)(const Edge *, int64_t first, int64_t last, void *shared);
+  void (*edge_run)(const Edge *, int64_t first, int64_t last, void *shared, void *sums,
+                   void *later, int64_t base, int64_t room, void *scratch);
+  void (*edge_collect)(const Edge *, int64_t first, int64_t last, void *shared,
+                       void *later, int64_t room, int32_t owner, int32_t owners);
+  void (*edge_finish)(const Edge *, int64_t first, int64_t last, void *shared);
+  void (*edge_sums)(const Edge *, void *sums, int64_t blocks);
 };
 
 const Kernels *kernels_baseline();

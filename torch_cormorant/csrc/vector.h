@@ -66,11 +66,13 @@ template <class S> INLINE void store(S *p, const Vec<S> &v, int64_t count) {
 // Bring what is needed soon into the second cache.
 INLINE void fetch(const void *p) { __builtin_prefetch(p, 0, 2); }
 
-#define DEFINE_SHUFFLES(S, SWAP, EVEN, ODD, MIX)                              \
+#define DEFINE_SHUFFLES(S, SWAP, EVEN, ODD, LOW, HIGH, MIX)                   \
+  INLINE Vec<S> evens_of(Vec<S> a, Vec<S> b) { return SHUFFLE(Type<S>::I, a, b, EVEN); } \
+  INLINE Vec<S> odds_of(Vec<S> a, Vec<S> b) { return SHUFFLE(Type<S>::I, a, b, ODD); }   \
+  INLINE Vec<S> low_of(Vec<S> a, Vec<S> b) { return SHUFFLE(Type<S>::I, a, b, LOW); }    \
+  INLINE Vec<S> high_of(Vec<S> a, Vec<S> b) { return SHUFFLE(Type<S>::I, a, b, HIGH); }  \
   INLINE Vec<S> swap(Vec<S> a) { return SHUFFLE(Type<S>::I, a, a, SWAP); }    \
-  INLINE Vec<S> hadd(Vec<S> a, Vec<S> b) {                                    \
-    return SHUFFLE(Type<S>::I, a, b, EVEN) + SHUFFLE(Type<S>::I, a, b, ODD);  \
-  }                                                                           \
+  INLINE Vec<S> hadd(Vec<S> a, Vec<S> b) { return evens_of(a, b) + odds_of(a, b); }      \
   INLINE Vec<S> evens(Vec<S> a) { return SHUFFLE(Type<S>::I, a, a, SAME_##MIX(0)); } \
   INLINE Vec<S> odds(Vec<S> a) { return SHUFFLE(Type<S>::I, a, a, SAME_##MIX(1)); }  \
   INLINE Vec<S> mix(Vec<S> a, Vec<S> b) { return SHUFFLE(Type<S>::I, a, b, MIX_##MIX); }
@@ -85,16 +87,22 @@ INLINE void fetch(const void *p) { __builtin_prefetch(p, 0, 2); }
 #define MIX_4 0, 5, 2, 7
 #define MIX_8 0, 9, 2, 11, 4, 13, 6, 15
 #define MIX_16 0, 17, 2, 19, 4, 21, 6, 23, 8, 25, 10, 27, 12, 29, 14, 31
-#define SHUFFLES_2(S) DEFINE_SHUFFLES(S, LIST(1, 0), LIST(0, 2), LIST(1, 3), 2)
-#define SHUFFLES_4(S) \
-  DEFINE_SHUFFLES(S, LIST(1, 0, 3, 2), LIST(0, 2, 4, 6), LIST(1, 3, 5, 7), 4)
+#define SHUFFLES_2(S)                                                         \
+  DEFINE_SHUFFLES(S, LIST(1, 0), LIST(0, 2), LIST(1, 3), LIST(0, 2), LIST(1, 3), 2)
+#define SHUFFLES_4(S)                                                         \
+  DEFINE_SHUFFLES(S, LIST(1, 0, 3, 2), LIST(0, 2, 4, 6), LIST(1, 3, 5, 7),    \
+                  LIST(0, 4, 1, 5), LIST(2, 6, 3, 7), 4)
 #define SHUFFLES_8(S)                                                         \
   DEFINE_SHUFFLES(S, LIST(1, 0, 3, 2, 5, 4, 7, 6), LIST(0, 2, 4, 6, 8, 10, 12, 14), \
-                  LIST(1, 3, 5, 7, 9, 11, 13, 15), 8)
+                  LIST(1, 3, 5, 7, 9, 11, 13, 15), LIST(0, 8, 1, 9, 2, 10, 3, 11),  \
+                  LIST(4, 12, 5, 13, 6, 14, 7, 15), 8)
 #define SHUFFLES_16(S)                                                        \
   DEFINE_SHUFFLES(S, LIST(1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14),    \
                   LIST(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30),  \
                   LIST(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31),  \
+                  LIST(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),     \
+                  LIST(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,    \
+                       31),                                                   \
                   16)
 #if VECTOR_BYTES == 64
 SHUFFLES_16(float)

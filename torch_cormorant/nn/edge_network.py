@@ -9,10 +9,11 @@ from torch.nn import functional
 from torch_cormorant.nn.cutoff import SoftCutoff, envelope
 from torch_cormorant.nn.init import init_block, init_edge, writable
 from torch_cormorant.nn.mixing import DegreeWeights, interleave_columns, real_rows
-from torch_cormorant.nn.radial import Radial
-from torch_cormorant.ops import EdgeGeometry, edge_dots
+from torch_cormorant.nn.radial import Bessel, Gaussian, Radial
+from torch_cormorant.ops import EdgeGeometry, edge_dots, fused
 from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.cg_product import from_complex, to_complex
+from torch_cormorant.ops.edge_network import MAX_DEGREES, EdgeMask, edge_network
 from torch_cormorant.ops.reference import edge_dots as reference_dots
 from torch_cormorant.ops.tensors import real_view
 
@@ -156,6 +157,8 @@ class EdgeNetwork(nn.Module):
         """
         if self.backend == "reference":
             return self._reference(target, source, geometry, state, edge_attr)
+        if edge_attr is None and self._fits(target, source, geometry, state):
+            return self._fused(target, source, geometry, state)
         index = geometry.pair_index
         length = geometry.pair_length
         dots = edge_dots(target, source, index[1], index[0], self.backend)
@@ -178,10 +181,69 @@ class EdgeNetwork(nn.Module):
         return out
 
     def _mask(self, length: Tensor) -> Tensor:
+        return self._mask_rows(length).repeat_interleave(self.planes, dim=-1)
+
+    def _mask_rows(self, length: Tensor) -> Tensor:
         mask: Tensor = self.cutoff(length)
         if self.envelope_cutoff is not None:
             mask = mask * envelope(length, self.envelope_cutoff).unsqueeze(-1)
-        return mask.repeat_interleave(self.planes, dim=-1)
+        return mask
+
+    # -------------------------------------------------------------------- fused
+
+    def _fits(
+        self,
+        target: Tensor,
+        source: Tensor,
+        geometry: EdgeGeometry,
+        state: Tensor | None,
+    ) -> bool:
+        """Whether one operator computes it all."""
+        length, weight = geometry.edge_length, self.weights[0]
+        return (
+            fused.fits(self.backend, target, source, length, weight, state)
+            and target.dtype.to_real() == length.dtype == weight.dtype
+            and (state is None or state.shape[0] == geometry.pair_index[0].shape[0])
+            and self.lmax < MAX_DEGREES
+        )
+
+    def _fused(
+        self,
+        target: Tensor,
+        source: Tensor,
+        geometry: EdgeGeometry,
+        state: Tensor | None,
+    ) -> Tensor:
+        length, radial = geometry.pair_length, self.radial
+        fixed = type(radial) in {Bessel, Gaussian} and not is_hooked(radial)
+        return edge_network(
+            target,
+            source,
+            (geometry.pair_index[1], geometry.pair_index[0]),
+            state,
+            geometry.pair_rows(str(radial), radial) if fixed else radial(length),
+            self._fused_mask(length),
+            self.weights(),
+            [self.widths(l) for l in range(self.lmax + 1)],
+        )
+
+    def _fused_mask(self, length: Tensor) -> EdgeMask:
+        cutoff = self.cutoff
+        if type(cutoff) is not SoftCutoff or is_hooked(cutoff):
+            return EdgeMask(rows=self._mask_rows(length))
+        radii = {}
+        if cutoff.soft:
+            radii["radius"] = cutoff.radius
+        if cutoff.soft and not cutoff.gaussian:
+            radii["width"] = cutoff.width
+        return EdgeMask(
+            length=length,
+            envelope=self.envelope_cutoff or 0.0,
+            hard=cutoff.hard_radius or 0.0,
+            **radii,
+        )
+
+    # -------------------------------------------------------------- composition
 
     def _matrices(self) -> list[list[Tensor]]:
         """Real matrices ``[in * P, P * out]`` of each kind, a list over degrees.
@@ -255,9 +317,7 @@ class EdgeNetwork(nn.Module):
             if self.planes == 2
             else radial
         )
-        mask = self.cutoff(length)
-        if self.envelope_cutoff is not None:
-            mask = mask * envelope(length, self.envelope_cutoff).unsqueeze(-1)
+        mask = self._mask_rows(length)
         parts = []
         for l, weight in enumerate(self.weights()):
             of_state, of_dots, of_radial, of_attr = (
@@ -287,6 +347,13 @@ def rows_of_edges(state: Tensor, geometry: EdgeGeometry) -> Tensor:
     if geometry.shared and state.shape[0] == geometry.pair_length.shape[0]:
         return geometry.to_edges(state)
     return state
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether someone watches or replaces the calls of a module."""
+    own = vars(module)
+    kinds = ("forward", "forward_pre", "backward", "backward_pre")
+    return "forward" in own or any(own[f"_{kind}_hooks"] for kind in kinds)
 
 
 def planes_of_state(g: Tensor, geometry: EdgeGeometry) -> Tensor:

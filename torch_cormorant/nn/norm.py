@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.nn.parts import Part, Registry
+from torch_cormorant.ops import fused
 from torch_cormorant.ops.autocast import weights_precision
+from torch_cormorant.ops.norm import so3_norm
 from torch_cormorant.so3.layout import check_degree, degree_index
 
 
@@ -74,6 +76,8 @@ class SO3Norm(Norm):
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as above."""
         _check(x, self.lmax, self.channels, (1, 2))
+        if fused.fits("auto", x, self.weight) and x.dtype == self.weight.dtype:
+            return so3_norm(x, self.weight, self.eps)
         power = x.square().sum((2, 3))
         scale = [
             power[:, l * l : (l + 1) ** 2].mean(1) / self.channels

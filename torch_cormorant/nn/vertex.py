@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.init import init_block, init_vertex, writable
 from torch_cormorant.nn.mixing import DegreeWeights, real_rows
-from torch_cormorant.ops import PathTable, folded_square
+from torch_cormorant.ops import folded_square, fused
 from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.cg_product import from_complex, product, to_complex
 from torch_cormorant.ops.paths import check_paths
+from torch_cormorant.ops.vertex import kernel_fits, vertex_step
+from torch_cormorant.ops.vertex_paths import VertexPaths
 
 SHARES = (0.3, 0.6, 0.1)
 """Variance that aggregate, identity and square add at the start (``fan_in``)."""
@@ -67,10 +69,10 @@ class VertexMixing(nn.Module):
         self.backend = "auto"
         self.lmax, self.lmax_in = lmax, lmax_in
         self.in_channels = in_channels
-        self.sum_paths = _table(lmax_sh, lmax_in, lmax, paths)
-        self.square_paths = _table(lmax_in, lmax_in, lmax, paths)
-        self.folded_paths = _table(lmax_in, lmax_in, lmax, paths, folded=True)
-        dead = [l for l in range(lmax + 1) if not sum(self._counts(l))]
+        self.paths = VertexPaths(lmax, lmax_in, lmax_sh, check_paths(paths))
+        self.sum_paths, self.square_paths = self.paths.sums, self.paths.squares
+        self.folded_paths = self.paths.folded
+        dead = [l for l, blocks in enumerate(self.paths.blocks) if not blocks]
         if dead:
             msg = (
                 f"no path reaches degree {dead[0]} from lmax_in={lmax_in} and "
@@ -91,21 +93,12 @@ class VertexMixing(nn.Module):
     @property
     def blocks_per_degree(self) -> tuple[int, ...]:
         """Blocks of in_channels columns in the weight matrix of every degree."""
-        return tuple(sum(self._counts(l)) for l in range(self.lmax + 1))
-
-    def _counts(self, l: int) -> tuple[int, int, int]:
-        """Blocks of the aggregate, the identity and the square."""
-        sums, squares = self.sum_paths.counts, self.square_paths.counts
-        return (
-            sums[l] if l < len(sums) else 0,
-            int(l <= self.lmax_in),
-            squares[l] if l < len(squares) else 0,
-        )
+        return self.paths.blocks
 
     def block(self, l: int, which: int) -> Tensor:
         """Columns of one kind (0 aggregate, 1 identity, 2 square), to be written."""
         channels = self.in_channels or 0
-        counts = self._counts(l)
+        counts = self.paths.counts[l]
         start = sum(counts[:which]) * channels
         weight = writable(self.weights, f"weight_l{l}")
         return weight[..., start : start + counts[which] * channels]
@@ -124,7 +117,7 @@ class VertexMixing(nn.Module):
     def _init_fan_in(self, l: int, gain: float, avg_num_neighbors: float) -> None:
         for which, share in enumerate(SHARES):
             init_block(self.block(l, which), share * gain**2)
-        if not self._counts(l)[0]:
+        if not self.paths.counts[l][0]:
             return
         ends = [path for path in self.sum_paths.paths if path[2] == l]
         blocks = self.block(l, 0).chunk(len(ends), dim=-1)
@@ -145,11 +138,16 @@ class VertexMixing(nn.Module):
         """
         if self.backend == "reference":
             return from_complex(self.reference(aggregate, x))
+        weights = self.weights()
+        if fused.fits(self.backend, x, *aggregate, *weights) and kernel_fits(
+            self.paths
+        ):
+            return vertex_step(aggregate, x, weights, self.paths.key)
         squares = folded_square(x, self.folded_paths, self.backend)
-        matrices = self._matrices()
+        matrices = self._matrices(weights)
         parts = []
         for l in range(self.lmax + 1):
-            counts = self._counts(l)
+            counts = self.paths.counts[l]
             sums, same, square = matrices[l]
             terms = []
             if counts[0]:
@@ -164,11 +162,13 @@ class VertexMixing(nn.Module):
             *mixed.shape[:2], self.weights.planes, self.weights.out_channels
         )
 
-    def _matrices(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def _matrices(
+        self, weights: Sequence[Tensor]
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Real matrices of aggregate, identity and folded square, for each degree."""
-        rows = real_rows(self.weights())
+        rows = real_rows(weights)
         block = self.weights.planes * (self.in_channels or 0)
-        sizes = [n * block for l in range(self.lmax + 1) for n in self._counts(l)]
+        sizes = [n * block for l in range(self.lmax + 1) for n in self.paths.counts[l]]
         parts = rows.split(sizes)
         blocks = rows.reshape(-1, block, rows.shape[1])
         square = blocks.index_select(0, self.fold_first)
@@ -192,23 +192,22 @@ class VertexMixing(nn.Module):
         first: list[int] = []
         second: list[int] = []
         at: list[int] = []
-        sign: list[float] = []
-        start = 0
-        for l in range(self.lmax + 1):
-            square = start + sum(self._counts(l)[:2])
-            paths = [path for path in self.square_paths.paths if path[2] == l]
-            for l1, l2, _ in (p for p in self.folded_paths.paths if p[2] == l):
-                if l1 != l2:
-                    second.append(square + paths.index((l2, l1, l)))
-                    at.append(len(first))
-                    sign.append(-1.0 if (l1 + l2 - l) % 2 else 1.0)
-                first.append(square + paths.index((l1, l2, l)))
-            start += sum(self._counts(l))
+        signs: list[float] = []
+        for (_, _, l), fold in zip(
+            self.folded_paths.paths, self.paths.folds, strict=True
+        ):
+            start = sum(self.paths.blocks[:l])
+            one, other, sign = fold
+            if other >= 0:
+                second.append(start + other)
+                at.append(len(first))
+                signs.append(float(sign))
+            first.append(start + one)
         return {
             "fold_first": torch.tensor(first, dtype=torch.int64),
             "fold_second": torch.tensor(second, dtype=torch.int64),
             "fold_at": torch.tensor(at, dtype=torch.int64),
-            "fold_sign": torch.tensor(sign).view(-1, 1, 1),
+            "fold_sign": torch.tensor(signs).view(-1, 1, 1),
         }
 
     def reference(self, aggregate: Sequence[Tensor], x: Tensor) -> Tensor:
@@ -221,7 +220,7 @@ class VertexMixing(nn.Module):
         weights = self.weights()
         parts = []
         for l in range(self.lmax + 1):
-            counts = self._counts(l)
+            counts = self.paths.counts[l]
             columns = [aggregate[l].flatten(2)] if counts[0] else []
             columns += [x[:, l * l : (l + 1) ** 2]] if counts[1] else []
             columns += [squares[l].flatten(2)] if counts[2] else []
@@ -232,12 +231,6 @@ class VertexMixing(nn.Module):
             weight = to_complex(weights[l].transpose(0, 1))
             parts.append(torch.cat(columns, dim=-1) @ weight.t())
         return torch.cat(parts, dim=1)
-
-
-def _table(
-    lmax1: int, lmax2: int, lmax: int, paths: str, *, folded: bool = False
-) -> PathTable:
-    return PathTable(lmax1, lmax2, min(lmax, lmax1 + lmax2), check_paths(paths), folded)
 
 
 def _mix(terms: list[tuple[Tensor, Tensor]], nodes: int, components: int) -> Tensor:

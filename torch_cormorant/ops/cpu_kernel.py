@@ -29,7 +29,7 @@ from torch_cormorant.ops.tensors import real_view
 FILE = Path(__file__).with_name("_cpu_kernel.so")
 SWITCH = "CORMORANT_CPU_KERNEL"
 MAX_LMAX = 6
-_ABI = 3
+_ABI = 4
 _P, _I, _L = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 _FAILURES = {1: "out of memory", 2: "the system gives no more threads"}
 _INDICES = {
@@ -43,7 +43,9 @@ _INDICES = {
 """Statuses of an index tensor with a value out of range, and the size it exceeds."""
 
 
-class _Coefficients(ctypes.Structure):
+class Coefficients(ctypes.Structure):
+    """Clebsch-Gordan coefficients of a table."""
+
     _fields_ = (
         *((name, _I) for name in ("first", "second", "degrees", "rows")),
         *((name, _I) for name in ("row_runs", "col_runs")),
@@ -60,7 +62,7 @@ class _Sum(ctypes.Structure):
         *((name, _I) for name in ("lmax1", "is_complex", "is_double", "threads")),
         *((name, _I) for name in ("need_x", "need_g", "need_sh", "fresh_g")),
         *((name, _P) for name in ("x", "g", "sh", "rowptr", "edge", "source", "row")),
-        ("cg", _Coefficients),
+        ("cg", Coefficients),
         *((name, _P) for name in ("out", "out_rows", "dx", "dg", "dsh")),
     )
 
@@ -70,7 +72,7 @@ class _Square(ctypes.Structure):
         *((name, _L) for name in ("nodes", "wide")),
         *((name, _I) for name in ("is_complex", "is_double", "threads")),
         *((name, _P) for name in ("x", "y")),
-        ("cg", _Coefficients),
+        ("cg", Coefficients),
         *((name, _P) for name in ("out", "out_rows", "dx", "dy")),
     )
 
@@ -162,7 +164,8 @@ class _Arrays:
             torch.tensor([*map(len, columns)], dtype=torch.int32),
         )
         sizes = (first, second, len(counts), len(rows), len(row_run), len(col_run))
-        self.struct = _Coefficients(*sizes, *(part.data_ptr() for part in self.kept))
+        self.used = [q for q, column in enumerate(columns) if column]
+        self.struct = Coefficients(*sizes, *(part.data_ptr() for part in self.kept))
 
 
 Row = tuple[int, int, list[tuple[int, float]]]
@@ -199,13 +202,14 @@ def _runs(
 
 
 @cache
-def _arrays(table: PathTable, dtype: torch.dtype) -> _Arrays:
+def coefficients(table: PathTable, dtype: torch.dtype) -> _Arrays:
+    """The coefficients of a table as the kernels read them."""
     # whatever the user's default device is: the kernels read these arrays
     with torch.inference_mode(False), torch.device("cpu"):
         return _Arrays(table, dtype)
 
 
-def _call(name: str, struct: Any) -> None:
+def call(name: str, struct: Any) -> None:
     """Run one entry point; with one thread where the system gives no more."""
     entry = getattr(library(), name)
     struct.threads = torch.get_num_threads()
@@ -227,8 +231,14 @@ def _call(name: str, struct: Any) -> None:
         raise BackendError(message)
 
 
-def _pointers(parts: Sequence[Tensor]) -> Any:
-    return (_P * len(parts))(*(part.data_ptr() for part in parts))
+def pointers(parts: Sequence[Tensor | None]) -> Any:
+    """Addresses of tensors; None: there is none."""
+    return (_P * len(parts))(*map(address, parts))
+
+
+def address(x: Tensor | None) -> int | None:
+    """Where the numbers of a tensor lie."""
+    return None if x is None else x.data_ptr()
 
 
 def _kind(x: Tensor) -> dict[str, int]:
@@ -248,10 +258,10 @@ def _sum_struct(
     table: PathTable,
     outs: Sequence[Tensor],
 ) -> tuple[_Sum, Any]:
-    arrays = _arrays(table, x.dtype.to_real())
+    arrays = coefficients(table, x.dtype.to_real())
     paired = plan.pairs is not None and g.shape[0] == plan.pairs.edge.shape[0]
     row = plan.csr_row if paired else plan.csr_edge
-    pointers = _pointers(outs)
+    kept = pointers(outs)
     struct = _Sum(
         targets=plan.num_targets,
         edges=plan.num_edges,
@@ -267,11 +277,11 @@ def _sum_struct(
         source=plan.csr_source.data_ptr(),
         row=row.data_ptr(),
         cg=arrays.struct,
-        out=ctypes.cast(pointers, _P),
+        out=ctypes.cast(kept, _P),
         out_rows=arrays.out_rows.data_ptr(),
         **_kind(x),
     )
-    return struct, pointers
+    return struct, kept
 
 
 def forward(
@@ -281,7 +291,7 @@ def forward(
     sizes = shapes(plan.num_targets, table, x.shape[-1])
     outs = [x.new_empty(size) for size in sizes]
     struct, _kept = _sum_struct(x, g, sh, plan, table, outs)
-    _call("cormorant_sum_forward", struct)
+    call("cormorant_sum_forward", struct)
     return outs
 
 
@@ -301,10 +311,8 @@ def backward(
     )
     struct, _kept = _sum_struct(x, g, sh, plan, table, grads)
     struct.need_x, struct.need_g, struct.need_sh = map(int, need)
-    struct.dx, struct.dg, struct.dsh = (
-        None if part is None else part.data_ptr() for part in (dx, dg, dsh)
-    )
-    _call("cormorant_sum_backward", struct)
+    struct.dx, struct.dg, struct.dsh = map(address, (dx, dg, dsh))
+    call("cormorant_sum_backward", struct)
     return dx, dg, dsh
 
 
@@ -313,7 +321,7 @@ def square(x: Tensor, y: Tensor, table: PathTable) -> list[Tensor]:
     sizes = shapes(x.shape[0], table, x.shape[-1])
     outs = [x.new_empty(size) for size in sizes]
     struct, _kept = _square_struct(x, y, table, outs)
-    _call("cormorant_square_forward", struct)
+    call("cormorant_square_forward", struct)
     return outs
 
 
@@ -324,32 +332,32 @@ def square_gradient(
     dx, dy = torch.empty_like(x), torch.empty_like(y)
     struct, _kept = _square_struct(x, y, table, grads)
     struct.dx, struct.dy = dx.data_ptr(), dy.data_ptr()
-    _call("cormorant_square_backward", struct)
+    call("cormorant_square_backward", struct)
     return dx, dy
 
 
 def _square_struct(
     x: Tensor, y: Tensor, table: PathTable, outs: Sequence[Tensor]
 ) -> tuple[_Square, Any]:
-    arrays = _arrays(table, x.dtype.to_real())
-    pointers = _pointers(outs)
+    arrays = coefficients(table, x.dtype.to_real())
+    kept = pointers(outs)
     struct = _Square(
         nodes=x.shape[0],
         x=x.data_ptr(),
         y=y.data_ptr(),
         cg=arrays.struct,
-        out=ctypes.cast(pointers, _P),
+        out=ctypes.cast(kept, _P),
         out_rows=arrays.out_rows.data_ptr(),
         **_kind(x),
     )
-    return struct, pointers
+    return struct, kept
 
 
 def dots(a: Tensor, b: Tensor, index_a: Tensor, index_b: Tensor) -> Tensor:
     """Dot products of rows of a with rows of b, degree by degree."""
     lmax = round(a.shape[1] ** 0.5) - 1
     out = a.new_empty(index_a.numel(), lmax + 1, a.shape[-1])
-    _call("cormorant_dots_forward", _dots_struct(a, b, index_a, index_b, out))
+    call("cormorant_dots_forward", _dots_struct(a, b, index_a, index_b, out))
     return out
 
 
@@ -367,8 +375,8 @@ def dots_gradient(
         for part, needed in zip((a, b), need, strict=True)
     )
     struct = _dots_struct(a, b, index_a, index_b, u)
-    struct.da, struct.db = (None if d is None else d.data_ptr() for d in (da, db))
-    _call("cormorant_dots_backward", struct)
+    struct.da, struct.db = map(address, (da, db))
+    call("cormorant_dots_backward", struct)
     return da, db
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -102,6 +103,7 @@ class EdgeGeometry:
         self.edge_length = safe_norm(edge_vec)
         self.pair_index = self._pair_index()
         self._sh: dict[int, Tensor] = {}
+        self._rows: dict[Hashable, Tensor] = {}
 
     @classmethod
     def from_plan(
@@ -199,6 +201,18 @@ class EdgeGeometry:
         if pairs is None:
             return self.edge_length
         return self.edge_length.index_select(0, pairs.edge)
+
+    def pair_rows(self, key: Hashable, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """A function of the lengths of all pairs, computed once for all layers.
+
+        Args:
+            key: What tells it from other functions.
+            function: ``[pairs]`` in Angstrom to rows of pairs.
+        """
+        whole = (key, torch.is_grad_enabled())
+        if whole not in self._rows:
+            self._rows[whole] = function(self.pair_length)
+        return self._rows[whole]
 
     def _pair_index(self) -> tuple[Tensor, Tensor]:
         """(source, target) of each undirected pair, or of each edge."""

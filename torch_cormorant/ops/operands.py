@@ -7,7 +7,7 @@ through ``torch.ops``. The values of index tensors are checked by the kernel its
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from torch_cormorant.errors import (
 from torch_cormorant.ops.paths import PathTable
 from torch_cormorant.ops.plan import GraphPlan
 from torch_cormorant.ops.portable import shapes
+from torch_cormorant.ops.vertex_paths import VertexPaths
 
 FEATURES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 """Number types of SO(3)-vectors and edge scalars."""
@@ -66,6 +67,93 @@ def check_product(x: Tensor, y: Tensor, table: PathTable) -> None:
     _alike("x", x, (nodes, (table.lmax1 + 1) ** 2, channels), x.dtype, x)
     second = (table.used_lmax2 + 1) ** 2
     _alike("y", y, (nodes, second, channels), x.dtype, x)
+
+
+def check_vertex(
+    aggregate: Sequence[Tensor],
+    x: Tensor,
+    weights: Sequence[Tensor],
+    paths: VertexPaths,
+) -> None:
+    """Check the operands of the vertex step against each other and its paths."""
+    _features("x", x)
+    nodes, _, channels = x.shape
+    _alike("x", x, (nodes, (paths.lmax_in + 1) ** 2, channels), x.dtype, x)
+    sums = shapes(nodes, paths.sums, channels)
+    check_count("aggregate", aggregate, len(sums))
+    for l, (part, shape) in enumerate(zip(aggregate, sums, strict=True)):
+        _alike(f"aggregate[{l}]", part, shape, x.dtype, x)
+    check_count("weights", weights, paths.lmax + 1)
+    outs = check_rank("weights[0]", weights[0], ("planes", "outputs", "columns"))
+    planes, dtype = 1 + x.is_complex(), x.dtype.to_real()
+    for l, (weight, blocks) in enumerate(zip(weights, paths.blocks, strict=True)):
+        shape = (planes, outs.shape[1], blocks * channels)
+        _alike(f"weights[{l}]", weight, shape, dtype, x)
+
+
+def check_edge_network(
+    parts: Mapping[str, Tensor],
+    weights: Sequence[Tensor],
+    index: Sequence[Tensor],
+    widths: Sequence[tuple[int, ...]],
+) -> None:
+    """Check the operands of the edge network against each other and its columns."""
+    x = parts["target"]
+    _features("target", x)
+    pairs, channels, dtype = index[0].shape[0], x.shape[-1], x.dtype.to_real()
+    planes, side = 1 + x.is_complex(), widths[0][1] // channels
+    shapes: dict[str, tuple[int, ...]] = {
+        "target": (x.shape[0], side * side, channels),
+        "radial": (pairs, planes * widths[0][2]),
+        "length": (pairs,),
+        "rows": (pairs, channels),
+        "radius": (channels,),
+        "width": (channels,),
+    }
+    if "source" in parts:
+        rows = check_rank("source", parts["source"], FEATURE_AXES).shape[0]
+        shapes["source"] = (rows, side * side, channels)
+    if "state" in parts:
+        state = check_rank("state", parts["state"], ("pairs", "degrees", "channels"))
+        used = sum(row[0] > 0 for row in widths)
+        shapes["state"] = (pairs, max(used, state.shape[1]), widths[0][0])
+    _check_columns(widths, side * channels)
+    for name, part in parts.items():
+        kind = x.dtype if name in {"target", "source", "state"} else dtype
+        _alike(name, part, shapes[name], kind, x)
+    check_count("weights", weights, len(widths))
+    for l, (weight, row) in enumerate(zip(weights, widths, strict=True)):
+        _alike(f"weights[{l}]", weight, (planes, channels, sum(row)), dtype, x)
+    for name, part in zip(("index_a", "index_b"), index, strict=True):
+        _alike(name, part, (pairs,), torch.int64, x)
+
+
+def _check_columns(widths: Sequence[tuple[int, ...]], dots: int) -> None:
+    """State and dots belong to the first degrees, radial functions to all."""
+    state, _, radial, _ = widths[0]
+    ends = [[row[k] for row in widths] for k in (0, 1)]
+    steady = all(row == sorted(row, reverse=True) for row in ends)
+    known = all(a in {0, state} and b in {0, dots} for a, b, _, _ in widths)
+    if not steady or not known or any(row[2] != radial for row in widths) or not dots:
+        msg = (
+            "columns of weights must be [state, dots, radial functions, others], the "
+            f"same for all degrees that have them, got {[*widths]}"
+        )
+        raise ShapeError(msg)
+
+
+def check_norm(x: Tensor, weight: Tensor) -> None:
+    """Check the operands of the equivariant norm."""
+    check_rank("x", x, ("nodes", "components", "planes", "channels"))
+    if x.dtype not in FEATURES[:2]:
+        msg = f"x must be float32 or float64, got {x.dtype}; convert it first"
+        raise DtypeError(msg)
+    degrees = math.isqrt(x.shape[1])
+    if degrees**2 != x.shape[1] or not degrees:
+        msg = f"x must have (lmax + 1)^2 components on axis 1, got {x.shape[1]}"
+        raise ShapeError(msg)
+    _alike("x", x, tuple(x.shape), x.dtype, x)
+    _alike("weight", weight, (degrees, x.shape[-1]), x.dtype, x)
 
 
 def check_dots(a: Tensor, b: Tensor, index_a: Tensor, index_b: Tensor) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from torch_cormorant.errors import BackendError
 from torch_cormorant.ops.tensors import plus
-from torch_cormorant.ops.transforms import is_transformed, is_watched
+from torch_cormorant.ops.transforms import is_transformed, is_watched, will_run
 
 NAMESPACE = "torch_cormorant"
 PLAIN = (Tensor, torch.nn.Parameter)
@@ -126,13 +126,14 @@ class _Direct(torch.autograd.Function):
         found = operator.run(*args)
         operator.keep(ctx, tuple(args), found)
         ctx.operator, ctx.sizes = operator, sizes
+        ctx.tensors = [isinstance(leaf, Tensor) for leaf in leaves]
         ctx.listed = isinstance(found, list)
         return tuple(found) if ctx.listed else found
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         flat = ctx.needs_input_grad
-        ctx.needs_input_grad = tuple(_nested(ctx.sizes, flat[2:]))
+        ctx.needs_input_grad = tuple(_nested(ctx.sizes, _asked_for(ctx, flat[2:])))
         try:
             given = (list(grads),) if ctx.listed else grads
             parts = ctx.operator.backward(ctx, *given)
@@ -192,6 +193,16 @@ class _Transformed(torch.autograd.Function):
         stacks = tuple(torch.stack(parts) for parts in zip(*rows, strict=True))
         one = len(stacks) == 1 and not operator.listed
         return (stacks[0], 0) if one else (stacks, (0,) * len(stacks))
+
+
+def _asked_for(ctx: Any, needed: Sequence[bool]) -> Sequence[bool]:
+    """Needed gradients without those that no one asked this backward pass for."""
+    tensors = getattr(ctx, "tensors", None)
+    if tensors is None:
+        return needed
+    nodes = iter(ctx.next_functions)
+    ends = [next(nodes)[0] if tensor else None for tensor in tensors]
+    return [a and will_run(end) for a, end in zip(needed, ends, strict=True)]
 
 
 def _filled(operand: Any, tangent: Any) -> Any:

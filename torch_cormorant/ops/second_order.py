@@ -61,6 +61,18 @@ class Kernel(Protocol):
             need: For each operand.
         """
 
+    def reached(
+        self, sizes: Sequence[int], given: Sequence[bool], need: Sequence[bool]
+    ) -> list[bool]:
+        """Operands that need a gradient in ``double_backward`` and have one but zero.
+
+        Args:
+            sizes: Those of the problem.
+            given: Which tangents there are.
+            need: For each operand. A map that is linear in one of them has gradients
+                that do not depend on it, unless there are tangents of others.
+        """
+
     def double_backward(
         self,
         p: Problem,
@@ -181,6 +193,8 @@ class _Family:
         ]
         parts: Some = [None] * (one + len(grads))
         if any(u is not None for u in wanted):
+            given = [u is not None for u in wanted]
+            need = self.kernel.reached(ctx.settings[0], given, need)
             parts = self.double(
                 list(operands),
                 list(constants),

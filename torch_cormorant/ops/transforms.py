@@ -34,6 +34,23 @@ _batches = _found(
     )
 )
 
+_executes = _found(("_will_engine_execute_node",))
+
+
+def will_run(node: object) -> bool:
+    """Whether a backward pass at work reaches a node of the graph, or might.
+
+    ``needs_input_grad`` says yes to every tensor that requires a gradient; this is
+    about those that the pass was asked for.
+    """
+    if node is None or _executes is None:
+        return node is not None
+    try:
+        found: bool = _executes[0](node)
+    except RuntimeError:  # a leaf whose gradient is returned, or no pass
+        return True
+    return found
+
 
 def is_watched() -> bool:
     """Whether modes or tracers want to see operators, or might."""

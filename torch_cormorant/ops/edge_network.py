@@ -1,0 +1,288 @@
+r"""The edge network as one operator for CPUs: dots, mixing and mask of every pair.
+
+.. math::
+    g^{l}_{ij} = \mu_c(r_{ij}) \, u(r_{ij}) \, W^l \left[ s_{ij}^{l} \oplus
+    \bigoplus_{l'} F_i^{l'} \cdot F_j^{l'} \oplus \eta_{ij} \right]
+
+The kernel takes a few pairs at a time, all that lies between inputs and result stays in
+the cache; weights are read as they are, masks and the smooth envelope are computed
+inside. Second derivatives are those of the gradients along tangents.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.ops import cpu_kernel
+from torch_cormorant.ops.cpu_kernel import address
+from torch_cormorant.ops.operands import (
+    FEATURE_AXES,
+    check_count,
+    check_edge_network,
+    check_rank,
+)
+from torch_cormorant.ops.second_order import Problem, Some, twice_differentiable
+
+_P, _I, _L, _D = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_double
+MAX_DEGREES = 16
+"""Degrees of a result that the kernel was compiled for."""
+_NODES = ("target", "source", "state", "radial")
+_MASKS = {
+    "rows": ("rows",),
+    "soft": ("length", "radius", "width"),
+    "gaussian": ("length", "radius"),
+    "none": ("length",),
+}
+KINDS = tuple(_MASKS)
+"""Kinds of masks, in the order in which the kernel numbers them."""
+_NAMES = (*_NODES, "length", "rows", "radius", "width")
+
+
+class _Edge(ctypes.Structure):
+    _fields_ = (
+        *((name, _L) for name in ("pairs", "rows_a", "rows_b")),
+        *((name, _I) for name in ("channels", "degrees", "dot_degrees")),
+        *((name, _I) for name in ("state_channels", "state_rows", "state_used")),
+        *((name, _I) for name in ("radials", "mask", "is_complex", "is_double")),
+        *((name, _I) for name in ("threads", "second")),
+        *((name, _D) for name in ("envelope", "hard")),
+        *((name, _P) for name in ("index_a", "index_b", "columns")),
+        ("operands", _P * (3 * len(_NAMES))),
+        *((name, _P) for name in ("weights", "grad", "out")),
+    )
+
+
+@dataclass(frozen=True)
+class EdgeMask:
+    r"""The mask of all pairs.
+
+    Attributes:
+        rows: Its values ``[pairs, C]``; then nothing else is read.
+        length: Lengths in Angstrom ``[pairs]``.
+        radius: Of every channel, of a soft or Gaussian mask ``[C]``.
+        width: Of every channel, of a soft mask ``[C]``.
+        envelope: Radius of the smooth envelope in Angstrom; 0: none.
+        hard: Radius in Angstrom from which on the mask is zero; 0: none.
+    """
+
+    rows: Tensor | None = None
+    length: Tensor | None = None
+    radius: Tensor | None = None
+    width: Tensor | None = None
+    envelope: float = 0.0
+    hard: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """One of :data:`KINDS`."""
+        if self.rows is not None:
+            return "rows"
+        if self.radius is None:
+            return "none"
+        return "gaussian" if self.width is None else "soft"
+
+
+def edge_network(
+    target: Tensor,
+    source: Tensor,
+    index: tuple[Tensor, Tensor],
+    state: Tensor | None,
+    radial: Tensor,
+    mask: EdgeMask,
+    weights: Sequence[Tensor],
+    widths: Sequence[tuple[int, int, int, int]],
+) -> Tensor:
+    """Edge scalars of all degrees for every pair of nodes.
+
+    Args:
+        target: Complex (or real) features of the targets.
+        source: Those of the sources; may be the same tensor.
+        index: Target and source of every pair.
+        state: Scalars of the last level, or None.
+        radial: Radial functions, (re, im) side by side.
+        mask: The mask.
+        weights: For each degree a real matrix.
+        widths: For each degree the columns of its weight: state, dots, radial
+            functions, and others, which are not read.
+
+    Shapes:
+        ``target`` and ``source`` ``[N, M, C]``, ``state`` ``[pairs, L + 1, C']``,
+        ``radial`` ``[pairs, P * R]``, weights ``[P, C, columns]``.
+
+    Returns:
+        ``[pairs, degrees, C]`` in the type of the features.
+
+    Raises:
+        ShapeError, DtypeError, DeviceError: If a tensor does not fit the others.
+        EdgeIndexError: If an index names a node that does not exist.
+        BackendError: If the kernel is missing, or a third derivative is asked for.
+    """
+    nodes = [target] if source is target else [target, source]
+    parts = [getattr(mask, name) for name in _MASKS[mask.kind]]
+    operands = [*nodes, *([] if state is None else [state]), radial, *parts, *weights]
+    sizes = [len(nodes), int(state is not None), KINDS.index(mask.kind)]
+    sizes += [count for row in widths for count in row]
+    found: Tensor = _operator(
+        operands, [*index], sizes, [float(mask.envelope), float(mask.hard)]
+    )[0]
+    return found
+
+
+class _Layout:
+    """Where operands stand, from the whole numbers of a problem."""
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        if len(sizes) < 7 or (len(sizes) - 3) % 4 or min(sizes) < 0:
+            _refuse(sizes)
+        nodes, state, mask, *columns = sizes
+        degrees = len(columns) // 4
+        if nodes not in {1, 2} or mask >= len(KINDS) or degrees > MAX_DEGREES:
+            _refuse(sizes)
+        names = [*_NODES[:nodes], *(["state"] if state else []), "radial"]
+        self.names = (*names, *_MASKS[KINDS[mask]])
+        self.mask = mask
+        self.columns = (_I * len(columns))(*columns)
+        self.widths = [tuple(columns[k : k + 4]) for k in range(0, len(columns), 4)]
+        self.slots = [3 * _NAMES.index(name) for name in self.names]
+
+    def parts(self, operands: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Operands by their names."""
+        return dict(zip(self.names, operands, strict=False))
+
+
+def _refuse(sizes: tuple[int, ...]) -> NoReturn:
+    msg = (
+        "sizes must be [1 or 2 tensors of nodes, whether there is a state, kind of the "
+        f"mask, four numbers of columns for 1 to {MAX_DEGREES} degrees], got {[*sizes]}"
+    )
+    raise ConfigError(msg)
+
+
+@cache
+def _layout(sizes: tuple[int, ...]) -> _Layout:
+    return _Layout(sizes)
+
+
+class _Kernel:
+    """As :class:`~torch_cormorant.ops.second_order.Kernel` says."""
+
+    def results(self, p: Problem) -> list[Tensor]:
+        layout = _layout(tuple(p.sizes))
+        degrees = len(layout.widths)
+        check_count("operands", p.operands, len(layout.names) + degrees)
+        check_count("constants", p.constants, 2)
+        check_count("numbers", p.numbers, 2)
+        x = check_rank("target", p.operands[0], FEATURE_AXES)
+        index = check_rank("index_a", p.constants[0], ("pairs",))
+        return [x.new_empty(index.shape[0], degrees, x.shape[-1])]
+
+    def forward(self, p: Problem) -> list[Tensor]:
+        found = self.results(p)
+        _run(p, out=found[0])
+        return found
+
+    def backward(self, p: Problem, grads: Some, need: Sequence[bool]) -> Some:
+        return _run(p, grad=_there(p, grads), need=need)
+
+    def reached(
+        self, sizes: Sequence[int], given: Sequence[bool], need: Sequence[bool]
+    ) -> list[bool]:
+        """Operands that the gradient depends on: it is linear in all but the mask's."""
+        names = _layout(tuple(sizes)).names
+        inputs = names.index("radial") + 1
+        nodes = any(given[: sizes[0]])
+        mask, weights = any(given[inputs : len(names)]), any(given[len(names) :])
+        depends = [mask or weights or nodes] * sizes[0]
+        depends += [mask or weights] * (inputs - sizes[0])
+        depends += [True] * (len(names) - inputs)
+        depends += [mask or any(given[:inputs])] * (len(need) - len(names))
+        return [a and b for a, b in zip(need, depends, strict=True)]
+
+    def double_backward(
+        self,
+        p: Problem,
+        grads: Some,
+        tangents: Some,
+        need: Sequence[bool],
+        need_grads: Sequence[bool],
+    ) -> tuple[Some, Some]:
+        out = self.results(p)[0] if need_grads[0] else None
+        return (
+            _run(p, grad=_there(p, grads), tangents=tangents, need=need, out=out),
+            [out],
+        )
+
+
+def _there(p: Problem, grads: Some) -> Tensor:
+    """The gradient that arrives."""
+    return _Kernel().results(p)[0].zero_() if grads[0] is None else grads[0]
+
+
+def _run(
+    p: Problem,
+    *,
+    grad: Tensor | None = None,
+    tangents: Some | None = None,
+    need: Sequence[bool] | None = None,
+    out: Tensor | None = None,
+) -> Some:
+    """Call the kernel; gradients of the operands that need one."""
+    layout = _layout(tuple(p.sizes))
+    parts = layout.parts(p.operands)
+    first = len(layout.names)
+    weights, (index_a, index_b) = p.operands[first:], p.constants
+    check_edge_network(parts, weights, p.constants, layout.widths)
+    missing: Some = [None] * len(p.operands)
+    changes = missing if tangents is None else tangents
+    found = missing
+    if need is not None:
+        found = [
+            torch.empty_like(part) if wanted else None
+            for part, wanted in zip(p.operands, need, strict=True)
+        ]
+    table = [
+        address(part)
+        for row in zip(p.operands, changes, found, strict=True)
+        for part in row
+    ]
+    x, state = parts["target"], parts.get("state")
+    struct = _Edge(
+        pairs=index_a.shape[0],
+        rows_a=x.shape[0],
+        rows_b=parts.get("source", x).shape[0],
+        channels=x.shape[-1],
+        degrees=len(layout.widths),
+        dot_degrees=layout.widths[0][1] // x.shape[-1],
+        state_channels=0 if state is None else state.shape[-1],
+        state_rows=0 if state is None else state.shape[1],
+        state_used=0 if state is None else sum(row[0] > 0 for row in layout.widths),
+        radials=layout.widths[0][2],
+        mask=layout.mask,
+        is_complex=int(x.is_complex()),
+        is_double=int(x.dtype in (torch.float64, torch.complex128)),
+        second=int(tangents is not None),
+        envelope=p.numbers[0],
+        hard=p.numbers[1],
+        index_a=address(index_a),
+        index_b=address(index_b),
+        columns=ctypes.addressof(layout.columns),
+        grad=address(grad),
+        out=address(out),
+    )
+    for k, slot in enumerate(layout.slots):
+        struct.operands[slot : slot + 3] = table[3 * k : 3 * k + 3]
+    kept = (_P * (len(table) - 3 * first))(*table[3 * first :])
+    struct.weights = ctypes.addressof(kept)
+    cpu_kernel.call("cormorant_edge", struct)
+    return found
+
+
+_operator = twice_differentiable("edge_network", _Kernel())
