@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -52,13 +52,15 @@ def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
         >>> gradient_norm([weight])
         tensor(5., dtype=torch.float64)
     """
-    rows = [
-        (torch.view_as_real(grad) if grad.is_complex() else grad).flatten()
-        for grad in gradients(parameters)
-    ]
-    if not rows:
+    return _length(gradients(parameters))
+
+
+def _length(vectors: Sequence[Tensor]) -> Tensor:
+    if not vectors:
         return torch.zeros((), dtype=torch.float64)
-    norm: Tensor = torch.linalg.vector_norm(torch.cat(rows), dtype=torch.float64)
+    rows = [torch.view_as_real(v) if v.is_complex() else v for v in vectors]
+    whole = torch.cat([row.flatten() for row in rows])
+    norm: Tensor = torch.linalg.vector_norm(whole, dtype=torch.float64)
     return norm
 
 
@@ -76,12 +78,11 @@ def clip_to(parameters: Iterable[Tensor], limit: float) -> None:
         >>> weight.grad
         tensor([0.6000, 0.8000])
     """
-    weights = list(parameters)
-    found = gradients(weights)
+    found = gradients(parameters)
     if found:
         # Multiplied by 1 where they are small enough: nobody waits for a GPU. The
         # small number is that of torch.nn.utils.clip_grad_norm_.
-        factor = (limit / (gradient_norm(weights) + 1e-6)).clamp(max=1.0)
+        factor = (limit / (_length(found) + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(found, factor)
 
 
