@@ -227,9 +227,7 @@ def given_units(given: Sequence[str], model: Model) -> dict[str, str]:
     return units
 
 
-def _assumed(
-    model: Model, frames: Frames | None, units: Mapping[str, str]
-) -> str:
+def _assumed(model: Model, frames: Frames | None, units: Mapping[str, str]) -> str:
     length = units.get("pos", "Angstrom")
     if frames is None:
         found = [

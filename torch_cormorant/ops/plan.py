@@ -151,8 +151,12 @@ def make_plan(
     num_targets: int,
     edge_vec: Tensor | None = None,
     chunk_slots: int | None = None,
+    pairs: tuple[Tensor, Tensor] | None = None,
 ) -> GraphPlan:
-    """:func:`build_plan` for an edge list that has been checked."""
+    """:func:`build_plan` for an edge list that has been checked.
+
+    ``pairs``: ``of_edge`` and ``edge`` of :class:`Pairs`, where they are known.
+    """
     source, target = edge_index[0], edge_index[1]
     if chunk_slots is None:
         on_cpu = edge_index.device.type == "cpu"
@@ -170,9 +174,11 @@ def make_plan(
         by_target = torch.arange(edge_index.shape[1], device=edge_index.device)
     elif slot_edge.numel():
         slot_edge = by_target[slot_edge]
-    pairs = None
-    if edge_vec is not None and num_sources == num_targets:
-        pairs = match_pairs(edge_index, edge_vec, num_sources, slot_edge)
+    matched = None
+    if pairs is not None:
+        matched = Pairs(*pairs, pairs[0][slot_edge])
+    elif edge_vec is not None and num_sources == num_targets:
+        matched = match_pairs(edge_index, edge_vec, num_sources, slot_edge)
     identity = torch.arange(receivers, device=order.device)
     empty = order[:0]
     parts = [
@@ -180,21 +186,21 @@ def make_plan(
         slot_edge,
         source[slot_edge],
         empty if weight is None else weight.long(),
-        empty if pairs is None else pairs.of_slot,
+        empty if matched is None else matched.of_slot,
         rowptr,
         by_target,
         source[by_target],
-        empty if pairs is None else pairs.of_edge[by_target],
-        empty if pairs is None else pairs.edge,
-        empty if pairs is None else pairs.of_edge,
+        empty if matched is None else matched.of_edge[by_target],
+        empty if matched is None else matched.edge,
+        empty if matched is None else matched.of_edge,
     ]
-    flags = (torch.equal(order, identity), weight is not None, pairs is not None)
+    flags = (torch.equal(order, identity), weight is not None, matched is not None)
     numbers = [num_sources, num_targets, edge_index.shape[1], *map(int, flags)]
     numbers += [part.numel() for part in parts]
     for chunk in chunks:
         numbers += (chunk.first, chunk.last, chunk.slot, chunk.width)
     header = torch.tensor(numbers, dtype=torch.long, device="cpu")
-    plan = _read(torch.cat(parts), header, pairs)
+    plan = _read(torch.cat(parts), header, matched)
     if not torch.compiler.is_compiling():
         _plans[id(plan.packed)] = plan
     return plan

@@ -10,19 +10,23 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 from typing_extensions import Self
 
 from torch_cormorant.errors import ConfigError, NonFiniteError, WeightsError
-from torch_cormorant.models import CONVENTION, ModelInfo, Normalisation
+from torch_cormorant.models import CONVENTION, Cormorant, ModelInfo, Normalisation
 from torch_cormorant.models.copies import copied
 from torch_cormorant.models.files import save_model
 from torch_cormorant.nn import SoftCutoff
 from torch_cormorant.nn.facts import StatesFacts
+from torch_cormorant.train.graphs import GraphStore, graph_of, joins_graphs
 from torch_cormorant.train.metrics import Rows, mean_metric, weights_of
 from torch_cormorant.train.schedule import SCHEDULES, learning_rate_factor
 from torch_cormorant.train.steps import Steps, steps_for
+from torch_cormorant.train.updates import adamw, clip_to, move_averages
 
 __all__ = ["MoleculeBatch", "Regression"]
 
@@ -100,6 +104,7 @@ class Regression(StatesFacts, LightningModule):
         self.rate_factor, self.last_loss = 1.0, math.nan
         self.tolerant = False
         self.steps: Steps | None = None
+        self._logged: set[str] = set()
         self.train_loss, self.train_mae = mean_metric(), mean_metric()
 
     def facts(self) -> dict[str, Any]:
@@ -113,8 +118,19 @@ class Regression(StatesFacts, LightningModule):
             return self.model
         return self.averaged
 
+    def setup(self, stage: str) -> None:
+        """Keep several processes from sending each other what never changes."""
+        del stage
+        fixed = isinstance(self.model, Cormorant) and not any(
+            isinstance(part, _BatchNorm) for part in self.modules()
+        )
+        if fixed and self.world_size > 1:
+            ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model  # noqa: SLF001
+            ignore(self, [name for name, _ in self.named_buffers()])
+
     def on_fit_start(self) -> None:
         """Put the network in training mode, in which forces have derivatives."""
+        self._logged.clear()
         for network in (self.model, self.averaged):
             if network is not None and not network.training:
                 network.train()
@@ -154,7 +170,7 @@ class Regression(StatesFacts, LightningModule):
             else 0
         )
         optimizer: torch.optim.Optimizer = (
-            torch.optim.AdamW(self.model.parameters(), **self.adam())
+            adamw(self.model.parameters(), **self.adam())
             if self.steps is None
             else self.steps.optimizer(total)
         )
@@ -179,6 +195,21 @@ class Regression(StatesFacts, LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.averaged is not None:
             self.average(self.decay_at(self.trainer.global_step))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm in few calls; other ways of clipping are the trainer's."""
+        if gradient_clip_algorithm not in (None, "norm") or not gradient_clip_val:
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
+            return
+        for group in optimizer.param_groups:
+            clip_to(group["params"], gradient_clip_val)
 
     def rate_at(self, step: int, total: int) -> float:
         """Factor on the learning rate, of the schedule and of a guard.
@@ -209,12 +240,10 @@ class Regression(StatesFacts, LightningModule):
         """
         if self.averaged is None:
             return
-        pairs = zip(self.averaged.parameters(), self.model.parameters(), strict=True)
-        for mean, weight in pairs:
-            mean.lerp_(weight, 1.0 - decay)
-        buffers = zip(self.averaged.buffers(), self.model.buffers(), strict=True)
-        for kept, buffer in buffers:
-            kept.copy_(buffer)
+        move_averages(self.averaged.parameters(), self.model.parameters(), 1.0 - decay)
+        kept, buffers = list(self.averaged.buffers()), list(self.model.buffers())
+        if kept:
+            torch._foreach_copy_(kept, buffers)
 
     # ------------------------------------------------------------ losses
 
@@ -234,6 +263,27 @@ class Regression(StatesFacts, LightningModule):
             batch: Molecules, on its device.
         """
         raise NotImplementedError
+
+    def predicted_on(self, network: Any, graph: Any) -> Any:
+        """:meth:`predicted` for molecules whose graph has been made and checked.
+
+        Args:
+            network: The network, in training mode.
+            graph: A :class:`~torch_cormorant.train.graphs.BatchGraph`, or the like.
+        """
+        raise NotImplementedError
+
+    def graph_store(self) -> GraphStore | None:
+        """What makes the graphs of training batches ahead; None: the step makes them.
+
+        None where a network or a subclass of the module has its own way from molecules
+        to predictions.
+        """
+        classes = type(self).__mro__
+        ways = ("predicted", "predicted_on", "terms")
+        own = [next(c for c in classes if name in vars(c)) for name in ways]
+        plain = own[0] is own[1] and own[2] is Regression and self.steps is None
+        return GraphStore(self.model) if plain and joins_graphs(self.model) else None
 
     def terms_of(self, batch: Any, output: Any) -> tuple[Tensor, Rows]:
         """Loss of a batch, and errors for the metrics; waits for no device.
@@ -258,7 +308,10 @@ class Regression(StatesFacts, LightningModule):
         Args:
             batch: Molecules with their labels, on the device of the network.
         """
-        return self.terms_of(batch, self.predicted(self.model, batch))
+        graph = graph_of(batch)
+        if graph is None:
+            return self.terms_of(batch, self.predicted(self.model, batch))
+        return self.terms_of(batch, self.predicted_on(self.model, graph))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Loss of one batch.
@@ -304,12 +357,17 @@ class Regression(StatesFacts, LightningModule):
     def log_metric(self, name: str, size: int, place: str = "") -> Any:
         """Have a metric logged at the end of the epoch, and return it.
 
+        Lightning reads the metric itself then: once in an epoch is enough to tell it.
+
         Args:
             name: As for :meth:`note`.
             size: As for :meth:`note`.
             place: As for :meth:`note`.
         """
         metric: Any = self.get_submodule(place or name)
+        if name in self._logged or self.trainer_or_none is None:
+            return metric
+        self._logged.add(name)
         self.log(
             name,
             metric,
@@ -338,20 +396,23 @@ class Regression(StatesFacts, LightningModule):
         trainer = self.trainer_or_none
         return 1 if trainer is None else int(trainer.world_size)
 
-    def weighted(self, errors: Tensor, weights: Tensor) -> Tensor:
-        """Mean of one number per row over the rows of all processes.
+    def weighted(self, *rows: tuple[Tensor, Tensor]) -> list[Tensor]:
+        """Means of one number per row over the rows of all processes.
 
         Lightning averages the gradients of the processes. Each process therefore
         returns its sum over the number of rows of all, times the number of processes:
         unequal shares then give the gradient of the joined batch.
 
         Args:
-            errors: ``[n]``.
-            weights: ``[n]``, zero for a row that only fills up a batch.
+            *rows: Numbers ``[n]`` and their weights ``[n]``, zero for a row that only
+                fills up a batch.
         """
-        (count,) = self.total(weights.sum())
-        factor = self.world_size / count.clamp_min(1.0)
-        return (errors * weights).sum() * factor.to(errors.dtype)
+        counts = self.total(*(weights.sum() for _, weights in rows))
+        found = []
+        for (errors, weights), count in zip(rows, counts, strict=True):
+            factor = self.world_size / count.clamp_min(1.0)
+            found.append((errors * weights).sum() * factor.to(errors.dtype))
+        return found
 
     def joined(self, loss: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of all processes, and the number of molecules it is of.
@@ -385,20 +446,25 @@ class Regression(StatesFacts, LightningModule):
                 "clipping"
             )
         # The step's value is for the progress bar.
-        self.log("loss", self.last_loss, prog_bar=True, logger=False, batch_size=size)
+        if getattr(self.trainer_or_none, "progress_bar_callback", None) is not None:
+            self.log(
+                "loss", self.last_loss, prog_bar=True, logger=False, batch_size=size
+            )
         # That of all processes, in each of them.
         self.note("train_loss", self.last_loss, size, size)
 
     def on_train_epoch_start(self) -> None:
         """Start the sums of the epoch anew; not called where one is gone on with."""
+        self._logged = {name for name in self._logged if not _in_training(name)}
         for name, metric in self.named_children():
-            if isinstance(metric, MeanMetric) and name.startswith("train_"):
+            if isinstance(metric, MeanMetric) and _in_training(name):
                 metric.reset()
 
     def on_validation_epoch_start(self) -> None:
         """Start the sums of the validation anew."""
+        self._logged = {name for name in self._logged if _in_training(name)}
         for name, metric in self.named_modules():
-            if isinstance(metric, MeanMetric) and not name.startswith("train_"):
+            if isinstance(metric, MeanMetric) and not _in_training(name):
                 metric.reset()
 
     # ------------------------------------------------------------ files
@@ -450,6 +516,10 @@ class Regression(StatesFacts, LightningModule):
         normalisation = self.normalisation.covering(getattr(features, "known", ()))
         network.info = ModelInfo(tuple(targets), tuple(units), normalisation, training)
         save_model(path, network)
+
+
+def _in_training(name: str) -> bool:
+    return name.startswith("train_")
 
 
 def make_trainable(model: nn.Module) -> None:

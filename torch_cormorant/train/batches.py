@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.graph import radius_graph
+from torch_cormorant.train.graphs import GraphStore
 
 __all__ = ["EpochBatches", "EpochSampler", "edge_counts", "make_loader"]
 
@@ -161,8 +163,8 @@ class EpochBatches(Sampler[list[tuple[int, float]]]):
         return [(row, 1.0) for row in sorted(mine, key=place.__getitem__)]
 
 
-class _Weighted(Dataset[Data]):
-    """A data set whose rows are asked for with a weight, which they then carry."""
+class _Rows(Dataset[Any]):
+    """A data set that is asked for rows with weights, and returns them beside these."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -170,18 +172,8 @@ class _Weighted(Dataset[Data]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: tuple[int, float]) -> Data:
-        row, weight = key
-        data = self.dataset[row]
-        data.weight = torch.tensor([weight], dtype=torch.float64)
-        return data
-
-
-class _Plain(_Weighted):
-    """The same without the weights, which are all one."""
-
-    def __getitem__(self, key: tuple[int, float]) -> Data:
-        return self.dataset[key[0]]
+    def __getitem__(self, key: tuple[int, float]) -> tuple[int, float, Data]:
+        return *key, self.dataset[key[0]]
 
 
 class _Loader(DataLoader):
@@ -194,24 +186,43 @@ class _Loader(DataLoader):
         del state_dict
 
 
-def make_loader(dataset: Any, batches: EpochBatches) -> DataLoader:
+def make_loader(
+    dataset: Any, batches: EpochBatches, store: GraphStore | None = None
+) -> DataLoader:
     """A PyG loader over these batches.
 
     Args:
         dataset: Molecules.
         batches: Which of them make a batch.
+        store: Gives the batches their graphs. Not for data sets that change molecules
+            whenever they are asked for (a PyG ``transform``): theirs are left out.
 
     Returns:
         The loader. Where there are several processes its batches have ``weight [B]``.
     """
-    several = batches.world_size > 1
-    return _Loader(
-        _Weighted(dataset) if several else _Plain(dataset),
+    loader = _Loader(
+        _Rows(dataset),
         batch_sampler=batches,
         # An own generator: the loader would draw from the global one, and a resumed
         # run makes one loader more.
         generator=torch.Generator(),
     )
+    if getattr(dataset, "transform", None) is not None:
+        store = None
+    # PyG's loader would not take it as an argument.
+    loader.collate_fn = partial(_join, store, weighted=batches.world_size > 1)
+    return loader
+
+
+def _join(
+    store: GraphStore | None, rows: Sequence[tuple[int, float, Data]], *, weighted: bool
+) -> Batch:
+    """A batch with its graph and, where there are some, the weights of molecules."""
+    numbers, weights, molecules = zip(*rows, strict=True)
+    batch = Batch.from_data_list(list(molecules))
+    if weighted:
+        batch.weight = torch.tensor(weights, dtype=torch.float64)
+    return batch if store is None else store.add_to(batch, numbers)
 
 
 def in_order(dataset: Any, batch_size: int) -> DataLoader:

@@ -72,7 +72,9 @@ class _Parts(LightningDataModule):
         """Training batches, in another order every epoch."""
         self._batches = self._make(self.train, self.batch_size, self.seed)
         self._batches.skip(*self._done)
-        return make_loader(self.train, self._batches)
+        module: Any = None if self.trainer is None else self.trainer.lightning_module
+        store = module.graph_store() if hasattr(module, "graph_store") else None
+        return make_loader(self.train, self._batches, store)
 
     def val_dataloader(self) -> DataLoader:
         """Validation batches."""

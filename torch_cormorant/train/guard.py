@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torch_cormorant.errors import ConfigError, NonFiniteError
 from torch_cormorant.train.base import Regression
+from torch_cormorant.train.updates import gradient_norm
 
 __all__ = ["SpikeGuard"]
 
@@ -94,7 +95,9 @@ class SpikeGuard(Callback):
         loss = float(getattr(pl_module, "last_loss", math.nan))
         median = statistics.median(self._losses) if self._losses else math.inf
         settled = len(self._losses) >= min(10, self.window)
-        finite = math.isfinite(loss) and math.isfinite(_norm(pl_module))
+        finite = math.isfinite(loss) and bool(
+            gradient_norm(_weights(optimizer)).isfinite()
+        )
         if finite and not (settled and loss > self.factor * median):
             self._remember(loss, pl_module, optimizer)
             return
@@ -150,13 +153,8 @@ class SpikeGuard(Callback):
         self._since, self._row = state_dict["since"], state_dict["row"]
 
 
-def _norm(module: LightningModule) -> float:
-    squares = [
-        parameter.grad.detach().double().square().sum()
-        for parameter in module.parameters()
-        if parameter.grad is not None
-    ]
-    return torch.stack(squares).sum().sqrt().item() if squares else 0.0
+def _weights(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
 
 
 def _copy(module: LightningModule, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -28,7 +28,19 @@ def weights_of(batch: Any) -> Tensor:
 
 
 class _Mean(MeanMetric):
-    """Stays in double precision when it is moved to a device."""
+    """Stays in double precision when it is moved to a device, and adds in few calls."""
+
+    def update(self, value: Any, weight: Any = 1.0) -> None:
+        """Add values with their weights; those that are NaN are left out."""
+        like = self.mean_value
+        value, weight = (
+            torch.as_tensor(x, dtype=like.dtype, device=like.device)
+            for x in (value, weight)
+        )
+        weight = weight.expand(value.shape)
+        kept = ~(value.isnan() | weight.isnan())
+        self.mean_value += torch.where(kept, value * weight, 0.0).sum()
+        self.weight += torch.where(kept, weight, 0.0).sum()
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         moved: Any = super()._apply(*args, **kwargs)

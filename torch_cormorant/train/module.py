@@ -11,6 +11,7 @@ from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
 from torch_cormorant.models import Normalisation
 from torch_cormorant.networks.checks import refuse_cells
 from torch_cormorant.train.base import MoleculeBatch, Regression
+from torch_cormorant.train.graphs import GraphStore
 from torch_cormorant.train.metrics import Rows, mean_metric, row_means, weights_of
 
 __all__ = ["PropertyRegression"]
@@ -97,6 +98,28 @@ class PropertyRegression(Regression):
         )
         return output
 
+    def predicted_on(self, network: Any, graph: Any) -> Tensor:
+        """Normalised properties, see :class:`Regression`."""
+        vec = graph.vectors().to(network.dtype)
+        geometry = graph.geometry(vec, network.harmonics)
+        output: Tensor = network.read_out(
+            network.run_levels(graph.z, geometry),
+            geometry,
+            graph.batch,
+            graph.num_graphs,
+            z=graph.z,
+            pos=graph.pos,
+            check=False,
+        )
+        return output
+
+    def graph_store(self) -> GraphStore | None:
+        """See :class:`Regression`; networks of properties know no cells."""
+        store = super().graph_store()
+        if store is not None:
+            store.cells = False
+        return store
+
     def forward(self, batch: MoleculeBatch) -> Tensor:
         """Predictions ``[B, T]`` in the unit of ``y``, float64."""
         return self._restored(self.normalised(batch), batch)
@@ -115,7 +138,7 @@ class PropertyRegression(Regression):
         )
         squares = row_means((output - wanted.to(output.dtype)).square())
         wrong = self._sizes(self._restored(output.detach(), batch) - y)
-        return self.weighted(squares, weights), {"mae": (wrong, weights)}
+        return self.weighted((squares, weights))[0], {"mae": (wrong, weights)}
 
     def validation_step(self, batch: MoleculeBatch) -> None:
         """Error of one validation batch, in the unit of ``y``.

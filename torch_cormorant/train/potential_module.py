@@ -13,8 +13,10 @@ from torch_cormorant.data import Frames, reference_energies
 from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.models import ModelInfo, Normalisation, Potential
 from torch_cormorant.models.energy import Result
+from torch_cormorant.models.evaluation import Edges, run_on
 from torch_cormorant.train.base import MoleculeBatch, Regression
 from torch_cormorant.train.datamodule import ROUNDING
+from torch_cormorant.train.graphs import GraphStore
 from torch_cormorant.train.metrics import Rows, mean_metric, row_means, weights_of
 
 __all__ = ["PotentialRegression", "potential_normalisation"]
@@ -169,6 +171,24 @@ class PotentialRegression(Regression):
         )
         return output
 
+    def predicted_on(self, network: Any, graph: Any) -> Result:
+        """Energies, and forces where they are learned, see :class:`Regression`."""
+        vec = graph.vectors().detach().requires_grad_()
+        return run_on(
+            network,
+            graph.z,
+            graph.pos,
+            graph.batch,
+            graph.num_graphs,
+            Edges(graph.edge_index, vec),
+            graph.geometry(vec.to(network.dtype), network.harmonics),
+            forces=self.weights["forces"] > 0,
+        )
+
+    def graph_store(self) -> GraphStore | None:
+        """See :class:`Regression`; a stress needs strains, which a graph knows not."""
+        return None if self.weights["stress"] > 0 else super().graph_store()
+
     def losses(self, batch: MoleculeBatch, output: Result) -> dict[str, Tensor]:
         """The terms of the loss, each with its weight.
 
@@ -180,7 +200,7 @@ class PotentialRegression(Regression):
             Scalars named ``energy``, ``forces``, ``stress``.
         """
         scale, size = self.normalisation.std[0], graph_sizes(batch)
-        terms = {}
+        rows = {}
         for name, (error, weights) in self._errors(batch, output).items():
             if not self.weights[name]:
                 continue
@@ -190,9 +210,9 @@ class PotentialRegression(Regression):
             elif name == "stress":
                 volume = torch.linalg.det(cast("Any", batch).cell.double()).abs()
                 scaled = error * (volume / (size * scale)).view(-1, 1, 1)
-            loss = self.weighted(row_means(scaled.square()), weights)
-            terms[name] = self.weights[name] * loss
-        return terms
+            rows[name] = row_means(scaled.square()), weights
+        means = zip(rows, self.weighted(*rows.values()), strict=True)
+        return {name: self.weights[name] * mean for name, mean in means}
 
     def _errors(self, batch: MoleculeBatch, output: Result) -> Rows:
         """Differences to the labels by their names, with the weights of their rows."""

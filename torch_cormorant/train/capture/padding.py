@@ -22,6 +22,7 @@ from torch_cormorant.ops.padded import fixed_plan
 from torch_cormorant.ops.plan import match_pairs, unpack_plan
 from torch_cormorant.ops.triton.layout import of_one_capture
 from torch_cormorant.train.batches import in_order
+from torch_cormorant.train.graphs import edge_dtype
 
 __all__ = ["PaddedBatch", "PaddedSizes", "graph_counts", "pad_batch"]
 
@@ -157,7 +158,7 @@ def graph_counts(model: Cormorant, dataset: Any) -> tuple[Tensor, Tensor, Tensor
     columns: list[list[Tensor]] = [[], [], []]
     for batch in in_order(dataset, 256):
         graphs = batch.num_graphs
-        index, _ = _edges(model, batch, batch.pos.to(_dtype(model, batch)))
+        index, _ = _edges(model, batch, batch.pos.to(edge_dtype(model, batch)))
         degree = torch.bincount(index[1], minlength=batch.num_nodes)
         widest = degree.new_zeros(graphs)
         columns[0].append(torch.bincount(batch.batch, minlength=graphs))
@@ -296,7 +297,7 @@ def pad_batch(
         >>> batch.num_nodes, padded.z.numel() == sizes.atoms
         (14, True)
     """
-    pos = batch.pos.detach().cpu().to(_dtype(model, batch))
+    pos = batch.pos.detach().cpu().to(edge_dtype(model, batch))
     z, _ = check_structures(batch.z.cpu(), pos, batch.batch.cpu())
     graph = batch.batch.cpu().long()
     model.features.check(z)
@@ -338,12 +339,6 @@ def pad_batch(
         num_graphs=sizes.molecules + 1,
         **_padded_labels(batch, labels, sizes),
     )
-
-
-def _dtype(model: Cormorant, batch: Any) -> torch.dtype:
-    """The type that the ordinary step forms edge vectors in."""
-    learned: torch.dtype = batch.pos.dtype
-    return model.dtype if getattr(batch, "y", None) is not None else learned
 
 
 def _edges(model: Cormorant, batch: Any, pos: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import BackendError, ConfigError, NonFiniteError
-from torch_cormorant.models import Cormorant
-from torch_cormorant.models.evaluation import Edges, run_on
 from torch_cormorant.networks import CormorantNetwork
 from torch_cormorant.networks.checks import refuse_cells
 from torch_cormorant.train.base import Regression
@@ -322,30 +320,7 @@ def padded_terms(module: Regression, batch: PaddedBatch) -> tuple[Tensor, Rows]:
         module: The training.
         batch: The batch, on the device of the network.
     """
-    model, vec = cast("Cormorant", module.model), batch.vectors()
-    if isinstance(module, PotentialRegression):
-        vec = vec.detach().requires_grad_()
-        output: Any = run_on(
-            model,
-            batch.z,
-            batch.pos,
-            batch.batch,
-            batch.num_graphs,
-            Edges(batch.edge_index, vec),
-            batch.geometry(vec.to(model.dtype), model.harmonics),
-            forces=module.weights["forces"] > 0,
-        )
-    else:
-        output, _ = model.forward_features(
-            model.features(batch.z, model.dtype),
-            batch.geometry(vec.to(model.dtype), model.harmonics),
-            batch.batch,
-            batch.num_graphs,
-            z=batch.z,
-            pos=batch.pos,
-            check=False,
-        )
-    return module.terms_of(batch, output)
+    return module.terms_of(batch, module.predicted_on(module.model, batch))
 
 
 def check_capturable(module: Regression, clip: float) -> None:
