@@ -12,6 +12,7 @@ from torch_cormorant.ops.plan import GraphPlan, build_plan
 from torch_cormorant.ops.product_paths import ProductPath, ProductPaths
 from torch_cormorant.ops.square import fold_columns, folded_square
 from torch_cormorant.ops.tensor_product import tensor_product
+from torch_cormorant.ops.weighted_sum import weighted_neighbour_sum
 
 __all__ = [
     "EdgeGeometry",
@@ -29,4 +30,5 @@ __all__ = [
     "tensor_product",
     "to_complex",
     "use_backend",
+    "weighted_neighbour_sum",
 ]
