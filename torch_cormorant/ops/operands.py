@@ -64,10 +64,8 @@ def check_weighted(
     x: Tensor, sh: Tensor, w: Tensor, plan: GraphPlan, paths: ProductPaths
 ) -> None:
     """Check the operands of the weighted sum against each other and the graph."""
-    _weighted(x, sh, plan, paths)
-    pairs = None if plan.pairs is None else plan.pairs.edge.shape[0]
-    rows = pairs if w.ndim and w.shape[0] == pairs else plan.num_edges
-    _alike("weights", w, (rows, paths.weight_numel), x.dtype, x)
+    _weighted(x, sh, plan, paths, "uvu")
+    _alike("weights", w, (_edge_rows(w, plan), paths.weight_numel), x.dtype, x)
 
 
 def check_linear(
@@ -79,21 +77,47 @@ def check_linear(
     paths: ProductPaths,
 ) -> None:
     """The same where the last layer of the network of weights is given too."""
-    _weighted(x, sh, plan, paths)
+    _weighted(x, sh, plan, paths, "uvu")
     width = hidden.shape[-1] if hidden.ndim else 0
     _alike("hidden", hidden, (plan.num_edges, width), x.dtype, x)
     _alike("last", last, (width, paths.weight_numel), x.dtype, x)
 
 
-def _weighted(x: Tensor, sh: Tensor, plan: GraphPlan, paths: ProductPaths) -> None:
+def check_full(
+    x: Tensor,
+    sh: Tensor,
+    hidden: Tensor,
+    last: Tensor,
+    plan: GraphPlan,
+    paths: ProductPaths,
+) -> None:
+    """Check the operands of the full convolution, the last layer among them."""
+    check_rank("sh", sh, ("edges", "components"))
+    check_rank("hidden", hidden, ("edges", "hidden"))
+    check_rank("last", last, ("hidden", "weights"))
+    _weighted(x, sh, plan, paths, "uvw")
+    width, rows = hidden.shape[1], _edge_rows(hidden, plan)
+    _alike("hidden", hidden, (rows, width), x.dtype, x)
+    _alike("last", last, (width, paths.weight_numel), x.dtype, x)
+
+
+def _edge_rows(w: Tensor, plan: GraphPlan) -> int:
+    """How many rows there are, a row for each pair or for each edge."""
+    pairs = None if plan.pairs is None else plan.pairs.edge.shape[0]
+    return pairs if pairs is not None and w.shape[:1] == (pairs,) else plan.num_edges
+
+
+def _weighted(
+    x: Tensor, sh: Tensor, plan: GraphPlan, paths: ProductPaths, mode: str
+) -> None:
     check_rank("x", x, ("nodes", "numbers"))
     if x.dtype not in FEATURES[:2]:
         msg = f"x must be float32 or float64, got {x.dtype}; convert it first"
         raise DtypeError(msg)
     harmonics = [(block.mul, block.ir.l) for block in paths.second]
-    if paths.mode != "uvu" or harmonics != [(1, l) for l in range(len(harmonics))]:
+    if paths.mode != mode or harmonics != [(1, l) for l in range(len(harmonics))]:
         msg = (
-            'paths must be of mode "uvu" with the harmonics of degrees 0, 1, 2, ..., '
+            f'paths must be of mode "{mode}" with the harmonics of degrees 0, 1, 2, ..., '
             f"once each, as second operand, got {paths}"
         )
         raise ConfigError(msg)
