@@ -48,8 +48,12 @@ constexpr bool even_path_reads(int lmax, int a, int b) {
   }
   return false;
 }
-template <class K> constexpr bool reads(int a, int b) {
-  return !K::EVEN || b < 0 || even_path_reads(K::L, a, b);
+// The same for all a at once, one bit each; b < 0: not known, all of them.
+template <class K> constexpr uint32_t read_with(int b) {
+  uint32_t bits = 0;
+  for (int a = 0; a < K::M; a++)
+    if (!K::EVEN || b < 0 || even_path_reads(K::L, a, b)) bits |= uint32_t(1) << a;
+  return bits;
 }
 
 constexpr int most(int a, int b) { return a > b ? a : b; }
@@ -60,6 +64,7 @@ template <class K, int A0, int A1, int B>
 INLINE void component(const Receiver<K> &q, int b, typename K::S *T) {
   typedef typename K::S S;
   constexpr int U = K::U;
+  constexpr uint32_t READ = read_with<K>(B);
   N<K> sum[A1 - A0];
   UNROLL for (int k = 0; k < A1 - A0; k++) sum[k] = zero<K>();
   const S *features = q.features + b * U;
@@ -88,7 +93,7 @@ INLINE void component(const Receiver<K> &q, int b, typename K::S *T) {
       if (l * l >= A1 || (l + 1) * (l + 1) <= A0) continue;
       const N<K> h = times<K>(get<K>(g + l * q.degree), x);
       UNROLL for (int a = most(l * l, A0); a < least((l + 1) * (l + 1), A1); a++) {
-        if (!reads<K>(a, B)) continue;
+        if (!(READ >> a & 1)) continue;
         if (a == 0) {
           add<K>(sum[0], h);
         } else {
@@ -145,13 +150,14 @@ INLINE void component_back(EdgeState<K, L0, L1> &e, int b, const typename K::S *
                            const typename K::S *y, const typename K::S *T,
                            typename K::S *to) {
   constexpr int U = K::U, A0 = EdgeState<K, L0, L1>::A0;
+  constexpr uint32_t READ = read_with<K>(B);
   const N<K> x = get<K>(f + b * U);
   N<K> down = zero<K>();
   UNROLL for (int l = L0; l <= L1; l++) {
     const N<K> h = times<K>(e.g[l - L0], x);
     N<K> u = zero<K>();
     UNROLL for (int a = l * l; a < (l + 1) * (l + 1); a++) {
-      if (!reads<K>(a, B)) continue;
+      if (!(READ >> a & 1)) continue;
       const N<K> t = get<K>(T + (b * K::M + a) * U);
       if (a == 0) {
         u = t;
