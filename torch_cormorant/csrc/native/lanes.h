@@ -190,6 +190,10 @@ INLINE Vec<double> exponential(Vec<double> x) {
 
 INLINE void fetch_near(const void *p) { __builtin_prefetch(p, 0, 3); }
 INLINE void fetch_to_write(const void *p) { __builtin_prefetch(p, 1, 3); }
+// A row that is needed soon: n registers of it.
+template <class S> INLINE void fetch_row(const S *p, int64_t n) {
+  for (int64_t k = 0; k < n; k++) fetch_near(p + k * lanes<S>());
+}
 INLINE float root(float x) { return __builtin_sqrtf(x); }
 INLINE double root(double x) { return __builtin_sqrt(x); }
 

@@ -71,6 +71,10 @@ void pairs_forward(const Net<typename K::S> &net, const Work<typename K::S> &wor
         put(mask + (r * blocks + o) * W,
             mask_of<K>(net, level, tail + r * net.radial_row, o, nullptr));
       if (!s) continue;
+      if (p + r + R < work.pairs) {  // the next rows
+        fetch_row(work.scalars[s - 1] + (p + r + R) * G, G / W);
+        fetch_row(work.features[s - 1] + ends[2 * (r + R) + 1] * F, F / W);
+      }
       dots<K>(net, work.features[s - 1] + ends[2 * r] * F,
               work.features[s - 1] + ends[2 * r + 1] * F, dot + r * U);
       const S *g = work.scalars[s - 1] + (p + r) * G;
@@ -112,8 +116,14 @@ INLINE void through_mask(const Net<typename K::S> &net, const Work<typename K::S
   const int64_t G = net.scalar;
   const bool self = p >= work.self, above = s + 1 < net.levels;
   UNROLL for (int r = 0; r < R; r++) sum[r] = Vec<S>{};
+  const int64_t lines = G / K::W;
   for (int r = 0; r < R; r++) {
     const S *tail = work.radial + (p + r) * net.radial_row + 2 * net.radials;
+    if (p + r + R < work.pairs) {  // the next rows
+      fetch_row(work.scalar_slopes + 2 * (p + r + R) * G, 2 * lines);
+      fetch_row(work.scalars[s] + (p + r + R) * G, lines);
+      if (above) fetch_row(work.state_slopes + (p + r + R) * G, lines);
+    }
     Vec<S> length = {};
     for (int o = 0; o < blocks; o++) {
       Vec<S> slope;

@@ -424,14 +424,16 @@ __attribute__((noinline)) void edges_back(const Net<typename K::S> &net,
       features = parts + (e - base) * net.feature + block * K::M * U;
     }
     const int64_t soon = q.row[e + 4];
-    UNROLL for (int l = 0; l <= K::L; l++) {
-      fetch_near(q.scalars + (soon >> 1) * q.scalar + l * q.degree);
-      if (K::CX) fetch_near(q.scalars + (soon >> 1) * q.scalar + l * q.degree + K::W);
-    }
+    S *slopes = work.scalar_slopes + block * U;
+    UNROLL for (int l = 0; l <= K::L; l++)
+      UNROLL for (int k = 0; k < U; k += K::W) {
+        fetch_near(q.scalars + (soon >> 1) * q.scalar + l * q.degree + k);
+        fetch_to_write(slopes + soon * net.scalar + l * q.degree + k);
+      }
     fetch_near(q.harmonics + soon * K::Y);
     fetch_to_write(work.harmonic_slopes + soon * K::Y);
-    edge_back<K, FIRST, ADD>(q, e, T, work.scalar_slopes + row * net.scalar + block * U,
-                             features, work.harmonic_slopes + row * K::Y);
+    edge_back<K, FIRST, ADD>(q, e, T, slopes + row * net.scalar, features,
+                             work.harmonic_slopes + row * K::Y);
   }
 }
 
