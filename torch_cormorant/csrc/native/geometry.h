@@ -125,11 +125,12 @@ class Geometry {
   // sqrt(2 / rc) sin(n pi r / rc) / r by the sums of angles
   template <class S> void bessel(double r, S *out) const {
     const double q = M_PI / p_.radial_cutoff, scale = std::sqrt(2 / p_.radial_cutoff);
-    const double sine = std::sin(q * r), cosine = std::cos(q * r);
+    const double sine = std::sin(q * r), cosine = std::cos(q * r), inverse = 1 / r;
     double s1 = sine, c1 = cosine;
     for (int n = 0; n < p_.radials; n++) {
-      out[n] = S(scale * s1 / r);
-      out[p_.radials + n] = S(scale * ((n + 1) * q * c1 - s1 / r) / r);
+      const double value = s1 * inverse;
+      out[n] = S(scale * value);
+      out[p_.radials + n] = S(scale * inverse * ((n + 1) * q * c1 - value));
       const double s2 = s1 * cosine + c1 * sine, c2 = c1 * cosine - s1 * sine;
       s1 = s2;
       c1 = c2;

@@ -321,6 +321,7 @@ class Search {
           int64_t Z = z + dz, sz = 0;
           if (!fold(Z, sz, bins.count[2], lattice_.periodic[2])) continue;
           const int32_t other = bins.rank[bins.index(X, Y, Z)];
+          if (other < own) continue;  // all of its atoms are earlier ones
           double shift[3];
           for (int a = 0; a < 3; a++)
             shift[a] = (double)sx * h[a] + (double)sy * h[3 + a] + (double)sz * h[6 + a];
