@@ -76,7 +76,15 @@ def _library() -> Any:
     library.cormorant_destroy.argtypes = (_P,)
     library.cormorant_destroy.restype = None
     library.cormorant_evaluate.argtypes = (_P, _L, _P, _P, _P, _P, _I, _P)
-    library.cormorant_evaluate_pairs.argtypes = (_P, *(_L,) * 2, _P, _L, *(_P,) * 3, _I, _P)
+    library.cormorant_evaluate_pairs.argtypes = (
+        _P,
+        *(_L,) * 2,
+        _P,
+        _L,
+        *(_P,) * 3,
+        _I,
+        _P,
+    )
     return library
 
 

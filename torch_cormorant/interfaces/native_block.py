@@ -139,14 +139,17 @@ class _Block:
         rows = _array(self.model.features(torch.tensor(self.known), torch.float64))
         x = rows @ _array(linear.weight).T + _array(linear.bias)
         x = x.reshape(len(self.known), self.model.channels[0], self.planes)
-        return cast("Array", x[..., 0] + 1j * x[..., 1] if self.planes == 2 else x[..., 0])
+        return cast(
+            "Array", x[..., 0] + 1j * x[..., 1] if self.planes == 2 else x[..., 0]
+        )
 
     # -------------------------------------------------------------------- levels
 
     def _level(self, s: int, gain: Array, first: Array) -> Array:
         """Write a level; returns the scale of its features ``[lmax + 1, C]``."""
         conv, norm, gate = (
-            part[s] for part in (self.model.conv_layers(), self.model.norms, self.model.gates)
+            part[s]
+            for part in (self.model.conv_layers(), self.model.norms, self.model.gates)
         )
         x = first[:, 0] + 1j * first[:, 1] if self.planes == 2 else first[:, 0]
         channels, lmax = self.model.channels[s + 1], self.model.lmax[s]
@@ -172,7 +175,8 @@ class _Block:
         net, C = conv.edge_network, self.channels
         weights = [_complex(w) for w in net.weights()]
         parts = [
-            np.split(w, np.cumsum(net.widths(l))[:3], axis=1) for l, w in enumerate(weights)
+            np.split(w, np.cumsum(net.widths(l))[:3], axis=1)
+            for l, w in enumerate(weights)
         ]
         none = np.zeros((0, 0))
         parts += [[none] * 4] * (self.lmax - net.lmax)
@@ -247,11 +251,15 @@ class _Block:
     def _gate(self, gate: Gate, gain: Array, channels: int, lmax: int) -> None:
         L, C = self.lmax + 1, self.channels
         weight = np.zeros((self.planes, C, L, C))
-        given = _array(gate.linear.weight).reshape(lmax + 1, channels, self.planes, channels)
+        given = _array(gate.linear.weight).reshape(
+            lmax + 1, channels, self.planes, channels
+        )
         given = given.transpose(2, 3, 0, 1) * gain[0, :channels, None, None]
         weight[:, :channels, : lmax + 1, :channels] = given
         bias = np.zeros((L, C))
-        bias[: lmax + 1, :channels] = _array(gate.linear.bias).reshape(lmax + 1, channels)
+        bias[: lmax + 1, :channels] = _array(gate.linear.bias).reshape(
+            lmax + 1, channels
+        )
         self._put(weight, bias)
 
     # ---------------------------------------------------------------------- head
