@@ -34,7 +34,7 @@ def test_both_backends_agree(model: Any, atoms: Any) -> None:
         chosen,
         copy.deepcopy(chosen),
         pickle.loads(pickle.dumps(chosen)),
-    ):  # noqa: S301
+    ):
         for one in (box, slab, molecule):
             network = CormorantCalculator(model, backend="model")
             for name in ("energy", "energies", "forces"):
