@@ -60,8 +60,8 @@ class CormorantCalculator(Calculator):
             which takes minutes and pays in long runs. Default False.
         backend: ``"native"``: our C++ evaluator, many times faster on a CPU, with the
             weights that the model has now and a search of its own (no ``skin``);
-            ``"model"``: the network itself; ``"auto"`` (default): native where it
-            covers the model, see :class:`~torch_cormorant.interfaces.native.NativePotential`.
+            ``"model"``: the network itself; ``"auto"`` (default): native where the
+            model is covered, see :class:`.NativePotential`.
 
     Attributes:
         engine: The model, with its neighbour list (``engine.edges.searches``).

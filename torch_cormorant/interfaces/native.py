@@ -208,8 +208,8 @@ class NativePotential:
         numbers, points = _numbers(z), _rows(pos, "pos")
         if points.shape != (len(numbers), 3):
             msg = (
-                f"pos must have shape [{len(numbers)}, 3], one row for each entry of z, "
-                f"got {list(points.shape)}"
+                f"pos must have shape [{len(numbers)}, 3], one row for each z, got "
+                f"{list(points.shape)}"
             )
             raise ShapeError(msg)
         vectors, flags = _cell(cell, pbc)
@@ -300,7 +300,7 @@ class _Arrays:
 
 
 def _run(function: Any, *args: Any, results: _Results) -> None:
-    """Call with as many threads as torch has; with one where the system gives no more."""
+    """Call with as many threads as torch has; with one where there are no more."""
     for threads in (torch.get_num_threads(), 1):
         if not _call(function, *args, threads, ctypes.addressof(results)):
             return

@@ -33,6 +33,7 @@ from torch_cormorant.nn.norm import Gate, SO3Norm
 from torch_cormorant.nn.radial import Bessel, Gaussian
 from torch_cormorant.nn.zbl import COULOMB, SCREENING, ZBL, screening_length
 from torch_cormorant.ops import PathTable, fold_columns
+from torch_cormorant.ops.paths import check_paths
 
 __all__ = ["MAX_LMAX", "parameter_block"]
 
@@ -69,9 +70,11 @@ class _Block:
         self.planes, self.levels = model.planes, model.num_levels
         self.lmax = max(1, *model.lmax, *model.lmax_sh)
         self.channels = max(model.channels)
-        self.parity = model.conv_layers()[0].paths
-        sizes = (self.lmax, self.lmax, self.lmax, self.parity)
-        self.sums, self.squares = PathTable(*sizes), PathTable(*sizes, folded=True)
+        parity = check_paths(model.conv_layers()[0].paths)
+        sizes = (self.lmax, self.lmax, self.lmax)
+        self.even = parity == "even"
+        self.sums = PathTable(*sizes, parity)
+        self.squares = PathTable(*sizes, parity, folded=True)
         self.numbers: list[Array] = []
 
     def bytes(self) -> bytes:
@@ -101,7 +104,7 @@ class _Block:
         kinds = (0 if not net.cutoff.soft else 2 if net.cutoff.gaussian else 1,)
         head = cast("ExtensiveHead", self.model.head)
         return (
-            *(self.lmax, self.planes, int(self.parity == "even"), self.channels),
+            *(self.lmax, self.planes, int(self.even), self.channels),
             *(self.levels, len(self.known), int(isinstance(net.radial, Gaussian))),
             *(_num_basis(net.radial), *kinds, int(net.envelope_cutoff is not None)),
             int(isinstance(self.model.norms[0], SO3Norm)),
@@ -114,7 +117,7 @@ class _Block:
         self.numbers += [np.asarray(v, np.float64).ravel() for v in values]
 
     def _padded(self, value: Array) -> Array:
-        """``[..., P, C]`` of complex channels ``[..., C]``, as many as all levels get."""
+        """``[..., P, C]`` of complex channels ``[..., C]``, filled up."""
         out = np.zeros((*value.shape[:-1], self.planes, self.channels))
         out[..., 0, : value.shape[-1]] = value.real
         if self.planes == 2:
@@ -147,10 +150,8 @@ class _Block:
 
     def _level(self, s: int, gain: Array, first: Array) -> Array:
         """Write a level; returns the scale of its features ``[lmax + 1, C]``."""
-        conv, norm, gate = (
-            part[s]
-            for part in (self.model.conv_layers(), self.model.norms, self.model.gates)
-        )
+        conv = self.model.conv_layers()[s]
+        norm, gate = self.model.norms[s], self.model.gates[s]
         x = first[:, 0] + 1j * first[:, 1] if self.planes == 2 else first[:, 0]
         channels, lmax = self.model.channels[s + 1], self.model.lmax[s]
         self._put([1 / (channels * (2 * l + 1)) for l in range(self.lmax + 1)])
@@ -164,7 +165,7 @@ class _Block:
         return gain
 
     def _matrix(self, weight: Array, gain: Array | None = None) -> Array:
-        """``[C out, C in]`` complex to ``[C in, P, C out]``, rows scaled and filled up."""
+        """``[C out, C in]`` complex to ``[C in, P, C out]``, scaled and filled up."""
         out = np.zeros((self.channels, weight.shape[0]), weight.dtype)
         out[: weight.shape[1]] = weight.T
         if gain is not None:
@@ -198,9 +199,9 @@ class _Block:
                 rows[1::2, l] = self._padded(1j * radial.T)
         self._put(rows)
         for value in (net.cutoff.radius, net.cutoff.width):
-            out = np.ones(C)
-            out[: value.numel()] = np.maximum(np.abs(_array(value)), CLAMP)
-            self._put(out)
+            radii = np.ones(C)
+            radii[: value.numel()] = np.maximum(np.abs(_array(value)), CLAMP)
+            self._put(radii)
 
     def _vertex(self, s: int, conv: CormorantConv, gain: Array, x: Array) -> None:
         vertex = conv.vertex
@@ -286,10 +287,10 @@ class _Block:
                     part = np.stack([norm + both, norm - both], axis=-1)
                 out[s, l + 1, :, :channels] = part.transpose(2, 1, 0)
                 at += P * channels
-        scale = SCALE * model.info.normalisation.std[0]
+        factor = SCALE * model.info.normalisation.std[0]
         second = cast("Any", last)
         self._put(out, _array(cast("Any", first).bias))
-        self._put(_array(second.weight) * scale, _array(second.bias) * scale)
+        self._put(_array(second.weight) * factor, _array(second.bias) * factor)
 
     def _repulsion(self) -> None:
         zbl = _repulsion_of(self.model)

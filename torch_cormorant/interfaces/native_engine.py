@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torch_cormorant.backends import POTENTIALS, choose_backend
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.native import NativePotential, native_problem
 from torch_cormorant.models.energy import Result
 
-__all__ = ["BACKENDS", "NativeEngine", "choose_engine"]
-
-BACKENDS = ("auto", "native", "model")
+__all__ = ["NativeEngine", "choose_engine"]
 
 
 class NativeEngine:
@@ -58,16 +57,16 @@ class NativeEngine:
             )
         ]
         return Result(
-            *(self._joined([getattr(out, name) for out in found]) for name in _NAMES),
+            torch.cat([out.energy for out in found]) * self.factor,
+            self._joined([out.energies for out in found]),
+            self._joined([out.forces for out in found]),
+            self._joined([out.stress for out in found]),
             "eV",
         )
 
     def _joined(self, parts: list[Tensor | None]) -> Tensor | None:
         given = [part for part in parts if part is not None]
         return torch.cat(given) * self.factor if given else None
-
-
-_NAMES = ("energy", "energies", "forces", "stress")
 
 
 def choose_engine(
@@ -82,10 +81,9 @@ def choose_engine(
 
     Raises:
         ConfigError: ``"native"`` is asked for and cannot be had; the message says why.
+        BackendError: No backend has that name.
     """
-    if backend not in BACKENDS:
-        msg = f"backend must be one of {BACKENDS}, got {backend!r}"
-        raise ConfigError(msg)
+    choose_backend(POTENTIALS, backend)
     if backend == "model" or (backend == "auto" and traced):
         return "model", engine
     problem = native_problem(engine.model)

@@ -92,8 +92,9 @@ def _of_class(model: Cormorant) -> Iterator[str]:
 def _of_sizes(model: Cormorant) -> Iterator[str]:
     if model.cutoff is None:
         yield "cutoff is None (all pairs), a cutoff is covered"
-    if max(*model.lmax, *model.lmax_sh) > MAX_LMAX:
-        yield f"lmax is {max(*model.lmax, *model.lmax_sh)}, at most {MAX_LMAX} is covered"
+    top = max(*model.lmax, *model.lmax_sh)
+    if top > MAX_LMAX:
+        yield f"lmax is {top}, at most {MAX_LMAX} is covered"
     sizes = {
         "num_levels": model.num_levels,
         "channels": max(model.channels),
@@ -114,7 +115,8 @@ def _of_ends(model: Cormorant) -> Iterator[str]:
         return
     if model.num_targets != 1:
         yield f"num_targets is {model.num_targets}, one energy is covered"
-    first, act, _ = head.mlp
+    first: Any = head.mlp[0]
+    act = head.mlp[1]
     if type(act) is not nn.SiLU:
         yield f"activation is {type(act).__name__}, 'silu' is covered"
     if first.out_features > LIMITS["hidden"]:
@@ -130,7 +132,7 @@ def _of_rows(
             known = " and ".join(kind.__name__ for kind in kinds)
             yield f"{name} is {type(part).__name__}, {known} are covered"
         for value in equal:
-            if getattr(part, value, None) != getattr(parts[0], value, None):
+            if vars(part).get(value) != vars(parts[0]).get(value):
                 yield f"{value} of {name} differs between levels"
         if type(part) is not type(parts[0]):
             yield f"{name} differs between levels"

@@ -61,8 +61,10 @@ def expected(model: Any, z: Any, pos: Any, cell: Any = None, **options: Any) -> 
 
 
 def assert_equal(model: Any, found: Result, wanted: Result, z: Any) -> None:
-    """The energy beside the sum of what the network gives atoms, forces beside the
-    largest; the network's own single precision is as far off, or farther.
+    """Compare the energy beside the sum of what the network gives atoms.
+
+    Forces are compared beside the largest one. The network's own single precision is
+    as far off, or farther.
     """
     energy, force = TOLERANCE[model.dtype]
     references = model.info.normalisation.atoms(torch.as_tensor(z))[:, 0]

@@ -147,10 +147,10 @@ INF = np.array([[0.0, 0, 0], [0, np.inf, 0.96], [0, 0.93, -0.24]])
         (([8, 1, 1], INF), NonFiniteError, "atom 1 is not finite"),
         (([8, 1, 1], 1e20 * WATER), NonFiniteError, "too far away"),
         (([8, 1, 1], 0 * WATER), CoincidentAtomsError, "atoms 0 and 1"),
-        (([8, 1], WATER), ShapeError, "shape \\[2, 3\\]"),
+        (([8, 1], WATER), ShapeError, r"shape \[2, 3\]"),
         (([8.0, 1, 1], WATER), DtypeError, "whole numbers"),
         (([2**40, 1, 1], WATER), DtypeError, "int32"),
-        (([[8, 1, 1]], WATER), ShapeError, "shape \\[N\\]"),
+        (([[8, 1, 1]], WATER), ShapeError, r"shape \[N\]"),
         (([8, 1, 1], WATER + 1j), DtypeError, "real numbers"),
         (([8, 1, 1], WATER, np.ones((3, 3))), CellError, "cell vector 1"),
         (([8, 1, 1], WATER, np.zeros((3, 3))), CellError, "cell vector 0"),
@@ -172,7 +172,7 @@ def test_inputs_are_refused_by_name(
 
 def test_images_at_one_place_are_refused(native: NativePotential) -> None:
     pos = np.array([[0.5, 0, 0], [4.5, 0, 0]])
-    with pytest.raises(CoincidentAtomsError, match="atoms [01] and [01]"):
+    with pytest.raises(CoincidentAtomsError, match=r"atoms [01] and [01]"):
         native.evaluate([1, 1], pos, 4 * np.eye(3))
 
 
