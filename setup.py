@@ -95,6 +95,8 @@ def compile_kernel(root: Path) -> None:
     flags = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-pthread"]
     flags += shlex.split(os.environ.get("CORMORANT_KERNEL_FLAGS", ""))
     jobs = {"dispatch": [str(sources / "dispatch.cpp")]}
+    native = sources / "native"
+    jobs["native"] = [str(native / "cormorant.cpp")]
     for name, extra in instruction_sets().items():
         defines = [f"-DISA={name}", f"-DKERNELS=kernels_{name}"]
         jobs[name] = [*extra, *defines, str(sources / "kernels.cpp")]
@@ -102,6 +104,8 @@ def compile_kernel(root: Path) -> None:
             given = [*extra, f"-DISA={name}", f"-DREAL={real}", "-DWEIGHTED_TOP=3"]
             kernels = str(sources / "weighted" / "kernels.cpp")
             jobs[f"weighted_{name}_{real}"] = [*given, kernels]
+        defines = [f"-DISA={name}", "-fno-math-errno", "-fno-trapping-math"]
+        jobs[f"native_{name}"] = [*extra, *defines, str(native / "kernels.cpp")]
 
     def run(arguments: list[str]) -> None:
         subprocess.run([*command, *flags, *arguments], check=True)  # noqa: S603

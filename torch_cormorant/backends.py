@@ -68,6 +68,7 @@ CG_PRODUCTS = "CG products"
 NEIGHBOUR_SEARCH = "neighbour search"
 NEIGHBOUR_LIST = "neighbour list"
 SEGMENT_SUM = "segment sum"
+POTENTIALS = "potentials"
 
 CPU_KERNEL = "torch_cormorant.ops.cpu_kernel"
 """Our own C++ kernels, which are no module but a library beside this one."""
@@ -96,6 +97,8 @@ BACKENDS = (
     Backend(NEIGHBOUR_LIST, "nvalchemi", "used by name", "nvalchemiops"),
     Backend(SEGMENT_SUM, "torch", "used"),
     Backend(SEGMENT_SUM, "torch_scatter", "used by name", "torch_scatter"),
+    Backend(POTENTIALS, "native", "ASE on CPUs, where it covers the model", CPU_KERNEL),
+    Backend(POTENTIALS, "model", "used elsewhere"),
 )
 
 

@@ -119,7 +119,9 @@ def test_the_list_with_a_skin_changes_nothing_and_is_reused(
         box = molecules[2].copy()
         random = np.random.default_rng(0)
         box.set_momenta(0.3 * random.normal(size=(len(box), 3)))
-        box.calc = CormorantCalculator(potential, energy_unit="eV", skin=skin)
+        box.calc = CormorantCalculator(
+            potential, energy_unit="eV", skin=skin, backend="model"
+        )
         with VelocityVerlet(box, 1 * units.fs) as run:
             run.run(40)
         runs.append((box.positions, box.calc.engine.edges))
@@ -193,9 +195,11 @@ def test_models_that_are_no_potential_are_refused(potential: Cormorant) -> None:
             build()
 
 
+@pytest.mark.parametrize("backend", ["auto", "model"])
 def test_mistakes_name_the_structure_and_the_atom(
-    calculator: CormorantCalculator, molecules: list[Atoms]
+    potential: Cormorant, molecules: list[Atoms], backend: str
 ) -> None:
+    calculator = CormorantCalculator(potential, energy_unit="eV", backend=backend)
     water = molecules[0]
     sulfur, broken, flat = water.copy(), water.copy(), molecules[2].copy()
     sulfur.numbers[1] = 16
@@ -206,9 +210,9 @@ def test_mistakes_name_the_structure_and_the_atom(
     for bad, error, text in (
         (sulfur, SpeciesError, r"structure 1: atom 1 has atomic number 16"),
         (broken, NonFiniteError, r"structure 1: the position of atom 2"),
-        (flat, CellError, r"cell of graph 1"),
+        (flat, CellError, r"structure 1: cell "),
         (Atoms(), ShapeError, r"structure 1: there are no atoms"),
-        (twice, CoincidentAtomsError, r"structure 1: nodes [02] and [02] "),
+        (twice, CoincidentAtomsError, r"structure 1: (nodes|atoms) [02] and [02] "),
     ):
         with pytest.raises(error, match=text):
             calculator.calculate_many([water, bad])
@@ -272,8 +276,9 @@ def test_a_composition_that_was_not_trained_on_is_warned_of_once(
 
 
 def test_forces_and_stress_of_a_crystal_are_one_calculation(
-    calculator: CormorantCalculator, molecules: list[Atoms]
+    potential: Cormorant, molecules: list[Atoms]
 ) -> None:
+    calculator = CormorantCalculator(potential, energy_unit="eV", backend="model")
     box, slab = molecules[2], molecules[3]
     box.calc = calculator
     box.get_forces()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from torch_cormorant.errors import (
+    CellError,
     CoincidentAtomsError,
     ConfigError,
     NonFiniteError,
@@ -27,6 +28,7 @@ from torch_cormorant.errors import (
 )
 from torch_cormorant.graph.spacing import warn_if_not_angstrom
 from torch_cormorant.interfaces.engine import Engine
+from torch_cormorant.interfaces.native_engine import choose_engine
 from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import load_model
 from torch_cormorant.models.compositions import warn_of_composition
@@ -38,6 +40,8 @@ __all__ = ["CormorantCalculator"]
 
 SPREADS = ("energy_std", "forces_std")
 """What an ensemble reports beside its means."""
+_FOUND_LATE = (CellError, CoincidentAtomsError, NonFiniteError)
+"""What only a calculation finds wrong with a structure."""
 
 
 class CormorantCalculator(Calculator):
@@ -59,13 +63,18 @@ class CormorantCalculator(Calculator):
             :class:`~torch_cormorant.interfaces.traced.TracedPotential`); tracing takes
             some seconds. Not for periodic structures. ``"compiled"`` also compiles it,
             which takes minutes and pays in long runs. Default False.
+        backend: ``"native"``: our C++ evaluator, many times faster on a CPU, with the
+            weights that the model has now and a search of its own (no ``skin``);
+            ``"model"``: the network itself; ``"auto"`` (default): native where the
+            model is covered, see :class:`.NativePotential`.
 
     Attributes:
-        engine: What computes, with its neighbour list (``engine.edges.searches``).
+        engine: The model, with its neighbour list (``engine.edges.searches``).
+        backend: What computes, ``"native"`` or ``"model"``.
 
     Raises:
-        ConfigError: The model has several targets, its unit is not known, or there is
-            no such device.
+        ConfigError: The model has several targets, its unit is not known, there is
+            no such device, or ``"native"`` does not cover the model.
 
     Note:
         Can be copied and pickled, as for worker processes. One calculator serves one
@@ -101,6 +110,7 @@ class CormorantCalculator(Calculator):
         dtype: torch.dtype | None = None,
         skin: float = 0.5,
         traced: bool | Literal["compiled"] = False,
+        backend: str = "auto",
     ) -> None:
         super().__init__()
         self.engine = Engine(
@@ -113,6 +123,9 @@ class CormorantCalculator(Calculator):
             msg = f'traced must be True, False or "compiled", got {traced!r}'
             raise ConfigError(msg)
         self.traced = traced
+        self.backend, self._compute = choose_engine(
+            self.engine, backend, traced=bool(traced)
+        )
         self._trace: TracedPotential | None = None
         self._warned = False
         self._seen = np.zeros(0, dtype=np.int64)
@@ -196,7 +209,7 @@ class CormorantCalculator(Calculator):
         if self.traced:
             out = self._traced(*tensors)
         else:
-            out = self.engine(*tensors, num_graphs=1, stress=wants_stress)
+            out = self._compute(*tensors, num_graphs=1, stress=wants_stress)
         self.results = _split(out, [len(self.atoms)])[0]
 
     def _traced(self, z: Tensor, pos: Tensor, *more: Tensor | None) -> Result:
@@ -245,10 +258,10 @@ class CormorantCalculator(Calculator):
                 _check_stress(atoms, name)
         tensors = self._tensors(structures, names)
         try:
-            out = self.engine(
+            out = self._compute(
                 *tensors, num_graphs=len(structures), stress=stress, reuse=False
             )
-        except (CoincidentAtomsError, NonFiniteError):
+        except _FOUND_LATE:
             # Atoms of the joined batch are counted on; the user counts anew in each.
             self._find_bad(structures, names)
             raise
@@ -258,8 +271,9 @@ class CormorantCalculator(Calculator):
         """Raise the error of the first structure that has one, by its own numbers."""
         for atoms, name in zip(structures, names, strict=True):
             try:
-                self.engine(*self._tensors([atoms], [name]), num_graphs=1, reuse=False)
-            except (CoincidentAtomsError, NonFiniteError) as error:
+                tensors = self._tensors([atoms], [name])
+                self._compute(*tensors, num_graphs=1, reuse=False)
+            except _FOUND_LATE as error:
                 msg = f"{name}: {error}"
                 raise type(error)(msg) from error
 

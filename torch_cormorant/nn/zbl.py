@@ -42,6 +42,11 @@ COVALENT_RADII = (
 )
 
 
+def screening_length(z_source: Tensor, z_target: Tensor) -> Tensor:
+    """The length a of :func:`zbl_energy` in Angstrom, from charges as real numbers."""
+    return 0.8854 * BOHR / (z_source**0.23 + z_target**0.23)
+
+
 def zbl_energy(
     length: Tensor, z_source: Tensor, z_target: Tensor, unit: str = "eV"
 ) -> Tensor:
@@ -78,7 +83,7 @@ def zbl_energy(
         msg = f"unit must be one of {sorted(COULOMB)}, got {unit!r}"
         raise ConfigError(msg)
     first, second = z_source.to(length.dtype), z_target.to(length.dtype)
-    x = length * (first**0.23 + second**0.23) / (0.8854 * BOHR)
+    x = length / screening_length(first, second)
     screened = sum(c * torch.exp(-d * x) for c, d in SCREENING)
     return COULOMB[unit] * first * second / length * screened
 

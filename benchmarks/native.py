@@ -1,0 +1,182 @@
+"""The native evaluator beside the network, its traced graph and PyG's SchNet.
+
+Energy and forces of one structure, float32, in turns, one thread, CPU time of the
+process (which other programs do not add to). Weights are random: right for timing.
+
+    python -m benchmarks.native
+    python -m benchmarks.native --systems ethanol dhfr --rounds 9
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.machine import ROOT, commit, cpu_model, load
+from benchmarks.speed.measure import interleaved
+from benchmarks.speed.network import PEERS, Potential, Structure, structure
+from benchmarks.speed.settings import Settings
+from torch_cormorant import Cormorant
+from torch_cormorant.interfaces.engine import Engine
+from torch_cormorant.interfaces.native import NativePotential
+from torch_cormorant.interfaces.traced import TracedPotential
+from torch_cormorant.ops import cpu_kernel
+
+SYSTEMS = {
+    "ethanol": "rmd17_ethanol",
+    "alanine dipeptide": "alanine_dipeptide",
+    "chignolin": "chignolin",
+    "water": "water_192_pbc",
+    "dhfr": "dhfr",
+    "silica": "silica_6k",
+}
+TRACED = 200
+"""Atoms up to which a molecule is traced, as the graph of all pairs."""
+EAGER = 3000
+"""Atoms up to which the network and SchNet are run."""
+TURN = 0.02
+"""Seconds that one turn of one step takes, at least."""
+NETWORKS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "16 real": {"complex": False},
+    "32 real": {"complex": False, "channels": 32},
+}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a system may cost at most."""
+
+    system: str
+    network: str
+    limit: float
+    per_atom: bool
+
+    def holds(self, milliseconds: float, atoms: int) -> tuple[bool, str]:
+        """Whether it does, and a line that says so."""
+        found = 1e3 * milliseconds / atoms if self.per_atom else milliseconds
+        unit = "us/atom" if self.per_atom else "ms"
+        fine = found <= self.limit
+        word = "holds" if fine else "FAILS"
+        text = f"{self.system}, {self.network}: {found:.3g} {unit} of {self.limit:g}"
+        return fine, f"gate {word}: {text}"
+
+
+GATES = (
+    Gate("ethanol", "default", 0.15, per_atom=False),
+    Gate("alanine dipeptide", "default", 0.5, per_atom=False),
+    Gate("dhfr", "default", 50, per_atom=True),
+    Gate("silica", "default", 45, per_atom=True),
+    Gate("dhfr", "16 real", 20, per_atom=True),
+    Gate("dhfr", "32 real", 50, per_atom=True),
+)
+
+
+def load_system(name: str, data: Path) -> Structure:
+    """A structure of the folder of data; ethanol is the first frame of rMD17."""
+    if name == "ethanol":
+        with np.load(data / "md17" / "rmd17_ethanol.npz") as arrays:
+            z, pos = arrays["nuclear_charges"], arrays["coords"][0]
+        return Structure(name, torch.tensor(z).long(), torch.tensor(pos).float())
+    settings = Settings(structures=data / "structures")
+    return structure(SYSTEMS[name], settings)
+
+
+def network(given: Structure, **options: Any) -> Cormorant:
+    """A potential for the elements of a structure, without gradients of weights."""
+    torch.manual_seed(0)
+    model = Cormorant.potential(given.species, **options).eval()
+    for weight in model.parameters():
+        weight.requires_grad_(False)
+    return model
+
+
+def native_step(model: Cormorant, given: Structure, dtype: Any) -> Callable[[], object]:
+    """The native evaluator on NumPy arrays, as ASE has them."""
+    native = NativePotential(model, dtype=dtype)
+    z, pos = given.z.numpy(), given.pos.double().numpy()
+    cell = None if given.cell is None else given.cell.double().numpy()
+    return lambda: native.evaluate(z, pos, cell)
+
+
+def steps_of(given: Structure) -> dict[str, Callable[[], object]]:
+    """What is timed, by name."""
+    model, atoms = network(given), len(given.z)
+    steps: dict[str, Callable[[], object]] = {}
+    for name, options in NETWORKS.items():
+        steps[name] = native_step(network(given, **options), given, torch.float32)
+    steps["default, float64"] = native_step(model, given, torch.float64)
+    if atoms <= EAGER:
+        steps["network"] = lambda: model.energy_and_forces(
+            given.z, given.pos, cell=given.cell
+        )
+        schnet = Potential(PEERS["SchNet"](given.species, 5.0), given)
+        steps["SchNet"] = schnet
+    if atoms <= TRACED and given.cell is None:
+        engine = Engine(model)
+        traced = TracedPotential(engine, given.z, given.pos.double())
+        steps["network, traced"] = lambda: traced(given.pos)
+    return steps
+
+
+def repeated(step: Callable[[], object]) -> tuple[Callable[[], object], int]:
+    """A step as often as a turn needs, and how often that is."""
+    step()
+    start = time.process_time()
+    step()
+    count = max(1, int(TURN / max(time.process_time() - start, 1e-6)))
+
+    def run() -> None:
+        for _ in range(count):
+            step()
+
+    return run, count
+
+
+def measure(name: str, given: Structure, rounds: int) -> tuple[list[str], bool]:
+    """Lines of one system, and whether its gates hold."""
+    made = {key: repeated(step) for key, step in steps_of(given).items()}
+    found = interleaved({key: run for key, (run, _) in made.items()}, rounds)
+    times = {key: found[key].cpu_ms / count for key, (_, count) in made.items()}
+    atoms = len(given.z)
+    lines = [
+        f"| {name} | {atoms} | {key} | {ms:.3f} | {1e3 * ms / atoms:.1f} | "
+        f"{ms / times['default']:.2f} |"
+        for key, ms in times.items()
+    ]
+    checks = [g.holds(times[g.network], atoms) for g in GATES if g.system == name]
+    return [*lines, *(text for _, text in checks)], all(fine for fine, _ in checks)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a table; 1 where a gate does not hold."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    isa = cpu_kernel.instruction_set()
+    print(f"{cpu_model()}, kernels {isa}, commit {commit()}, load {load()}")
+    print("| system | atoms | what | CPU ms | us/atom | over native |")
+    print("| --- | ---: | --- | ---: | ---: | ---: |")
+    fine = True
+    for name in args.systems:
+        lines, holds = measure(name, load_system(name, args.data), args.rounds)
+        print("\n".join(lines), flush=True)
+        fine &= holds
+    return 0 if fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
