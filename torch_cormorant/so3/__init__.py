@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from torch_cormorant.cg.exact import MAX_DEGREE
+from torch_cormorant.so3.flat import (
+    as_irreps,
+    as_packed,
+    flat_blocks,
+    from_e3nn,
+    to_e3nn,
+)
 from torch_cormorant.so3.harmonics import spherical_harmonics
 from torch_cormorant.so3.layout import (
     basis_matrix,
@@ -28,6 +35,8 @@ from torch_cormorant.so3.wigner import wigner_D
 
 __all__ = [
     "MAX_DEGREE",
+    "as_irreps",
+    "as_packed",
     "basis_matrix",
     "cat_degrees",
     "check_degree",
@@ -38,7 +47,9 @@ __all__ = [
     "degree_slices",
     "dim",
     "dot",
+    "flat_blocks",
     "from_complex_basis",
+    "from_e3nn",
     "lmax_of",
     "norm_squared",
     "random_rotation",
@@ -46,5 +57,6 @@ __all__ = [
     "spherical_harmonics",
     "split_degrees",
     "to_complex_basis",
+    "to_e3nn",
     "wigner_D",
 ]
