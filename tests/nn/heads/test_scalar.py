@@ -15,7 +15,7 @@ from torch_cormorant.nn.heads import (
     MeanHead,
     PublishedHead,
 )
-from torch_cormorant.nn.readout import activation
+from torch_cormorant.nn.activations import activation
 
 BATCH = torch.tensor([0, 0, 2, 2, 2])
 HEADS: dict[str, Any] = {
