@@ -9,12 +9,16 @@ from torch_cormorant.ops.geometry import EdgeGeometry
 from torch_cormorant.ops.neighbour_sum import neighbour_sum
 from torch_cormorant.ops.paths import PathTable
 from torch_cormorant.ops.plan import GraphPlan, build_plan
+from torch_cormorant.ops.product_paths import ProductPath, ProductPaths
 from torch_cormorant.ops.square import fold_columns, folded_square
+from torch_cormorant.ops.tensor_product import tensor_product
 
 __all__ = [
     "EdgeGeometry",
     "GraphPlan",
     "PathTable",
+    "ProductPath",
+    "ProductPaths",
     "build_plan",
     "cg_product",
     "edge_dots",
@@ -22,6 +26,7 @@ __all__ = [
     "folded_square",
     "from_complex",
     "neighbour_sum",
+    "tensor_product",
     "to_complex",
     "use_backend",
 ]
