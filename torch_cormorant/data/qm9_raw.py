@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torch_cormorant.data.archives import archive_files
-from torch_cormorant.data.describe import NUMBERS
 from torch_cormorant.data.references import ATOM_REFERENCES
 from torch_cormorant.data.targets import QM9_TARGETS
 from torch_cormorant.data.text import decoded, read_text
+from torch_cormorant.elements import NUMBERS
 from torch_cormorant.errors import DataError
 
 __all__ = ["Molecules", "read_csv", "read_sdf", "read_uncharacterized", "read_xyz_tar"]

@@ -5,5 +5,8 @@ from __future__ import annotations
 from torch_cormorant.networks.base import Network
 from torch_cormorant.networks.cormorant import CormorantNetwork
 from torch_cormorant.networks.facts import CONVENTION
+from torch_cormorant.networks.nequip import NequIP
+from torch_cormorant.networks.painn import PaiNN
+from torch_cormorant.networks.schnet import SchNet
 
-__all__ = ["CONVENTION", "CormorantNetwork", "Network"]
+__all__ = ["CONVENTION", "CormorantNetwork", "NequIP", "Network", "PaiNN", "SchNet"]

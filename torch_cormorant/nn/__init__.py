@@ -15,6 +15,7 @@ from torch_cormorant.nn.envelopes import (
 from torch_cormorant.nn.gated import GatedBlock
 from torch_cormorant.nn.heads import (
     HEADS,
+    AtomwiseHead,
     AttentionHead,
     Contraction,
     DipoleHead,
@@ -52,6 +53,7 @@ from torch_cormorant.nn.radial import (
 )
 from torch_cormorant.nn.readout import Invariants, scalars
 from torch_cormorant.nn.so3_linear import SO3Linear
+from torch_cormorant.nn.species import SpeciesIndex
 from torch_cormorant.nn.vertex import VertexMixing
 from torch_cormorant.nn.zbl import ZBL, zbl_energy
 
@@ -60,6 +62,7 @@ __all__ = [
     "MLP",
     "ZBL",
     "AtomFeatures",
+    "AtomwiseHead",
     "AttentionHead",
     "Bessel",
     "BesselBasis",
@@ -97,6 +100,7 @@ __all__ = [
     "ShiftedSoftplus",
     "SoftCutoff",
     "SpatialExtentHead",
+    "SpeciesIndex",
     "SpeciesLinear",
     "SumHead",
     "VertexMixing",
