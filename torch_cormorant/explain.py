@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, ShapeError
-from torch_cormorant.models.cormorant import Cormorant
+from torch_cormorant.networks import CormorantNetwork
 from torch_cormorant.networks.checks import check_molecules, count_graphs
 from torch_cormorant.networks.edges import own_edges
 
@@ -23,7 +23,7 @@ class ExplainableModel(nn.Module):
     edges, which are added inside and never masked.
 
     Args:
-        model: A :class:`~torch_cormorant.Cormorant` network.
+        model: A :class:`~torch_cormorant.Cormorant` network, or a potential around one.
 
     Raises:
         ConfigError: If the model is another one. (A PyG model of your own with
@@ -53,7 +53,8 @@ class ExplainableModel(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        if not isinstance(model, Cormorant):
+        model = getattr(model, "network", model)
+        if not isinstance(model, CormorantNetwork):
             msg = (
                 "ExplainableModel wraps a Cormorant network, got "
                 f"{type(model).__name__}; a PyG model with CormorantConv layers needs "

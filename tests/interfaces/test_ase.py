@@ -178,8 +178,8 @@ def test_a_model_file_brings_its_unit(
 def test_models_that_are_no_potential_are_refused(potential: Cormorant) -> None:
     for build, text in (
         (lambda: CormorantCalculator(potential), "energy_unit is needed"),
-        (lambda: CormorantCalculator("model.pt"), "must be a Cormorant network"),
-        (lambda: CormorantCalculator(CormorantQM9(num_targets=2)), "2 targets"),
+        (lambda: CormorantCalculator("model.pt"), "must be a potential or a network"),
+        (lambda: CormorantCalculator(CormorantQM9(num_targets=2)), "one target"),
         (lambda: CormorantCalculator(potential, energy_unit="eV", skin=-1), "skin"),
         (lambda: CormorantCalculator(potential, energy_unit="Angstrom"), "Angstrom"),
         (

@@ -23,7 +23,8 @@ from torch_cormorant import (
 )
 from torch_cormorant import nn as parts
 from torch_cormorant.errors import DtypeError
-from torch_cormorant.models import hessian
+from torch_cormorant.models import Potential, Predictor, hessian
+from torch_cormorant.networks import CormorantNetwork
 from torch_cormorant.nn import HeadInput, LevelSizes, make_head
 from torch_cormorant.ops import PathTable, edge_dots, folded_square, neighbour_sum
 
@@ -80,6 +81,10 @@ def network(make: Callable[..., nn.Module], **options: Any) -> Callable[[], Case
     return lambda: (make(species=[1, 6, 8], **options), (Z, POS))
 
 
+def holding(kind: type[nn.Module]) -> Callable[..., nn.Module]:
+    return lambda **options: kind(CormorantNetwork(**options))
+
+
 LENGTH = torch.linspace(0.5, 2.0, 6)
 CASES: dict[str, Callable[[], Case]] = {
     "CormorantConv": lambda: (
@@ -119,8 +124,10 @@ CASES: dict[str, Callable[[], Case]] = {
     "CormorantQM9": network(CormorantQM9, **SMALL),
     "CormorantMD17": network(CormorantMD17, **SMALL),
     "CormorantPotential": network(Cormorant.potential, repulsion="zbl", **SMALL),
+    "Potential": network(holding(Potential), head="extensive", **SMALL),
+    "Predictor": network(holding(Predictor), **SMALL),
 }
-ABSTRACT = {"Head", "Norm", "Part", "Radial", "SumHead"}
+ABSTRACT = {"Head", "Norm", "Pair", "Part", "Radial", "SumHead"}
 
 
 def test_every_module_of_the_package_is_a_case() -> None:
@@ -184,11 +191,8 @@ def halved(value: Any, dtype: torch.dtype) -> Any:
     return value
 
 
-HALF_INPUTS = [
-    name
-    for name in CASES
-    if not name.startswith(("Cormorant", "Edge", "Vertex", "Degree", "Atom", "ZBL"))
-]
+EXACT = ("Cormorant", "Edge", "Vertex", "Degree", "Atom", "ZBL", "Potential", "Predict")
+HALF_INPUTS = [name for name in CASES if not name.startswith(EXACT)]
 
 
 @pytest.mark.parametrize("dtype", HALF)

@@ -26,7 +26,7 @@ from torch_cormorant import (
 from torch_cormorant.data import MiniEthanol, MiniQM9
 from torch_cormorant.graph import NeighbourCache, all_pairs, neighbour_list
 from torch_cormorant.models import Normalisation
-from torch_cormorant.models.potential import Structures, _edges, _geometry, run_on
+from torch_cormorant.models.evaluation import Structures, make_edges, run_on
 from torch_cormorant.nn import HEADS
 from torch_cormorant.ops import use_backend
 from torch_cormorant.train import (
@@ -148,8 +148,8 @@ def test_forces_and_their_gradients_are_the_same(
         gpu.put(model)
         there = [gpu.put(value) for value in given]
         same(both(model, *there), right)
-        edges = _edges(model, Structures(*there), 2, train=True)
-        geometry = _geometry(model, edges, 7)
+        edges = make_edges(model.network, Structures(*there), 2, train=True)
+        geometry = model.network.geometry(edges.index, edges.vec, 7)
         with gpu.forbidden():
             out = run_on(model, *there[:3], 2, edges, geometry, forces=True)
             (out.energy.sum() + out.forces.square().sum()).backward()

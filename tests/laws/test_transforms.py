@@ -23,6 +23,7 @@ from torch_cormorant import (
     EdgeGeometry,
 )
 from torch_cormorant.errors import BackendError, ConfigError
+from torch_cormorant.models import Potential
 from torch_cormorant.ops import PathTable, build_plan, folded_square, neighbour_sum
 
 # PyTorch's own forward mode scripts its formulas.
@@ -157,7 +158,7 @@ def test_vmap_over_positions_is_refused_by_name() -> None:
 
 def test_what_differentiates_inside_is_refused_by_name() -> None:
     model = network("potential")
-    assert isinstance(model, Cormorant)
+    assert isinstance(model, Potential)
     for transform in (grad, jacrev, jacfwd):
         with pytest.raises(ConfigError, match="differentiates inside"):
             transform(lambda pos: model.energy_and_forces(Z, pos)[0].sum())(POS)

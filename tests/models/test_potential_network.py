@@ -20,7 +20,7 @@ def test_the_documented_defaults() -> None:
     assert model.config["paths"] == "even"
     assert model.config["activation"] == "silu"
     assert model.config["radial"] == "bessel"
-    assert model.zbl is None
+    assert model.pair is None
     assert model.info.units == ("eV",)
     assert not any(isinstance(m, torch.nn.LeakyReLU) for m in model.modules())
 
@@ -70,7 +70,7 @@ def test_the_repulsion_is_added_in_the_unit_of_the_model() -> None:
         energies.append(model.evaluate(z, pos).energy)
     index = torch.tensor([[0, 1], [1, 0]])
     vec = torch.stack([pos[1], -pos[1]])
-    assert model.zbl is not None
-    expected = model.zbl(z, index, vec).sum()
+    assert model.pair is not None
+    expected = model.pair(z, index, vec).sum()
     assert float(expected) > 10
     torch.testing.assert_close((energies[1] - energies[0])[0], expected)

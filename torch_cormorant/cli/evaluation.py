@@ -24,7 +24,7 @@ from torch_cormorant.data import (
 )
 from torch_cormorant.data.frame_checks import warn_of_units
 from torch_cormorant.errors import ConfigError, CormorantError
-from torch_cormorant.models import Cormorant, load_model
+from torch_cormorant.models import Model, load_model
 
 __all__ = ["evaluate"]
 
@@ -71,9 +71,7 @@ def evaluate(args: argparse.Namespace) -> None:
         print(f"taken as the units of the file: {assumed}")
 
 
-def _check_rows(
-    args: argparse.Namespace, model: Cormorant, data: MoleculeDataset
-) -> None:
+def _check_rows(args: argparse.Namespace, model: Model, data: MoleculeDataset) -> None:
     """Refuse labels of another shape than the predictions.
 
     Raises:
@@ -89,7 +87,7 @@ def _check_rows(
         )
 
 
-def trained_split(model: Cormorant, data: Labelled) -> Split | None:
+def trained_split(model: Model, data: Labelled) -> Split | None:
     """The parts of the training, if the data are those that the model has seen.
 
     Args:
@@ -128,7 +126,7 @@ def _frame_table(args: argparse.Namespace, model: Any, known: Any, data: Any) ->
 
 
 def _property_tables(
-    args: argparse.Namespace, model: Cormorant, known: Any, data: Any
+    args: argparse.Namespace, model: Model, known: Any, data: Any
 ) -> str:
     from torch_cormorant.train import compare
 

@@ -22,7 +22,7 @@ from torch_cormorant.data.download import DOWNLOAD
 from torch_cormorant.data.files import file_digest
 from torch_cormorant.data.registry import source_name
 from torch_cormorant.errors import ConfigError, DataError
-from torch_cormorant.models import Cormorant
+from torch_cormorant.models import Model
 
 __all__ = [
     "Labelled",
@@ -37,7 +37,7 @@ Labelled: TypeAlias = MoleculeDataset | FrameDataset
 _EMBEDDED = ("mini_qm9", "mini_ethanol")
 
 
-def is_potential(model: Cormorant) -> bool:
+def is_potential(model: Model) -> bool:
     """Whether the only output of a model is an energy, so that it has forces.
 
     A property of an own file may be called energy, too, and have any unit.
@@ -66,7 +66,7 @@ class Names:
 
 
 def read_labels(
-    path: Path, model: Cormorant, units: Mapping[str, str], names: Names
+    path: Path, model: Model, units: Mapping[str, str], names: Names
 ) -> tuple[Labelled, str]:
     """Labelled structures for a model.
 
@@ -108,7 +108,7 @@ def read_labels(
 
 def _stated(
     path: Path,
-    model: Cormorant,
+    model: Model,
     units: Mapping[str, str],
     part: str | None,
     *,
@@ -166,7 +166,7 @@ def _check_options(names: Names, path: Path, *, own_frames: bool) -> None:
         raise ConfigError(f"--data-part: {path} is no .npz file of frames")
 
 
-def trained_data(model: Cormorant) -> Mapping[str, Any]:
+def trained_data(model: Model) -> Mapping[str, Any]:
     """Section ``data`` of the configuration that a model was trained with.
 
     Args:
@@ -182,7 +182,7 @@ def trained_data(model: Cormorant) -> Mapping[str, Any]:
         return {}
 
 
-def recorded_data(model: Cormorant, path: Path) -> Mapping[str, Any]:
+def recorded_data(model: Model, path: Path) -> Mapping[str, Any]:
     """Section ``data`` of the training, if a file is the one that was trained on.
 
     Args:
@@ -201,7 +201,7 @@ def recorded_data(model: Cormorant, path: Path) -> Mapping[str, Any]:
     return trained_data(model)
 
 
-def given_units(given: Sequence[str], model: Cormorant) -> dict[str, str]:
+def given_units(given: Sequence[str], model: Model) -> dict[str, str]:
     """What ``--unit`` says.
 
     Args:
@@ -227,7 +227,7 @@ def given_units(given: Sequence[str], model: Cormorant) -> dict[str, str]:
 
 
 def _assumed(
-    model: Cormorant, frames: FrameDataset | None, units: Mapping[str, str]
+    model: Model, frames: FrameDataset | None, units: Mapping[str, str]
 ) -> str:
     length = units.get("pos", "Angstrom")
     if frames is None:
@@ -243,9 +243,7 @@ def _assumed(
     return ", ".join([*found, f"pos {length}"])
 
 
-def _properties(
-    path: Path, model: Cormorant, units: Mapping[str, str]
-) -> MoleculeDataset:
+def _properties(path: Path, model: Model, units: Mapping[str, str]) -> MoleculeDataset:
     """Molecules whose properties stand in the second lines or columns of a file."""
     targets = model.info.targets
     own = dict(zip(targets, model.info.units, strict=True))
@@ -265,7 +263,7 @@ def _properties(
 
 
 def _own_frames(
-    path: Path, model: Cormorant, units: Mapping[str, str], names: Names
+    path: Path, model: Model, units: Mapping[str, str], names: Names
 ) -> tuple[FrameDataset, Mapping[str, str]]:
     """Frames of a file with names of its own, and the units that it is taken to have.
 

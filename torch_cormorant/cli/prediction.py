@@ -16,7 +16,7 @@ from torch_geometric.data import Batch, Data
 from torch_cormorant.cli.labels import given_units, is_potential, recorded_data
 from torch_cormorant.cli.structures import is_own_file, read_structures
 from torch_cormorant.errors import ConfigError, CormorantError, DataError
-from torch_cormorant.models import Cormorant, load_model
+from torch_cormorant.models import Model, load_model
 from torch_cormorant.models.compositions import warn_of_composition
 from torch_cormorant.models.energy import Result
 from torch_cormorant.networks.checks import refuse_cells
@@ -65,7 +65,7 @@ def predict(args: argparse.Namespace) -> None:
         print("a table holds no forces; for them write .extxyz")
 
 
-def _length_unit(args: argparse.Namespace, model: Cormorant) -> str:
+def _length_unit(args: argparse.Namespace, model: Model) -> str:
     """Unit of the positions: what is said, or that of the training for its file.
 
     Raises:
@@ -109,13 +109,13 @@ def batches(frames: Sequence[Data], size: int) -> list[list[Data]]:
     return [list(frames[k : k + size]) for k in range(0, len(frames), size)]
 
 
-def _joined(group: list[Data], model: Cormorant) -> Any:
+def _joined(group: list[Data], model: Model) -> Any:
     # Labels do not matter here, and need not be the same in all of them.
     return Batch.from_data_list(_bare(group)).to(next(model.parameters()).device)
 
 
 def potential_outputs(
-    model: Cormorant, frames: Sequence[Data], batch_size: int, *, forces: bool
+    model: Model, frames: Sequence[Data], batch_size: int, *, forces: bool
 ) -> list[Result]:
     """Energies and forces, batch by batch, on the CPU.
 
@@ -150,9 +150,7 @@ def potential_outputs(
     return outputs
 
 
-def property_values(
-    model: Cormorant, frames: Sequence[Data], batch_size: int
-) -> Tensor:
+def property_values(model: Model, frames: Sequence[Data], batch_size: int) -> Tensor:
     """Predictions in the units of the model.
 
     Args:
@@ -181,7 +179,7 @@ def property_values(
     return torch.cat(found)
 
 
-def component_names(model: Cormorant) -> list[str]:
+def component_names(model: Model) -> list[str]:
     """What tells the components of one target apart, such as ``_x``, ``_y``, ``_z``.
 
     Args:
@@ -201,7 +199,7 @@ def component_names(model: Cormorant) -> list[str]:
 
 
 def _named(
-    error: CormorantError, start: int, group: list[Data], model: Cormorant
+    error: CormorantError, start: int, group: list[Data], model: Model
 ) -> DataError:
     """The same error with the number of the structure that causes it."""
     for k, data in enumerate(group):
@@ -225,9 +223,7 @@ def _plain_cell(text: str) -> str:
     return f"'{text}" if text.startswith(tuple("=+-@\t\r\n")) else text
 
 
-def write_csv(
-    path: Path, model: Cormorant, names: Sequence[str], values: Tensor
-) -> None:
+def write_csv(path: Path, model: Model, names: Sequence[str], values: Tensor) -> None:
     """Write predictions as a table.
 
     Names that a spreadsheet would take for a formula stand behind an apostrophe.
@@ -254,7 +250,7 @@ def write_csv(
 
 
 def write_properties(
-    path: Path, model: Cormorant, frames: Sequence[Data], values: Tensor
+    path: Path, model: Model, frames: Sequence[Data], values: Tensor
 ) -> None:
     """Write structures with predicted properties as extended XYZ.
 
@@ -295,7 +291,7 @@ def _bare(frames: Sequence[Data]) -> list[Data]:
 
 def write_frames(
     path: Path,
-    model: Cormorant,
+    model: Model,
     frames: Sequence[Data],
     values: Tensor,
     outputs: Sequence[Result],

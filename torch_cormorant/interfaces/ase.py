@@ -16,7 +16,7 @@ from ase.calculators.calculator import (
 )
 from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from torch_cormorant.errors import (
@@ -28,7 +28,7 @@ from torch_cormorant.errors import (
 from torch_cormorant.graph.spacing import warn_if_not_angstrom
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.traced import TracedPotential
-from torch_cormorant.models import Cormorant, load_model
+from torch_cormorant.models import load_model
 from torch_cormorant.models.compositions import warn_of_composition
 from torch_cormorant.models.energy import Result
 from torch_cormorant.nn import Part
@@ -40,7 +40,8 @@ class CormorantCalculator(Calculator):
     """Energies, forces and stresses of ASE's ``Atoms`` from a Cormorant potential.
 
     Args:
-        model: A :class:`~torch_cormorant.Cormorant` with one target; it is copied.
+        model: A :class:`~torch_cormorant.models.Potential`, or a network with one
+            energy; it is copied.
         energy_unit: Unit of the model's energies, such as ``"kcal/mol"``. Default:
             what a model read from a file says. Results are always in eV and Angstrom.
         device: Where to compute, such as ``"cuda"``. Default: where the model is.
@@ -88,7 +89,7 @@ class CormorantCalculator(Calculator):
 
     def __init__(
         self,
-        model: Cormorant,
+        model: nn.Module,
         *,
         energy_unit: str | None = None,
         device: torch.device | str | None = None,
@@ -112,11 +113,11 @@ class CormorantCalculator(Calculator):
         """What is computed, and how."""
         engine = self.engine
         cutoff = "all pairs" if engine.cutoff is None else f"{engine.cutoff:g} Angstrom"
-        species = ", ".join(
-            chemical_symbols[z] for z in sorted(engine.model.features.known)
-        )
+        network = type(engine.model.network).__name__
+        known = engine.model.network.features.known
+        species = ", ".join(chemical_symbols[z] for z in sorted(known))
         return (
-            f"{type(self).__name__}({type(engine.model).__name__}, elements {species}, "
+            f"{type(self).__name__}({network}, elements {species}, "
             f"cutoff {cutoff}, {str(engine.dtype).removeprefix('torch.')} on "
             f"{engine.device})"
         )

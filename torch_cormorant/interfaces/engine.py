@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import ConfigError, SpeciesError
 from torch_cormorant.graph import NeighbourCache
-from torch_cormorant.models import Cormorant
 from torch_cormorant.models.copies import copied
-from torch_cormorant.models.energy import Result, atom_energies
+from torch_cormorant.models.energy import Result
 from torch_cormorant.models.files import as_device
+from torch_cormorant.models.holder import Holder
+from torch_cormorant.models.potential import Potential
+from torch_cormorant.networks import Network
 from torch_cormorant.networks.edges import own_edges
-from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import full_precision
 
 __all__ = ["Engine"]
@@ -25,7 +28,8 @@ class Engine:
     """A model's own copy on a device, in eV, with a neighbour list that is reused.
 
     Args:
-        model: A :class:`~torch_cormorant.Cormorant` with one target; it is copied.
+        model: A :class:`~torch_cormorant.models.Potential`, or a network with one
+            energy; it is copied.
         energy_unit: Unit of the model's energies, such as ``"kcal/mol"``. Default:
             that of ``model.info``.
         device: Where to compute. Default: where the model is.
@@ -49,7 +53,7 @@ class Engine:
 
     def __init__(
         self,
-        model: Cormorant,
+        model: nn.Module,
         *,
         energy_unit: str | None = None,
         device: torch.device | str | None = None,
@@ -57,30 +61,22 @@ class Engine:
         skin: float = 0.5,
     ) -> None:
         given: object = model  # users pass anything
-        if not isinstance(given, Cormorant):
-            msg = f"model must be a Cormorant network, got {type(given).__name__}"
+        if not isinstance(given, (Holder, Network)):
+            msg = f"model must be a potential or a network, got {type(given).__name__}"
             raise ConfigError(msg)
-        if model.num_targets != 1:
-            msg = f"model has {model.num_targets} targets, a potential has one: energy"
-            raise ConfigError(msg)
-        self.factor = unit_factor(_unit_of(model, energy_unit), "eV")
+        potential = Potential.of(model)
+        self.factor = unit_factor(_unit_of(potential, energy_unit), "eV")
         if dtype is not None and dtype not in (torch.float32, torch.float64):
             msg = f"dtype must be torch.float32 or torch.float64, got {dtype}"
             raise ConfigError(msg)
-        device = next(model.parameters()).device if device is None else device
+        device = next(potential.parameters()).device if device is None else device
         self.device = as_device(device)
-        self.model = copied(model).to(device=self.device, dtype=dtype).eval()
+        self.model = copied(potential).to(device=self.device, dtype=dtype).eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
-        self.dtype = self.model.dtype
-        self.cutoff = self.model.cutoff
+        self.dtype = self.model.network.dtype
+        self.cutoff = self.model.network.cutoff
         self.edges = None if self.cutoff is None else NeighbourCache(self.cutoff, skin)
-
-    @property
-    def hops(self) -> int:
-        """How many cutoffs far the energy of an atom looks."""
-        inputs = getattr(self.model.input, "filters", ())
-        return self.model.num_levels + len(inputs)
 
     def check_species(self, z: Sequence[int], where: str = "atoms") -> None:
         """Refuse elements that the model was not made for.
@@ -92,7 +88,7 @@ class Engine:
         Raises:
             SpeciesError: Names the atom, the element and those that the model knows.
         """
-        known = set(self.model.features.known)
+        known = set(self.model.network.features.known)
         for atom, number in enumerate(z):
             if int(number) not in known:
                 msg = (
@@ -151,16 +147,10 @@ class Engine:
             edge_shift=shift,
             num_graphs=num_graphs,
         )
-        return Result(
-            out.energy.double() * self.factor,
-            self._scaled(out.energies),
-            self._scaled(out.forces),
-            self._scaled(out.stress),
-            "eV",
-        )
-
-    def _scaled(self, value: Tensor | None) -> Tensor | None:
-        return None if value is None else value.double() * self.factor
+        scaled: dict[str, Any] = {
+            name: value.double() * self.factor for name, value in out.tensors().items()
+        }
+        return replace(out, **scaled, unit="eV")
 
     @full_precision
     def atom_energies(self, z: Tensor, edge_index: Tensor, edge_vec: Tensor) -> Tensor:
@@ -175,14 +165,9 @@ class Engine:
             ``[N]`` in eV, float64, without the constant of the normalisation (see
             :attr:`constant`).
         """
-        model, units = self.model, self.model.info.normalisation
-        index, vec = own_edges(edge_index, edge_vec, z.shape[0], loop=True)
-        geometry = EdgeGeometry(
-            index, vec.to(model.dtype), z.shape[0], harmonics=model.harmonics
-        )
-        raw = model.atomwise(model.run_levels(z, geometry)).squeeze(1)
-        extra = model.pair_energies(z, index, vec)
-        return atom_energies(raw, units.atoms(z)[:, 0], units, extra) * self.factor
+        loop, count = self.model.network.self_edges, z.shape[0]
+        index, vec = own_edges(edge_index, edge_vec, count, loop=loop)
+        return self.model.energies_of(z, index, vec) * self.factor
 
     @property
     def constant(self) -> float:
@@ -211,7 +196,7 @@ class Engine:
         return index, None if cell is None else shift
 
 
-def _unit_of(model: Cormorant, given: str | None) -> str:
+def _unit_of(model: Potential, given: str | None) -> str:
     unit = given or model.info.units[0]
     if not unit:
         msg = (

@@ -15,7 +15,7 @@ from os import PathLike
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_cormorant.data.files import write_atomically
 from torch_cormorant.errors import CoincidentAtomsError, ExportError, ShapeError
@@ -27,7 +27,6 @@ from torch_cormorant.interfaces.fixed_graph import (
     fixed_function,
     trace,
 )
-from torch_cormorant.models import Cormorant
 from torch_cormorant.ops.autocast import full_precision
 from torch_cormorant.ops.edges import MIN_LENGTH
 
@@ -41,7 +40,7 @@ Potential = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @full_precision
 def export_potential(
-    model: Cormorant,
+    model: nn.Module,
     z: Tensor,
     pos: Tensor,
     path: str | PathLike[str],
@@ -55,8 +54,8 @@ def export_potential(
     given geometry and on displaced ones, up to rounding.
 
     Args:
-        model: A :class:`~torch_cormorant.Cormorant` with an ``"extensive"`` head and an
-            envelope (or without a cutoff), as ``Cormorant.potential`` makes it.
+        model: A potential or a network with an ``"extensive"`` head and an envelope (or
+            without a cutoff), as ``Cormorant.potential`` makes it.
         z: Atomic numbers of the molecule ``[N]``; they belong to the graph.
         pos: A geometry ``[N, 3]`` in Angstrom, to compare at; its type is that of the
             graph.

@@ -23,9 +23,6 @@ from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.folding import fold_constants
 from torch_cormorant.models.energy import atom_energies, with_constant
 from torch_cormorant.networks.checks import check_counts, check_molecules
-from torch_cormorant.nn.cutoff import envelope
-from torch_cormorant.nn.zbl import ZBL, zbl_energy
-from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.geometry import safe_norm
 
 MAX_ATOMS = 300
@@ -112,20 +109,21 @@ def fixed_function(
     source, target = index
     numbers = z.long().to(engine.device).repeat(count)
     model, units = engine.model, engine.model.info.normalisation
+    network = model.network
     first = pos.detach().to(engine.device).repeat(count, 1)
-    vectors = (first[target] - first[source]).to(model.dtype)
-    template = EdgeGeometry(index, vectors, count * size, harmonics=model.harmonics)
+    template = network.geometry(index, first[target] - first[source], count * size)
     each = units.atoms(numbers)[:, 0]
 
     def energies(vec: Tensor) -> Tensor:
         geometry = copy.copy(template)
-        geometry.edge_vec = vec.to(model.dtype)
+        geometry.edge_vec = vec.to(network.dtype)
         geometry.edge_length = safe_norm(geometry.edge_vec)
         geometry._sh = {}  # noqa: SLF001 - the same graph with other vectors
-        raw = model.atomwise(model.run_levels(numbers, geometry)).squeeze(1)
-        zbl = getattr(model, "zbl", None)
-        extra = None if zbl is None else _repulsion(zbl, numbers, index, vec)
-        return atom_energies(raw, each, units, extra)
+        raw = network.atomwise(network.run_levels(numbers, geometry), numbers)
+        extra = None
+        if model.pair is not None:
+            extra = model.pair.of_all_pairs(numbers, index, vec)
+        return atom_energies(raw.squeeze(1), each, units, extra)
 
     def function(pos: Tensor) -> FixedOutput:
         flat = pos.reshape(-1, 3)
@@ -151,20 +149,6 @@ def _all_pairs(size: int, count: int, device: torch.device) -> tuple[Tensor, Ten
     together = (atom // size).unsqueeze(1) == (atom // size).unsqueeze(0)
     target, source = together.nonzero(as_tuple=True)
     return torch.stack([source, target]), (source != target).unsqueeze(1)
-
-
-def _repulsion(zbl: ZBL, z: Tensor, index: Tensor, vec: Tensor) -> Tensor:
-    """The repulsion of all pairs; far ones add zero instead of being left out."""
-    source, target = index
-    whole = zbl.hundredths[z[source]] + zbl.hundredths[z[target]]
-    last = whole.double() * (zbl.scale / 100)
-    squared = vec.double().square().sum(1)
-    near = (squared.detach() > 0) & (squared.detach() < last.square())
-    length = torch.where(near, squared, last.square()).sqrt()
-    energy = zbl_energy(length, z[source], z[target], zbl.unit)
-    switched = 0.5 * energy * envelope(length / last, 1.0)
-    total = switched.new_zeros(z.shape[0])
-    return total.index_add(0, target, torch.where(near, switched, 0.0))
 
 
 def difference(

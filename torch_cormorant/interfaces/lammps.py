@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from torch_cormorant.data import write_extxyz
@@ -40,7 +40,6 @@ from torch_cormorant.interfaces.lammps_settings import (
     ghost_command,
     read_settings,
 )
-from torch_cormorant.models import Cormorant
 from torch_cormorant.models.compositions import warn_of_composition
 from torch_cormorant.ops.edges import MIN_LENGTH
 
@@ -91,8 +90,8 @@ class LammpsPotential:
 
     Args:
         lmp: A ``lammps.lammps`` object with ``units metal`` or ``units real``.
-        model: A :class:`~torch_cormorant.Cormorant` with a cutoff and an
-            ``"extensive"`` head, as ``Cormorant.potential`` makes it.
+        model: A potential or a network with a cutoff and an ``"extensive"`` head, as
+            ``Cormorant.potential`` makes it.
         species: Atomic number of every LAMMPS atom type, type 1 first.
         fix_id: Name of the fix.
         skin: LAMMPS's neighbour skin in Angstrom. Default 1.
@@ -119,7 +118,7 @@ class LammpsPotential:
     def __init__(
         self,
         lmp: Any,
-        model: Cormorant,
+        model: nn.Module,
         species: Sequence[int],
         *,
         fix_id: str = "cormorant",
@@ -138,10 +137,17 @@ class LammpsPotential:
         self.engine = Engine(
             model, energy_unit=energy_unit, device=device, dtype=dtype, skin=skin
         )
-        if self.engine.cutoff is None or not model.head.additive:
+        network = self.engine.model.network
+        if self.engine.cutoff is None or not network.head.additive:
             msg = (
                 "LammpsPotential needs a model with a cutoff and a sum of atomic "
                 'contributions: Cormorant.potential, or head="extensive"'
+            )
+            raise ConfigError(msg)
+        if network.hops is None:
+            msg = (
+                f"LammpsPotential: {type(network).__name__} does not say how far an "
+                "atom looks, and LAMMPS needs ghosts that far; set its hops"
             )
             raise ConfigError(msg)
         self.cutoff = self.engine.cutoff
@@ -151,7 +157,8 @@ class LammpsPotential:
         self.engine.check_species(species, "species")
         self.lmp, self.fix_id, self.skin = lmp, fix_id, skin
         self.types = torch.tensor([0, *map(int, species)])
-        self.halo = 2 * self.engine.hops * self.cutoff + skin
+        self.hops = network.hops
+        self.halo = 2 * self.hops * self.cutoff + skin
         self.factor = self._energy_factor()
         self._check_types()
         self._comm = self._communicator()
@@ -322,7 +329,7 @@ class LammpsPotential:
         It is what a short communication cutoff does, and ``comm_modify group``, which
         LAMMPS does not tell of.
         """
-        count, engine = self.num_atoms, self.engine
+        count = self.num_atoms
         tags = self.lmp.numpy.extract_atom("id", nelem=count)
         x = self.lmp.numpy.extract_atom("x", nelem=count)
         atom = missing_ghosts(
@@ -330,7 +337,7 @@ class LammpsPotential:
             np.array(x[:count], dtype=np.float64).reshape(-1, 3),
             nlocal,
             self.cutoff,
-            2 * engine.hops - 1,
+            2 * self.hops - 1,
             self._comm,
         )
         if atom is None:
@@ -475,7 +482,7 @@ class LammpsPotential:
             msg = "the model has no cutoff"
             raise ConfigError(msg)
         index, _ = search(pos)
-        index, keep = reachable(index, pos.shape[0], nlocal, 2 * engine.hops)
+        index, keep = reachable(index, pos.shape[0], nlocal, 2 * self.hops)
         z, pos = z[keep], pos[keep]
         vec = edge_vectors(pos, index).requires_grad_()
         self._check_distances(vec, index, keep)

@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_cormorant.errors import (
     CoincidentAtomsError,
@@ -14,7 +14,6 @@ from torch_cormorant.errors import (
     SpeciesError,
 )
 from torch_cormorant.interfaces.engine import Engine
-from torch_cormorant.models import Cormorant
 from torch_cormorant.models.compositions import warn_of_composition
 
 with warnings.catch_warnings():
@@ -30,7 +29,8 @@ class CormorantSimModel(ModelInterface):
     """A potential for `torch-sim <https://github.com/TorchSim/torch-sim>`_.
 
     Args:
-        model: A :class:`~torch_cormorant.Cormorant` with one target; it is copied.
+        model: A :class:`~torch_cormorant.models.Potential`, or a network with one
+            energy; it is copied.
         energy_unit: Unit of the model's energies, such as ``"kcal/mol"``. Default:
             what a model read from a file says. Results are in eV and Angstrom.
         device: Where to compute. Default: where the model is.
@@ -66,7 +66,7 @@ class CormorantSimModel(ModelInterface):
 
     def __init__(
         self,
-        model: Cormorant,
+        model: nn.Module,
         *,
         energy_unit: str | None = None,
         device: torch.device | str | None = None,

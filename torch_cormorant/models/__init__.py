@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from torch_cormorant.models.cormorant import Cormorant, CormorantPotential
+from torch_cormorant.models.cormorant import Cormorant
+from torch_cormorant.models.cormorant_potential import CormorantPotential
 from torch_cormorant.models.energy import Result
-from torch_cormorant.models.files import load_model, save_model
+from torch_cormorant.models.files import Model, load_model, save_model
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
+from torch_cormorant.models.potential import Potential
 from torch_cormorant.models.potential_vibrations import (
     Vibrations,
     hessian,
     vibrational_frequencies,
 )
+from torch_cormorant.models.predictor import Predictor
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
 from torch_cormorant.models.recipe import RECIPE, recipe
 from torch_cormorant.models.targets import (
@@ -29,8 +32,11 @@ __all__ = [
     "CormorantMD17",
     "CormorantPotential",
     "CormorantQM9",
+    "Model",
     "ModelInfo",
     "Normalisation",
+    "Potential",
+    "Predictor",
     "Result",
     "Vibrations",
     "head_for_property",

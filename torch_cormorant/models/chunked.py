@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_cormorant.conv import CormorantConv
 from torch_cormorant.conv.inputs import as_internal
@@ -27,13 +27,14 @@ from torch_cormorant.graph import edge_vectors, neighbour_list
 from torch_cormorant.graph.cells import sort_into_cells
 from torch_cormorant.graph.lattice import as_cells
 from torch_cormorant.models.energy import (
-    EnergyNetwork,
+    EnergyModel,
     Result,
     atom_energies,
     stress_of,
     with_constant,
 )
 from torch_cormorant.models.memory_plan import MemoryPlan, as_bytes, plan_memory, widths
+from torch_cormorant.networks import CormorantNetwork, Network
 from torch_cormorant.networks.checks import check_molecules
 from torch_cormorant.networks.level import run_level
 from torch_cormorant.ops import EdgeGeometry
@@ -62,7 +63,7 @@ class ChunkedResult(Result):
 
 @full_precision
 def evaluate_in_chunks(
-    model: EnergyNetwork,
+    model: nn.Module,
     z: Tensor,
     pos: Tensor,
     cell: Tensor | None = None,
@@ -78,8 +79,8 @@ def evaluate_in_chunks(
     grow linearly with the atoms.
 
     Args:
-        model: A network with a cutoff and an ``"extensive"`` head, as
-            ``Cormorant.potential`` makes it.
+        model: A Cormorant network, or a potential around it, with a cutoff and an
+            ``"extensive"`` head, as ``Cormorant.potential`` makes it.
         z: Atomic numbers ``[N]``.
         pos: Positions ``[N, 3]`` in Angstrom.
         cell: Cell vectors ``[3, 3]``; None: nothing repeats.
@@ -94,7 +95,8 @@ def evaluate_in_chunks(
         The results, in the order of the atoms that you gave.
 
     Raises:
-        ConfigError: The model has no cutoff, or is not a sum of atomic contributions.
+        ConfigError: The model has no cutoff, is not a sum of atomic contributions, or
+            is not a Cormorant network.
         MemoryBudgetError: The budget is too small.
         SpeciesError, ShapeError, DtypeError, NonFiniteError, CellError,
         CoincidentAtomsError: As for ``evaluate``.
@@ -109,24 +111,25 @@ def evaluate_in_chunks(
         (3, 3)
     """
     refuse_transforms("evaluate (within a memory budget)")
-    _check_model(model)
+    model = EnergyModel.of(model)
+    network = _checked(model.network)
     units = model.info.normalisation
     z, _ = check_molecules(z, pos, None)
-    model.features.check(z)
+    network.features.check(z)
     budget = None if memory is None else as_bytes(memory)
     with torch.inference_mode(mode=False), torch.enable_grad():
         # copies of what inference mode made, which gradients could not pass
-        order = _spatial_order(pos.detach(), model.cutoff or 0.0).clone()
+        order = _spatial_order(pos.detach(), network.cutoff or 0.0).clone()
         inverse = torch.empty_like(order)
         inverse[order] = torch.arange(order.numel(), device=order.device)
         z, pos = z.clone()[order], pos.detach().clone()[order]
-        index, shift = neighbour_list(pos, model.cutoff or 0.0, None, cell, pbc)
+        index, shift = neighbour_list(pos, network.cutoff or 0.0, None, cell, pbc)
         if plan is None:
-            plan = plan_memory(model, pos.shape[0], index.shape[1], budget)
+            plan = plan_memory(network, pos.shape[0], index.shape[1], budget)
         periodic = as_cells(cell, pbc, 1, pos)
         rows = None if periodic is None else periodic[0].clone()
-        edges = _Edges(model, pos, (index, shift), rows, order, plan)
-        energies, gradient, strain = _Sweep(model, z, edges, plan).run()
+        edges = _Edges(network, pos, (index, shift), rows, order, plan)
+        energies, gradient, strain = _Sweep(model, network, z, edges, plan).run()
     _check_finite(energies[inverse], gradient[inverse])
     energy, energies = with_constant(
         energies.sum().view(1), energies[inverse], max(len(z), 1), units
@@ -155,21 +158,29 @@ def _check_finite(energies: Tensor, gradient: Tensor) -> None:
         raise NonFiniteError(msg)
 
 
-def _check_model(model: EnergyNetwork) -> None:
-    check_weights(model.dtype)
-    if model.cutoff is None:
+def _checked(network: Network) -> CormorantNetwork:
+    """The network, if it can be evaluated level by level, chunk by chunk."""
+    if not isinstance(network, CormorantNetwork):
+        msg = (
+            f"memory: a {type(network).__name__} cannot be cut into levels, which only "
+            "Cormorant networks can; leave out memory"
+        )
+        raise ConfigError(msg)
+    check_weights(network.dtype)
+    if network.cutoff is None:
         msg = "evaluate_in_chunks needs a model with a cutoff, this one has none"
         raise ConfigError(msg)
-    if not model.head.additive or model.num_targets != 1:
+    if not network.head.additive:
         msg = (
             "evaluate_in_chunks needs a sum of atomic contributions with one target: "
             'make the model with head="extensive" or Cormorant.potential'
         )
         raise ConfigError(msg)
-    layers = len(getattr(model.input, "filters", ()))
+    layers = len(getattr(network.input, "filters", ()))
     if layers > 1:
         msg = f"evaluate_in_chunks needs one input layer, the model has {layers}"
         raise ConfigError(msg)
+    return network
 
 
 def _spatial_order(pos: Tensor, cutoff: float) -> Tensor:
@@ -184,7 +195,7 @@ class _Edges:
 
     def __init__(
         self,
-        model: EnergyNetwork,
+        network: CormorantNetwork,
         pos: Tensor,
         found: tuple[Tensor, Tensor],
         cell: Tensor | None,
@@ -192,7 +203,7 @@ class _Edges:
         plan: MemoryPlan,
     ) -> None:
         index, shift = found
-        self.dtype, self.harmonics = model.dtype, model.harmonics
+        self.dtype, self.harmonics = network.dtype, network.harmonics
         self.pos, self.source, self.cell = pos, index[0], cell
         self.shift = None if cell is None else shift
         self.order = order  # the user's number of every atom
@@ -283,11 +294,16 @@ class _Sweep:
     """Forward through the levels and back again, chunk by chunk."""
 
     def __init__(
-        self, model: EnergyNetwork, z: Tensor, edges: _Edges, plan: MemoryPlan
+        self,
+        model: EnergyModel,
+        network: CormorantNetwork,
+        z: Tensor,
+        edges: _Edges,
+        plan: MemoryPlan,
     ) -> None:
-        self.model, self.edges, self.keep = model, edges, plan.keep_edges
-        self.z = z
-        self.features = model.features(z, model.dtype)
+        self.model, self.network, self.z = model, network, z
+        self.edges, self.keep = edges, plan.keep_edges
+        self.features = network.features(z, network.dtype)
         self.levels: list[Tensor] = []
         self.gradients: list[Tensor] = []
         self.states: list[Tensor | None] = []
@@ -304,7 +320,7 @@ class _Sweep:
 
     def _forward(self) -> None:
         num_nodes = self.z.shape[0]
-        convs = self.model.conv_layers()
+        convs = self.network.conv_layers()
         total = self.edges.source.shape[0] + num_nodes
         for s in range(len(convs) + 1):
             rows: Tensor | None = None
@@ -329,8 +345,8 @@ class _Sweep:
                 self.states.append(state)
 
     def _shape(self, s: int) -> tuple[int, int, int]:
-        degree, channels = widths(self.model)[s]
-        return (degree + 1) ** 2, self.model.planes, channels
+        degree, channels = widths(self.network)[s]
+        return (degree + 1) ** 2, self.network.planes, channels
 
     def _chunks(self) -> Iterator[_Chunk]:
         for bounds in self.edges.chunks:
@@ -347,19 +363,19 @@ class _Sweep:
 
     def _input(self, chunk: _Chunk) -> Tensor:
         features = self.features.index_select(0, chunk.nodes)
-        h: Tensor = self.model.input(features, chunk.geometry)
-        return self.model.first_level(h[: chunk.last - chunk.first])
+        h: Tensor = self.network.input(features, chunk.geometry)
+        return self.network.first_level(h[: chunk.last - chunk.first])
 
     def _level(
         self, s: int, chunk: _Chunk, x: Sequence[Tensor], state: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Output and edge scalars of level s; ``x`` ends with its input."""
-        count, planes = chunk.last - chunk.first, self.model.planes
+        count, planes = chunk.last - chunk.first, self.network.planes
         if not self.keep:
-            for conv, below in zip(self.model.conv_layers(), x[:s], strict=False):
+            for conv, below in zip(self.network.conv_layers(), x[:s], strict=False):
                 inner = as_internal(below, planes)
                 state = _edge_scalars(conv, inner, count, chunk, state)
-        return run_level(self.model, s, (x[-1], x[-1][:count]), chunk.geometry, state)
+        return run_level(self.network, s, (x[-1], x[-1][:count]), chunk.geometry, state)
 
     # ------------------------------------------------------------------ backward
 
@@ -372,7 +388,7 @@ class _Sweep:
         for first, last, *_ in self.edges.chunks:
             part = slice(first, last)
             levels = [level[part].detach().requires_grad_() for level in self.levels]
-            raw = self.model.atomwise(levels[1:]).squeeze(-1)
+            raw = self.network.atomwise(levels[1:]).squeeze(-1)
             atoms = atom_energies(raw, references[part], units)
             found = torch.autograd.grad(atoms.sum(), levels[1:])
             for total, gradient in zip(self.gradients[1:], found, strict=True):
@@ -391,7 +407,7 @@ class _Sweep:
         chunk.add_forces(gradient)
 
     def _backward(self, energies: Tensor) -> None:
-        convs = self.model.conv_layers()
+        convs = self.network.conv_layers()
         above: Tensor | None = None
         for s in reversed(range(len(convs))):
             state = self.states[s - 1] if s else None

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from torch_cormorant.errors import CormorantWarning
-
-if TYPE_CHECKING:
-    from torch_cormorant.models.cormorant import Cormorant
 
 __all__ = ["warn_of_composition"]
 
@@ -19,7 +16,7 @@ KEY = "compositions"
 """Where the training record names independent compositions of its structures."""
 
 
-def warn_of_composition(model: Cormorant, z: Tensor, where: str) -> bool:
+def warn_of_composition(model: Any, z: Tensor, where: str) -> bool:
     """Warn of a composition that the training structures did not span.
 
     Training on one molecule fixes the sum of its atoms' energies, not the energy of

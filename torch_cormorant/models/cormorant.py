@@ -1,26 +1,24 @@
-"""The Cormorant network with units, references, energies and forces."""
+"""The Cormorant network for users: with units, energies and forces."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
-from typing_extensions import Self
 
-from torch_cormorant.errors import ConfigError
-from torch_cormorant.models.calibration import Calibration, calibrate
+from torch_cormorant.models.cormorant_potential import CormorantPotential
+from torch_cormorant.models.energy import Result
 from torch_cormorant.models.facts import OutputFacts
-from torch_cormorant.models.info import ModelInfo
-from torch_cormorant.models.normalisation import Normalisation
-from torch_cormorant.models.potential import PotentialMethods
-from torch_cormorant.nn.facts import activations_of
-from torch_cormorant.nn.zbl import ZBL
+from torch_cormorant.models.potential import Potential
+from torch_cormorant.models.predictor import Predictor
+from torch_cormorant.networks import CormorantNetwork, register_network
 
 __all__ = ["Cormorant", "CormorantPotential"]
 
 
-class Cormorant(OutputFacts, PotentialMethods):
+@register_network("Cormorant")
+class Cormorant(OutputFacts, CormorantNetwork):
     r"""A Cormorant network for molecules, over a sparse radius graph.
 
     Anderson, Hy and Kondor 2019, section 4: atoms start with scalars; every level is a
@@ -102,246 +100,18 @@ class Cormorant(OutputFacts, PotentialMethods):
             **options: As :class:`~torch_cormorant.models.CormorantPotential`.
 
         Returns:
-            The network.
+            The potential.
         """
         return CormorantPotential(species, **options)
 
-    def atom_contributions(
-        self, z: Tensor, pos: Tensor, batch: Tensor | None = None
-    ) -> Tensor:
-        """Contribution of every atom to an extensive prediction.
+    def evaluate(self, *args: Any, **options: Any) -> Result:
+        """Energies, forces and stress, as :meth:`.Potential.evaluate`."""
+        return Potential(self, info=self.info).evaluate(*args, **options)
 
-        Args:
-            z: Atomic numbers ``[N]``.
-            pos: Positions ``[N, 3]`` in Angstrom.
-            batch: Molecule of each atom.
+    def energy_and_forces(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor]:
+        """Energies and forces, as :meth:`.Potential.energy_and_forces`."""
+        return Potential(self, info=self.info).energy_and_forces(*args, **options)
 
-        Returns:
-            ``[N, num_targets]``; their sums over molecules are what the model returns,
-            before the normalisation in ``model.info``: of a potential with units take
-            ``model.evaluate(...).energies``.
-
-        Raises:
-            ConfigError: If the head is no sum over atoms.
-        """
-        _, levels = self.forward(z, pos, batch, return_levels=True)
-        return self.atomwise(list(levels))
-
-    def calibrate(
-        self, loader: Iterable[Any], target: float | None = None, max_batches: int = 4
-    ) -> Calibration:
-        """Rescale the levels on data so that activations have a given size.
-
-        An explicit step before training; see
-        :func:`torch_cormorant.models.calibration.calibrate`.
-
-        Args:
-            loader: Batches with ``z``, ``pos`` and ``batch``, as PyG's loaders give.
-            target: RMS that every level and degree gets. Default: the largest of a
-                few that survives a rattle and compression test.
-            max_batches: Batches that are used. Default 4.
-
-        Returns:
-            What was measured and chosen.
-        """
-        return calibrate(self, loader, target, max_batches)
-
-
-DEFAULTS: dict[str, Any] = {
-    "channels": 16,
-    "num_levels": 3,
-    "lmax": 2,
-    "cutoff": 5.0,
-    "input": "linear",
-    "head": "extensive",
-    "norm": "norm",
-    "activation": "silu",
-    "hidden": 64,
-    "paths": "even",
-    "radial": "bessel",
-    # half of Cormorant's: fast oscillations bring wiggles where there are no data
-    "num_basis": 8,
-    "envelope": True,
-    "soft_radius": 3.0,
-    "soft_width": 0.5,
-}
-
-
-class CormorantPotential(Cormorant):
-    r"""A network for force fields: smooth, additive, equal for mirror images.
-
-    What differs from :class:`~torch_cormorant.Cormorant`, and why:
-
-    - ``paths="even"``: enantiomers get equal energies.
-    - Bounded radial functions under an envelope with two vanishing derivatives: energy,
-      forces and their slopes are continuous when an atom passes the cutoff.
-    - A norm after every level: bounded features when atoms come close.
-    - SiLU: the published LeakyReLU makes forces jump.
-    - Head ``"extensive"``: far fragments add up, per-atom energies exist.
-    - References of atoms in float64 (``info.normalisation``): see :meth:`set_units`.
-    - Optional repulsion at distances that no training data holds.
-
-    Args:
-        species: Atomic numbers that may occur. Default H C N O F.
-        repulsion: ``"zbl"``: add :class:`~torch_cormorant.nn.ZBL`; None (default).
-        energy_unit: Unit of energies, ``"eV"`` (default) or ``"kcal/mol"``.
-        **kwargs: As :class:`~torch_cormorant.Cormorant`. Defaults here: 16 channels,
-            3 levels, lmax 2, cutoff 5 A, 8 radial functions, masks that start at 3 A.
-
-    Raises:
-        ConfigError: An option would break what the class promises, or is unknown.
-
-    Example:
-        >>> import torch
-        >>> from torch_cormorant import Cormorant
-        >>> model = Cormorant.potential(species=[1, 8], channels=4, num_levels=1)
-        >>> z = torch.tensor([8, 1, 1])
-        >>> pos = torch.tensor([[0.0, 0, 0], [0, 0, 0.96], [0, 0.93, -0.24]])
-        >>> energy, forces = model.energy_and_forces(z, pos)
-        >>> tuple(energy.shape), tuple(forces.shape)
-        ((1,), (3, 3))
-    """
-
-    def __init__(
-        self,
-        species: Sequence[int] = (1, 6, 7, 8, 9),
-        *,
-        repulsion: str | None = None,
-        energy_unit: str = "eV",
-        **kwargs: Any,
-    ) -> None:
-        if energy_unit not in ("eV", "kcal/mol"):
-            msg = f'energy_unit must be "eV" or "kcal/mol", got {energy_unit!r}'
-            raise ConfigError(msg)
-        if repulsion not in (None, "zbl"):
-            msg = f'repulsion must be "zbl" or None, got {repulsion!r}'
-            raise ConfigError(msg)
-        options = {**DEFAULTS, **kwargs}
-        _check_options(options)
-        options.setdefault("soft_radius", 3.0)
-        super().__init__(species, **options)
-        _check_parts(self)
-        self.config |= {"repulsion": repulsion, "energy_unit": energy_unit}
-        self.energy_unit = energy_unit
-        self.zbl = ZBL(self.features.known, energy_unit) if repulsion else None
-        reach = 0.0 if self.zbl is None else self.zbl.reach
-        if self.cutoff is not None and self.cutoff < reach:
-            msg = (
-                f"cutoff is {self.cutoff:g} Angstrom, but the repulsion of these "
-                f"species reaches {reach:.3g}; raise cutoff or use repulsion=None"
-            )
-            raise ConfigError(msg)
-        self.info = ModelInfo(("energy",), (energy_unit,), Normalisation.none())
-
-    def facts(self) -> dict[str, Any]:
-        """Those of the network, and the repulsion."""
-        return {**super().facts(), "repulsion": str(self.zbl)}
-
-    def pair_energies(
-        self, z: Tensor, edge_index: Tensor, edge_vec: Tensor
-    ) -> Tensor | None:
-        """The repulsion, if there is one."""
-        if self.zbl is None:
-            return None
-        result: Tensor = self.zbl(z, edge_index, edge_vec)
-        return result
-
-    def set_units(self, atom_energies: Mapping[int, float], scale: float = 1.0) -> Self:
-        r"""Set what is added to and multiplied into the network's output.
-
-        .. math:: E = \sigma \sum_i f_i(z, r) + \sum_i w_{z_i} \,(+ E_{ZBL})
-
-        Do this before training, with references fitted to the training energies (or of
-        free atoms) and the spread of the forces as the scale; train on energies and
-        forces in the unit of the data.
-
-        Args:
-            atom_energies: :math:`w_z` by atomic number, in the model's energy unit.
-            scale: :math:`\sigma`, in the model's energy unit.
-
-        Returns:
-            The model itself.
-
-        Raises:
-            ConfigError: A species of the model has no reference, or a number is not
-                finite.
-
-        Example:
-            >>> from torch_cormorant import Cormorant
-            >>> model = Cormorant.potential([1, 8], channels=4, num_levels=1)
-            >>> model.set_units({1: -13.6, 8: -2041.8}, scale=0.5).info.units
-            ('eV',)
-        """
-        missing = [z for z in self.features.known if z not in atom_energies]
-        if missing:
-            msg = f"atom_energies has no entry for the species {missing}"
-            raise ConfigError(msg)
-        values = {int(z): (float(e),) for z, e in atom_energies.items()}
-        units = Normalisation((0.0,), (float(scale),), values)
-        self.info = ModelInfo(("energy",), (self.energy_unit,), units)
-        return self
-
-    def predict(
-        self,
-        z: Tensor,
-        pos: Tensor,
-        batch: Tensor | None = None,
-        *,
-        num_graphs: int | None = None,
-    ) -> Tensor:
-        """Energies ``[B, 1]`` in float64, in the unit of the model, repulsion included.
-
-        Args:
-            z: Atomic numbers ``[N]``.
-            pos: Positions ``[N, 3]`` in Angstrom.
-            batch: Molecule of each atom ``[N]``; None: one molecule.
-            num_graphs: Number of molecules. Default: the largest of ``batch`` plus 1.
-        """
-        out = self.evaluate(z, pos, batch, forces=False, num_graphs=num_graphs)
-        return out.energy.detach().unsqueeze(1)
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    """Refuse options that make energies jump or forces undefined."""
-    required: dict[str, tuple[Any, ...]] = {
-        "activation": ("silu",),
-        "envelope": (True, None),
-        "input": ("linear",),
-    }
-    for name, allowed in required.items():
-        if options[name] not in allowed:
-            msg = (
-                f"a potential needs {name} {' or '.join(map(repr, allowed))}, got "
-                f"{options[name]!r}; Cormorant(...) takes anything"
-            )
-            raise ConfigError(msg)
-    if options["cutoff"] is None or "hard" in options.get("cutoff_type", ()):
-        msg = "a potential needs a cutoff in Angstrom with a smooth end"
-        raise ConfigError(msg)
-
-
-def _check_parts(model: CormorantPotential) -> None:
-    """Refuse parts that say of themselves what no potential may be."""
-    head = model.head
-    radials = [conv.edge_network.radial for conv in model.conv_layers()]
-    needed = [
-        ("head", head, "additive", head.additive),
-        ("head", head, "smooth", head.smooth and not JUMPS & {*activations_of(head)}),
-        *[("radial", r, "bounded", r.bounded) for r in radials],
-        *[("radial", r, "smooth", r.smooth) for r in radials],
-    ]
-    for name, part, fact, true in needed:
-        if not true:
-            msg = (
-                f"a potential needs a {fact} {name}, which {part.kind!r} does not say "
-                f"it is; {_EXAMPLES[name]} are fine, Cormorant(...) takes anything"
-            )
-            raise ConfigError(msg)
-
-
-JUMPS = {"LeakyReLU", "ReLU"}
-"""Activations with which forces jump."""
-_EXAMPLES = {
-    "head": "'extensive' and what derives from SumHead",
-    "radial": "'bessel', 'gaussian' and classes with bounded = True",
-}
+    def predict(self, *args: Any, **options: Any) -> Tensor:
+        """Predict in the units of ``info``, as :meth:`.Predictor.predict`."""
+        return Predictor(self, self.info).predict(*args, **options)

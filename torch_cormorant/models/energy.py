@@ -8,17 +8,28 @@ with what the network says of an atom :math:`f_i`, scale, constant and reference
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
 
+from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import CellError, ConfigError
 from torch_cormorant.graph.lattice import volumes
-from torch_cormorant.models.info import Predicting
+from torch_cormorant.models.holder import Holder
+from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
-from torch_cormorant.networks import CormorantNetwork
+from torch_cormorant.networks import Network
+from torch_cormorant.nn.pairs import Pair
+from torch_cormorant.nn.parts import plain_part
+from torch_cormorant.nn.zbl import PAIR_PARTS
+from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.segment import scatter_sum
 
-__all__ = ["EnergyNetwork", "Result", "atom_energies", "stress_of", "with_constant"]
+__all__ = ["EnergyModel", "Result", "atom_energies", "stress_of", "with_constant"]
 
 
 @dataclass(frozen=True)
@@ -45,9 +56,105 @@ class Result:
     stress: Tensor | None = None
     unit: str = ""
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What there is, by name."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: v for name, v in named.items() if isinstance(v, Tensor)}
 
-class EnergyNetwork(Predicting, CormorantNetwork):
-    """A network whose outputs have units, with energies of pairs beside it."""
+    @classmethod
+    def joined(cls, results: Sequence[Result]) -> Result:
+        """Results of several batches as those of one.
+
+        Args:
+            results: At least one; all with the same fields.
+        """
+        parts = [result.tensors() for result in results]
+        whole: dict[str, Any] = {
+            name: torch.cat([part[name] for part in parts]) for name in parts[0]
+        }
+        return type(results[0])(**whole, unit=results[0].unit)
+
+
+class EnergyModel(Holder):
+    r"""A network with one energy, energies of pairs beside it, and their unit.
+
+    Args:
+        network: As :class:`Holder` takes it.
+        pair: A :class:`~torch_cormorant.nn.Pair`, its name such as ``"zbl"``, or None.
+        info: Unit, scale and references of the energy. Default: those of the network
+            where it states its unit, else ``energy_unit`` and nothing more.
+        energy_unit: Unit of energies. Default: that of ``info``, or eV.
+
+    Raises:
+        ConfigError: The head gives no single energy, the unit is not known, or the
+            cutoff is shorter than the pairs reach.
+    """
+
+    pair: Pair | None
+
+    def __init__(
+        self,
+        network: Network | Mapping[str, Any] | type[Network],
+        pair: Pair | str | Mapping[str, Any] | None = None,
+        info: ModelInfo | None = None,
+        energy_unit: str | None = None,
+    ) -> None:
+        super().__init__(network, info)
+        check_head(self.network)
+        if energy_unit is not None:
+            unit_factor(energy_unit, "eV")
+        self.energy_unit = energy_unit or self.info.units[0] or "eV"
+        if info is None and not any(self.info.units):
+            self.info = replace(
+                self.info, targets=("energy",), units=(self.energy_unit,)
+            )
+        self.pair = None
+        if pair is not None:
+            known = self.network.features.known
+            told = {"species": known, "unit": self.energy_unit}
+            self.pair = PAIR_PARTS.make(pair, {}, told)
+            self._check_pair(self.pair)
+
+    @classmethod
+    def of(cls, model: Any) -> Self:
+        """A model itself, if it is of this class, or one around its network.
+
+        Args:
+            model: A potential, or a network with one energy and perhaps ``info``.
+
+        Raises:
+            ConfigError: It is no network, or has no single energy.
+        """
+        if isinstance(model, cls):
+            return model
+        network = model.network if isinstance(model, Holder) else model
+        pair = getattr(model, "pair", None)
+        return cls(network, pair, getattr(model, "info", None))
+
+    def _check_pair(self, pair: Pair) -> None:
+        if pair.unit != self.energy_unit:
+            msg = (
+                f"energy_unit is {self.energy_unit!r}, but the energies of pairs are "
+                f"in {pair.unit!r}; make both with one unit"
+            )
+            raise ConfigError(msg)
+        if self.network.cutoff is not None and self.network.cutoff < pair.reach:
+            msg = (
+                f"cutoff is {self.network.cutoff:g} Angstrom, but the repulsion of "
+                f"these species reaches {pair.reach:.3g}; raise cutoff or use "
+                "repulsion=None"
+            )
+            raise ConfigError(msg)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What makes the same again, as plain values."""
+        own = {"pair": plain_part(self.pair), "energy_unit": self.energy_unit}
+        return {**super().config, **own}
+
+    def facts(self) -> dict[str, Any]:
+        """Those of the network, and the repulsion."""
+        return {**super().facts(), "repulsion": str(self.pair)}
 
     def pair_energies(
         self, z: Tensor, edge_index: Tensor, edge_vec: Tensor
@@ -60,10 +167,90 @@ class EnergyNetwork(Predicting, CormorantNetwork):
             edge_vec: ``[E, 3]`` in Angstrom.
 
         Returns:
-            ``[N]`` float64 in the unit of the model, or None (here) for nothing.
+            ``[N]`` float64 in the unit of the model, or None for nothing.
         """
-        del z, edge_index, edge_vec
-        return None
+        return None if self.pair is None else self.pair(z, edge_index, edge_vec)
+
+    def energies_of(
+        self,
+        z: Tensor,
+        edge_index: Tensor,
+        edge_vec: Tensor,
+        geometry: EdgeGeometry | None = None,
+    ) -> Tensor:
+        """Energies of atoms, without the constant.
+
+        Args:
+            z: Atomic numbers ``[N]``.
+            edge_index: ``[2, E]``, with the self edges that the network wants.
+            edge_vec: ``[E, 3]`` in Angstrom.
+            geometry: What was made of these edges. Default: it is made.
+
+        Returns:
+            ``[N]`` float64 in the unit of the model.
+        """
+        if geometry is None:
+            geometry = self.network.geometry(edge_index, edge_vec, z.shape[0])
+        raw = self.network.atomwise(self.network.run_levels(z, geometry), z).squeeze(1)
+        extra = self.pair_energies(z, edge_index, edge_vec)
+        units = self.info.normalisation
+        return atom_energies(raw, units.atoms(z)[:, 0], units, extra)
+
+    def energy_of(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch: Tensor | None,
+        count: int,
+        edge_index: Tensor,
+        edge_vec: Tensor,
+        geometry: EdgeGeometry,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Energies of structures, and of atoms where the head is a sum over them.
+
+        Args:
+            z: Atomic numbers ``[N]``.
+            pos: Positions ``[N, 3]``, for heads that read them.
+            batch: Structure of each atom.
+            count: Number of structures B.
+            edge_index: ``[2, E]``, with the self edges that the network wants.
+            edge_vec: ``[E, 3]`` in Angstrom.
+            geometry: What was made of the edges.
+
+        Returns:
+            ``[B]`` and ``[N]`` or None, float64 in the unit of the model.
+        """
+        network, units = self.network, self.info.normalisation
+        if batch is None:
+            batch = torch.zeros_like(z, dtype=torch.int64)
+        if not network.head.additive:
+            levels = network.run_levels(z, geometry)
+            out = network.head(network.head_input(levels, batch, count, z, pos))
+            energy = units.restore(out.view(count, 1), z, batch).squeeze(1)
+            extra = self.pair_energies(z, edge_index, edge_vec)
+            if extra is not None:
+                energy = energy + scatter_sum(extra, batch, count, validate=False)
+            return energy, None
+        energies = self.energies_of(z, edge_index, edge_vec, geometry)
+        energy = scatter_sum(energies, batch, count, validate=False)
+        size = scatter_sum(torch.ones_like(energies), batch, count, validate=False)
+        return with_constant(energy, energies, size[batch], units)
+
+
+def check_head(network: nn.Module) -> None:
+    """Refuse networks whose head gives no single energy.
+
+    Raises:
+        ConfigError: It gives several numbers, or numbers of atoms.
+    """
+    head: Any = network.head
+    shape, targets = tuple(head.shape), network.num_targets
+    if targets != 1 or head.per_atom or shape not in ((), (1,)):
+        msg = (
+            f"forces need one target per molecule, this model has {targets} of shape "
+            f"{list(shape)} (head {head.kind!r})"
+        )
+        raise ConfigError(msg)
 
 
 def atom_energies(

@@ -23,7 +23,17 @@ class OutputFacts(StatesFacts):
     come with the weights.
     """
 
-    info: ModelInfo
+    num_targets: int
+    _info: ModelInfo | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        """Names, units and normalisation of the outputs; at first nothing."""
+        return self._info or ModelInfo.untrained(self.num_targets)
+
+    @info.setter
+    def info(self, value: ModelInfo) -> None:
+        self._info = value
 
     def get_extra_state(self) -> Any:
         """The facts, and names, units and normalisation of the outputs."""

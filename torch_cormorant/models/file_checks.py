@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,6 @@ from torch_cormorant.errors import ConfigError
 from torch_cormorant.models.compositions import KEY as COMPOSITIONS
 from torch_cormorant.models.normalisation import Normalisation
 from torch_cormorant.nn.facts import EXTRA
-
-if TYPE_CHECKING:
-    from torch_cormorant.models.cormorant import Cormorant
 
 __all__ = [
     "check_content",
@@ -143,7 +140,7 @@ def _check_kind(name: str, value: Any, kind: type) -> None:
 
 
 def check_network(
-    kind: type[Cormorant],
+    kind: type[Any],
     content: Mapping[str, Any],
     normalisation: Normalisation,
     tensors: Mapping[str, Tensor],
@@ -155,7 +152,7 @@ def check_network(
     length of the file.
 
     Args:
-        kind: Class of the network.
+        kind: Class of the model.
         content: The header.
         normalisation: Of the outputs.
         tensors: Of the file.
@@ -172,14 +169,14 @@ def check_network(
     check_outputs(model, len(content["targets"]), len(content["units"]), normalisation)
 
 
-def tensors_of(model: Cormorant) -> dict[str, Tensor]:
+def tensors_of(model: Any) -> dict[str, Tensor]:
     """The tensors of a network; what is said beside them stands in the header."""
     state = model.state_dict()
     return {name: state[name] for name in state if not name.endswith(EXTRA)}
 
 
 def check_outputs(
-    model: Cormorant, targets: int, units: int, normalisation: Normalisation
+    model: Any, targets: int, units: int, normalisation: Normalisation
 ) -> None:
     """Refuse names, units or references that are not those of the outputs.
 

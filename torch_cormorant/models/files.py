@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,7 +22,8 @@ from torch_cormorant.errors import (
     ModelFileError,
 )
 from torch_cormorant.models.copies import check_weights_are_plain
-from torch_cormorant.models.cormorant import Cormorant, CormorantPotential
+from torch_cormorant.models.cormorant import Cormorant
+from torch_cormorant.models.cormorant_potential import CormorantPotential
 from torch_cormorant.models.file_checks import (
     LENGTH_UNIT,
     check_content,
@@ -31,22 +32,31 @@ from torch_cormorant.models.file_checks import (
     strict_json,
     tensors_of,
 )
+from torch_cormorant.models.holder import Holder, nested
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
+from torch_cormorant.models.potential import Potential
+from torch_cormorant.models.predictor import Predictor
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
 from torch_cormorant.networks.facts import CONVENTION
 from torch_cormorant.nn.parts import Part, UnknownPartError, know
 from torch_cormorant.version import __version__
 
-__all__ = ["load_model", "save_model"]
+__all__ = ["Model", "load_model", "save_model"]
 
 FORMAT = "torch-cormorant-model"
 FORMAT_VERSION = 1
 # One entry only: safetensors writes several in any order.
 KEY = "torch_cormorant"
-CLASSES: dict[str, type[Cormorant]] = {
-    kind.__name__: kind
-    for kind in (Cormorant, CormorantQM9, CormorantMD17, CormorantPotential)
+Model: TypeAlias = Cormorant | Potential | Predictor
+"""What a model file holds."""
+CLASSES: dict[str, type[Model]] = {
+    "Cormorant": Cormorant,
+    "CormorantQM9": CormorantQM9,
+    "CormorantMD17": CormorantMD17,
+    "CormorantPotential": CormorantPotential,
+    "Potential": Potential,
+    "Predictor": Predictor,
 }
 _HEADER_LIMIT = 16 * 2**20
 _DIGEST = re.compile(rb"sha256:([0-9a-f]{64})")
@@ -55,21 +65,22 @@ _BLANK = b"sha256:" + b"0" * 64
 
 def save_model(
     path: str | os.PathLike[str],
-    model: Cormorant,
+    model: Model,
     *,
     targets: Sequence[str] | None = None,
     units: Sequence[str] | None = None,
     normalisation: Normalisation | None = None,
     training: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a network to a model file: safetensors with a JSON header.
+    """Write a model to a model file: safetensors with a JSON header.
 
     The file is there whole or not at all. What is not given is taken from
     ``model.info``.
 
     Args:
         path: The file, by habit with the suffix ``.safetensors``.
-        model: The network.
+        model: A Cormorant network, or a :class:`.Potential` or :class:`.Predictor`
+            around any network.
         targets: Name of each output, such as ``["energy"]``.
         units: Unit of each output, such as ``["eV"]``; lengths are in Angstrom.
         normalisation: From the network's output to these units; None: as it is.
@@ -99,7 +110,7 @@ def save_model(
     write_atomically(Path(path), lambda stream: stream.write(raw))
 
 
-def model_to_bytes(model: Cormorant, info: ModelInfo) -> bytes:
+def model_to_bytes(model: Model, info: ModelInfo) -> bytes:
     """A network and what belongs to it as the contents of a model file.
 
     The format is safetensors: a JSON header, then the tensors. The header names the
@@ -121,7 +132,8 @@ def model_to_bytes(model: Cormorant, info: ModelInfo) -> bytes:
     kind = type(model).__name__
     if CLASSES.get(kind) is not type(model):
         raise ConfigError(
-            f"model: a {kind} cannot be written, only {', '.join(CLASSES)}"
+            f"model: a {kind} cannot be written, only {', '.join(CLASSES)}; put a "
+            "network of your own into a Potential or a Predictor"
         )
     check_outputs(model, len(info.targets), len(info.units), info.normalisation)
     content = {
@@ -171,7 +183,7 @@ def load_model(
     device: str | torch.device = "cpu",
     *,
     parts: Iterable[type[Part]] = (),
-) -> Cormorant:
+) -> Model:
     """Read a network from a model file, whole and checked, or raise.
 
     Nothing in the file is ever executed, and nothing is imported because a file says
@@ -182,11 +194,11 @@ def load_model(
     Args:
         path: The file.
         device: Where the weights go.
-        parts: Own classes of heads and radial functions that the file may name; those
-            that have a name (``register_head``) are known already.
+        parts: Own classes of networks, heads and radial functions that the file may
+            name; those that have a name (``register_head``) are known already.
 
     Returns:
-        The network, of the class that was saved.
+        The model, of the class that was saved.
 
     Raises:
         ModelFileError: The file is missing, damaged, of another format or convention,
@@ -229,7 +241,7 @@ def as_device(device: str | torch.device, name: str = "device") -> torch.device:
     return place
 
 
-def model_from_bytes(raw: bytes, name: str = "model file") -> Cormorant:
+def model_from_bytes(raw: bytes, name: str = "model file") -> Model:
     """Read a network from the contents of a model file; see :func:`load_model`.
 
     Args:
@@ -255,7 +267,7 @@ def model_from_bytes(raw: bytes, name: str = "model file") -> Cormorant:
 
 def _read(
     raw: bytes, name: str
-) -> tuple[type[Cormorant], dict[str, Any], ModelInfo, dict[str, Tensor]]:
+) -> tuple[type[Model], dict[str, Any], ModelInfo, dict[str, Tensor]]:
     """Class, header, record and tensors, which fit together."""
     content, digest = _read_header(raw, name)
     with _named(name):
@@ -275,6 +287,8 @@ def _read(
             digest=digest,
         )
         tensors: dict[str, Tensor] = _safetensors().load(raw)
+        if issubclass(kind, Holder):
+            tensors = nested(tensors)
         check_network(kind, content, info.normalisation, tensors)
     return kind, content, info, tensors
 

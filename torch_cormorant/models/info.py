@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-import torch
-from torch import Tensor
 from typing_extensions import Self
 
 from torch_cormorant.models.normalisation import Normalisation
 from torch_cormorant.version import __version__
 
-__all__ = ["ModelInfo", "Predicting"]
+__all__ = ["ModelInfo"]
 
 
 @dataclass(frozen=True)
@@ -51,47 +49,3 @@ class ModelInfo:
         names = tuple(f"target_{k + 1}" for k in range(num_targets))
         units = ("",) * num_targets
         return cls(names, units, Normalisation.none(num_targets))
-
-
-class Predicting:
-    """Predictions in the units of :attr:`info`, for a network to inherit."""
-
-    num_targets: int
-    _info: ModelInfo | None = None
-
-    @property
-    def info(self) -> ModelInfo:
-        """What the network knows about its outputs; at first nothing."""
-        return self._info or ModelInfo.untrained(self.num_targets)
-
-    @info.setter
-    def info(self, value: ModelInfo) -> None:
-        self._info = value
-
-    def predict(
-        self,
-        z: Tensor,
-        pos: Tensor,
-        batch: Tensor | None = None,
-        *,
-        num_graphs: int | None = None,
-    ) -> Tensor:
-        """Predict in the units of ``info.units``, without gradients.
-
-        Calling the network itself gives numbers of order one, which training compares
-        with normalised labels; this undoes the normalisation.
-
-        Args:
-            z: Atomic numbers ``[N]``.
-            pos: Positions ``[N, 3]`` in Angstrom.
-            batch: Molecule of each atom ``[N]``; None: one molecule.
-            num_graphs: Number of molecules. Default: the largest of ``batch`` plus 1.
-
-        Returns:
-            ``[num_graphs, *head.shape]`` in float64, or ``[N, *head.shape]`` per atom.
-        """
-        call = cast("Callable[..., Tensor]", self)
-        with torch.no_grad():
-            output = call(z, pos, batch, num_graphs=num_graphs)
-        per_atom = bool(getattr(getattr(self, "head", None), "per_atom", False))
-        return self.info.normalisation.restore(output, z, batch, per_atom=per_atom)

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, WeightsError
+from torch_cormorant.networks import CormorantNetwork
 from torch_cormorant.nn.heads import LinearHead, PublishedHead
 from torch_cormorant.nn.inputs import LinearInput, MPNNInput
 from torch_cormorant.nn.mixing import DegreeWeights
 from torch_cormorant.ops import PathTable
-
-if TYPE_CHECKING:
-    from torch_cormorant.models.cormorant import Cormorant
 
 Array = np.ndarray[Any, Any]
 
@@ -189,7 +187,7 @@ def as_state_dict_names(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
 # --------------------------------------------------------------------------- weights
 
 
-def _check_parts(model: Cormorant) -> None:
+def _check_parts(model: CormorantNetwork) -> None:
     """Refuse parts that the original does not have: their weights have no name there.
 
     Raises:
@@ -205,7 +203,7 @@ def _check_parts(model: Cormorant) -> None:
         raise ConfigError(msg)
 
 
-def _plain(model: Cormorant) -> Iterator[tuple[str, Tensor]]:
+def _plain(model: CormorantNetwork) -> Iterator[tuple[str, Tensor]]:
     """Real parameters with their names."""
     _check_parts(model)
     for s, conv in enumerate(model.conv_layers()):
@@ -241,7 +239,7 @@ def _linear(name: str, linear: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _mixing(
-    model: Cormorant,
+    model: CormorantNetwork,
 ) -> Iterator[tuple[str, DegreeWeights, int, Array]]:
     """Complex matrices: name, module, degree, phase of every column."""
     for s, conv in enumerate(model.conv_layers()):
@@ -266,7 +264,7 @@ def _phases(table: PathTable, l: int, channels: int) -> Array:
 
 
 @torch.no_grad()
-def load_arrays(model: Cormorant, arrays: Mapping[str, Array]) -> None:
+def load_arrays(model: CormorantNetwork, arrays: Mapping[str, Array]) -> None:
     """Set all weights of a model from arrays; every array is used, none is missing."""
     left = dict(arrays)
     for name, parameter in _plain(model):
@@ -294,7 +292,7 @@ def _take(left: dict[str, Array], name: str, shape: tuple[int, ...]) -> Array:
 
 
 @torch.no_grad()
-def arrays_of(model: Cormorant) -> dict[str, Array]:
+def arrays_of(model: CormorantNetwork) -> dict[str, Array]:
     """All weights of a model, as the original orders them."""
     arrays = {name: value.cpu().numpy().copy() for name, value in _plain(model)}
     for name, module, l, phase in _mixing(model):

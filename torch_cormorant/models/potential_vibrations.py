@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import (
@@ -18,12 +17,10 @@ from torch_cormorant.errors import (
     ShapeError,
     SpeciesError,
 )
-from torch_cormorant.models.potential import Structures, run
+from torch_cormorant.models.evaluation import Structures, run
+from torch_cormorant.models.potential import Potential
 from torch_cormorant.models.potential_masses import ATOMIC_MASSES
 from torch_cormorant.ops.autocast import full_precision
-
-if TYPE_CHECKING:
-    from torch_cormorant.models.cormorant import Cormorant
 
 __all__ = ["Vibrations", "hessian", "vibrational_frequencies"]
 
@@ -55,7 +52,7 @@ class Vibrations:
 
 @full_precision
 def hessian(
-    model: Cormorant,
+    model: nn.Module,
     z: Tensor,
     pos: Tensor,
     cell: Tensor | None = None,
@@ -95,7 +92,7 @@ def hessian(
     with torch.inference_mode(mode=False), torch.enable_grad():
         leaf = pos.detach().clone().requires_grad_()
         given = Structures(z, leaf, None, cell, pbc)
-        out = run(model, given, forces=True, stress=False, train=True)
+        out = run(Potential.of(model), given, forces=True, stress=False, train=True)
         if out.forces is None or not out.forces.requires_grad:
             return pos.new_zeros(pos.numel(), pos.numel())
         parts = out.forces.flatten()
@@ -110,7 +107,7 @@ def hessian(
 
 @full_precision
 def vibrational_frequencies(
-    model: Cormorant,
+    model: nn.Module,
     z: Tensor,
     pos: Tensor,
     masses: Tensor | None = None,
@@ -161,8 +158,8 @@ def vibrational_frequencies(
     return Vibrations(frequencies, modes.view(len(values), pos.shape[0], 3))
 
 
-def _warn_of_forces(model: Cormorant, z: Tensor, pos: Tensor, factor: float) -> None:
-    forces = model.evaluate(z, pos.detach()).forces
+def _warn_of_forces(model: nn.Module, z: Tensor, pos: Tensor, factor: float) -> None:
+    forces = Potential.of(model).evaluate(z, pos.detach()).forces
     if forces is None or not forces.numel():
         return
     size = forces.detach().double().norm(dim=1) * factor
@@ -176,8 +173,8 @@ def _warn_of_forces(model: Cormorant, z: Tensor, pos: Tensor, factor: float) -> 
         warnings.warn(text, CormorantWarning, stacklevel=3)
 
 
-def _energy_factor(model: Cormorant) -> float:
-    unit = model.info.units[0]
+def _energy_factor(model: nn.Module) -> float:
+    unit = Potential.of(model).info.units[0]
     if not unit:
         msg = (
             "model.info.units does not state the energy unit, without which there are "

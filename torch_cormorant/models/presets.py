@@ -19,6 +19,7 @@ from torch_cormorant.models.original import (
     preset_arguments,
     read_config,
 )
+from torch_cormorant.networks import register_network
 from torch_cormorant.networks.building import MPNN_CUTOFF
 
 PUBLISHED: dict[str, Any] = {
@@ -87,6 +88,7 @@ class _Published(Cormorant):
         return arrays if names == "parity" else as_state_dict_names(arrays)
 
 
+@register_network("CormorantQM9")
 class CormorantQM9(_Published):
     """The network published for QM9: 299,808 parameters.
 
@@ -136,6 +138,7 @@ class CormorantQM9(_Published):
         )
 
 
+@register_network("CormorantMD17")
 class CormorantMD17(_Published):
     """The network published for MD17: 154,241 parameters with three species.
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from torch_cormorant.networks.base import Network
+from torch_cormorant.networks.base import Network, register_network
 from torch_cormorant.networks.cormorant import CormorantNetwork
 from torch_cormorant.networks.facts import CONVENTION
 from torch_cormorant.networks.nequip import NequIP
 from torch_cormorant.networks.painn import PaiNN
 from torch_cormorant.networks.schnet import SchNet
 
-__all__ = ["CONVENTION", "CormorantNetwork", "NequIP", "Network", "PaiNN", "SchNet"]
+__all__ = [
+    "CONVENTION",
+    "CormorantNetwork",
+    "NequIP",
+    "Network",
+    "PaiNN",
+    "SchNet",
+    "register_network",
+]

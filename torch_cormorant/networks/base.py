@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ from torch_cormorant.ops.autocast import check_weights, full_precision
 from torch_cormorant.ops.finite import refuse_nonfinite
 from torch_cormorant.ops.radial_basis import check_cutoff
 
-__all__ = ["NETWORK_PARTS", "Network"]
+__all__ = ["NETWORK_PARTS", "Network", "register_network"]
 
 MAX_EDGES = 4_000_000
 """Edges that a network without a cutoff accepts."""
@@ -62,6 +62,8 @@ class Network(NetworkFacts, Part):
     Attributes:
         self_edges: Whether every atom is its own neighbour once, with a zero vector.
             A class says it. Default True.
+        hops: How many cutoffs far the numbers of an atom look, one for every round of
+            messages; None: not told, and programs that need it (LAMMPS) refuse.
         harmonics: What ``geometry.harmonics`` holds, ``"unit"`` or ``"solid"``.
         features: One-hot elements times powers of the charge, ``features(z, dtype)``.
         head: The head.
@@ -76,7 +78,7 @@ class Network(NetworkFacts, Part):
         >>> from torch_cormorant.networks import Network
         >>> from torch_cormorant.nn.heads import LevelSizes
         >>> class Neighbours(Network):
-        ...     self_edges = False
+        ...     self_edges, hops = False, 1
         ...     def __init__(self, species, cutoff=3.0, width=8):
         ...         super().__init__(species, cutoff)
         ...         self.start = torch.nn.Linear(self.features.out_features, width)
@@ -93,6 +95,7 @@ class Network(NetworkFacts, Part):
     """
 
     self_edges = True
+    hops: int | None = None
     harmonics = "unit"
     head: Head
 
@@ -320,11 +323,12 @@ class Network(NetworkFacts, Part):
         return HeadInput(self.invariants(levels), wide, batch, num_graphs, z, pos)
 
     @full_precision
-    def atomwise(self, levels: Sequence[Tensor]) -> Tensor:
+    def atomwise(self, levels: Sequence[Tensor], z: Tensor | None = None) -> Tensor:
         """Contribution of every atom to an extensive prediction, from the levels.
 
         Args:
             levels: Outputs of all levels, as ``return_levels`` gives.
+            z: Atomic numbers ``[N]``, for heads that read them.
 
         Returns:
             ``[N, num_targets]``; their sums over molecules are the prediction.
@@ -338,9 +342,43 @@ class Network(NetworkFacts, Part):
                 f"{self.head.kind!r}; make it with head='extensive'"
             )
             raise ConfigError(msg)
-        result: Tensor = self.head(self.head_input(levels, None), summed=False)
+        given = self.head_input(levels, None, z=z)
+        result: Tensor = self.head(given, summed=False)
         return result
+
+    def atom_contributions(
+        self, z: Tensor, pos: Tensor, batch: Tensor | None = None
+    ) -> Tensor:
+        """Contribution of every atom to an extensive prediction.
+
+        Args:
+            z: Atomic numbers ``[N]``.
+            pos: Positions ``[N, 3]`` in Angstrom.
+            batch: Molecule of each atom.
+
+        Returns:
+            ``[N, num_targets]``; their sums over molecules are what the model returns,
+            without units: of a potential take ``evaluate(...).energies``.
+
+        Raises:
+            ConfigError: If the head is no sum over atoms.
+        """
+        _, levels = self.forward(z, pos, batch, return_levels=True)
+        return self.atomwise(list(levels), z)
 
 
 NETWORK_PARTS: Registry[Network] = Registry("network", Network, {})
-"""Networks that model files may name, by the names of their classes."""
+N = TypeVar("N", bound=Network)
+
+
+def register_network(name: str) -> Callable[[type[N]], type[N]]:
+    """Give a class of networks a name, as a decorator: model files then need no more.
+
+    Args:
+        name: The name.
+
+    Raises:
+        ConfigError: Another class has that name.
+    """
+    add: Any = NETWORK_PARTS.register(name)
+    return cast("Callable[[type[N]], type[N]]", add)

@@ -3,14 +3,14 @@ r"""The whole network: input layer, covariant levels, head."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from torch_cormorant.conv import CormorantConv
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.networks.base import MAX_EDGES, Network
+from torch_cormorant.networks.base import MAX_EDGES, Network, register_network
 from torch_cormorant.networks.building import (
     conv_arguments,
     has_envelope,
@@ -21,6 +21,7 @@ from torch_cormorant.networks.building import (
     per_level,
     reached_degrees,
 )
+from torch_cormorant.networks.calibration import Calibration, calibrate
 from torch_cormorant.networks.checks import check_counts
 from torch_cormorant.networks.config import plain_config
 from torch_cormorant.networks.level import run_level
@@ -34,6 +35,7 @@ from torch_cormorant.so3.layout import check_degree
 __all__ = ["CormorantNetwork"]
 
 
+@register_network("CormorantNetwork")
 class CormorantNetwork(Network):
     """Species, graph, levels and head of a Cormorant network, and nothing else.
 
@@ -84,7 +86,7 @@ class CormorantNetwork(Network):
             max_edges=max_edges,
         )
         given["head"] = self.default_head if head is None else head
-        self.config = plain_config(given)
+        self.made_with = self.config = plain_config(given)
         counts = {
             "num_levels": num_levels,
             "num_targets": num_targets,
@@ -154,6 +156,30 @@ class CormorantNetwork(Network):
             "input_envelope": getattr(self.input, "smooth", False),
             "input_activation": activations_of(self.input),
         }
+
+    @property
+    def hops(self) -> int:  # type: ignore[override]
+        """How many cutoffs far an atom looks: one for each level and input layer."""
+        return self.num_levels + len(getattr(self.input, "filters", ()))
+
+    def calibrate(
+        self, loader: Iterable[Any], target: float | None = None, max_batches: int = 4
+    ) -> Calibration:
+        """Rescale the levels on data so that activations have a given size.
+
+        An explicit step before training; see
+        :func:`torch_cormorant.networks.calibration.calibrate`.
+
+        Args:
+            loader: Batches with ``z``, ``pos`` and ``batch``, as PyG's loaders give.
+            target: RMS that every level and degree gets. Default: the largest of a
+                few that survives a rattle and compression test.
+            max_batches: Batches that are used. Default 4.
+
+        Returns:
+            What was measured and chosen.
+        """
+        return calibrate(self, loader, target, max_batches)
 
     def set_backend(self, backend: str) -> None:
         """Choose ``"auto"``, ``"portable"`` or ``"reference"`` for all levels."""

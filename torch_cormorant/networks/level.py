@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from torch import nn
+from torch_cormorant.ops import EdgeGeometry
 
-    from torch_cormorant.ops import EdgeGeometry
+__all__ = ["Levels", "run_level"]
 
-__all__ = ["run_level"]
+
+class Levels(Protocol):
+    """What a network of levels holds, one of each for every level."""
+
+    convs: nn.ModuleList
+    norms: nn.ModuleList
+    gates: nn.ModuleList
 
 
 def run_level(
-    network: nn.Module,
+    network: Levels,
     s: int,
     x: Tensor | tuple[Tensor, Tensor],
     geometry: EdgeGeometry,
@@ -26,7 +31,7 @@ def run_level(
     The modules are called, not reached into: hooks and wrapped modules take effect.
 
     Args:
-        network: Holds ``convs``, ``norms`` and ``gates``.
+        network: Holds the modules of all levels.
         s: Which level.
         x: Features ``[N, M, P, C]``; of sources and receivers where these differ.
         geometry: The edges, self edges included.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_cormorant.conv import NequIPConv
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.irreps import Irreps
-from torch_cormorant.networks.base import NETWORK_PARTS
+from torch_cormorant.networks.base import register_network
 from torch_cormorant.networks.building import per_level
 from torch_cormorant.networks.checks import check_counts
 from torch_cormorant.networks.nequip_zbl import UNITS, nequip_zbl
@@ -29,7 +29,7 @@ from torch_cormorant.ops.segment import scatter_sum
 __all__ = ["NequIP"]
 
 
-@NETWORK_PARTS.register("nequip")
+@register_network("nequip")
 class NequIP(WithOriginal):
     r"""`NequIP <https://doi.org/10.1038/s41467-022-29939-5>`_ (Batzner et al. 2022).
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from torch_cormorant.conv import PaiNNConv
-from torch_cormorant.networks.base import NETWORK_PARTS
+from torch_cormorant.networks.base import register_network
 from torch_cormorant.networks.checks import check_counts
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.original_painn import OriginalPaiNN
@@ -24,7 +24,7 @@ NUM_ELEMENTS = 100
 """Rows of embeddings, as in SchNetPack and torch-geometric: one for each number."""
 
 
-@NETWORK_PARTS.register("painn")
+@register_network("painn")
 class PaiNN(WithOriginal):
     r"""`PaiNN <https://arxiv.org/abs/2102.03150>`_ (Schütt, Unke, Gastegger 2021).
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from torch_cormorant.conv import TensorFieldConv
-from torch_cormorant.networks.base import NETWORK_PARTS
+from torch_cormorant.networks.base import register_network
 from torch_cormorant.networks.checks import check_counts
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.original_schnet import OriginalSchNet
@@ -24,7 +24,7 @@ from torch_cormorant.ops.autocast import full_precision
 __all__ = ["SchNet"]
 
 
-@NETWORK_PARTS.register("schnet")
+@register_network("schnet")
 class SchNet(WithOriginal):
     r"""`SchNet <https://arxiv.org/abs/1706.08566>`_ (Schütt et al. 2017).
 

@@ -42,6 +42,7 @@ from torch_cormorant.nn.irreps_linear import IrrepsLinear, SpeciesLinear
 from torch_cormorant.nn.mixing import DegreeWeights
 from torch_cormorant.nn.mlp import MLP, RadialMLP
 from torch_cormorant.nn.norm import Gate, Norm, SO3Norm, register_norm
+from torch_cormorant.nn.pairs import Pair
 from torch_cormorant.nn.parts import Part
 from torch_cormorant.nn.radial import (
     Bessel,
@@ -88,6 +89,7 @@ __all__ = [
     "MPNNInput",
     "MeanHead",
     "Norm",
+    "Pair",
     "Part",
     "PolarizabilityHead",
     "PowerTrig",

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.cutoff import envelope
+from torch_cormorant.nn.pairs import Pair
+from torch_cormorant.nn.parts import Registry
 from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.segment import scatter_sum
 
-__all__ = ["COULOMB", "COVALENT_RADII", "ZBL", "zbl_energy"]
+__all__ = ["COULOMB", "COVALENT_RADII", "PAIR_PARTS", "ZBL", "zbl_energy"]
 
 COULOMB = {"eV": 14.399645478, "kcal/mol": 332.06371330}
 r""":math:`e^2 / 4 \pi \epsilon_0` in Angstrom times each energy unit (CODATA 2018)."""
@@ -81,7 +83,7 @@ def zbl_energy(
     return COULOMB[unit] * first * second / length * screened
 
 
-class ZBL(nn.Module):
+class ZBL(Pair):
     r"""ZBL repulsion, switched off smoothly at the length of a bond.
 
     .. math:: E_i = \frac{1}{2} \sum_{j} V(r_{ij}) \, u(r_{ij} / r_{ij}^{max})
@@ -108,6 +110,7 @@ class ZBL(nn.Module):
         (True, True)
     """
 
+    kind = "zbl"
     hundredths: Tensor
 
     def __init__(
@@ -160,6 +163,22 @@ class ZBL(nn.Module):
         switched = 0.5 * energy * envelope(length / last, 1.0)
         return scatter_sum(switched, target, z.shape[0], validate=not vec.is_cuda)
 
+    def of_all_pairs(self, z: Tensor, edge_index: Tensor, edge_vec: Tensor) -> Tensor:
+        """The same, for tracing: far pairs add zero instead of being left out."""
+        source, target = edge_index
+        whole = self.hundredths[z[source]] + self.hundredths[z[target]]
+        last = whole.double() * (self.scale / 100)
+        squared = edge_vec.double().square().sum(1)
+        near = (squared.detach() > 0) & (squared.detach() < last.square())
+        length = torch.where(near, squared, last.square()).sqrt()
+        energy = zbl_energy(length, z[source], z[target], self.unit)
+        switched = 0.5 * energy * envelope(length / last, 1.0)
+        total = switched.new_zeros(z.shape[0])
+        return total.index_add(0, target, torch.where(near, switched, 0.0))
+
     def extra_repr(self) -> str:
         """Unit and largest reach."""
         return f"unit={self.unit!r}, reach={self.reach:.3g}"
+
+
+PAIR_PARTS: Registry[Pair] = Registry("pair", Pair, {"zbl": ZBL})

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from torch_cormorant.errors import ConfigError, CormorantError, DataError
-from torch_cormorant.models import Cormorant, load_model
+from torch_cormorant.models import Model, load_model
 from torch_cormorant.nn.parts import import_part
 from torch_cormorant.testing.equivariance import random_molecule
 from torch_cormorant.testing.report import Check, check_potential
@@ -133,9 +133,7 @@ def _atoms(frames: str | None, frame: int) -> Any:
         raise DataError(msg) from error
 
 
-def _structure(
-    model: Cormorant, frames: str | None, frame: int
-) -> tuple[Tensor, Tensor]:
+def _structure(model: Model, frames: str | None, frame: int) -> tuple[Tensor, Tensor]:
     """A frame of a file, or random atoms of the model's elements."""
     if frames is not None:
         return _read(frames, frame)

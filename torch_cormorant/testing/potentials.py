@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_cormorant.models import Cormorant, hessian
+from torch_cormorant.models import Model, hessian
 from torch_cormorant.nn.zbl import COVALENT_RADII
 
 __all__ = [
@@ -42,7 +42,7 @@ GAUSS = (
 
 
 def force_difference_error(
-    model: Cormorant,
+    model: Model,
     z: Tensor,
     pos: Tensor,
     cell: Tensor | None = None,
@@ -88,7 +88,7 @@ def force_difference_error(
 
 
 def assert_forces_match_differences(
-    model: Cormorant,
+    model: Model,
     z: Tensor,
     pos: Tensor,
     cell: Tensor | None = None,
@@ -134,7 +134,7 @@ def assert_forces_match_differences(
 
 
 def force_jacobian_asymmetry(
-    model: Cormorant,
+    model: Model,
     z: Tensor,
     pos: Tensor,
     cell: Tensor | None = None,
@@ -167,9 +167,7 @@ def force_jacobian_asymmetry(
     return float((jacobian - jacobian.T).norm()) / size if size else 0.0
 
 
-def net_force_and_torque(
-    model: Cormorant, z: Tensor, pos: Tensor
-) -> tuple[Tensor, Tensor]:
+def net_force_and_torque(model: Model, z: Tensor, pos: Tensor) -> tuple[Tensor, Tensor]:
     """Sum of the forces and of the torques about the centre of an isolated structure.
 
     Args:
@@ -195,7 +193,7 @@ def net_force_and_torque(
 
 
 def stress_difference_error(
-    model: Cormorant,
+    model: Model,
     z: Tensor,
     pos: Tensor,
     cell: Tensor,
@@ -244,7 +242,7 @@ def stress_difference_error(
 
 
 def work_error(
-    model: Cormorant, z: Tensor, path: Sequence[Tensor], pieces: int = 8
+    model: Model, z: Tensor, path: Sequence[Tensor], pieces: int = 8
 ) -> float:
     r"""Energy difference of a path minus the work against the forces along it.
 
@@ -347,7 +345,7 @@ class DiatomicScan:
 
 
 def diatomic_scan(
-    model: Cormorant, first: int, second: int, length: Tensor | None = None
+    model: Model, first: int, second: int, length: Tensor | None = None
 ) -> DiatomicScan:
     """Energy and force of two atoms at many distances.
 
@@ -384,12 +382,12 @@ def diatomic_scan(
     return DiatomicScan(length, energy, force, bond)
 
 
-def _forces(model: Cormorant, z: Tensor, pos: Tensor, cell: Any, pbc: Any) -> Tensor:
+def _forces(model: Model, z: Tensor, pos: Tensor, cell: Any, pbc: Any) -> Tensor:
     out = model.evaluate(z, pos.detach(), None, cell, pbc)
     return _given(out.forces).detach()
 
 
-def _energy(model: Cormorant, z: Tensor, pos: Tensor) -> Tensor:
+def _energy(model: Model, z: Tensor, pos: Tensor) -> Tensor:
     return model.evaluate(z, pos.detach(), forces=False).energy.detach()
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.models import Cormorant
+from torch_cormorant.models import Model
 from torch_cormorant.models.copies import copied
 from torch_cormorant.testing.equivariance import equivariance_error
 from torch_cormorant.testing.potentials import (
@@ -48,7 +48,7 @@ class Check:
         return self.value <= self.limit
 
 
-def check_potential(model: Cormorant, z: Tensor, pos: Tensor) -> list[Check]:
+def check_potential(model: Model, z: Tensor, pos: Tensor) -> list[Check]:
     """Measure the laws of potentials on one structure, in float64.
 
     Args:
@@ -76,7 +76,7 @@ def check_potential(model: Cormorant, z: Tensor, pos: Tensor) -> list[Check]:
     return list(_checks(measured, z, pos.detach().double()))
 
 
-def _checks(model: Cormorant, z: Tensor, pos: Tensor) -> Iterator[Check]:
+def _checks(model: Model, z: Tensor, pos: Tensor) -> Iterator[Check]:
     error, forces = force_difference_error(model, z, pos)
     size = float(forces.abs().max())
     energy = float(model.evaluate(z, pos, forces=False).energy)
@@ -111,7 +111,7 @@ def _checks(model: Cormorant, z: Tensor, pos: Tensor) -> Iterator[Check]:
     yield from _scans(model)
 
 
-def _additivity(model: Cormorant, z: Tensor, pos: Tensor) -> Check:
+def _additivity(model: Model, z: Tensor, pos: Tensor) -> Check:
     """Two copies out of each other's reach have twice the energy."""
     extent = float((pos.amax(0) - pos.amin(0)).max())
     shift = torch.tensor([extent + 1.01 * (model.cutoff or 0.0), 0, 0]).to(pos)
@@ -121,7 +121,7 @@ def _additivity(model: Cormorant, z: Tensor, pos: Tensor) -> Check:
     return Check("two far copies", gap, 1e-12 * float(both.energy.abs()))
 
 
-def _scans(model: Cormorant) -> Iterator[Check]:
+def _scans(model: Model) -> Iterator[Check]:
     """Holes and wiggles of every pair of elements."""
     for first, second in combinations_with_replacement(model.features.known, 2):
         scan = diatomic_scan(model, first, second)

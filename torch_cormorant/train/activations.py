@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from torch_cormorant.models import Cormorant
+from torch_cormorant.networks import CormorantNetwork
 from torch_cormorant.train.base import Regression
 
 __all__ = ["ActivationLog", "level_activations"]
@@ -20,7 +20,7 @@ DEAD = 1e-5
 
 
 @torch.no_grad()
-def level_activations(model: Cormorant, batch: Any) -> list[list[float]]:
+def level_activations(model: CormorantNetwork, batch: Any) -> list[list[float]]:
     """Root mean square of the activations of every level and degree.
 
     Args:
@@ -71,9 +71,10 @@ class ActivationLog(Callback):
         """Measure on the first validation batch."""
         if not isinstance(pl_module, Regression):
             return
-        network: Any = pl_module.averaged or pl_module.model
+        model: Any = pl_module.averaged or pl_module.model
+        network = getattr(model, "network", model)
         loaders = trainer.val_dataloaders
-        if not isinstance(network, Cormorant) or loaders is None:
+        if not isinstance(network, CormorantNetwork) or loaders is None:
             return
         batch = next(iter(loaders)).to(pl_module.device)
         if getattr(batch, "cell", None) is not None:

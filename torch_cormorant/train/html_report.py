@@ -21,7 +21,7 @@ from torch import Tensor
 
 from torch_cormorant.data import Target
 from torch_cormorant.data.describe import symbol
-from torch_cormorant.models import Cormorant
+from torch_cormorant.models import Model
 from torch_cormorant.train.callbacks import EpochRow
 from torch_cormorant.train.files import write_atomically
 from torch_cormorant.train.plots import draw_learning_curve, set_epoch_axes
@@ -85,7 +85,7 @@ class RunReport:
     forces: tuple[Tensor, Tensor, Tensor] | None = None
     activations: Sequence[Any] = field(default_factory=list)
     remarks: Sequence[str] = field(default_factory=list)
-    network: Cormorant | None = None
+    network: Model | None = None
     baseline: float | None = None
 
     @property

@@ -10,8 +10,13 @@ from torch_cormorant.data import FrameDataset, MoleculeDataset, Split, Target
 from torch_cormorant.data.describe import symbol
 from torch_cormorant.data.units import unit_is_known
 from torch_cormorant.errors import ConfigError, DataError
-from torch_cormorant.models import Cormorant, CormorantMD17, CormorantQM9
-from torch_cormorant.models.cormorant import CormorantPotential
+from torch_cormorant.models import (
+    Cormorant,
+    CormorantMD17,
+    CormorantPotential,
+    CormorantQM9,
+    Model,
+)
 from torch_cormorant.models.recipe import RECIPE, recipe
 from torch_cormorant.models.targets import head_for_property, reference_for_property
 from torch_cormorant.train.callbacks import energy_target
@@ -240,7 +245,7 @@ class Job:
             "ema_decay": training.ema,
         }
 
-    def _network(self, species: tuple[int, ...], head: Any) -> Cormorant:
+    def _network(self, species: tuple[int, ...], head: Any) -> Model:
         model = self.config.model
         options = dict(model.options)
         dtype = getattr(torch, self.config.training.dtype)
@@ -257,7 +262,7 @@ class Job:
             raise ConfigError(f"model.options: {error}") from error
         return network.to(dtype)
 
-    def _make(self, kind: str, options: dict[str, Any]) -> Cormorant:
+    def _make(self, kind: str, options: dict[str, Any]) -> Model:
         if kind == "published":
             return (CormorantMD17 if self.frames else CormorantQM9)(**options)
         if kind == "potential":
@@ -267,7 +272,7 @@ class Job:
         return recipe(**options) if kind == "recipe" else Cormorant(**options)
 
 
-def _check_labels(network: Cormorant, data: MoleculeDataset) -> None:
+def _check_labels(network: Any, data: MoleculeDataset) -> None:
     """Refuse a head whose result the labels cannot be, and labels that none can be."""
     head, target = network.head, data.targets[0]
     row = tuple(data.values.shape[1:])

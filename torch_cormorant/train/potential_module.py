@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torch_cormorant.data import FrameDataset, reference_energies
 from torch_cormorant.errors import ConfigError, ShapeError
-from torch_cormorant.models import Cormorant, ModelInfo, Normalisation
+from torch_cormorant.models import ModelInfo, Normalisation, Potential
 from torch_cormorant.models.energy import Result
 from torch_cormorant.train.base import MoleculeBatch, Regression
 from torch_cormorant.train.datamodule import ROUNDING
@@ -91,7 +91,7 @@ class PotentialRegression(Regression):
     ``valid_stress_mae``, and ``valid_loss``, the loss itself.
 
     Args:
-        model: A network with one extensive energy.
+        model: A potential, or a network with one extensive energy.
         normalisation: As :func:`potential_normalisation` finds it; it becomes that of
             the model.
         unit: Unit of the energies; forces are per Angstrom. Default eV.
@@ -120,7 +120,7 @@ class PotentialRegression(Regression):
 
     def __init__(
         self,
-        model: Cormorant,
+        model: Any,
         normalisation: Normalisation,
         *,
         unit: str = "eV",
@@ -139,6 +139,8 @@ class PotentialRegression(Regression):
             raise ConfigError(f"weights: {weights}, expected at least 0")
         if not any(weights.values()):
             raise ConfigError("weights: all are 0, there is nothing to learn")
+        if not hasattr(model, "evaluate"):
+            model = Potential(model)
         # Before a copy is made for the average.
         model.info = ModelInfo(("energy",), (unit,), normalisation)
         super().__init__(model, normalisation, **training)

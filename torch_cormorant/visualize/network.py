@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from torch_cormorant.conv import CormorantConv
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.models import Cormorant
+from torch_cormorant.models import Model
 from torch_cormorant.nn import EdgeNetwork, envelope
 from torch_cormorant.visualize.style import GREY, new_figure, plain
 
@@ -120,7 +120,7 @@ def _lines(axes: Axes, length: Tensor, values: Tensor, colours: Tensor) -> None:
 
 @torch.no_grad()
 def plot_activations(
-    model: Cormorant, z: Tensor, pos: Tensor, batch: Tensor | None = None
+    model: Model, z: Tensor, pos: Tensor, batch: Tensor | None = None
 ) -> Figure:
     """Size of the activations of every level and degree, on given molecules.
 

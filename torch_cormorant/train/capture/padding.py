@@ -14,7 +14,7 @@ from typing_extensions import Self
 from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.graph.lattice import edge_vectors, lattice_vectors
 from torch_cormorant.models import Cormorant
-from torch_cormorant.models.potential import Structures, find_edges
+from torch_cormorant.models.evaluation import Structures, find_edges
 from torch_cormorant.networks.checks import check_molecules, count_graphs
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.edges import check_edges

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from torch_cormorant.errors import BackendError, ConfigError, NonFiniteError
 from torch_cormorant.models import Cormorant
-from torch_cormorant.models.potential import Edges, run_on
+from torch_cormorant.models.evaluation import Edges, run_on
+from torch_cormorant.networks import CormorantNetwork
 from torch_cormorant.networks.checks import refuse_cells
 from torch_cormorant.train.base import Regression
 from torch_cormorant.train.capture.optimizer import CapturedAdamW
@@ -357,7 +358,7 @@ def check_capturable(module: Regression, clip: float) -> None:
     Raises:
         ConfigError: See :class:`CapturedStep`.
     """
-    if not isinstance(module.model, Cormorant):
+    if not isinstance(getattr(module.model, "network", module.model), CormorantNetwork):
         raise ConfigError(
             f"captured: the network is a {type(module.model).__name__}, and only "
             "Cormorant networks tell which atoms are connected; train without capture"

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from torch_cormorant.errors import ConfigError, NonFiniteError
-from torch_cormorant.networks import CormorantNetwork
 from torch_cormorant.nn.init import writable
 
 TARGETS = (1.0, 0.3, 0.1, 0.03, 0.01)
@@ -55,7 +54,7 @@ class Calibration:
 
 
 def calibrate(
-    model: CormorantNetwork,
+    model: Any,
     loader: Iterable[Any],
     target: float | None = None,
     max_batches: int = 4,
@@ -66,8 +65,8 @@ def calibrate(
     normalised labels starts from a loss of about one.
 
     Args:
-        model: The model; its vertex weights and the last layers of its head are
-            multiplied by positive factors.
+        model: A :class:`.CormorantNetwork`; its vertex weights and the last layers of
+            its head are multiplied by positive factors.
         loader: Batches with ``z``, ``pos``, ``batch``.
         target: RMS per level and degree. Default: the largest of 1, 0.3, 0.1, 0.03,
             0.01 at which neither a rattle of 0.1 A nor a compression to 95 % changes
@@ -105,16 +104,14 @@ def calibrate(
 
 
 @torch.no_grad()
-def _predicted(model: CormorantNetwork, batches: list[Any]) -> float:
+def _predicted(model: Any, batches: list[Any]) -> float:
     """RMS of the predictions."""
     outputs = [model(batch.z, batch.pos, batch.batch).flatten() for batch in batches]
     return _rms(torch.cat(outputs))
 
 
 @torch.no_grad()
-def _rescale(
-    model: CormorantNetwork, batches: list[Any], level: int, size: float
-) -> None:
+def _rescale(model: Any, batches: list[Any], level: int, size: float) -> None:
     conv = model.conv_layers()[level]
     power = torch.stack([_powers(model, batch, level) for batch in batches]).mean(0)
     for l, value in enumerate(power.sqrt().tolist()):
@@ -122,7 +119,7 @@ def _rescale(
             writable(conv.vertex.weights, f"weight_l{l}").mul_(size / value)
 
 
-def _powers(model: CormorantNetwork, batch: Any, level: int) -> Tensor:
+def _powers(model: Any, batch: Any, level: int) -> Tensor:
     """Mean square of every degree of one level's output, before norm and gate."""
     with _no_norms(model, level):
         features = _levels(model, batch, batch.pos)[level]
@@ -136,7 +133,7 @@ def _powers(model: CormorantNetwork, batch: Any, level: int) -> Tensor:
 
 
 @contextmanager
-def _no_norms(model: CormorantNetwork, level: int) -> Iterator[None]:
+def _no_norms(model: Any, level: int) -> Iterator[None]:
     """Take norm and gate of one level out for a moment."""
     kept = model.norms[level], model.gates[level]
     model.norms[level], model.gates[level] = torch.nn.Identity(), torch.nn.Identity()
@@ -147,7 +144,7 @@ def _no_norms(model: CormorantNetwork, level: int) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _levels(model: CormorantNetwork, batch: Any, pos: Tensor) -> list[Tensor]:
+def _levels(model: Any, batch: Any, pos: Tensor) -> list[Tensor]:
     _, levels = model(batch.z, pos, batch.batch, return_levels=True)
     if not all(bool(level.isfinite().all()) for level in levels):
         msg = "activations are not finite; start from a smaller gain"
@@ -155,7 +152,7 @@ def _levels(model: CormorantNetwork, batch: Any, pos: Tensor) -> list[Tensor]:
     return list(levels)
 
 
-def _growth(model: CormorantNetwork, batches: list[Any]) -> float:
+def _growth(model: Any, batches: list[Any]) -> float:
     """Largest change of the top level's RMS under rattle and compression."""
     worst = 1.0
     for batch in batches:

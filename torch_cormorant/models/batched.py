@@ -1,0 +1,95 @@
+"""Structures of a list or a data set, some at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch_geometric.data import Batch, Data
+
+from torch_cormorant.errors import ConfigError, CormorantError
+
+__all__ = ["bare", "in_batches"]
+
+T = TypeVar("T")
+
+
+def bare(structure: Data) -> Data:
+    """A structure without its labels, which need not be the same in all of them."""
+    keep = ("z", "pos", "cell", "pbc")
+    found = Data(**{k: structure[k] for k in keep if structure.get(k) is not None})
+    if "cell" in found:
+        found.cell = found.cell.view(1, 3, 3)
+    if "pbc" in found:
+        found.pbc = torch.as_tensor(found.pbc).expand(3).view(1, 3)
+    return found
+
+
+def in_batches(
+    structures: Any,
+    call: Callable[[Any], T],
+    batch_size: int,
+    device: torch.device,
+) -> list[T]:
+    """Call a function with structures in batches, and name the one that does not fit.
+
+    Args:
+        structures: A PyG ``Data``, a ``Batch`` (taken as it is), a list, a data set.
+        call: Gets a ``Batch`` on the device.
+        batch_size: Structures at once.
+        device: Where the batches go.
+
+    Returns:
+        What the calls return.
+
+    Raises:
+        ConfigError: There are no structures, or something else is given.
+        CormorantError: A structure does not fit; its number is named.
+    """
+    if isinstance(structures, Batch):
+        return [call(structures.to(device))]
+    if isinstance(structures, Data):
+        structures = [structures]
+    if batch_size < 1:
+        msg = f"batch_size must be at least 1, got {batch_size}"
+        raise ConfigError(msg)
+    if not isinstance(structures, Iterable) or not len(rows := _listed(structures)):
+        msg = (
+            "structures must be a Data, a Batch, a list of Data or a data set with at "
+            f"least one of them, got {structures!r}"
+        )
+        raise ConfigError(msg)
+    found = []
+    for start in range(0, len(rows), batch_size):
+        group = [bare(row) for row in rows[start : start + batch_size]]
+        try:
+            found.append(call(Batch.from_data_list(group).to(device)))
+        except CormorantError as error:
+            raise _named(error, start, group, call, device) from error
+    return found
+
+
+def _listed(structures: Iterable[Any]) -> list[Data]:
+    rows = list(structures)
+    odd = [row for row in rows if not isinstance(row, Data)]
+    if odd:
+        msg = f"structures must be PyG's Data, got {type(odd[0]).__name__}"
+        raise ConfigError(msg)
+    return rows
+
+
+def _named(
+    error: CormorantError,
+    start: int,
+    group: Sequence[Data],
+    call: Callable[[Any], Any],
+    device: torch.device,
+) -> CormorantError:
+    """The same error with the number of the structure that causes it."""
+    for number, one in enumerate(group, start):
+        try:
+            call(Batch.from_data_list([one]).to(device))
+        except CormorantError as own:
+            return type(own)(f"structure {number}: {own}")
+    return type(error)(f"structures {start} to {start + len(group) - 1}: {error}")
