@@ -105,6 +105,7 @@ class NequIP(WithOriginal):
         width = counts[0] if embedding is None else embedding
         check_counts({"num_levels": num_levels, "embedding": width})
         self.hops, self.power, self.zbl = num_levels, power, zbl
+        self.constants = constants
         if zbl not in (None, *UNITS):
             msg = f"zbl must be one of {tuple(UNITS)} or None, got {zbl!r}"
             raise ConfigError(msg)

@@ -8,13 +8,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from torch_cormorant.errors import ConfigError, WeightsError, nearest
 from torch_cormorant.networks.base import Network
+from torch_cormorant.nn.activations import activation
+from torch_cormorant.nn.heads import AtomwiseHead
 
-__all__ = ["Original", "OriginalWeights", "WithOriginal", "check_settings"]
+__all__ = [
+    "Original",
+    "OriginalWeights",
+    "WithOriginal",
+    "check_head",
+    "check_settings",
+]
 
 
 class Original(ABC):
@@ -33,6 +41,12 @@ class Original(ABC):
     def open(self, weights: Mapping[str, Any]) -> OriginalWeights:
         """The tensors of a ``state_dict``, for :meth:`arguments` and :meth:`fold`."""
         return OriginalWeights(weights, self.package, self.ignored)
+
+    def refusal(self, what: str) -> ConfigError:
+        """The error for something that has no counterpart there."""
+        return ConfigError(
+            f"{self.package} has no counterpart of {what}; save_model keeps the network"
+        )
 
     @abstractmethod
     def arguments(
@@ -149,6 +163,37 @@ def check_settings(
                 f"{nearest(name, known)}; leave it out if it changes no number"
             )
             raise ConfigError(msg)
+
+
+def check_head(
+    network: Network, package: str, *, act: str = "silu", **wanted: bool
+) -> None:
+    """Refuse heads that another package cannot have made.
+
+    Args:
+        network: Its head is looked at.
+        package: Name of the package.
+        act: Activation that the head must have.
+        **wanted: Which of the parts ``scale``, ``shift``, ``constant`` and ``bias`` it
+            must have (True) or not (False).
+
+    Raises:
+        ConfigError: Names what has no counterpart.
+    """
+    head, text = network.head, f"{package} has no counterpart of"
+    if not isinstance(head, AtomwiseHead) or network.num_targets != 1:
+        msg = f"{text} the head {head.kind!r} with {network.num_targets} targets"
+        raise ConfigError(msg)
+    acts = {type(layer) for layer in head.mlp if not isinstance(layer, nn.Linear)}
+    if acts - {type(activation(act))}:
+        raise ConfigError(f"{text} a head with {head.made_with['act']!r}, only {act!r}")
+    held = {name: getattr(head, name) is not None for name in ("scale", "shift")}
+    held["constant"] = head.constant is not None
+    held["bias"] = head.mlp.linears[0].bias is not None
+    for name, value in wanted.items():
+        if held[name] != value:
+            state = "with" if held[name] else "without"
+            raise ConfigError(f"{text} a head {state} {name}")
 
 
 class WithOriginal(Network):

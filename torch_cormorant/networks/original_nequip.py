@@ -30,7 +30,7 @@ from torch import Tensor
 from torch_cormorant.elements import NUMBERS
 from torch_cormorant.errors import ConfigError, WeightsError
 from torch_cormorant.networks.nequip_zbl import UNITS
-from torch_cormorant.networks.original import Original, OriginalWeights
+from torch_cormorant.networks.original import Original, OriginalWeights, check_head
 
 if TYPE_CHECKING:
     from torch_cormorant.conv import NequIPConv
@@ -214,6 +214,9 @@ class OriginalNequIP(Original):
 
     def unfold(self, network: NequIP) -> dict[str, Tensor]:
         """The inverse of :meth:`fold`."""
+        check_head(network, self.package, constant=False, bias=False)
+        if network.constants != "e3nn":
+            raise self.refusal("exact constants; networks for it need constants='e3nn'")
         state = network.state_dict()
         recip = state["recip"]
         result = {

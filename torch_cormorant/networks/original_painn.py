@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from torch_cormorant.errors import ConfigError, WeightsError
-from torch_cormorant.networks.original import Original, OriginalWeights
+from torch_cormorant.networks.original import Original, OriginalWeights, check_head
+from torch_cormorant.nn.bases import BesselBasis, GaussianBasis
 
 if TYPE_CHECKING:
     from torch_cormorant.networks.painn import PaiNN
@@ -18,7 +19,7 @@ __all__ = ["OriginalPaiNN"]
 BODY = "representation"
 HEAD = "output_modules.0.outnet"
 OFFSETS = "postprocessors.0"
-BASES = {"GaussianRBF": "gaussian_basis", "BesselRBF": "bessel_basis"}
+BASES = {"GaussianRBF": GaussianBasis, "BesselRBF": BesselBasis}
 CUTOFFS = {"CosineCutoff": "cosine", "MollifierCutoff": "mollifier"}
 
 
@@ -74,7 +75,7 @@ class OriginalPaiNN(Original):
             "cutoff": float(weights.take(f"{BODY}.cutoff_fn.cutoff")),
             "channels": channels,
             "num_levels": levels,
-            "basis": BASES[found["radial_basis"]],
+            "basis": BASES[found["radial_basis"]].kind,
             "num_basis": num_basis,
             "envelope": envelope,
             "epsilon": float(config.get("epsilon", 1e-8)),
@@ -95,9 +96,8 @@ class OriginalPaiNN(Original):
         self, weights: OriginalWeights, network: PaiNN, _: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """Other names; of shared parts the first, which is all of them."""
-        made = network.made_with
-        state = {ours: weights.take(theirs) for ours, theirs in _names(**made)}
-        for _, theirs in _names(**{**made, "shared_levels": False}):
+        state = {ours: weights.take(theirs) for ours, theirs in _names(network)}
+        for _, theirs in _names(network, every_level=True):
             weights.take(theirs)
         for name in ("head.shift", "head.constant"):
             if name in state:
@@ -106,44 +106,48 @@ class OriginalPaiNN(Original):
 
     def unfold(self, network: PaiNN) -> dict[str, Tensor]:
         """The inverse of :meth:`fold`."""
-        made: dict[str, Any] = dict(network.made_with)
+        shifted = getattr(network.head, "shift", None) is not None
+        check_head(network, self.package, scale=False, constant=shifted, bias=True)
+        if type(network.basis) not in BASES.values():
+            raise self.refusal(f"the basis {network.basis.kind!r}")
+        end = network.envelope
+        if end.kind not in CUTOFFS.values():
+            raise self.refusal(f"the envelope {end.kind!r}")
         state = network.state_dict()
-        result = {}
-        for ours, theirs in _names(**{**made, "shared_levels": False}):
-            name = ours
-            if made["shared_levels"] and ours.startswith("convs."):
-                name = "convs.0." + ours.split(".", 2)[2]
-            result[theirs] = state[name]
-            if theirs.startswith(OFFSETS):
-                result[theirs] = result[theirs].flatten()
+        result = {t: state[ours] for ours, t in _names(network, every_level=True)}
+        for name, value in result.items():
+            if name.startswith(OFFSETS):
+                result[name] = value.flatten()
         like = state["embedding.weight"]
-        result[f"{BODY}.cutoff_fn.cutoff"] = like.new_tensor([network.envelope.cutoff])
-        if network.envelope.kind == "mollifier":
-            result[f"{BODY}.cutoff_fn.eps"] = like.new_tensor([network.envelope.eps])
+        result[f"{BODY}.cutoff_fn.cutoff"] = like.new_tensor([end.cutoff])
+        if end.kind == "mollifier":
+            result[f"{BODY}.cutoff_fn.eps"] = like.new_tensor([end.eps])
         return result
 
 
-def _names(**arguments: Any) -> Iterator[tuple[str, str]]:
-    """Our name and theirs of every tensor."""
+def _names(network: PaiNN, *, every_level: bool = False) -> Iterator[tuple[str, str]]:
+    """Our name and theirs of every tensor; shared levels once, or as often as there."""
     yield "embedding.weight", f"{BODY}.embedding.weight"
-    if arguments["basis"] == "bessel_basis":
+    if isinstance(network.basis, BesselBasis):
         yield "basis.frequencies", f"{BODY}.radial_basis.freqs"
     else:
         yield "basis.offsets", f"{BODY}.radial_basis.offsets"
         yield "basis.widths", f"{BODY}.radial_basis.widths"
     yield from _linear("filters", f"{BODY}.filter_net")
-    for k in range(1 if arguments["shared_levels"] else arguments["num_levels"]):
-        context, mixing = f"{BODY}.interactions.{k}", f"{BODY}.mixing.{k}"
-        for j in (0, 1):
-            ours = f"convs.{k}.context.{2 * j}"
-            yield from _linear(ours, f"{context}.interatomic_context_net.{j}")
-            ours = f"convs.{k}.mixing.context.{2 * j}"
-            yield from _linear(ours, f"{mixing}.intraatomic_context_net.{j}")
-        yield f"convs.{k}.mixing.vectors.0.weight", f"{mixing}.mu_channel_mix.weight"
-    head = arguments["head"]
-    for j in range(len(head["layers"]) + 1):
+    own = len(network.convs)
+    for k in range(network.num_levels if every_level else own):
+        here, mixing = f"convs.{min(k, own - 1)}", f"{BODY}.mixing.{k}"
+        nets = {
+            here: f"{BODY}.interactions.{k}.interatomic_context_net",
+            f"{here}.mixing": f"{mixing}.intraatomic_context_net",
+        }
+        for ours, theirs in nets.items():
+            for j in (0, 1):
+                yield from _linear(f"{ours}.context.{2 * j}", f"{theirs}.{j}")
+        yield f"{here}.mixing.vectors.0.weight", f"{mixing}.mu_channel_mix.weight"
+    for j in range(len(network.head.mlp.linears)):
         yield from _linear(f"head.mlp.{2 * j}", f"{HEAD}.{j}")
-    if head["constant"]:
+    if network.head.constant is not None:
         yield "head.constant", f"{OFFSETS}.mean"
         yield "head.shift", f"{OFFSETS}.atomref"
 

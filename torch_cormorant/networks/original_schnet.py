@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.networks.original import Original, OriginalWeights
+from torch_cormorant.networks.original import Original, OriginalWeights, check_head
+from torch_cormorant.nn.bases import GaussianBasis
 
 if TYPE_CHECKING:
     from torch_cormorant.networks.schnet import SchNet
@@ -99,6 +100,10 @@ class OriginalSchNet(Original):
 
     def unfold(self, network: SchNet) -> dict[str, Tensor]:
         """The inverse of :meth:`fold`; ``mean`` and ``std`` are no weights there."""
+        scaled = getattr(network.head, "scale", None) is not None
+        check_head(network, self.package, act="ssp", constant=scaled, bias=True)
+        if type(network.basis) is not GaussianBasis or len(network.head.mlp) != 3:
+            raise self.refusal("another basis, or a head with other layers")
         state = network.state_dict()
         for name in _transposed(network):
             state[name] = state[name].T
