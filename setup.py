@@ -98,6 +98,10 @@ def compile_kernel(root: Path) -> None:
     for name, extra in instruction_sets().items():
         defines = [f"-DISA={name}", f"-DKERNELS=kernels_{name}"]
         jobs[name] = [*extra, *defines, str(sources / "kernels.cpp")]
+        for real in ("float", "double"):  # the weighted sum, see csrc/weighted
+            given = [*extra, f"-DISA={name}", f"-DREAL={real}", "-DWEIGHTED_TOP=3"]
+            kernels = str(sources / "weighted" / "kernels.cpp")
+            jobs[f"weighted_{name}_{real}"] = [*given, kernels]
 
     def run(arguments: list[str]) -> None:
         subprocess.run([*command, *flags, *arguments], check=True)  # noqa: S603

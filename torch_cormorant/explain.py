@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.networks import CormorantNetwork
-from torch_cormorant.networks.checks import check_molecules, count_graphs
+from torch_cormorant.networks.checks import check_structures, count_graphs
 from torch_cormorant.networks.edges import own_edges
 
 
@@ -76,7 +76,7 @@ class ExplainableModel(nn.Module):
         Returns:
             ``x``, ``edge_index``, ``pos`` and ``batch``.
         """
-        z, batch = check_molecules(z, pos, batch)
+        z, batch = check_structures(z, pos, batch)
         self.model.features.check(z)
         index = self.model.make_edges(pos, batch)
         index = index[:, index[0] != index[1]]

@@ -20,7 +20,7 @@ from torch_cormorant.data import (
     write_extxyz,
 )
 from torch_cormorant.errors import ConfigError, DataError
-from torch_cormorant.models import head_for_property
+from torch_cormorant.models import head_for_target
 
 UNITS = {"gap": "eV", "dipole": "Debye", "alpha": "bohr^3", "q": "e", "v": "1"}
 
@@ -252,7 +252,7 @@ def test_tensors_and_charges_as_ase_writes_them(tmp_path: Path) -> None:
     ],
 )
 def test_name_and_unit_choose_the_head(target: Target, head: str) -> None:
-    assert head_for_property(target) == head
+    assert head_for_target(target) == head
 
 
 def test_data_lists_keep_the_kind(file: Path) -> None:

@@ -13,7 +13,16 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from torch_cormorant import Cormorant, CormorantConv, EdgeGeometry
-from torch_cormorant.ops import PathTable, build_plan, dots, square, use_backend
+from torch_cormorant.ops import (
+    PathTable,
+    ProductPaths,
+    build_plan,
+    dots,
+    square,
+    use_backend,
+    weighted_linear,
+    weighted_operators,
+)
 
 sums = importlib.import_module("torch_cormorant.ops.neighbour_sum")
 ops = torch.ops.torch_cormorant
@@ -79,6 +88,43 @@ def test_opcheck(name: str, dtype: torch.dtype) -> None:
         torch.library.opcheck(getattr(ops, name), arguments)
 
 
+def weighted_calls(dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
+    """The same for the weighted sum."""
+    index = torch.tensor([[0, 1, 2, 1, 0, 0], [1, 0, 1, 2, 0, 2]])
+    plan, paths = build_plan(index, 3, 3), ProductPaths("2x0e + 1x1o", "0e + 1o")
+    x, sh = draw(3, paths.first.dim, dtype=dtype), draw(6, 4, dtype=dtype)
+    w, hidden = draw(6, paths.weight_numel, dtype=dtype), draw(6, 2, dtype=dtype)
+    last = draw(2, paths.weight_numel, dtype=dtype)
+    grads = [draw(3, ir.dim, mul, dtype=dtype) for mul, ir in paths.out]
+    us = [draw(*part.shape, dtype=dtype) for part in (x, sh, w)]
+    ends, key = (plan.packed, plan.header), paths.key
+    need = [True] * 4
+    return {
+        "weighted_sum": (x, sh, w, *ends, 3, key, "auto"),
+        "weighted_sum_backward": (x, sh, w, *ends, key, "auto", need[:3], grads),
+        "weighted_sum_double_backward": (
+            *(x, sh, w, *ends, key, "auto", need, grads, us),
+            [True, False, True],
+        ),
+        "weighted_sum_linear": (x, sh, hidden, last, *ends, 3, key, "auto"),
+        "weighted_sum_linear_backward": (
+            *(x, sh, hidden, last, *ends, key, "auto", need, grads),
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", list(weighted_calls(torch.float64)))
+def test_opcheck_of_the_weighted_sum(name: str) -> None:
+    torch.library.opcheck(getattr(ops, name), weighted_calls(torch.float64)[name])
+
+
+WEIGHTED = {
+    "weighted_sum": weighted_operators.sum_operator,
+    "weighted_sum_backward": weighted_operators.sum_gradient,
+    "weighted_sum_double_backward": weighted_operators._double,
+    "weighted_sum_linear": weighted_linear.linear_sum,
+    "weighted_sum_linear_backward": weighted_linear._gradient,
+}
 OPERATORS = {
     "neighbour_sum": sums._sum,
     "neighbour_sum_backward": sums._gradient,
@@ -91,14 +137,16 @@ OPERATORS = {
 
 
 @pytest.mark.parametrize("dtype", [torch.complex128, torch.float64])
-@pytest.mark.parametrize("name", list(OPERATORS))
+@pytest.mark.parametrize("name", [*OPERATORS, *WEIGHTED])
 def test_the_way_around_the_dispatcher_gives_equal_bits(
     name: str, dtype: torch.dtype
 ) -> None:
     """Values, gradients and their gradients."""
     found = []
-    for function in (OPERATORS[name], getattr(ops, name)):
-        arguments = calls(dtype)[name]
+    if name in WEIGHTED and dtype.is_complex:
+        pytest.skip("the weighted sum is real")
+    for function in ((OPERATORS | WEIGHTED)[name], getattr(ops, name)):
+        arguments = (weighted_calls if name in WEIGHTED else calls)(dtype)[name]
         flat = [q for a in arguments for q in (a if isinstance(a, list) else [a])]
         leaves = [q for q in flat if isinstance(q, Tensor) and q.requires_grad]
         out = function(*arguments)

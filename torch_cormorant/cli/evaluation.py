@@ -14,7 +14,7 @@ from torch_cormorant.cli.labels import (
     given_units,
     read_labels,
 )
-from torch_cormorant.cli.prediction import potential_outputs, property_values
+from torch_cormorant.cli.prediction import property_values
 from torch_cormorant.data import (
     FrameDataset,
     MoleculeDataset,
@@ -24,7 +24,7 @@ from torch_cormorant.data import (
 )
 from torch_cormorant.data.frame_checks import warn_of_units
 from torch_cormorant.errors import ConfigError, CormorantError
-from torch_cormorant.models import Model, load_model
+from torch_cormorant.models import Model, Potential, load_model
 
 __all__ = ["evaluate"]
 
@@ -110,13 +110,15 @@ def trained_split(model: Model, data: Labelled) -> Split | None:
 
 
 def _frame_table(args: argparse.Namespace, model: Any, known: Any, data: Any) -> str:
-    from torch_cormorant.train import energy_target, frame_errors, join_outputs
+    from torch_cormorant.train import energy_target, frame_errors
 
     frames = [data[row] for row in range(len(data))]
     forces = "forces" in data.fields
-    outputs = potential_outputs(model, frames, args.batch_size, forces=forces)
+    found = Potential.of(model).evaluate_all(
+        frames, forces=forces, batch_size=args.batch_size
+    )
     target = energy_target(data.energy_unit)
-    table = frame_errors(known, data, join_outputs(outputs)).table(
+    table = frame_errors(known, data, found).table(
         args.model.name,
         f"{data.title}: {len(data):,} structures",
         factor=target.shown_factor,

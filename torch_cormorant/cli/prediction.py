@@ -1,4 +1,4 @@
-"""``cormorant predict``, and predictions batch by batch."""
+"""``cormorant predict``."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 
 from torch_cormorant.cli.labels import given_units, is_potential, recorded_data
 from torch_cormorant.cli.structures import is_own_file, read_structures
-from torch_cormorant.errors import ConfigError, CormorantError, DataError
-from torch_cormorant.models import Model, load_model
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.models import Model, Potential, Result, load_model
+from torch_cormorant.models.batched import bare
 from torch_cormorant.models.compositions import warn_of_composition
-from torch_cormorant.models.energy import Result
-from torch_cormorant.networks.checks import refuse_cells
 
-__all__ = ["potential_outputs", "predict", "property_values"]
+__all__ = ["predict", "property_values"]
 
 
 def predict(args: argparse.Namespace) -> None:
@@ -49,14 +46,16 @@ def predict(args: argparse.Namespace) -> None:
             if warn_of_composition(model, frame.z, f"{args.input}: {name}"):
                 break
         forces = not args.no_forces and suffix == ".extxyz"
-        outputs = potential_outputs(model, found.frames, args.batch_size, forces=forces)
-        values = torch.cat([output.energy for output in outputs])[:, None]
+        result = Potential.of(model).evaluate_all(
+            found.frames, forces=forces, batch_size=args.batch_size
+        )
+        values = result.energy[:, None]
     else:
-        values, outputs = property_values(model, found.frames, args.batch_size), []
+        values = property_values(model, found.frames, args.batch_size)
     if suffix == ".csv":
         write_csv(args.output, model, found.names, values)
     elif is_potential(model):
-        write_frames(args.output, model, found.frames, values, outputs)
+        write_frames(args.output, found.frames, result)
     else:
         write_properties(args.output, model, found.frames, values)
     what = ", ".join(model.info.targets)
@@ -104,79 +103,10 @@ def _checked_output(args: argparse.Namespace) -> str:
     return str(suffix)
 
 
-def batches(frames: Sequence[Data], size: int) -> list[list[Data]]:
-    """Frames in groups."""
-    return [list(frames[k : k + size]) for k in range(0, len(frames), size)]
-
-
-def _joined(group: list[Data], model: Model) -> Any:
-    # Labels do not matter here, and need not be the same in all of them.
-    return Batch.from_data_list(_bare(group)).to(next(model.parameters()).device)
-
-
-def potential_outputs(
-    model: Model, frames: Sequence[Data], batch_size: int, *, forces: bool
-) -> list[Result]:
-    """Energies and forces, batch by batch, on the CPU.
-
-    Args:
-        model: The network.
-        frames: The structures.
-        batch_size: Structures at once.
-        forces: Whether to compute forces.
-
-    Raises:
-        DataError: A structure does not fit the model; it is named.
-    """
-    outputs = []
-    for number, group in enumerate(batches(frames, batch_size)):
-        try:
-            batch = _joined(group, model)
-            found = model.evaluate(
-                batch.z,
-                batch.pos,
-                batch.batch,
-                getattr(batch, "cell", None),
-                getattr(batch, "pbc", None),
-                forces=forces,
-                num_graphs=batch.num_graphs,
-            )
-        except CormorantError as error:
-            raise _named(error, number * batch_size, group, model) from error
-        parts = (found.energy, found.energies, found.forces, found.stress)
-        outputs.append(
-            Result(*(None if p is None else p.cpu() for p in parts))  # type: ignore[arg-type]
-        )
-    return outputs
-
-
 def property_values(model: Model, frames: Sequence[Data], batch_size: int) -> Tensor:
-    """Predictions in the units of the model.
-
-    Args:
-        model: The network.
-        frames: The structures.
-        batch_size: Structures at once.
-
-    Returns:
-        ``[n, T]``; of a tensor head all its components, in one row; of a head per atom
-        one row for every atom.
-
-    Raises:
-        DataError: A structure does not fit the model; it is named.
-    """
-    found = []
-    for number, group in enumerate(batches(frames, batch_size)):
-        try:
-            batch = _joined(group, model)
-            refuse_cells(batch)
-            values = model.predict(
-                batch.z, batch.pos, batch.batch, num_graphs=batch.num_graphs
-            )
-        except CormorantError as error:
-            raise _named(error, number * batch_size, group, model) from error
-        found.append(values.cpu().flatten(1))
-    return torch.cat(found)
+    """Predictions ``[n, T]`` in the units of the model; all components in one row."""
+    values: Tensor = model.predict(frames, batch_size=batch_size)
+    return values.flatten(1)
 
 
 def component_names(model: Model) -> list[str]:
@@ -196,21 +126,6 @@ def component_names(model: Model) -> list[str]:
         parts = list("xyz") if size == 3 else [str(k) for k in range(size)]
         names = [name + part for name in names for part in parts]
     return [f"_{name}" if name else "" for name in names]
-
-
-def _named(
-    error: CormorantError, start: int, group: list[Data], model: Model
-) -> DataError:
-    """The same error with the number of the structure that causes it."""
-    for k, data in enumerate(group):
-        try:
-            one = _joined([data], model)
-            if not is_potential(model):
-                refuse_cells(one)
-            model.predict(one.z, one.pos)
-        except CormorantError as own:
-            return DataError(f"structure {start + k}: {own}")
-    return DataError(f"structures {start} to {start + len(group) - 1}: {error}")
 
 
 def _plain_cell(text: str) -> str:
@@ -267,11 +182,11 @@ def write_properties(
 
     names = [name.replace(" ", "_") for name in model.info.targets]
     parts = values.unflatten(1, (len(names), -1))
-    bare = _bare(frames)
+    structures = [bare(data) for data in frames]
     if model.head.per_atom:
-        rows = parts.split([data.z.numel() for data in bare])
+        rows = parts.split([data.z.numel() for data in structures])
         own = [{name: row[:, k] for k, name in enumerate(names)} for row in rows]
-        write_extxyz(path, bare, arrays=own)
+        write_extxyz(path, structures, arrays=own)
         return
     info = [
         {
@@ -280,42 +195,25 @@ def write_properties(
         }
         for row in parts.tolist()
     ]
-    write_extxyz(path, bare, info=info)
+    write_extxyz(path, structures, info=info)
 
 
-def _bare(frames: Sequence[Data]) -> list[Data]:
-    """The structures without their labels."""
-    keep = ("z", "pos", "cell", "pbc")
-    return [Data(**{k: data[k] for k in keep if k in data}) for data in frames]
-
-
-def write_frames(
-    path: Path,
-    model: Model,
-    frames: Sequence[Data],
-    values: Tensor,
-    outputs: Sequence[Result],
-) -> None:
+def write_frames(path: Path, frames: Sequence[Data], result: Result) -> None:
     """Write structures with energies and forces as extended XYZ.
 
     Args:
         path: The file.
-        model: Tells names and units.
         frames: The structures.
-        values: Energies ``[n, 1]``.
-        outputs: Energies and forces.
+        result: Of all of them.
     """
     from torch_cormorant.data import write_extxyz
 
-    bare = _bare(frames)
-    start = 0
-    energies = values[:, 0]
-    forces = [output.forces for output in outputs]
-    known = [part for part in forces if part is not None]
-    joined = torch.cat(known) if known else None
-    for data, energy in zip(bare, energies, strict=True):
+    structures = [bare(data) for data in frames]
+    sizes = [data.z.numel() for data in structures]
+    for data, energy in zip(structures, result.energy, strict=True):
         data.energy = energy.view(1)
-        if joined is not None:
-            data.forces = joined[start : start + data.z.numel()]
-        start += data.z.numel()
-    write_extxyz(path, bare, unit=model.info.units[0] or "eV")
+    if result.forces is not None:
+        parts = result.forces.split(sizes)
+        for data, forces in zip(structures, parts, strict=True):
+            data.forces = forces
+    write_extxyz(path, structures, unit=result.unit or "eV")

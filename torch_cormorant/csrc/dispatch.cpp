@@ -124,15 +124,16 @@ struct Piece {  // edges [e0, e1) and the receivers [n0, n1) that they belong to
 };
 
 // Cut the edges between receivers where possible; a very large one is cut inside.
-std::vector<Piece> cut(const Sum *p, int64_t most) {
+template <class Problem>
+std::vector<Piece> cut(const Problem *p, int64_t first, int64_t last, int64_t most) {
   std::vector<Piece> pieces;
   const int64_t *ptr = p->rowptr, *end = ptr + p->targets + 1;
-  for (int64_t e = 0; e < p->edges;) {
+  for (int64_t e = first; e < last;) {
     const int64_t n0 = std::upper_bound(ptr, end, e) - ptr - 1;
-    int64_t n1 = std::upper_bound(ptr, end, std::min(e + most, p->edges)) - ptr - 1;
+    int64_t n1 = std::upper_bound(ptr, end, std::min(e + most, last)) - ptr - 1;
     int64_t stop = ptr[n1];
     if (stop <= e) {
-      stop = std::min(e + most, p->edges);
+      stop = std::min(e + most, last);
       n1 = n0 + 1;
     }
     pieces.push_back({e, stop, n0, n1});
@@ -156,7 +157,7 @@ void backward(const Sum *p, int threads) {
   const int64_t row_x = p->cg.second * padded, row_g = (p->lmax1 + 1) * padded;
   if (threads == 1) return backward_alone(p, row_x);
   const int64_t most = threads * std::clamp<int64_t>((1 << 19) / (row_x + row_g), 16, 512);
-  const std::vector<Piece> pieces = cut(p, most);
+  const std::vector<Piece> pieces = cut(p, 0, p->edges, most);
   const Memory part_x(most * row_x), part_g(most * row_g);
   const int64_t bytes = (chosen->sum_scratch(p) + 63) / 64 * 64;
   const Memory memory(bytes * threads);
@@ -310,3 +311,5 @@ EXPORT int32_t cormorant_dots_backward(const Dots *p) {
   });
 }
 }
+
+#include "weighted/entry.h"

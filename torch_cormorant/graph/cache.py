@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torch_cormorant.backends import NEIGHBOUR_LIST, choose_backend
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.graph.checks import check_cutoff, check_positions
+from torch_cormorant.graph.checks import check_positions, rounded_cutoff
 from torch_cormorant.graph.lattice import as_cells, edge_vectors
 from torch_cormorant.graph.neighbour_list import graphs_of, neighbour_list
 from torch_cormorant.graph.periodic import shorter
@@ -79,7 +79,7 @@ class NeighbourCache:
             msg = f"skin must be a length in Angstrom, at least 0, got {skin!r}"
             raise ConfigError(msg)
         choose_backend(NEIGHBOUR_LIST, backend)
-        self.cutoff = check_cutoff(cutoff, torch.float64)
+        self.cutoff = rounded_cutoff(cutoff, torch.float64)
         self.skin, self.backend = float(skin), backend
         self.calls = self.searches = 0
         self._kept: _Kept | None = None
@@ -113,7 +113,7 @@ class NeighbourCache:
             kept = self._search(pos, batch, cell, pbc, loop)
         shift = None if kept.rows is None else kept.shift
         vec = edge_vectors(pos, kept.index, shift, kept.rows, kept.batch)
-        keep = shorter(vec, check_cutoff(self.cutoff, pos.dtype))
+        keep = shorter(vec, rounded_cutoff(self.cutoff, pos.dtype))
         return kept.index[:, keep], kept.shift[keep]
 
     def reset(self) -> None:

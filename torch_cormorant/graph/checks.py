@@ -15,9 +15,10 @@ from torch_cormorant.errors import (
     NonFiniteError,
     ShapeError,
 )
+from torch_cormorant.ops.radial_basis import check_cutoff
 from torch_cormorant.ops.transforms import refuse_batched
 
-__all__ = ["check_batch", "check_cutoff", "check_positions"]
+__all__ = ["check_batch", "check_positions", "rounded_cutoff"]
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -43,30 +44,31 @@ def check_positions(pos: object, name: str = "pos") -> None:
     """
     if not isinstance(pos, Tensor):
         message = (
-            f"{name} must be a torch.Tensor [N, 3], got {type(pos).__name__}; "
+            f"{name} must be a tensor, got {type(pos).__name__}; "
             f"convert it with torch.as_tensor({name})"
         )
         raise DtypeError(message)
     if pos.dtype not in (torch.float32, torch.float64):
         message = (
-            f"{name} must be float32 or float64, got {pos.dtype}: distances in "
-            f"Angstrom need that precision; convert with {name}.float()"
+            f"{name} must be a floating point tensor, float32 or float64, got "
+            f"{pos.dtype}: distances in Angstrom need that precision; convert with "
+            f"{name}.float()"
         )
         raise DtypeError(message)
     if pos.dim() != 2 or pos.shape[1] != 3:
-        message = f"{name} must have shape [N, 3], got {list(pos.shape)}"
+        message = f"{name} must have shape [N, 3] (Angstrom), got {tuple(pos.shape)}"
         raise ShapeError(message)
     refuse_batched(name, pos)
     if not bool(torch.isfinite(pos).all()):
         row = int((~torch.isfinite(pos)).any(dim=1).nonzero()[0])
         message = (
-            f"{name} holds NaN or infinity, first in row {row}: "
-            f"{pos[row].tolist()}; every coordinate must be finite"
+            f"{name} is not finite at atom {row} (row {row}): {pos[row].tolist()}; "
+            "every coordinate must be a number"
         )
         raise NonFiniteError(message)
 
 
-def check_cutoff(cutoff: object, dtype: torch.dtype) -> float:
+def rounded_cutoff(cutoff: object, dtype: torch.dtype) -> float:
     """Refuse anything but a positive, finite cutoff and round it to ``dtype``.
 
     Args:
@@ -82,7 +84,7 @@ def check_cutoff(cutoff: object, dtype: torch.dtype) -> float:
 
     Example:
         >>> import torch
-        >>> check_cutoff(5, torch.float64)
+        >>> rounded_cutoff(5, torch.float64)
         5.0
     """
     if isinstance(cutoff, bool) or not isinstance(cutoff, numbers.Real):
@@ -91,12 +93,7 @@ def check_cutoff(cutoff: object, dtype: torch.dtype) -> float:
             f"({cutoff!r})"
         )
         raise DtypeError(message)
-    if not 0.0 < float(cutoff) < math.inf:
-        message = (
-            f"cutoff must be a positive, finite number in Angstrom, got {cutoff}; "
-            "for every pair of a molecule use all_pairs()"
-        )
-        raise ConfigError(message)
+    check_cutoff(float(cutoff))
     rounded = float(torch.tensor(float(cutoff), dtype=dtype))
     if rounded == 0.0 or math.isinf(rounded):
         message = f"cutoff {cutoff} is not representable in the {dtype} of pos"

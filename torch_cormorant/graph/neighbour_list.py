@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torch_cormorant.backends import NEIGHBOUR_LIST, choose_backend
 from torch_cormorant.errors import BackendError
-from torch_cormorant.graph.checks import check_batch, check_cutoff, check_positions
+from torch_cormorant.graph.checks import check_batch, check_positions, rounded_cutoff
 from torch_cormorant.graph.lattice import as_cells
 from torch_cormorant.graph.list_backends import SEARCHES
 from torch_cormorant.graph.periodic import (
@@ -85,7 +85,7 @@ def neighbour_list(
         ([[1, 0], [0, 1]], [[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])
     """
     check_positions(pos)
-    cutoff = check_cutoff(cutoff, pos.dtype)
+    cutoff = rounded_cutoff(cutoff, pos.dtype)
     choose_backend(NEIGHBOUR_LIST, backend)
     num_nodes = pos.shape[0]
     if batch is not None:

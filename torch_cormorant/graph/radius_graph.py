@@ -8,7 +8,7 @@ from torch import Tensor
 from torch_cormorant.backends import NEIGHBOUR_SEARCH, choose_backend
 from torch_cormorant.graph.brute_force import brute_force_graph
 from torch_cormorant.graph.cells import cell_graph
-from torch_cormorant.graph.checks import check_batch, check_cutoff, check_positions
+from torch_cormorant.graph.checks import check_batch, check_positions, rounded_cutoff
 from torch_cormorant.graph.pairs import molecule_ranges, sort_edges
 from torch_cormorant.graph.torch_cluster_backend import torch_cluster_graph
 
@@ -91,7 +91,7 @@ def radius_graph(
         [[1, 0, 2, 1], [0, 1, 1, 2]]
     """
     check_positions(pos)
-    cutoff = check_cutoff(cutoff, pos.dtype)
+    cutoff = rounded_cutoff(cutoff, pos.dtype)
     choose_backend(NEIGHBOUR_SEARCH, backend)
     num_nodes = pos.shape[0]
     order = None

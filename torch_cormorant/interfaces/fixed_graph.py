@@ -22,7 +22,7 @@ from torch_cormorant.errors import ConfigError, EdgeBudgetError, ShapeError
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.folding import fold_constants
 from torch_cormorant.models.energy import atom_energies, with_constant
-from torch_cormorant.networks.checks import check_counts, check_molecules
+from torch_cormorant.networks.checks import check_counts, check_structures
 from torch_cormorant.ops.geometry import safe_norm
 
 MAX_ATOMS = 300
@@ -67,7 +67,7 @@ def check_fixed(engine: Engine, z: Tensor, pos: Tensor, count: int) -> None:
         EdgeBudgetError: The molecule is too large.
     """
     check_counts({"num_structures": count})
-    check_molecules(z, pos, None)
+    check_structures(z, pos, None)
     if pos.shape[0] == 0:
         msg = "pos has no atoms; a fixed graph needs at least one"
         raise ShapeError(msg)

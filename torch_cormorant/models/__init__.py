@@ -18,10 +18,8 @@ from torch_cormorant.models.predictor import Predictor
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
 from torch_cormorant.models.recipe import RECIPE, recipe
 from torch_cormorant.models.targets import (
-    head_for_property,
     head_for_target,
     reference_for_head,
-    reference_for_property,
 )
 from torch_cormorant.networks.facts import CONVENTION
 
@@ -39,13 +37,11 @@ __all__ = [
     "Predictor",
     "Result",
     "Vibrations",
-    "head_for_property",
     "head_for_target",
     "hessian",
     "load_model",
     "recipe",
     "reference_for_head",
-    "reference_for_property",
     "save_model",
     "vibrational_frequencies",
 ]

@@ -22,7 +22,7 @@ def bare(structure: Data) -> Data:
     if "cell" in found:
         found.cell = found.cell.view(1, 3, 3)
     if "pbc" in found:
-        found.pbc = torch.as_tensor(found.pbc).expand(3).view(1, 3)
+        found.pbc = torch.as_tensor(found.pbc).expand(1, 3)
     return found
 
 

@@ -35,7 +35,7 @@ from torch_cormorant.models.energy import (
 )
 from torch_cormorant.models.memory_plan import MemoryPlan, as_bytes, plan_memory, widths
 from torch_cormorant.networks import CormorantNetwork, Network
-from torch_cormorant.networks.checks import check_molecules
+from torch_cormorant.networks.checks import check_structures
 from torch_cormorant.networks.level import run_level
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import check_weights, full_precision
@@ -114,7 +114,7 @@ def evaluate_in_chunks(
     model = EnergyModel.of(model)
     network = _checked(model.network)
     units = model.info.normalisation
-    z, _ = check_molecules(z, pos, None)
+    z, _ = check_structures(z, pos, None)
     network.features.check(z)
     budget = None if memory is None else as_bytes(memory)
     with torch.inference_mode(mode=False), torch.enable_grad():

@@ -20,8 +20,8 @@ from torch_cormorant.networks.base import Network
 from torch_cormorant.networks.checks import (
     check_edge_tensors,
     check_given_edges,
-    check_molecules,
     check_output,
+    check_structures,
     count_graphs,
 )
 from torch_cormorant.networks.edges import own_edges
@@ -72,7 +72,7 @@ def run(
         network = model.network
         _check_edges(given.edge_index, given.edge_shift)
         check_weights(network.dtype)
-        z, batch = check_molecules(z, pos, batch)
+        z, batch = check_structures(z, pos, batch)
         given = given._replace(z=z, batch=batch)
         network.features.check(z)
         count = _count(batch, pos, cell, given.num_graphs)

@@ -17,10 +17,8 @@ from torch_cormorant.nn.heads import HeadSpec, LevelSizes, make_head
 
 __all__ = [
     "TARGET_HEADS",
-    "head_for_property",
     "head_for_target",
     "reference_for_head",
-    "reference_for_property",
 ]
 
 _EXTENSIVE = ("alpha", "zpve", "U0", "U", "H", "G", "Cv", "energy", "energy_atom")
@@ -38,68 +36,55 @@ TARGET_HEADS: dict[str, str] = {
 }
 
 
-def head_for_target(name: str) -> str:
-    """The head that fits a property of QM9 (or of the embedded set).
+def head_for_target(target: Target | str) -> HeadSpec:
+    """The head that fits a property: of QM9 by its name, of any data set by itself.
 
-    ===================================================  ====================
+    ===================================================  ===============================
     property                                             head
-    ===================================================  ====================
+    ===================================================  ===============================
     U0, U, H, G, zpve, Cv, alpha, atomisation energies   ``"extensive"``
     homo, lumo, gap                                      ``"published"``
     mu                                                   ``"dipole_norm"``
     r2                                                   ``"spatial_extent"``
     A, B, C                                              ``"published"``
-    ===================================================  ====================
-
-    Args:
-        name: Name or alias of the property, as in
-            :func:`~torch_cormorant.data.find_target`.
-
-    Returns:
-        A value of ``head=`` of :class:`~torch_cormorant.Cormorant`.
-
-    Raises:
-        DataError: There is no such property; the message names the nearest one.
-
-    Example:
-        >>> head_for_target("dipole"), head_for_target("u0_atom")
-        ('dipole_norm', 'extensive')
-    """
-    return TARGET_HEADS[find_target(name, {**MINI_TARGETS, **QM9_TARGETS}).name]
-
-
-def head_for_property(target: Target) -> HeadSpec:
-    """The head that fits a property of any data set, by its name, shape and unit.
-
-    =======================================  ===========================================
-    one value is                             head
-    =======================================  ===========================================
-    a number, with name and unit of QM9      that of :func:`head_for_target`
-    another number                           ``"published"``: MLP, sum, MLP
-    a vector in Debye, e Angstrom, ...       ``"dipole"``
-    another vector                           ``"vector"``; of atoms ``"atom_vector"``
-    a tensor (3 x 3)                         ``"polarizability"``
-    2l + 1 components, a number of an atom   ``"so3"`` of degree l
-    =======================================  ===========================================
+    another number                                       ``"published"``: MLP, sum, MLP
+    a vector in Debye, e Angstrom, ...                   ``"dipole"``
+    another vector                                       ``"vector"``, ``"atom_vector"``
+    a tensor (3 x 3)                                     ``"polarizability"``
+    2l + 1 components, a number of an atom               ``"so3"`` of degree l
+    ===================================================  ===============================
 
     A property that grows with the molecule, such as an energy, is better off with
     ``"extensive"``; a name that is not known does not tell.
 
     Args:
-        target: The property, ``dataset.targets[0]`` for example.
+        target: Name or alias of a property of QM9 or the embedded set, as in
+            :func:`~torch_cormorant.data.find_target`; or a property of any data set,
+            ``dataset.targets[0]`` for example, which is judged by its name, shape and
+            unit.
 
     Returns:
         A value of ``head=`` of :class:`~torch_cormorant.Cormorant`.
 
     Raises:
+        DataError: There is no property of that name; the message names the nearest.
         ConfigError: No head predicts it: tensors of atoms.
 
     Example:
-        >>> head_for_property(Target("d", "d", "e*bohr", "e*bohr", shape=(3,)))
+        >>> head_for_target("dipole"), head_for_target("u0_atom")
+        ('dipole_norm', 'extensive')
+        >>> head_for_target(Target("d", "d", "e*bohr", "e*bohr", shape=(3,)))
         'dipole'
-        >>> head_for_property(Target("q", "q", "e", "e", per_atom=True))
+        >>> head_for_target(Target("q", "q", "e", "e", per_atom=True))
         {'kind': 'so3', 'degree': 0, 'per_atom': True}
     """
+    if isinstance(target, str):
+        return TARGET_HEADS[find_target(target, {**MINI_TARGETS, **QM9_TARGETS}).name]
+    return _head_of_tensor(target) or _head_of_number(target)
+
+
+def _head_of_tensor(target: Target) -> HeadSpec | None:
+    """By shape and owner; None for numbers of molecules."""
     if target.shape == (3, 3):
         if target.per_atom:
             raise ConfigError(
@@ -114,6 +99,10 @@ def head_for_property(target: Target) -> HeadSpec:
     if target.shape or target.per_atom:
         degree = (target.row[0] - 1) // 2
         return {"kind": "so3", "degree": degree, "per_atom": target.per_atom}
+    return None
+
+
+def _head_of_number(target: Target) -> str:
     try:
         known = find_target(target.name, {**MINI_TARGETS, **QM9_TARGETS})
     except DataError:
@@ -132,28 +121,7 @@ def _alike(unit: str, other: str) -> bool:
     return True
 
 
-def reference_for_property(target: Target, head: HeadSpec) -> str:
-    """What may be subtracted from the labels of a property.
-
-    Args:
-        target: The property.
-        head: The head, or what describes it.
-
-    Returns:
-        As :func:`reference_for_head`; for numbers of atoms ``"composition"``, which is
-        the mean of every element.
-
-    Example:
-        >>> charge = Target("q", "q", "e", "e", per_atom=True)
-        >>> reference_for_property(charge, "so3")
-        'composition'
-    """
-    if target.per_atom and target.row == (1,):
-        return "composition"
-    return "none" if target.shape else reference_for_head(head)
-
-
-def reference_for_head(head: HeadSpec) -> str:
+def reference_for_head(head: HeadSpec, target: Target | None = None) -> str:
     """What may be subtracted from labels before a head learns the rest.
 
     A number can have the least-squares fit to the composition subtracted, where the
@@ -164,6 +132,8 @@ def reference_for_head(head: HeadSpec) -> str:
 
     Args:
         head: ``model.head``, or what describes a head: a name for example.
+        target: The property, if it is one of a data set: numbers of atoms have a mean
+            for every element, ``"composition"``, and tensors nothing.
 
     Returns:
         ``"composition"``, ``"mean"`` or ``"none"``.
@@ -171,7 +141,13 @@ def reference_for_head(head: HeadSpec) -> str:
     Example:
         >>> reference_for_head("extensive"), reference_for_head("dipole_norm")
         ('composition', 'none')
+        >>> reference_for_head("so3", Target("q", "q", "e", "e", per_atom=True))
+        'composition'
     """
+    if target is not None and target.per_atom and target.row == (1,):
+        return "composition"
+    if target is not None and target.shape:
+        return "none"
     with torch.device("meta"):  # neither weights nor random numbers
         made = make_head(head, LevelSizes((1,), (MAX_DEGREE,), 2))
     if made.reference is not None:

@@ -13,9 +13,8 @@ from torch_cormorant.graph import all_pairs, radius_graph
 from torch_cormorant.networks.checks import (
     check_atoms,
     check_edge_tensors,
-    check_molecules,
     check_output,
-    check_positions,
+    check_structures,
     count_graphs,
     refuse_arguments,
 )
@@ -204,7 +203,7 @@ class Network(NetworkFacts, Part):
             )
             raise ArgumentError(msg)
         check_weights(self.dtype)
-        z, batch = check_molecules(z, pos, batch)
+        z, batch = check_structures(z, pos, batch)
         self.features.check(z)
         count = count_graphs(batch, pos.shape[0], num_graphs)
         index = self.make_edges(pos, batch)
@@ -246,7 +245,7 @@ class Network(NetworkFacts, Part):
         num_nodes = z.shape[0] if isinstance(z, Tensor) else 0
         z, batch = check_atoms(z, batch, num_nodes, edge_vec.device)
         if pos is not None:
-            check_positions(pos, num_nodes, edge_vec.device)
+            z, batch = check_structures(z, pos, batch)
         self.features.check(z)
         count = count_graphs(batch, num_nodes, num_graphs)
         vec = edge_vec.to(self.dtype)

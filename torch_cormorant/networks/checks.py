@@ -18,9 +18,9 @@ from torch_cormorant.errors import (
     NonFiniteError,
     ShapeError,
 )
+from torch_cormorant.graph.checks import check_positions
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.finite import nonfinite_row
-from torch_cormorant.ops.transforms import refuse_batched
 
 SHORT = 0.5
 """Shorter than any bond, in Angstrom."""
@@ -45,7 +45,7 @@ def refuse_arguments(names: Iterable[str]) -> None:
     raise ArgumentError(msg)
 
 
-def check_molecules(
+def check_structures(
     z: Tensor, pos: Tensor, batch: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Check atomic numbers, positions and the batch vector against each other.
@@ -53,36 +53,11 @@ def check_molecules(
     Returns:
         ``z`` and ``batch`` as ``int64``.
     """
-    _check_tensor(pos, "pos")
-    if pos.ndim != 2 or pos.shape[1] != 3:
-        msg = f"pos must have shape [N, 3] (Angstrom), got {tuple(pos.shape)}"
-        raise ShapeError(msg)
-    _check_precision(pos, "pos")
-    refuse_batched("pos", pos)
+    check_positions(pos)
     rows = f"row of pos {tuple(pos.shape)}"
     z, batch = check_atoms(z, batch, pos.shape[0], pos.device, rows)
-    finite = pos.detach().isfinite()
-    if not bool(finite.all()):
-        atom = int((~finite.all(1)).nonzero()[0])
-        msg = f"pos is not finite at atom {atom}: {pos[atom].tolist()}"
-        raise NonFiniteError(msg)
     _check_resolution(pos)
     return z, batch
-
-
-def check_positions(pos: Tensor, num_nodes: int, device: torch.device) -> None:
-    """Check positions that come with an edge list, for heads that read them."""
-    _check_tensor(pos, "pos")
-    if tuple(pos.shape) != (num_nodes, 3):
-        msg = (
-            f"pos must have shape [{num_nodes}, 3], one row for each entry of z, got "
-            f"{tuple(pos.shape)}"
-        )
-        raise ShapeError(msg)
-    _check_precision(pos, "pos")
-    if pos.device != device:
-        msg = f"pos lies on {pos.device}, the edges on {device}"
-        raise DeviceError(msg)
 
 
 def _check_resolution(pos: Tensor) -> None:

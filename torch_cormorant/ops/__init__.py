@@ -6,12 +6,14 @@ from torch_cormorant.ops.cg_product import cg_product, from_complex, to_complex
 from torch_cormorant.ops.dispatch import use_backend
 from torch_cormorant.ops.dots import edge_dots
 from torch_cormorant.ops.geometry import EdgeGeometry
+from torch_cormorant.ops.kernel_sum import kernel_neighbour_sum
 from torch_cormorant.ops.neighbour_sum import neighbour_sum
 from torch_cormorant.ops.paths import PathTable
 from torch_cormorant.ops.plan import GraphPlan, build_plan
 from torch_cormorant.ops.product_paths import ProductPath, ProductPaths
 from torch_cormorant.ops.square import fold_columns, folded_square
 from torch_cormorant.ops.tensor_product import tensor_product
+from torch_cormorant.ops.weighted_sum import weighted_neighbour_sum
 
 __all__ = [
     "EdgeGeometry",
@@ -25,8 +27,10 @@ __all__ = [
     "fold_columns",
     "folded_square",
     "from_complex",
+    "kernel_neighbour_sum",
     "neighbour_sum",
     "tensor_product",
     "to_complex",
     "use_backend",
+    "weighted_neighbour_sum",
 ]

@@ -227,6 +227,9 @@ def _call(name: str, struct: Any) -> None:
         raise BackendError(message)
 
 
+call = _call  # for kernels in files of their own
+
+
 def _pointers(parts: Sequence[Tensor]) -> Any:
     return (_P * len(parts))(*(part.data_ptr() for part in parts))
 

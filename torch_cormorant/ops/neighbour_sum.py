@@ -15,7 +15,7 @@ per receiver. No ``[edges, paths]`` tensor exists. The operation is trilinear in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,8 +35,9 @@ from torch_cormorant.ops.operator import Operator
 from torch_cormorant.ops.paths import PathTable, table_of
 from torch_cormorant.ops.plan import GraphPlan, plan_of
 from torch_cormorant.ops.portable import Need, shapes
-from torch_cormorant.ops.tensors import plain, plus
+from torch_cormorant.ops.tensors import plain
 from torch_cormorant.ops.transforms import is_transformed
+from torch_cormorant.ops.trilinear import composed
 
 
 def neighbour_sum(
@@ -238,7 +239,7 @@ def _gradient_backward(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, 
         found = [part if w else None for part, w in zip(parts, need[:3], strict=False)]
         dgrads = parts[3:] if need[3] else [None] * len(grads)
     else:
-        found, dgrads = _composed(
+        found, dgrads = composed(
             inputs,
             grads,
             given,
@@ -247,39 +248,6 @@ def _gradient_backward(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, 
             lambda *a: _sum(*a, *plan, grads[0].shape[0], key, ctx.backend),
         )
     return (*found, None, None, None, None, None, list(dgrads))
-
-
-def _composed(
-    inputs: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    cotangents: Sequence[Tensor | None],
-    need: Sequence[bool],
-    gradient: Callable[..., Sequence[Tensor | None]],
-    forward: Callable[..., Sequence[Tensor]],
-) -> tuple[list[Tensor | None], list[Tensor | None]]:
-    """The gradient of the gradient from gradients and sums.
-
-    With Q(x, g, sh, d) = <d, sum(x, g, sh)>, multilinear over the reals, and
-    cotangents (ux, ug, us) of the three gradients, the scalar to differentiate is
-    Q(ux, g, sh, d) + Q(x, ug, sh, d) + Q(x, g, us, d).
-    """
-    totals: list[Tensor | None] = [None, None, None]
-    dgrads: list[Tensor | None] = [None] * len(grads)
-    for k, cotangent in enumerate(cotangents):
-        if cotangent is None:
-            continue
-        given = list(inputs)
-        given[k] = cotangent
-        wanted = [need[q] and q != k for q in range(3)]
-        if any(wanted):
-            parts = gradient(*given, wanted)
-            for q in range(3):
-                if wanted[q]:
-                    totals[q] = plus(totals[q], parts[q])
-        if need[3]:
-            sums = forward(*given)
-            dgrads = [plus(a, b) for a, b in zip(dgrads, sums, strict=True)]
-    return totals, dgrads
 
 
 def _run_double(
@@ -315,7 +283,7 @@ def _run_double(
             *inputs, plan, table, wanted, need[3], full, us
         )
     else:
-        found, dgrads = _composed(
+        found, dgrads = composed(
             inputs,
             full,
             us,
@@ -372,7 +340,7 @@ def _double_backward(ctx: Any, weights: list[Tensor | None]) -> tuple[Any, ...]:
     leaves = [x, g, sh, *grads, *us]
     more = torch.is_grad_enabled()
     with torch.enable_grad():
-        found, dgrads = _composed(
+        found, dgrads = composed(
             (x, g, sh),
             grads,
             [u if there else None for u, there in zip(us, ctx.given, strict=True)],

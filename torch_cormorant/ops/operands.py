@@ -22,6 +22,7 @@ from torch_cormorant.errors import (
 from torch_cormorant.ops.paths import PathTable
 from torch_cormorant.ops.plan import GraphPlan
 from torch_cormorant.ops.portable import shapes
+from torch_cormorant.ops.product_paths import ProductPaths
 
 FEATURES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 """Number types of SO(3)-vectors and edge scalars."""
@@ -57,6 +58,87 @@ def check_sum(x: Tensor, g: Tensor, sh: Tensor, plan: GraphPlan, t: PathTable) -
         _elsewhere("the plan", plan.packed, x)
     if not stored(plan.packed):
         _no_memory("the plan")
+
+
+def check_weighted(
+    x: Tensor, sh: Tensor, w: Tensor, plan: GraphPlan, paths: ProductPaths
+) -> None:
+    """Check the operands of the weighted sum against each other and the graph."""
+    _weighted(x, sh, plan, paths, "uvu")
+    _alike("weights", w, (_edge_rows(w, plan), paths.weight_numel), x.dtype, x)
+
+
+def check_linear(
+    x: Tensor,
+    sh: Tensor,
+    hidden: Tensor,
+    last: Tensor,
+    plan: GraphPlan,
+    paths: ProductPaths,
+) -> None:
+    """The same where the last layer of the network of weights is given too."""
+    _weighted(x, sh, plan, paths, "uvu")
+    width = hidden.shape[-1] if hidden.ndim else 0
+    _alike("hidden", hidden, (plan.num_edges, width), x.dtype, x)
+    _alike("last", last, (width, paths.weight_numel), x.dtype, x)
+
+
+def check_full(
+    x: Tensor,
+    sh: Tensor,
+    hidden: Tensor,
+    last: Tensor,
+    plan: GraphPlan,
+    paths: ProductPaths,
+) -> None:
+    """Check the operands of the full convolution, the last layer among them."""
+    check_rank("sh", sh, ("edges", "components"))
+    check_rank("hidden", hidden, ("edges", "hidden"))
+    check_rank("last", last, ("hidden", "weights"))
+    _weighted(x, sh, plan, paths, "uvw")
+    width, rows = hidden.shape[1], _edge_rows(hidden, plan)
+    _alike("hidden", hidden, (rows, width), x.dtype, x)
+    _alike("last", last, (width, paths.weight_numel), x.dtype, x)
+
+
+def _edge_rows(w: Tensor, plan: GraphPlan) -> int:
+    """How many rows there are, a row for each pair or for each edge."""
+    pairs = None if plan.pairs is None else plan.pairs.edge.shape[0]
+    return pairs if pairs is not None and w.shape[:1] == (pairs,) else plan.num_edges
+
+
+def _weighted(
+    x: Tensor, sh: Tensor, plan: GraphPlan, paths: ProductPaths, mode: str
+) -> None:
+    check_rank("x", x, ("nodes", "numbers"))
+    if x.dtype not in FEATURES[:2]:
+        msg = f"x must be float32 or float64, got {x.dtype}; convert it first"
+        raise DtypeError(msg)
+    harmonics = [(block.mul, block.ir.l) for block in paths.second]
+    if paths.mode != mode or harmonics != [(1, l) for l in range(len(harmonics))]:
+        msg = (
+            f'paths must be of mode "{mode}" with the harmonics of degrees 0, 1, 2, ..., '
+            f"once each, as second operand, got {paths}"
+        )
+        raise ConfigError(msg)
+    if not paths.weight_numel:
+        raise ConfigError(f"there is no path in {paths}; check its irreps")
+    _alike("x", x, (plan.num_sources, paths.first.dim), x.dtype, x)
+    _alike("sh", sh, (plan.num_edges, paths.second.dim), x.dtype, x)
+    if plan.packed.device != x.device:
+        _elsewhere("the plan", plan.packed, x)
+    if not stored(plan.packed):
+        _no_memory("the plan")
+
+
+def check_blocks(
+    grads: Sequence[Tensor], nodes: int, paths: ProductPaths, like: Tensor
+) -> None:
+    """Check gradients of the blocks of a product of irreps."""
+    check_count("grads", grads, len(paths.out))
+    for k, (grad, block) in enumerate(zip(grads, paths.out, strict=True)):
+        shape = (nodes, block.ir.dim, block.mul)
+        _alike(f"grads[{k}]", grad, shape, like.dtype, like)
 
 
 def check_product(x: Tensor, y: Tensor, table: PathTable) -> None:

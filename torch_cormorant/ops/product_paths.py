@@ -56,6 +56,7 @@ class ProductPaths:
         paths: The paths.
         shapes: Shape of each path's weights, ``(u,)``, ``(u, v)`` or ``(u, v, w)``.
         weight_numel: Number of weights.
+        key: The whole list in numbers, as operators take it; see ``paths_of``.
 
     Raises:
         ConfigError: If the mode is unknown, a path is not allowed, or irreps of the
@@ -96,15 +97,14 @@ class ProductPaths:
         self.shapes = tuple(self._shape(path) for path in self.paths)
         self.sizes = tuple(prod(shape) for shape in self.shapes)
         self.weight_numel = sum(self.sizes)
+        self.key = self._numbers()
 
     def degrees(self, path: ProductPath) -> tuple[int, int, int]:
         """(l1, l2, l) of a path."""
         blocks = self.first[path.first], self.second[path.second], self.out[path.out]
         return blocks[0].ir.l, blocks[1].ir.l, blocks[2].ir.l
 
-    @property
-    def key(self) -> list[int]:
-        """The whole list in numbers, as operators take it; see ``paths_of``."""
+    def _numbers(self) -> list[int]:
         numbers = [MODES.index(self.mode)]
         for irreps in (self.first, self.second, self.out):
             numbers.append(len(irreps))

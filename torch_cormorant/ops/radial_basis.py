@@ -71,7 +71,10 @@ def check_cutoff(cutoff: float) -> float:
     """Refuse a cutoff that is not a positive, finite number of Angstrom."""
     given: object = cutoff  # users pass strings too
     if not isinstance(given, Real) or not 0 < cutoff < math.inf:
-        msg = f"cutoff must be a positive number of Angstrom, got {cutoff!r}"
+        msg = (
+            f"cutoff must be a positive number of Angstrom, got {cutoff!r}; for every "
+            "pair of a molecule there is all_pairs(), in networks cutoff=None"
+        )
         raise ConfigError(msg)
     return cutoff
 

@@ -28,6 +28,6 @@ def accumulate(total: Tensor | None, index: Tensor, part: Tensor | None) -> None
     flat = torch.view_as_real(total) if total.is_complex() else total
     rows = torch.view_as_real(part) if part.is_complex() else part
     if total.device.type == "cpu":
-        flat.view(total.shape[0], -1).index_add_(0, index, rows.flatten(1))
+        flat.flatten(1).index_add_(0, index, rows.flatten(1))
     else:
         flat.index_put_((index,), rows, accumulate=True)

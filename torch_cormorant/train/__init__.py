@@ -37,7 +37,7 @@ from torch_cormorant.train.datamodule import (
     MoleculeDataModule,
 )
 from torch_cormorant.train.ensemble import (
-    Calibration,
+    EnsembleCalibration,
     calibration,
     plot_calibration,
 )
@@ -71,10 +71,10 @@ __all__ = [
     "MD17_PUBLISHED",
     "ActivationLog",
     "AtomicCheckpointIO",
-    "Calibration",
     "CapturedAdamW",
     "CapturedStep",
     "Comparison",
+    "EnsembleCalibration",
     "EpochBar",
     "EpochBatches",
     "EpochLog",

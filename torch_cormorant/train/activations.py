@@ -33,7 +33,7 @@ def level_activations(model: CormorantNetwork, batch: Any) -> list[list[float]]:
     Example:
         >>> from torch_cormorant.data import MiniQM9
         >>> from torch_geometric.data import Batch
-        >>> model = Cormorant(channels=4, num_levels=2, lmax=[2, 0])
+        >>> model = CormorantNetwork(channels=4, num_levels=2, lmax=[2, 0])
         >>> batch = Batch.from_data_list([MiniQM9("gap")[5]])
         >>> [len(level) for level in level_activations(model, batch)]
         [3, 1]

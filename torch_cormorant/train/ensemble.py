@@ -14,11 +14,11 @@ from torch import Tensor
 from torch_cormorant.errors import ShapeError
 from torch_cormorant.train.files import write_atomically
 
-__all__ = ["Calibration", "calibration", "plot_calibration"]
+__all__ = ["EnsembleCalibration", "calibration", "plot_calibration"]
 
 
 @dataclass(frozen=True)
-class Calibration:
+class EnsembleCalibration:
     """Spread and error of an ensemble, in groups of rising spread.
 
     Args:
@@ -43,7 +43,9 @@ class Calibration:
         }
 
 
-def calibration(predicted: Tensor, values: Tensor, groups: int = 8) -> Calibration:
+def calibration(
+    predicted: Tensor, values: Tensor, groups: int = 8
+) -> EnsembleCalibration:
     """Compare the spread of an ensemble with its errors.
 
     Args:
@@ -74,7 +76,7 @@ def calibration(predicted: Tensor, values: Tensor, groups: int = 8) -> Calibrati
     error = (predicted.double().mean(dim=0) - values).abs().flatten()
     order = spread.argsort(stable=True)
     parts = order.tensor_split(min(groups, len(order)))
-    return Calibration(
+    return EnsembleCalibration(
         tuple(_rms(spread[part]) for part in parts),
         tuple(_rms(error[part]) for part in parts),
         error.mean().item(),
@@ -94,7 +96,7 @@ def _correlation(left: Tensor, right: Tensor) -> float:
 
 
 @rc_context({"text.parse_math": False})  # units are the user's own text
-def plot_calibration(path: Path, found: Calibration, unit: str = "") -> None:
+def plot_calibration(path: Path, found: EnsembleCalibration, unit: str = "") -> None:
     """Error against spread, group by group.
 
     Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -117,17 +116,11 @@ def join_outputs(
     if not outputs:
         raise ConfigError("outputs: there are none; predict at least one structure")
 
-    whole: list[Any] = [
-        Result(*output) if isinstance(output, tuple) else output  # type: ignore[arg-type]
-        for output in outputs
-    ]
-
-    def joined(name: str) -> Any:
-        parts = [getattr(output, name) for output in whole]
-        return None if parts[0] is None else torch.cat(parts)
-
-    return Result(
-        joined("energy"), joined("energies"), joined("forces"), joined("stress")
+    return Result.joined(
+        [
+            Result(*output) if isinstance(output, tuple) else output  # type: ignore[arg-type]
+            for output in outputs
+        ]
     )
 
 

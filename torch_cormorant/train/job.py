@@ -18,7 +18,7 @@ from torch_cormorant.models import (
     Model,
 )
 from torch_cormorant.models.recipe import RECIPE, recipe
-from torch_cormorant.models.targets import head_for_property, reference_for_property
+from torch_cormorant.models.targets import head_for_target, reference_for_head
 from torch_cormorant.train.callbacks import energy_target
 from torch_cormorant.train.capture import PaddedSizes
 from torch_cormorant.train.config import RunConfig
@@ -181,7 +181,7 @@ class Job:
     def _build_property(self) -> None:
         training = self.config.training
         given = self.config.model.options.get("head")
-        heads = [given or head_for_property(t) for t in self.data.targets]
+        heads = [given or head_for_target(t) for t in self.data.targets]
         if isinstance(given, list):
             heads = given
             if len(given) != len(self.data.targets):
@@ -200,7 +200,7 @@ class Job:
         if training.reference == "auto":
             plain = published and given is None
             references = [
-                "mean" if plain else reference_for_property(target, head)
+                "mean" if plain else reference_for_head(head, target)
                 for target, head in zip(self.data.targets, heads, strict=True)
             ]
         self.loaders = MoleculeDataModule(

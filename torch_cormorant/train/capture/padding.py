@@ -15,7 +15,7 @@ from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.graph.lattice import edge_vectors, lattice_vectors
 from torch_cormorant.models import Cormorant
 from torch_cormorant.models.evaluation import Structures, find_edges
-from torch_cormorant.networks.checks import check_molecules, count_graphs
+from torch_cormorant.networks.checks import check_structures, count_graphs
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.edges import check_edges
 from torch_cormorant.ops.padded import fixed_plan
@@ -297,7 +297,7 @@ def pad_batch(
         (14, True)
     """
     pos = batch.pos.detach().cpu().to(_dtype(model, batch))
-    z, _ = check_molecules(batch.z.cpu(), pos, batch.batch.cpu())
+    z, _ = check_structures(batch.z.cpu(), pos, batch.batch.cpu())
     graph = batch.batch.cpu().long()
     model.features.check(z)
     atoms, graphs = z.numel(), count_graphs(graph, z.numel(), batch.num_graphs)
