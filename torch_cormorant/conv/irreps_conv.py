@@ -25,9 +25,13 @@ from torch_cormorant.errors import ConfigError, DtypeError, ShapeError
 from torch_cormorant.irreps import Irreps
 from torch_cormorant.nn.facts import StatesFacts
 from torch_cormorant.nn.mlp import RadialMLP
-from torch_cormorant.ops import EdgeGeometry, ProductPaths, tensor_product
+from torch_cormorant.ops import (
+    EdgeGeometry,
+    ProductPaths,
+    tensor_product,
+    weighted_neighbour_sum,
+)
 from torch_cormorant.ops.autocast import check_weights, dtype_of, raised
-from torch_cormorant.ops.segment import scatter_sum
 from torch_cormorant.so3.flat import check_flat
 
 __all__ = ["IrrepsConv"]
@@ -52,7 +56,6 @@ class IrrepsConv(StatesFacts, MessagePassing):
         radial: From lengths to weights, or None: weights are given to ``forward``.
     """
 
-    explain_message: Callable[..., Tensor]
     propagate: Callable[..., Tensor]
     paths: ProductPaths
     radial: RadialMLP | None
@@ -108,7 +111,7 @@ class IrrepsConv(StatesFacts, MessagePassing):
         return source, target, geometry
 
     def edge_weights(self, geometry: EdgeGeometry, given: Tensor | None) -> Tensor:
-        """Weights of the paths of every edge, computed or given and checked."""
+        """Weights of the paths of every edge or pair, computed or given and checked."""
         if given is None:
             if self.radial is None:
                 msg = (
@@ -116,37 +119,49 @@ class IrrepsConv(StatesFacts, MessagePassing):
                     "no weights: give edge_weight"
                 )
                 raise ConfigError(msg)
-            return geometry.to_edges(self.radial(geometry.pair_length))
-        shape = (geometry.plan.num_edges, self.paths.weight_numel)
-        if tuple(given.shape) != shape:
+            return self.radial(geometry.pair_length)
+        edges, pairs = geometry.plan.num_edges, geometry.pair_index[0].shape[0]
+        numel = self.paths.weight_numel
+        if tuple(given.shape) not in {(edges, numel), (pairs, numel)}:
             msg = (
-                f"edge_weight must have shape {list(shape)} (edges, weights of all "
-                f"paths), got {list(given.shape)}"
+                f"edge_weight must have shape [{edges}, {numel}] (edges, weights of all"
+                f" paths) or a row for each of {pairs} pairs, got {list(given.shape)}"
             )
             raise ShapeError(msg)
         return given
 
     def neighbour_sum(
-        self, source: Tensor, geometry: EdgeGeometry, weights: Tensor
+        self, source: Tensor, geometry: EdgeGeometry, given: Tensor | None
     ) -> Tensor:
         """The sum of the class description, ``[N, paths.out.dim]``.
 
-        Through ``propagate`` where someone listens to it.
+        Through ``propagate`` where someone listens to it or explains it.
+
+        Args:
+            source: Features of the sources.
+            geometry: The edges.
+            given: Weights of edges or pairs; None: the layer's own.
         """
-        sh = geometry.sh(self.irreps_sh.lmax)
-        if has_hooks(self):
-            return self.propagate(
-                geometry.edge_index,
-                x=(source, None),
-                w=weights,
-                sh=sh,
-                size=(geometry.num_sources, geometry.num_targets),
-            )
-        if self.explain:
-            weights = self.explain_message(weights, geometry.num_targets)
-        index = geometry.edge_index
-        messages = self.message(source.index_select(0, index[0]), weights, sh)
-        return scatter_sum(messages, index[1], geometry.num_targets, validate=False)
+        if not (self.explain or has_hooks(self)):
+            blocks = self.fast_sum(source, geometry, given)
+            return torch.cat([block.flatten(1) for block in blocks], dim=1)
+        weights = self.edge_weights(geometry, given)
+        if weights.shape[0] != geometry.plan.num_edges:
+            weights = geometry.to_edges(weights)
+        return self.propagate(
+            geometry.edge_index,
+            x=(source, None),
+            w=weights,
+            sh=geometry.sh(self.irreps_sh.lmax),
+            size=(geometry.num_sources, geometry.num_targets),
+        )
+
+    def fast_sum(
+        self, source: Tensor, geometry: EdgeGeometry, given: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """One tensor for each block of ``paths.out``, arguments as above."""
+        weights = self.edge_weights(geometry, given)
+        return weighted_neighbour_sum(source, geometry, weights, self.paths)
 
     def message(self, x_j: Tensor, w: Tensor, sh: Tensor) -> Tensor:
         """Products of one edge each, ``[E, paths.out.dim]``."""

@@ -135,15 +135,17 @@ class NequIPConv(IrrepsConv):
         if check_count(num_attr, "num_attr"):
             made = SpeciesLinear(self.irreps_in, self.gate.irreps_in, num_attr)
             self.connection = made
-        counts = torch.as_tensor(avg_num_neighbors, dtype=torch.float64)
-        if counts.ndim > 1 or not bool((counts > 0).all()):
+        several = isinstance(avg_num_neighbors, Sequence)
+        counts = list(avg_num_neighbors) if several else [avg_num_neighbors]
+        if not counts or not all(count > 0 for count in counts):
             msg = (
                 "avg_num_neighbors must be a positive number or a list of them, got "
                 f"{avg_num_neighbors!r}"
             )
             raise ConfigError(msg)
+        norm = torch.tensor([count**-0.5 for count in counts], dtype=torch.float64)
         # to the type of the weights when they are moved, exact until then
-        self.register_buffer("norm", counts.rsqrt(), persistent=False)
+        self.register_buffer("norm", norm, persistent=False)
 
     def reset_parameters(self) -> None:
         """Start all weights again."""
@@ -193,11 +195,10 @@ class NequIPConv(IrrepsConv):
         """Update the nodes; arguments and shapes as in the class description."""
         rows = (self.irreps_in, self.irreps_in)
         source, target, geometry = self.inputs(x, rows, edge_index, edge_vec, pos)
-        weights = self.edge_weights(geometry, edge_weight)
         types = (None, None) if node_type is None else as_pair(node_type, "node_type")
         self._check_given(node_attr, types[0])
         mixed = self.linear_1(source) * self._norm_of(types[0], source)
-        out = self.linear_2(self.neighbour_sum(mixed, geometry, weights))
+        out = self.linear_2(self.neighbour_sum(mixed, geometry, edge_weight))
         if self.connection is not None:
             out = out + self.connection(target, node_attr, types[1])
         result: Tensor = self.gate(out)
@@ -205,7 +206,9 @@ class NequIPConv(IrrepsConv):
 
     def _norm_of(self, types: Tensor | None, like: Tensor) -> Tensor:
         norm = self.norm.to(like.dtype)
-        return norm[types].unsqueeze(1) if norm.ndim and types is not None else norm
+        if len(norm) == 1 or types is None:
+            return norm
+        return norm.index_select(0, types).unsqueeze(1)
 
     def _check_given(self, attr: Tensor | None, types: Tensor | None) -> None:
         if (self.connection is None) != (attr is None):
@@ -215,7 +218,7 @@ class NequIPConv(IrrepsConv):
                 f"{'missing' if attr is None else 'given'}"
             )
             raise ConfigError(msg)
-        if self.norm.ndim and types is None:
+        if len(self.norm) > 1 and types is None:
             msg = "avg_num_neighbors differs between types of nodes: give node_type"
             raise ConfigError(msg)
 

@@ -122,11 +122,11 @@ class PaiNNConv(IrrepsConv):
         source, target, geometry = self.inputs(
             x, (self.irreps, self.irreps), edge_index, edge_vec, pos
         )
-        weights = self.edge_weights(geometry, edge_weight)
         C = self.channels
         a, b, d = self.context(source[:, :C]).split(C, dim=-1)
         turned = d.repeat(1, 3) * source[:, C:]
-        sums = self.neighbour_sum(torch.cat([a, b, turned], 1), geometry, weights)
+        rows = torch.cat([a, b, turned], dim=1)
+        sums = self.neighbour_sum(rows, geometry, edge_weight)
         # the two paths to vectors stand side by side in every component
         vectors = sums[:, C:].unflatten(1, (3, 2, C)).sum(2).flatten(1)
         result: Tensor = self.mixing(target + torch.cat([sums[:, :C], vectors], dim=1))

@@ -155,7 +155,7 @@ class NequIP(WithOriginal):
                 geometry,
                 node_attr=None if conv.connection is None else table,
                 node_type=types,
-                edge_weight=self._to_edges(radial(rows), geometry),
+                edge_weight=radial(rows),
             )
         if self.zbl is None:
             return [x]
@@ -206,13 +206,15 @@ def _reciprocals(
     """One over the cutoff, or over those of all pairs of types, receiver outside."""
     if given is None:
         return torch.tensor([1 / cutoff])
-    table = torch.as_tensor(given)
-    if tuple(table.shape) != (types, types) or not bool(
-        ((table > 0) & (table <= cutoff * (1 + 1e-6))).all()
-    ):
+    rows = [[float(value) for value in row] for row in given]
+    fits = len(rows) == types and all(
+        len(row) == types and min(row) > 0 and max(row) <= cutoff * (1 + 1e-6)
+        for row in rows
+    )
+    if not fits:
         msg = (
             f"edge_cutoffs must be {types} rows of {types} lengths between 0 and the "
-            f"cutoff {cutoff:g}, got {table.tolist()}"
+            f"cutoff {cutoff:g}, got {rows}"
         )
         raise ConfigError(msg)
-    return 1 / table.flatten().to(torch.get_default_dtype())
+    return torch.tensor([1 / value for row in rows for value in row])

@@ -111,10 +111,10 @@ class PaiNN(WithOriginal):
         return [as_packed(x, self.convs[0].irreps)]
 
     def edge_weights(self, geometry: EdgeGeometry) -> list[Tensor]:
-        """Filters times envelope of every level, ``[E, 3 C]`` each."""
+        """Filters times envelope of every level, ``[pairs or E, 3 C]`` each."""
         length = geometry.pair_length
         rows = self.filters(self.basis(length)) * self.envelope(length).unsqueeze(-1)
-        levels = geometry.to_edges(rows).split(3 * self.channels, dim=-1)
+        levels = rows.split(3 * self.channels, dim=-1)
         return list(levels) if len(levels) > 1 else [levels[0]] * self.num_levels
 
     def invariants(self, levels: Sequence[Tensor]) -> Tensor:

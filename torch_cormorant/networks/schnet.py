@@ -110,8 +110,7 @@ class SchNet(WithOriginal):
         h = self.embedding(z)
         levels = zip(self.radials, self.before, self.convs, self.after, strict=True)
         for radial, before, conv, after in levels:
-            weights = geometry.to_edges(radial(rows) * u)
-            out = conv(before(h), geometry, edge_weight=weights)
+            out = conv(before(h), geometry, edge_weight=radial(rows) * u)
             h = h + after(self.act(out))
         return [h]
 

@@ -140,3 +140,25 @@ class RadialMLP(nn.Module):
         u = 1.0 if self.envelope is None else self.envelope(length).unsqueeze(-1)
         rows = self.basis(length)
         return self.mlp(rows * u) if self.inside else self.mlp(rows) * u
+
+    @weights_precision
+    def halves(self, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Two matrices whose product is the result, the second for all edges.
+
+        What is linear in the weights may then act before the second one.
+
+        Returns:
+            ``[E, H]`` and ``[H, outputs]``.
+
+        Raises:
+            ConfigError: There is a bias.
+        """
+        *before, last = self.mlp
+        if last.bias is not None:
+            raise ConfigError("an MLP with biases is no product: take bias=False")
+        u = 1.0 if self.envelope is None else self.envelope(length).unsqueeze(-1)
+        rows = self.basis(length)
+        rows = rows * u if self.inside else rows
+        for layer in before:
+            rows = layer(rows)
+        return rows if self.inside else rows * u, last.weight.T
