@@ -47,14 +47,16 @@ def test_a_file_gives_energies_and_forces_of_the_model(
     assert numbers == [8, 1, 1]
     moved = torch.stack([pos * 1.1, pos])
     moved[1, 2] += 4.0  # beyond the cutoff
-    energy, forces = function(moved)
+    found = function(moved)
+    assert found.unit == "eV"
+    energy, forces = found.energy, found.forces.view(2, 3, 3)
     for k in range(2):
         expected = Engine(model)(WATER, moved[k])
         torch.testing.assert_close(energy[k : k + 1], expected.energy)
         torch.testing.assert_close(forces[k], expected.forces)
     rounded = function(moved.float())
-    torch.testing.assert_close(rounded[0], energy, rtol=1e-6, atol=0)
-    assert rounded[1].dtype == torch.float64
+    torch.testing.assert_close(rounded.energy, energy, rtol=1e-6, atol=0)
+    assert rounded.forces.dtype == torch.float64
     for bad, error, words in (
         (moved[0], ShapeError, r"\[2, 3, 3\], got \[3, 3\]"),
         (moved.tolist(), ShapeError, "got list"),
@@ -122,5 +124,5 @@ def test_autocast_changes_nothing(
     with torch.autocast("cpu", dtype=torch.bfloat16):
         export.export_potential(model, WATER, single, tmp_path / "inside.pt2")
         found = export.load_exported(tmp_path / "inside.pt2")[0](single[None])
-    for ours, theirs in zip(found, expected, strict=True):
-        assert torch.equal(ours, theirs)
+    assert torch.equal(found.energy, expected.energy)
+    assert torch.equal(found.forces, expected.forces)

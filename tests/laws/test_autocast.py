@@ -127,7 +127,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "Potential": network(holding(Potential), head="extensive", **SMALL),
     "Predictor": network(holding(Predictor), **SMALL),
 }
-ABSTRACT = {"Head", "Norm", "Pair", "Part", "Radial", "SumHead"}
+ABSTRACT = {"Ensemble", "Head", "Norm", "Pair", "Part", "Radial", "SumHead"}
 
 
 def test_every_module_of_the_package_is_a_case() -> None:

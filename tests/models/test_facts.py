@@ -256,3 +256,26 @@ def test_levels_move_to_a_network_with_another_head() -> None:
     state = {k: v for k, v in given.state_dict().items() if not k.startswith("head.")}
     found = other.load_state_dict(state, strict=False)
     assert all(name.startswith("head.") for name in found.missing_keys)
+
+
+def test_weights_of_potentials_from_before_are_read() -> None:
+    """They had no module around the network, and one record of facts."""
+    given = potential(repulsion="zbl").set_units(ENERGIES, scale=0.5)
+    state = given.state_dict()
+    old = {
+        k.removeprefix("network."): v for k, v in state.items() if "network._" not in k
+    }
+    other = potential(repulsion="zbl", lmax=1)
+    torch.nn.init.zeros_(next(iter(other.parameters())))
+    assert other.load_state_dict(old).missing_keys == []
+    assert torch.equal(
+        other.evaluate(Z, POS).energy.detach(), given.evaluate(Z, POS).energy.detach()
+    )
+    whole = nn.ModuleDict({"model": other, "beside": nn.Linear(1, 1)})
+    named = {f"model.{k}": v for k, v in old.items()}
+    named |= {f"beside.{k}": v for k, v in whole["beside"].state_dict().items()}
+    whole.load_state_dict(named)
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        other.load_state_dict({**old, "odd.weight": torch.zeros(1)})
+    with pytest.raises(WeightsError, match="species is"):
+        potential(species=[1, 7, 8]).load_state_dict(old)

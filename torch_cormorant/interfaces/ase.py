@@ -31,9 +31,13 @@ from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import load_model
 from torch_cormorant.models.compositions import warn_of_composition
 from torch_cormorant.models.energy import Result
+from torch_cormorant.models.ensemble import Ensemble, EnsembleResult
 from torch_cormorant.nn import Part
 
 __all__ = ["CormorantCalculator"]
+
+SPREADS = ("energy_std", "forces_std")
+"""What an ensemble reports beside its means."""
 
 
 class CormorantCalculator(Calculator):
@@ -41,7 +45,8 @@ class CormorantCalculator(Calculator):
 
     Args:
         model: A :class:`~torch_cormorant.models.Potential`, or a network with one
-            energy; it is copied.
+            energy; it is copied. Of an :class:`~torch_cormorant.models.Ensemble` the
+            means are reported, and ``energy_std`` and ``forces_std`` beside them.
         energy_unit: Unit of the model's energies, such as ``"kcal/mol"``. Default:
             what a model read from a file says. Results are always in eV and Angstrom.
         device: Where to compute, such as ``"cuda"``. Default: where the model is.
@@ -101,6 +106,9 @@ class CormorantCalculator(Calculator):
         self.engine = Engine(
             model, energy_unit=energy_unit, device=device, dtype=dtype, skin=skin
         )
+        if isinstance(self.engine.model, Ensemble):
+            named = [*self.implemented_properties, *SPREADS]
+            self.implemented_properties = named  # type: ignore[misc]
         if traced not in (True, False, "compiled"):
             msg = f'traced must be True, False or "compiled", got {traced!r}'
             raise ConfigError(msg)
@@ -329,8 +337,21 @@ def _split(out: Result, sizes: Sequence[int]) -> list[dict[str, Any]]:
         }
         if energies is not None:
             found["energies"] = energies[k].numpy().copy()
+        if isinstance(out, EnsembleResult):
+            found |= _spread_of(out, k, sizes)
         if out.stress is not None:
             stress = out.stress[k].cpu().numpy()
             found["stress"] = full_3x3_to_voigt_6_stress(stress)
         results.append(found)
     return results
+
+
+def _spread_of(out: EnsembleResult, k: int, sizes: Sequence[int]) -> dict[str, Any]:
+    """Spreads of one structure of a batch."""
+    found: dict[str, Any] = {}
+    if out.energy_std is not None:
+        found["energy_std"] = float(out.energy_std[k])
+    if out.forces_std is not None:
+        parts = torch.split(out.forces_std.cpu(), list(sizes))
+        found["forces_std"] = parts[k].numpy().copy()
+    return found

@@ -14,6 +14,7 @@ from torch_cormorant.errors import ConfigError, SpeciesError
 from torch_cormorant.graph import NeighbourCache
 from torch_cormorant.models.copies import copied
 from torch_cormorant.models.energy import Result
+from torch_cormorant.models.ensemble import Ensemble
 from torch_cormorant.models.files import as_device
 from torch_cormorant.models.holder import Holder
 from torch_cormorant.models.potential import Potential
@@ -28,7 +29,8 @@ class Engine:
     """A model's own copy on a device, in eV, with a neighbour list that is reused.
 
     Args:
-        model: A :class:`~torch_cormorant.models.Potential`, or a network with one
+        model: A :class:`~torch_cormorant.models.Potential`, an
+            :class:`~torch_cormorant.models.Ensemble` of them, or a network with one
             energy; it is copied.
         energy_unit: Unit of the model's energies, such as ``"kcal/mol"``. Default:
             that of ``model.info``.
@@ -61,22 +63,34 @@ class Engine:
         skin: float = 0.5,
     ) -> None:
         given: object = model  # users pass anything
-        if not isinstance(given, (Holder, Network)):
+        if not isinstance(given, (Holder, Network, Ensemble)):
             msg = f"model must be a potential or a network, got {type(given).__name__}"
             raise ConfigError(msg)
-        potential = Potential.of(model)
-        self.factor = unit_factor(_unit_of(potential, energy_unit), "eV")
+        whole = model if isinstance(model, Ensemble) else Potential.of(model)
+        self.factor = unit_factor(_unit_of(whole.info.units[0], energy_unit), "eV")
         if dtype is not None and dtype not in (torch.float32, torch.float64):
             msg = f"dtype must be torch.float32 or torch.float64, got {dtype}"
             raise ConfigError(msg)
-        device = next(potential.parameters()).device if device is None else device
+        device = next(whole.parameters()).device if device is None else device
         self.device = as_device(device)
-        self.model = copied(potential).to(device=self.device, dtype=dtype).eval()
+        self.model = copied(whole).to(device=self.device, dtype=dtype).eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         self.dtype = self.model.network.dtype
         self.cutoff = self.model.network.cutoff
         self.edges = None if self.cutoff is None else NeighbourCache(self.cutoff, skin)
+
+    @property
+    def potential(self) -> Potential:
+        """The potential, where an ensemble would not do.
+
+        Raises:
+            ConfigError: It is an ensemble.
+        """
+        if not isinstance(self.model, Potential):
+            msg = "model is an ensemble, and this needs one potential; take one of them"
+            raise ConfigError(msg)
+        return self.model
 
     def check_species(self, z: Sequence[int], where: str = "atoms") -> None:
         """Refuse elements that the model was not made for.
@@ -167,7 +181,7 @@ class Engine:
         """
         loop, count = self.model.network.self_edges, z.shape[0]
         index, vec = own_edges(edge_index, edge_vec, count, loop=loop)
-        return self.model.energies_of(z, index, vec) * self.factor
+        return self.potential.energies_of(z, index, vec) * self.factor
 
     @property
     def constant(self) -> float:
@@ -196,8 +210,8 @@ class Engine:
         return index, None if cell is None else shift
 
 
-def _unit_of(model: Potential, given: str | None) -> str:
-    unit = given or model.info.units[0]
+def _unit_of(stated: str, given: str | None) -> str:
+    unit = given or stated
     if not unit:
         msg = (
             "energy_unit is needed: the model does not say in which unit its energies "

@@ -27,6 +27,7 @@ from torch_cormorant.interfaces.fixed_graph import (
     fixed_function,
     trace,
 )
+from torch_cormorant.models.energy import Result
 from torch_cormorant.ops.autocast import full_precision
 from torch_cormorant.ops.edges import MIN_LENGTH
 
@@ -35,7 +36,7 @@ __all__ = ["export_potential", "load_exported"]
 HEADER = "torch_cormorant.json"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
-Potential = Callable[[Tensor], tuple[Tensor, Tensor]]
+Potential = Callable[[Tensor], Result]
 
 
 @full_precision
@@ -104,8 +105,9 @@ def load_exported(path: str | PathLike[str]) -> tuple[Potential, list[int]]:
         path: The file.
 
     Returns:
-        The function from positions to energies and forces, and the atomic numbers. It
-        raises ShapeError, DtypeError, NonFiniteError and CoincidentAtomsError where
+        The function from positions ``[num_structures, N, 3]`` to a
+        :class:`~torch_cormorant.models.Result` in eV and Angstrom (forces of all atoms
+        in one ``[num_structures * N, 3]``), and the atomic numbers. It raises ShapeError, DtypeError, NonFiniteError and CoincidentAtomsError where
         positions do not fit, which the bare graph of ``torch.export.load`` does not.
 
     Raises:
@@ -128,10 +130,10 @@ def load_exported(path: str | PathLike[str]) -> tuple[Potential, list[int]]:
     module = program.module()
 
     @full_precision
-    def checked(pos: Tensor) -> tuple[Tensor, Tensor]:
+    def checked(pos: Tensor) -> Result:
         check_fixed_positions(pos, count, len(numbers))
         energy, forces = module(pos.to(dtype))
-        return energy, forces
+        return Result(energy, None, forces.reshape(-1, 3), unit="eV")
 
     return checked, numbers
 

@@ -72,11 +72,11 @@ def check_fixed(engine: Engine, z: Tensor, pos: Tensor, count: int) -> None:
         msg = "pos has no atoms; a fixed graph needs at least one"
         raise ShapeError(msg)
     engine.check_species(z.tolist(), "z")
-    if not engine.model.head.additive:
+    network = engine.potential.network
+    if not network.head.additive:
         msg = 'a fixed graph needs a sum of atomic contributions: head="extensive"'
         raise ConfigError(msg)
-    networks = [conv.edge_network for conv in engine.model.conv_layers()]
-    if engine.cutoff is not None and any(n.envelope_cutoff is None for n in networks):
+    if engine.cutoff is not None and not network.smooth_cutoff:
         msg = (
             "a fixed graph takes all pairs of the molecule, so a model with a "
             "cutoff must vanish there: make it with envelope=True"
@@ -105,11 +105,11 @@ def fixed_function(
         A function of positions ``[B, N, 3]`` in Angstrom.
     """
     size = z.shape[0]
-    index, apart = _all_pairs(size, count, engine.device)
+    model, units = engine.potential, engine.model.info.normalisation
+    network = model.network
+    index, apart = _all_pairs(size, count, engine.device, loop=network.self_edges)
     source, target = index
     numbers = z.long().to(engine.device).repeat(count)
-    model, units = engine.model, engine.model.info.normalisation
-    network = model.network
     first = pos.detach().to(engine.device).repeat(count, 1)
     template = network.geometry(index, first[target] - first[source], count * size)
     each = units.atoms(numbers)[:, 0]
@@ -143,10 +143,14 @@ def fixed_function(
     return function
 
 
-def _all_pairs(size: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Edges ``[2, E]`` of all pairs of every copy and of atoms with themselves."""
+def _all_pairs(
+    size: int, count: int, device: torch.device, *, loop: bool
+) -> tuple[Tensor, Tensor]:
+    """Edges ``[2, E]`` of all pairs of every copy, and of atoms with themselves."""
     atom = torch.arange(count * size, device=device)
     together = (atom // size).unsqueeze(1) == (atom // size).unsqueeze(0)
+    if not loop:
+        together.fill_diagonal_(fill_value=False)
     target, source = together.nonzero(as_tuple=True)
     return torch.stack([source, target]), (source != target).unsqueeze(1)
 

@@ -137,7 +137,7 @@ class LammpsPotential:
         self.engine = Engine(
             model, energy_unit=energy_unit, device=device, dtype=dtype, skin=skin
         )
-        network = self.engine.model.network
+        network = self.engine.potential.network
         if self.engine.cutoff is None or not network.head.additive:
             msg = (
                 "LammpsPotential needs a model with a cutoff and a sum of atomic "

@@ -123,7 +123,7 @@ class TracedPotential:
         # copies made here are ordinary tensors, not ones of inference mode
         forces = out.forces.view(-1, 3).clone()
         energies = out.energies.view(-1).clone()
-        return Result(out.energy.clone(), energies, forces, None)
+        return Result(out.energy.clone(), energies, forces, unit="eV")
 
     def _explain(self, pos: Tensor) -> None:
         """Let the engine name what is wrong with the positions."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch_cormorant.models.cormorant import Cormorant
 from torch_cormorant.models.cormorant_potential import CormorantPotential
 from torch_cormorant.models.energy import Result
+from torch_cormorant.models.ensemble import Ensemble, EnsembleResult, Spread
 from torch_cormorant.models.files import Model, load_model, save_model
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
@@ -30,12 +31,15 @@ __all__ = [
     "CormorantMD17",
     "CormorantPotential",
     "CormorantQM9",
+    "Ensemble",
+    "EnsembleResult",
     "Model",
     "ModelInfo",
     "Normalisation",
     "Potential",
     "Predictor",
     "Result",
+    "Spread",
     "Vibrations",
     "head_for_target",
     "hessian",

@@ -91,6 +91,7 @@ class EnergyModel(Holder):
     """
 
     pair: Pair | None
+    energy_unit: str
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_cormorant.data.files import write_atomically
 from torch_cormorant.errors import (
@@ -99,6 +99,7 @@ def save_model(
         >>> torch_cormorant.load_model(path).info.units
         ('eV',)
     """
+    _class_of(model)
     known = model.info
     info = ModelInfo(
         targets=known.targets if targets is None else tuple(targets),
@@ -129,12 +130,7 @@ def model_to_bytes(model: Model, info: ModelInfo) -> bytes:
             does not fit its outputs, or the file could not be read again.
         BackendError: The package safetensors is missing.
     """
-    kind = type(model).__name__
-    if CLASSES.get(kind) is not type(model):
-        raise ConfigError(
-            f"model: a {kind} cannot be written, only {', '.join(CLASSES)}; put a "
-            "network of your own into a Potential or a Predictor"
-        )
+    kind = _class_of(model)
     check_outputs(model, len(info.targets), len(info.units), info.normalisation)
     content = {
         "format": FORMAT,
@@ -176,6 +172,21 @@ def model_to_bytes(model: Model, info: ModelInfo) -> bytes:
     except ModelFileError as error:
         raise ConfigError(f"{error}; the file could not be read again") from error
     return raw
+
+
+def _class_of(model: nn.Module) -> str:
+    """What a file calls the class of a model.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    kind = type(model).__name__
+    if CLASSES.get(kind) is not type(model):
+        raise ConfigError(
+            f"model: a {kind} cannot be written, only {', '.join(CLASSES)}; put a "
+            "network of your own into a Potential or a Predictor"
+        )
+    return kind
 
 
 def load_model(

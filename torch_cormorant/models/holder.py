@@ -63,17 +63,16 @@ class Holder(OutputFacts):
         return getattr(network, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """What only the network has is set there, and not beside it."""
+        """What only the network has is set there; what the class names, here."""
         network = self.__dict__.get("_modules", {}).get("network")
-        own = name in self.__dict__ or name in self._all() or hasattr(type(self), name)
-        if network is None or own or not hasattr(network, name):
+        named = (vars(kind).get("__annotations__", {}) for kind in type(self).__mro__)
+        own = name in self.__dict__ or hasattr(type(self), name)
+        if network is None or own or any(name in names for names in named):
             super().__setattr__(name, value)
-        else:
+        elif hasattr(network, name):
             setattr(network, name, value)
-
-    def _all(self) -> set[str]:
-        tables = ("_modules", "_parameters", "_buffers")
-        return {name for table in tables for name in self.__dict__.get(table, ())}
+        else:
+            super().__setattr__(name, value)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *others: Any

@@ -63,6 +63,8 @@ class Network(NetworkFacts, Part):
             A class says it. Default True.
         hops: How many cutoffs far the numbers of an atom look, one for every round of
             messages; None: not told, and programs that need it (LAMMPS) refuse.
+        smooth_cutoff: Whether an edge at the cutoff adds nothing, so that more edges
+            than those within it may be given. A class says it. Default False.
         harmonics: What ``geometry.harmonics`` holds, ``"unit"`` or ``"solid"``.
         features: One-hot elements times powers of the charge, ``features(z, dtype)``.
         head: The head.
@@ -95,6 +97,7 @@ class Network(NetworkFacts, Part):
 
     self_edges = True
     hops: int | None = None
+    smooth_cutoff = False
     harmonics = "unit"
     head: Head
 

@@ -162,6 +162,12 @@ class CormorantNetwork(Network):
         """How many cutoffs far an atom looks: one for each level and input layer."""
         return self.num_levels + len(getattr(self.input, "filters", ()))
 
+    @property
+    def smooth_cutoff(self) -> bool:  # type: ignore[override]
+        """Whether all levels multiply by an envelope."""
+        networks = [conv.edge_network for conv in self.conv_layers()]
+        return all(part.envelope_cutoff is not None for part in networks)
+
     def calibrate(
         self, loader: Iterable[Any], target: float | None = None, max_batches: int = 4
     ) -> Calibration:
