@@ -7,6 +7,7 @@ from torch_cormorant.networks.cormorant import CormorantNetwork
 from torch_cormorant.networks.facts import CONVENTION
 from torch_cormorant.networks.nequip import NequIP
 from torch_cormorant.networks.painn import PaiNN
+from torch_cormorant.networks.recognised import network_from_original
 from torch_cormorant.networks.schnet import SchNet
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "Network",
     "PaiNN",
     "SchNet",
+    "network_from_original",
     "register_network",
 ]

@@ -31,16 +31,46 @@ class Original(ABC):
     Attributes:
         package: Its name, for messages.
         settings: Names of the settings that are understood.
+        anchor: Name of a weight that every such network has and no other.
         ignored: Pattern of names that hold no weights.
     """
 
     package: str
     settings: tuple[str, ...]
+    anchor: str
     ignored: str = r"$"
 
-    def open(self, weights: Mapping[str, Any]) -> OriginalWeights:
-        """The tensors of a ``state_dict``, for :meth:`arguments` and :meth:`fold`."""
-        return OriginalWeights(weights, self.package, self.ignored)
+    def prefixes(self, weights: Iterable[str]) -> list[str]:
+        """What stands before the names of each network that is there."""
+        ends = [name for name in weights if f".{name}".endswith(f".{self.anchor}")]
+        return [name.removesuffix(self.anchor) for name in ends]
+
+    def open(
+        self, weights: Mapping[str, Any], config: Mapping[str, Any]
+    ) -> OriginalWeights:
+        """The tensors of one network, for :meth:`arguments` and :meth:`fold`.
+
+        Trainers put a prefix before the names, and other things beside them.
+
+        Raises:
+            WeightsError: There are none, or several.
+        """
+        found = self.prefixes(weights)
+        if len(found) != 1:
+            text = f"no {self.anchor!r}" if not found else f"several: {sorted(found)}"
+            msg = (
+                f"weights of one network of {self.package} are needed, there is {text};"
+                " keep the names of one of them"
+            )
+            raise WeightsError(msg)
+        (prefix,) = found
+        own = {
+            name.removeprefix(prefix): value
+            for name, value in weights.items()
+            if name.startswith(prefix)
+        }
+        del config
+        return OriginalWeights(own, self.package, self.ignored)
 
     def refusal(self, what: str) -> ConfigError:
         """The error for something that has no counterpart there."""
@@ -238,7 +268,7 @@ class WithOriginal(Network):
         """
         original = cls.original
         check_settings(config, original.settings, original.package)
-        given = original.open(weights)
+        given = original.open(weights, config)
         network = cls(**{**original.arguments(given, config), **options})
         state = original.fold(given, network, config)
         given.finish()

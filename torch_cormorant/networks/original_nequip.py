@@ -34,7 +34,6 @@ from torch_cormorant.networks.original import Original, OriginalWeights, check_h
 
 if TYPE_CHECKING:
     from torch_cormorant.conv import NequIPConv
-    from torch_cormorant.networks.nequip import NequIP
     from torch_cormorant.nn.mlp import MLP
 
 __all__ = ["OriginalNequIP"]
@@ -80,20 +79,35 @@ class OriginalNequIP(Original):
     """
 
     package = "nequip"
+    anchor = f"{P}layer0_convnet.conv.linear_1.weight"
     settings = ("r_max", "type_names", *DEFAULTS, *ONLY, *IN_WEIGHTS, *NO_NUMBERS)
     ignored = (
         r"model\._empty|.*\.output_mask|.*\.equivariant_nonlin\..*|"
         r".*\.tp_scatter\.tp\..*|.*\.linear_[12]\.bias"
     )
 
-    def open(self, weights: Mapping[str, Any]) -> OriginalWeights:
-        """Without what stands before ``model.func`` in checkpoints of trainings."""
-        short = {re.sub(r"^.*?(?=model\.(func\.|_empty$))", "", n): n for n in weights}
-        if len(short) < len(weights):
-            msg = "the weights hold several models; keep the names of one of them"
-            raise WeightsError(msg)
-        given = {name: weights[old] for name, old in short.items()}
-        return OriginalWeights(given, self.package, self.ignored)
+    def open(
+        self, weights: Mapping[str, Any], config: Mapping[str, Any]
+    ) -> OriginalWeights:
+        """Averaged weights of a checkpoint are taken, where there are any."""
+        given = super().open(weights, config)
+        averaged = {
+            int(found[1]): value
+            for name, value in weights.items()
+            if (found := re.fullmatch(r"(?:.*\.)?ema\.ema_weight_(\d+)", name))
+        }
+        if averaged:
+            names = [name for name in given.known if _is_trained(name, config)]
+            shapes = [given.shape(name) for name in names]
+            values = [averaged[k] for k in sorted(averaged)]
+            if [tuple(value.shape) for value in values] != shapes:
+                msg = (
+                    "the averaged weights ema.ema_weight_* do not have the shapes of "
+                    "the parameters; leave them out to read those of the last step"
+                )
+                raise WeightsError(msg)
+            given.known |= dict(zip(names, values, strict=True))
+        return given
 
     def arguments(
         self, weights: OriginalWeights, config: Mapping[str, Any]
@@ -184,7 +198,7 @@ class OriginalNequIP(Original):
         raise WeightsError(msg)
 
     def fold(
-        self, weights: OriginalWeights, network: NequIP, _: Mapping[str, Any]
+        self, weights: OriginalWeights, network: Any, _: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """Our weights, with the factors of the table above."""
         frequencies = weights.take(f"{P}bessel_encode.bessel_weights")[0] * math.pi
@@ -212,7 +226,7 @@ class OriginalNequIP(Original):
                 state[f"head.{ours}"] = value
         return state
 
-    def unfold(self, network: NequIP) -> dict[str, Tensor]:
+    def unfold(self, network: Any) -> dict[str, Tensor]:
         """The inverse of :meth:`fold`."""
         check_head(network, self.package, constant=False, bias=False)
         if network.constants != "e3nn":
@@ -248,6 +262,18 @@ class OriginalNequIP(Original):
             result[f"{place}._qqr2exesquare"] = half
             result[f"{place}.atomic_numbers"] = recip.new_tensor(network.index.species)
         return result
+
+
+def _is_trained(name: str, config: Mapping[str, Any]) -> bool:
+    """Whether an entry of a ``state_dict`` is a parameter there."""
+    settings = {
+        f"{P}bessel_encode.bessel_weights": "bessel_trainable",
+        f"{SCALES}.scales": "per_type_energy_scales_trainable",
+        f"{SCALES}.shifts": "per_type_energy_shifts_trainable",
+    }
+    if name in settings:
+        return bool(config.get(settings[name]))
+    return not name.startswith((f"{P}edge_norm.", f"{P}pair_potential."))
 
 
 def _mlp(mlp: MLP, conv: NequIPConv | None = None) -> Iterator[tuple[str, Tensor]]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from torch_cormorant.errors import ConfigError, WeightsError
 from torch_cormorant.networks.original import Original, OriginalWeights, check_head
 from torch_cormorant.nn.bases import BesselBasis, GaussianBasis
-
-if TYPE_CHECKING:
-    from torch_cormorant.networks.painn import PaiNN
 
 __all__ = ["OriginalPaiNN"]
 
@@ -31,6 +28,7 @@ class OriginalPaiNN(Original):
     """
 
     package = "SchNetPack"
+    anchor = f"{BODY}.interactions.0.interatomic_context_net.0.weight"
     settings = (
         *("n_atom_basis", "n_interactions", "radial_basis", "n_rbf", "cutoff"),
         *("cutoff_fn", "shared_interactions", "shared_filters", "epsilon"),
@@ -93,18 +91,20 @@ class OriginalPaiNN(Original):
         }
 
     def fold(
-        self, weights: OriginalWeights, network: PaiNN, _: Mapping[str, Any]
+        self, weights: OriginalWeights, network: Any, _: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """Other names; of shared parts the first, which is all of them."""
         state = {ours: weights.take(theirs) for ours, theirs in _names(network)}
         for _, theirs in _names(network, every_level=True):
             weights.take(theirs)
+        if network.head.constant is None:  # offsets that are not asked for
+            weights.left -= {f"{OFFSETS}.mean", f"{OFFSETS}.atomref"}
         for name in ("head.shift", "head.constant"):
             if name in state:
                 state[name] = state[name].reshape(-1, 1)
         return state
 
-    def unfold(self, network: PaiNN) -> dict[str, Tensor]:
+    def unfold(self, network: Any) -> dict[str, Tensor]:
         """The inverse of :meth:`fold`."""
         shifted = getattr(network.head, "shift", None) is not None
         check_head(network, self.package, scale=False, constant=shifted, bias=True)
@@ -125,7 +125,7 @@ class OriginalPaiNN(Original):
         return result
 
 
-def _names(network: PaiNN, *, every_level: bool = False) -> Iterator[tuple[str, str]]:
+def _names(network: Any, *, every_level: bool = False) -> Iterator[tuple[str, str]]:
     """Our name and theirs of every tensor; shared levels once, or as often as there."""
     yield "embedding.weight", f"{BODY}.embedding.weight"
     if isinstance(network.basis, BesselBasis):

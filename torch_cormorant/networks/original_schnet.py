@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +18,6 @@ from torch import Tensor
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.networks.original import Original, OriginalWeights, check_head
 from torch_cormorant.nn.bases import GaussianBasis
-
-if TYPE_CHECKING:
-    from torch_cormorant.networks.schnet import SchNet
 
 __all__ = ["OriginalSchNet"]
 
@@ -41,6 +38,7 @@ class OriginalSchNet(Original):
     """
 
     package = "torch-geometric"
+    anchor = "interactions.0.conv.lin1.weight"
     settings = (
         *("hidden_channels", "num_filters", "num_interactions", "num_gaussians"),
         *("cutoff", "mean", "std"),
@@ -81,7 +79,7 @@ class OriginalSchNet(Original):
         }
 
     def fold(
-        self, weights: OriginalWeights, network: SchNet, config: Mapping[str, Any]
+        self, weights: OriginalWeights, network: Any, config: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """Other names, one matrix transposed, and the width of the Gaussians."""
         state = {ours: weights.take(theirs) for ours, theirs in _names(network)}
@@ -98,7 +96,7 @@ class OriginalSchNet(Original):
             state["head.constant"] = like.new_tensor([[config["mean"]]])
         return state
 
-    def unfold(self, network: SchNet) -> dict[str, Tensor]:
+    def unfold(self, network: Any) -> dict[str, Tensor]:
         """The inverse of :meth:`fold`; ``mean`` and ``std`` are no weights there."""
         scaled = getattr(network.head, "scale", None) is not None
         check_head(network, self.package, act="ssp", constant=scaled, bias=True)
@@ -121,11 +119,11 @@ class OriginalSchNet(Original):
         return {**result, **twice}
 
 
-def _transposed(network: SchNet) -> list[str]:
+def _transposed(network: Any) -> list[str]:
     return [f"convs.{k}.linear.weights.0e" for k in range(len(network.convs))]
 
 
-def _behind_activations(network: SchNet) -> Iterator[str]:
+def _behind_activations(network: Any) -> Iterator[str]:
     """Linear maps that read an activation."""
     for k in range(len(network.convs)):
         yield f"radials.{k}.2"
@@ -140,7 +138,7 @@ def _difference(offset: Tensor) -> float:
     return float(torch.log(torch.tensor(2.0, dtype=torch.float32))) - math.log(2)
 
 
-def _names(network: SchNet) -> Iterator[tuple[str, str]]:
+def _names(network: Any) -> Iterator[tuple[str, str]]:
     """Our name and theirs of every tensor."""
     yield "embedding.weight", "embedding.weight"
     yield "basis.offsets", "distance_expansion.offset"
