@@ -106,9 +106,10 @@ def load_exported(path: str | PathLike[str]) -> tuple[Potential, list[int]]:
 
     Returns:
         The function from positions ``[num_structures, N, 3]`` to a
-        :class:`~torch_cormorant.models.Result` in eV and Angstrom (forces of all atoms
-        in one ``[num_structures * N, 3]``), and the atomic numbers. It raises ShapeError, DtypeError, NonFiniteError and CoincidentAtomsError where
-        positions do not fit, which the bare graph of ``torch.export.load`` does not.
+        :class:`~torch_cormorant.models.Result` in eV and Angstrom (forces of all
+        copies one after the other), and the atomic numbers. It raises ShapeError,
+        DtypeError, NonFiniteError and CoincidentAtomsError where positions do not fit,
+        which the bare graph of ``torch.export.load`` does not.
 
     Raises:
         ExportError: The file is missing, damaged, or another one.
