@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from torch_cormorant.errors import ConfigError, DataError, WeightsError
+from torch_cormorant.cli.foreign import SUFFIXES, read_settings, read_state
+from torch_cormorant.errors import ConfigError, DataError
 
 __all__ = ["backends", "convert", "datasets", "info"]
 
@@ -18,18 +19,19 @@ def info(args: argparse.Namespace) -> None:
     Args:
         args: ``model``.
     """
+    from torch_cormorant.conv import CormorantConv
     from torch_cormorant.models import load_model
 
     model = load_model(args.model)
-    known = model.info
+    network, known = getattr(model, "network", model), model.info
     total = sum(p.numel() for p in model.parameters() if p.requires_grad)
     pairs = zip(known.targets, known.units, strict=True)
     outputs = ", ".join(f"{name} [{unit or 'no unit'}]" for name, unit in pairs)
     rows = {
-        "class": type(model).__name__,
+        "class": " of ".join(dict.fromkeys(type(m).__name__ for m in (model, network))),
         "outputs": outputs,
         "lengths": "Angstrom",
-        "elements": ", ".join(str(z) for z in model.config["species"]),
+        "elements": ", ".join(str(z) for z in network.features.known),
         "cutoff": "all pairs" if model.cutoff is None else f"{model.cutoff:g} Angstrom",
         "parameters": f"{total:,} of type {model.dtype}",
         "written by": f"torch-cormorant {known.version}",
@@ -38,15 +40,16 @@ def info(args: argparse.Namespace) -> None:
     print(args.model)
     print("\n".join(f"  {name + ':':<12} {value}" for name, value in rows.items()))
     print("\nparameters per part")
-    for name, part in model.named_children():
+    for name, part in network.named_children():
         count = sum(p.numel() for p in part.parameters())
         if count:
             print(f"  {name:<12} {count:>9,}")
     print("\nlevels")
-    for number, layer in enumerate(model.conv_layers(), 1):
+    for number, layer in enumerate(getattr(network, "convs", ()), 1):
         print(f"  {number}: {layer}")
-        print(f"     {_radii(layer)}")
-        print(f"     {_paths(layer)}")
+        if isinstance(layer, CormorantConv):
+            print(f"     {_radii(layer)}")
+            print(f"     {_paths(layer)}")
     print("\nnormalisation")
     print(f"  scale {_shown(known.normalisation.std)}", end=", ")
     print(f"constant {_shown(known.normalisation.mean)}")
@@ -85,86 +88,108 @@ def _paths(layer: Any) -> str:
 
 
 def convert(args: argparse.Namespace) -> None:
-    """Weights of the original code to a model file, or back.
+    """Weights of other packages to a model file, or back.
 
     Args:
-        args: ``source``, ``output``, ``kind``, ``target`` and ``unit``.
+        args: ``source``, ``output``, ``kind``, ``target``, ``unit``, ``config`` and
+            ``species``.
 
     Raises:
         ConfigError: The suffixes do not tell what is wanted.
         WeightsError: The weights do not fit.
     """
     source, output = args.source.suffix.lower(), args.output.suffix.lower()
-    if source == ".safetensors" and output == ".npz":
+    if source == ".safetensors" and output in (".npz", ".pt"):
         _to_original(args)
-    elif source in (".npz", ".pt") and output == ".safetensors":
+    elif source in (".npz", *SUFFIXES) and output == ".safetensors":
         _from_original(args)
     else:
         raise ConfigError(
-            f"{args.source}, {args.output}: expected .npz or .pt to .safetensors, or "
-            ".safetensors to .npz"
+            f"{args.source}, {args.output}: expected .npz, .pt or .ckpt to "
+            ".safetensors, or .safetensors to .npz or .pt"
         )
     print(f"{args.output}: written")
 
 
 def _to_original(args: argparse.Namespace) -> None:
     import numpy as np
+    import torch
 
     from torch_cormorant.data.files import write_atomically
     from torch_cormorant.models import CormorantMD17, CormorantQM9, load_model
+    from torch_cormorant.networks.original import WithOriginal
 
     model = load_model(args.source)
-    if not isinstance(model, (CormorantQM9, CormorantMD17)):
+    network = getattr(model, "network", model)
+    if not isinstance(network, (CormorantQM9, CormorantMD17, WithOriginal)):
         raise ConfigError(
-            f"{args.source}: a {type(model).__name__}; only the published networks "
-            "have counterparts in the original code"
+            f"{args.source}: a {type(network).__name__}; only the published networks "
+            "have counterparts in other packages"
         )
-    arrays = model.to_original()
-    write_atomically(args.output, lambda stream: np.savez(stream, **arrays))
+    found = network.to_original()
+    if args.output.suffix.lower() == ".npz":
+        arrays = {name: np.asarray(value) for name, value in found.items()}
+        write_atomically(args.output, lambda stream: np.savez(stream, **arrays))
+        return
+    tensors = {name: torch.as_tensor(value) for name, value in found.items()}
+    write_atomically(args.output, lambda stream: torch.save(tensors, stream))
 
 
 def _from_original(args: argparse.Namespace) -> None:
     from torch_cormorant.models import CormorantMD17, CormorantQM9, save_model
+    from torch_cormorant.networks.recognised import kind_of_weights
 
-    weights, config = _read_weights(args)
+    weights, config = _read_weights(args.source)
+    given = None if args.config is None else read_settings(args.config)
+    training = {"source": f"weights of another package, {args.source.name}"}
+    if kind_of_weights(weights) is not None:
+        model = _of_family(args, weights, {**(config or {}), **(given or {})})
+        save_model(args.output, model, training=training)
+        return
     kind = CormorantQM9 if args.kind == "qm9" else CormorantMD17
-    model = kind.from_original(weights, config)
+    model = kind.from_original(weights, config if given is None else given)
     save_model(
         args.output,
         model,
         targets=[args.target or "target_1"] if model.num_targets == 1 else None,
         units=[args.unit] if model.num_targets == 1 else None,
-        training={"source": f"weights of the original code, {args.source.name}"},
+        training=training,
     )
 
 
-def _read_weights(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
-    import torch
+def _of_family(
+    args: argparse.Namespace, weights: dict[str, Any], config: dict[str, Any]
+) -> Any:
+    """A network of the family, as a potential or with another target."""
+    from torch_cormorant.elements import NUMBERS
+    from torch_cormorant.models import ModelInfo, Normalisation, Potential, Predictor
+    from torch_cormorant.networks import network_from_original
 
+    unknown = [name for name in args.species if name not in NUMBERS]
+    if unknown:
+        raise ConfigError(f"--species: {unknown[0]!r} is no element")
+    options = {"species": [NUMBERS[s] for s in args.species]} if args.species else {}
+    network = network_from_original(weights, config, **options)
+    if args.target in ("", "energy"):
+        return Potential(network, energy_unit=args.unit or "eV")
+    info = ModelInfo((args.target,), (args.unit,), Normalisation.none())
+    return Predictor(network, info)
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     from torch_cormorant.data.arrays import array_names, read_arrays
 
-    if args.source.suffix.lower() == ".pt":
-        try:
-            content = torch.load(args.source, map_location="cpu", weights_only=True)
-        except OSError as error:
-            raise WeightsError(f"{args.source}: {error.strerror}") from None
-        except Exception as error:  # noqa: BLE001 - a damaged file may raise anything
-            reason = (str(error).splitlines() or [repr(error)])[0]
-            raise WeightsError(
-                f"{args.source}: damaged, or holds more than tensors ({reason})"
-            ) from None
-        state = content.get("model_state", content) if isinstance(content, dict) else {}
-        if not isinstance(state, dict) or not all(isinstance(n, str) for n in state):
-            raise WeightsError(f"{args.source}: holds no tensors by name")
-        return dict(state), None
-    names = array_names(args.source)
+    if path.suffix.lower() in SUFFIXES:
+        state, config = read_state(path)
+        return state, config or None
+    names = array_names(path)
     settings = [name for name in names if name.startswith("cfg_")]
     extra = ("input_", "output_", "force", "energy", "z", "pos", "batch", *settings)
     # Of the names with input_ only these are weights, those of the MD17 network.
     weights = [
         n for n in names if n.startswith("input_linear_") or not n.startswith(extra)
     ]
-    file = read_arrays(args.source, names)
+    file = read_arrays(path, names)
     config = {name.removeprefix("cfg_"): file[name].tolist() for name in settings}
     return {name: file[name] for name in weights}, config or None
 

@@ -325,15 +325,34 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         commands,
         "convert",
         _late("inspection.convert"),
-        "Weights of the original code to a model file, or back.\n\n"
+        "Weights of other packages to a model file, or back.\n\n"
         "    cormorant convert weights.npz model.safetensors --kind qm9\n"
-        "    cormorant convert model.safetensors weights.npz",
+        "    cormorant convert nequip.ckpt model.safetensors --config settings.yaml\n"
+        "    cormorant convert painn.pt model.safetensors --species H C O --unit eV\n"
+        "    cormorant convert model.safetensors weights.npz\n\n"
+        "Read are the original Cormorant, NequIP, PaiNN (SchNetPack) and SchNet\n"
+        "(torch-geometric), known by the names of their weights.",
     )
-    convert.add_argument("source", type=_path, help=".npz or .pt; .safetensors: back")
-    convert.add_argument("output", type=_path, help=".safetensors; .npz: back")
+    convert.add_argument(
+        "source", type=_path, help=".npz, .pt, .ckpt; .safetensors: back"
+    )
+    convert.add_argument("output", type=_path, help=".safetensors; .npz or .pt: back")
     convert.add_argument("--kind", choices=("qm9", "md17"), default="qm9")
     convert.add_argument("--target", default="", help="name of the output")
     convert.add_argument("--unit", default="", help="unit of the output")
+    convert.add_argument(
+        "--config",
+        type=_path,
+        metavar="FILE",
+        help="settings that the weights do not hold, YAML or JSON",
+    )
+    convert.add_argument(
+        "--species",
+        nargs="+",
+        default=[],
+        metavar="SYMBOL",
+        help="elements that PaiNN or SchNet were trained on",
+    )
 
 
 def _add_others(commands: argparse._SubParsersAction[Parser]) -> None:

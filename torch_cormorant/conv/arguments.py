@@ -48,6 +48,7 @@ def changed_options(kind: type, given: dict[str, Any]) -> dict[str, Any]:
 
 def check_message_passing(own_kind: type, kwargs: dict[str, Any]) -> None:
     """Refuse what the layer cannot mean."""
+    name = own_kind.__name__
     own, passed_on = (
         [
             name
@@ -56,17 +57,17 @@ def check_message_passing(own_kind: type, kwargs: dict[str, Any]) -> None:
         ]
         for kind in (own_kind, MessagePassing)
     )
-    check_keywords(kwargs, [*own, *passed_on], "CormorantConv", allowed=passed_on)
+    check_keywords(kwargs, [*own, *passed_on], name, allowed=passed_on)
     if kwargs.pop("aggr", "sum") not in ("sum", "add"):
-        msg = 'CormorantConv sums over neighbours: aggr must be "sum"'
+        msg = f'{name} sums over neighbours: aggr must be "sum"'
         raise ConfigError(msg)
     if kwargs.pop("node_dim", 0) != 0:
-        msg = "CormorantConv has its nodes on axis 0: node_dim must be 0"
+        msg = f"{name} has its nodes on axis 0: node_dim must be 0"
         raise ConfigError(msg)
     if kwargs.get("decomposed_layers", 1) != 1:
         msg = (
-            "CormorantConv couples degrees and cannot be decomposed along its last "
-            "axis: decomposed_layers must be 1"
+            f"{name} couples degrees and cannot be decomposed along its last axis: "
+            "decomposed_layers must be 1"
         )
         raise ConfigError(msg)
     if kwargs.get("flow", "source_to_target") != "source_to_target":
@@ -75,3 +76,15 @@ def check_message_passing(own_kind: type, kwargs: dict[str, Any]) -> None:
             "of the flow"
         )
         raise ConfigError(msg)
+
+
+def has_hooks(layer: MessagePassing) -> bool:
+    """Whether someone listens to what only ``propagate`` calls."""
+    own = any(
+        getattr(layer, f"_{name}_forward{kind}_hooks")
+        for name in ("propagate", "message", "aggregate")
+        for kind in ("_pre", "")
+    )
+    kinds = ("forward", "forward_pre", "backward", "backward_pre")
+    sums = vars(layer.aggr_module)
+    return own or any(sums[f"_{kind}_hooks"] for kind in kinds)

@@ -15,6 +15,7 @@ from torch_cormorant.conv.arguments import (
     check_channels,
     check_count,
     check_message_passing,
+    has_hooks,
     one_of,
 )
 from torch_cormorant.conv.inputs import (
@@ -391,7 +392,7 @@ class CormorantConv(StatesFacts, MessagePassing):
         if self.backend != "reference":
             geometry.prepare(self.lmax_sh, self.backend)
         g = self.edge_network(target, source, geometry, state, edge_attr)
-        if self.backend == "reference" or self._has_hooks():
+        if self.backend == "reference" or has_hooks(self):
             return self.vertex(self._propagated(source, target, geometry, g), target), g
         masked = g
         if self.explain:
@@ -430,17 +431,6 @@ class CormorantConv(StatesFacts, MessagePassing):
         """CG products of one edge each, ``[E, rows of all paths, P, C]``."""
         parts = product(edge_vectors(g, sh), x_j, self.vertex.sum_paths)
         return from_complex(torch.cat([part.flatten(1, 2) for part in parts], dim=1))
-
-    def _has_hooks(self) -> bool:
-        """Whether someone listens to what only ``propagate`` calls."""
-        own = any(
-            getattr(self, f"_{name}_forward{kind}_hooks")
-            for name in ("propagate", "message", "aggregate")
-            for kind in ("_pre", "")
-        )
-        kinds = ("forward", "forward_pre", "backward", "backward_pre")
-        sums = vars(self.aggr_module)
-        return own or any(sums[f"_{kind}_hooks"] for kind in kinds)
 
     def _check_x(self, x: Tensor) -> None:
         check_features(

@@ -5,22 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from torch_cormorant.elements import SYMBOLS
+
 __all__ = ["Words", "describe_rows", "sizes_text", "species_text", "symbol"]
-
-_TEXT = """
-X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge
-As Se Br Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm
-Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U
-Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
-"""
-
-#: Symbols of the elements; the first, ``X``, stands for no element.
-SYMBOLS: tuple[str, ...] = tuple(_TEXT.split())
-
-#: Atomic number by symbol.
-NUMBERS: dict[str, int] = {
-    text: number for number, text in enumerate(SYMBOLS) if number
-}
 
 
 def symbol(number: int) -> str:

@@ -14,10 +14,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from torch_cormorant.data.describe import NUMBERS
 from torch_cormorant.data.extxyz_pairs import number_of, parse_pairs
 from torch_cormorant.data.frame_arrays import Floats
 from torch_cormorant.data.text import BYTE_ORDER_MARK, decoded
+from torch_cormorant.elements import NUMBERS
 
 __all__ = ["ParsedFrame", "numbers_of", "parse_frame", "scan_frames"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from torch_cormorant.data.archives import archive_files
-from torch_cormorant.data.describe import NUMBERS
 from torch_cormorant.data.targets import ATOM_REFERENCES, QM9_TARGETS
 from torch_cormorant.data.text import decoded, read_text
+from torch_cormorant.elements import NUMBERS
 from torch_cormorant.errors import DataError
 
 __all__ = [

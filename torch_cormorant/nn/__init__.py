@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from torch_cormorant.nn.activations import ShiftedSoftplus, activation, moment_factor
+from torch_cormorant.nn.bases import BesselBasis, GaussianBasis
 from torch_cormorant.nn.cutoff import SoftCutoff, envelope
 from torch_cormorant.nn.edge_network import EdgeNetwork
+from torch_cormorant.nn.envelopes import (
+    Envelope,
+    cosine_cutoff,
+    mollifier,
+    polynomial_cutoff,
+)
+from torch_cormorant.nn.gated import GatedBlock
 from torch_cormorant.nn.heads import (
     HEADS,
+    AtomwiseHead,
     AttentionHead,
     Contraction,
     DipoleHead,
@@ -28,7 +38,9 @@ from torch_cormorant.nn.heads import (
     vector_from_degree_1,
 )
 from torch_cormorant.nn.inputs import AtomFeatures, LinearInput, MPNNInput
+from torch_cormorant.nn.irreps_linear import IrrepsLinear, SpeciesLinear
 from torch_cormorant.nn.mixing import DegreeWeights
+from torch_cormorant.nn.mlp import MLP, RadialMLP
 from torch_cormorant.nn.norm import Gate, Norm, SO3Norm, register_norm
 from torch_cormorant.nn.pairs import Pair
 from torch_cormorant.nn.parts import Part
@@ -42,27 +54,35 @@ from torch_cormorant.nn.radial import (
 )
 from torch_cormorant.nn.readout import Invariants, scalars
 from torch_cormorant.nn.so3_linear import SO3Linear
+from torch_cormorant.nn.species import SpeciesIndex
 from torch_cormorant.nn.vertex import VertexMixing
 from torch_cormorant.nn.zbl import ZBL, zbl_energy
 
 __all__ = [
     "HEADS",
+    "MLP",
     "ZBL",
     "AtomFeatures",
+    "AtomwiseHead",
     "AttentionHead",
     "Bessel",
+    "BesselBasis",
     "Contraction",
     "DegreeWeights",
     "DipoleHead",
     "EdgeNetwork",
+    "Envelope",
     "ExtensiveHead",
     "Gate",
+    "GatedBlock",
     "Gaussian",
+    "GaussianBasis",
     "Head",
     "HeadInput",
     "HeadList",
     "HeadSpec",
     "Invariants",
+    "IrrepsLinear",
     "LevelSizes",
     "LinearHead",
     "LinearInput",
@@ -75,17 +95,26 @@ __all__ = [
     "PowerTrig",
     "PublishedHead",
     "Radial",
+    "RadialMLP",
     "SO3Head",
     "SO3Linear",
     "SO3Norm",
+    "ShiftedSoftplus",
     "SoftCutoff",
     "SpatialExtentHead",
+    "SpeciesIndex",
+    "SpeciesLinear",
     "SumHead",
     "VertexMixing",
+    "activation",
+    "cosine_cutoff",
     "envelope",
     "make_head",
     "make_radial",
     "matrix_from_degree_2",
+    "mollifier",
+    "moment_factor",
+    "polynomial_cutoff",
     "register_head",
     "register_norm",
     "register_radial",

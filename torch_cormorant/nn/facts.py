@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import WeightsError
+from torch_cormorant.nn.activations import ShiftedSoftplus
 
 __all__ = ["EXTRA", "StatesFacts", "activations_of", "decoded", "encoded"]
 
@@ -109,7 +110,7 @@ def decoded(state: Any) -> dict[str, Any] | None:
 
 def activations_of(module: nn.Module) -> list[str]:
     """Names of the activations inside of a module."""
-    kinds = (nn.LeakyReLU, nn.ReLU, nn.SiLU)
+    kinds = (nn.LeakyReLU, nn.ReLU, nn.SiLU, nn.Sigmoid, nn.Tanh, ShiftedSoftplus)
     return sorted({type(m).__name__ for m in module.modules() if isinstance(m, kinds)})
 
 

@@ -7,22 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from torch_cormorant.errors import ConfigError, ShapeError
+from torch_cormorant.errors import ShapeError
+from torch_cormorant.nn.activations import activation
 from torch_cormorant.ops import fused
 from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.invariants import level_invariants
 from torch_cormorant.so3.layout import check_degree
-
-ACTIVATIONS = ("leaky_relu", "relu", "silu")
-
-
-def activation(name: str) -> nn.Module:
-    """An activation by name; ``"leaky_relu"`` has the published slope 0.01."""
-    made = {"leaky_relu": nn.LeakyReLU(0.01), "relu": nn.ReLU(), "silu": nn.SiLU()}
-    if name not in made:
-        msg = f"activation must be one of {ACTIVATIONS}, got {name!r}"
-        raise ConfigError(msg)
-    return made[name]
 
 
 def scalars(levels: Sequence[Tensor], backend: str = "auto") -> Tensor:

@@ -13,7 +13,7 @@ from matplotlib.patches import Circle
 from matplotlib.text import Text
 from torch import Tensor
 
-from torch_cormorant.data.describe import SYMBOLS
+from torch_cormorant.elements import SYMBOLS
 from torch_cormorant.errors import ConfigError, NonFiniteError, ShapeError
 from torch_cormorant.so3 import random_rotation
 from torch_cormorant.visualize.style import GREY, new_figure

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.nn.activations import activation
 from torch_cormorant.nn.heads import (
     AttentionHead,
     ExtensiveHead,
@@ -15,7 +16,6 @@ from torch_cormorant.nn.heads import (
     MeanHead,
     PublishedHead,
 )
-from torch_cormorant.nn.readout import activation
 
 BATCH = torch.tensor([0, 0, 2, 2, 2])
 HEADS: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch_cormorant.nn.heads.atomwise import AtomwiseHead
 from torch_cormorant.nn.heads.base import (
     Head,
     HeadInput,
@@ -32,6 +33,7 @@ from torch_cormorant.nn.heads.tensor import (
 
 __all__ = [
     "HEADS",
+    "AtomwiseHead",
     "AttentionHead",
     "Contraction",
     "DipoleHead",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.nn.heads.atomwise import AtomwiseHead
 from torch_cormorant.nn.heads.base import Head, LevelSizes, targets_of
 from torch_cormorant.nn.heads.scalar import (
     AttentionHead,
@@ -35,6 +36,7 @@ HEAD_PARTS: Registry[Head] = Registry(
         "published": PublishedHead,
         "linear": LinearHead,
         "extensive": ExtensiveHead,
+        "atomwise": AtomwiseHead,
         "mean": MeanHead,
         "attention": AttentionHead,
         "dipole": DipoleHead,

@@ -1,0 +1,239 @@
+"""Laws that every network of the family obeys, in a potential or on its own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from torch_cormorant import load_model, save_model
+from torch_cormorant.errors import SpeciesError
+from torch_cormorant.models import Potential
+from torch_cormorant.networks import NequIP, Network, PaiNN, SchNet
+from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.so3 import random_rotation
+from torch_cormorant.testing import random_molecule
+
+CUTOFF = 2.5
+NETWORKS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
+    "nequip": (NequIP, {"channels": 4, "num_levels": 3, "lmax": 2, "radial": [8]}),
+    "nequip_even": (
+        NequIP,
+        {
+            "channels": [4, 3],
+            "parity": False,
+            "num_levels": 3,
+            "radial": [8],
+            "trainable_basis": True,
+            "avg_num_neighbors": [3.0, 4.0, 2.0, 5.0, 1.0],
+            "edge_cutoffs": [[2.5, 2.4, 2.3, 2.2, 2.1]] * 5,
+            "zbl": "metal",
+            "embedding": 3,
+        },
+    ),
+    "painn": (PaiNN, {"channels": 6, "num_levels": 2}),
+    "painn_shared": (
+        PaiNN,
+        {
+            "channels": 6,
+            "num_levels": 2,
+            "basis": "bessel_basis",
+            "envelope": {"kind": "mollifier", "eps": 1e-6},
+            "shared_levels": True,
+            "shared_filters": True,
+            "head": {"kind": "atomwise", "scale": "species", "shift": "species"},
+        },
+    ),
+    "schnet": (SchNet, {"channels": 6, "filters": 5, "num_levels": 2}),
+    "extensive": (PaiNN, {"channels": 6, "num_levels": 2, "head": "extensive"}),
+}
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+def make(name: str) -> Potential:
+    kind, options = NETWORKS[name]
+    torch.manual_seed(2)
+    network = kind([1, 6, 7, 8, 9], cutoff=CUTOFF, **options).double()
+    for part in network.head.buffers():
+        if part.is_floating_point():
+            nn.init.normal_(part)
+    return Potential(network).eval()
+
+
+@pytest.fixture(params=list(NETWORKS))
+def potential(request: pytest.FixtureRequest) -> Potential:
+    return make(request.param)
+
+
+def molecules(*sizes: int) -> Batch:
+    generator = torch.Generator().manual_seed(5)
+    z, pos = zip(*(random_molecule(n, generator) for n in sizes), strict=True)
+    batch = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    return torch.cat(z), torch.cat(pos), batch
+
+
+def close(found: Tensor, expected: Tensor, tolerance: float = 1e-12) -> bool:
+    found, expected = found.detach(), expected.detach()
+    scale = max(1.0, float(expected.abs().max())) if expected.numel() else 1.0
+    return found.shape == expected.shape and bool(
+        ((found - expected).abs() <= tolerance * scale).all()
+    )
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_turned_and_moved_molecules(potential: Potential, sign: int) -> None:
+    z, pos, batch = molecules(7, 5)
+    energy, forces = potential.energy_and_forces(z, pos, batch)
+    assert float(forces.abs().max()) > 1e-4
+    R, step = sign * random_rotation(), torch.tensor([3.0, -2.0, 1.0])
+    turned, pulled = potential.energy_and_forces(z, pos @ R.T + step, batch)
+    assert close(turned, energy, 1e-11)
+    assert close(pulled, forces @ R.T, 1e-11)
+
+
+def test_order_of_atoms(potential: Potential) -> None:
+    z, pos, _ = molecules(8)
+    energy, forces = potential.energy_and_forces(z, pos)
+    order = torch.randperm(8)
+    again, moved = potential.energy_and_forces(z[order], pos[order])
+    assert close(again, energy)
+    assert close(moved, forces[order])
+
+
+def test_molecules_do_not_see_each_other(potential: Potential) -> None:
+    z, pos, batch = molecules(7, 5, 6)
+    energy, forces = potential.energy_and_forces(z, pos, batch)
+    for k in range(3):
+        mine = batch == k
+        alone, own = potential.energy_and_forces(z[mine], pos[mine])
+        assert close(alone, energy[k : k + 1])
+        assert close(own, forces[mine])
+
+
+def test_an_atom_alone_and_no_atom_at_all(potential: Potential) -> None:
+    z, pos, _ = molecules(6)
+    far = torch.cat([pos, pos.new_tensor([[90.0, 0, 0]])])
+    result = potential.evaluate(torch.cat([z, z[:1]]), far)
+    alone = potential.evaluate(z[:1], pos[:1])
+    assert close(result.energies[-1:], alone.energies)
+    assert not result.forces[-1].any()
+    assert close(result.energy, potential.evaluate(z, pos).energy + alone.energy)
+    nothing = potential.evaluate(z[:0], pos[:0], num_graphs=2)
+    assert nothing.energy.tolist() == [0, 0]
+    assert tuple(nothing.forces.shape) == (0, 3)
+
+
+def test_without_neighbours_nequip_has_no_energy() -> None:
+    network = NequIP([1, 8], channels=4, lmax=1, num_levels=2, radial=[8])
+    out = network(torch.tensor([8]), torch.zeros(1, 3))
+    assert out.tolist() == [[0.0]]
+
+
+def test_forces_are_the_slope(potential: Potential) -> None:
+    z, pos, _ = molecules(4)
+    given = pos.requires_grad_()
+
+    def energy(pos: Tensor) -> Tensor:
+        out: Tensor = potential.network(z, pos).sum()
+        return out
+
+    assert torch.autograd.gradcheck(energy, given, atol=1e-7)
+    assert torch.autograd.gradgradcheck(energy, given, atol=1e-6, fast_mode=True)
+    (slope,) = torch.autograd.grad(energy(given), given)
+    _, forces = potential.energy_and_forces(z, pos.detach())
+    assert close(forces, -slope)
+
+
+def test_energies_of_atoms_add_up_and_the_cell_repeats(potential: Potential) -> None:
+    z, pos, _ = molecules(5)
+    out = potential.evaluate(z, pos, cell=7 * torch.eye(3).double(), stress=True)
+    assert close(out.energies.sum()[None], out.energy)
+    twice = potential.evaluate(
+        z.repeat(2),
+        torch.cat([pos, pos + pos.new_tensor([7.0, 0, 0])]),
+        cell=torch.diag(torch.tensor([14.0, 7, 7], dtype=torch.float64)),
+        stress=True,
+    )
+    assert close(twice.energy, 2 * out.energy)
+    assert close(twice.stress, out.stress)
+
+
+def test_repeats_are_equal_bit_by_bit(potential: Potential) -> None:
+    z, pos, batch = molecules(7, 5)
+    first = potential.energy_and_forces(z, pos, batch)
+    for found, expected in zip(
+        potential.energy_and_forces(z, pos, batch), first, strict=True
+    ):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", [NequIP, PaiNN, SchNet])
+def test_one_compiled_graph(kind: Callable[..., Network]) -> None:
+    network = kind(cutoff=CUTOFF, channels=3, num_levels=2).double()
+    z, pos, _ = molecules(6)
+    index = network.make_edges(pos, None)
+    geometry = network.geometry(index, pos[index[1]] - pos[index[0]], len(z))
+    geometry.sh(1)
+
+    def energy(z: Tensor, geometry: EdgeGeometry) -> Tensor:
+        return network.atomwise(network.run_levels(z, geometry), z).sum(0)
+
+    torch.compiler.reset()
+    compiled = torch.compile(energy, fullgraph=True, backend="eager")
+    assert close(compiled(z, geometry), energy(z, geometry))
+
+
+def test_smooth_where_a_neighbour_comes_in(potential: Potential) -> None:
+    z = torch.tensor([6, 8])
+    values = []
+    for r in (CUTOFF - 1e-5, CUTOFF + 1e-5):
+        pos = torch.tensor([[0.0, 0, 0], [0, 0, r]], dtype=torch.float64)
+        values.append(potential.energy_and_forces(z, pos))
+    (e1, f1), (e2, f2) = values
+    assert abs(float(e1 - e2)) < 1e-7
+    assert float((f1 - f2).abs().max()) < 1e-3
+
+
+def test_files_keep_the_network(potential: Potential, tmp_path: Path) -> None:
+    z, pos, batch = molecules(7, 5)
+    save_model(tmp_path / "model.safetensors", potential)
+    again = load_model(tmp_path / "model.safetensors")
+    assert type(again.network) is type(potential.network)
+    expected = potential.energy_and_forces(z, pos, batch)
+    for found, value in zip(
+        again.energy_and_forces(z, pos, batch), expected, strict=True
+    ):
+        assert torch.equal(found, value)
+
+
+def test_training_steps_lower_the_loss(potential: Potential) -> None:
+    network, (z, pos, batch) = copy.deepcopy(potential.network), molecules(6, 6, 6)
+    target = torch.tensor([[1.0], [-1.0], [0.3]], dtype=torch.float64)
+    adam = torch.optim.Adam(network.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(30):
+        loss = (network(z, pos, batch) - target).square().mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        losses.append(loss.detach())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_unknown_elements_are_refused(potential: Potential) -> None:
+    with pytest.raises(SpeciesError, match="knows"):
+        potential.evaluate(torch.tensor([35]), torch.zeros(1, 3))
+
+
+def test_vectors_of_painn_make_dipoles() -> None:
+    network = PaiNN([1, 6, 7, 8, 9], channels=6, num_levels=2, head="dipole").double()
+    z, pos, batch = molecules(6, 5)
+    R = random_rotation()
+    out = network(z, pos, batch)
+    assert close(network(z, pos @ R.T, batch), out @ R.T)
+    assert float(out.detach().abs().max()) > 1e-4

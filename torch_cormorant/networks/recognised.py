@@ -1,0 +1,59 @@
+"""Weights of other packages, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch_cormorant.errors import WeightsError
+from torch_cormorant.networks.nequip import NequIP
+from torch_cormorant.networks.original import WithOriginal
+from torch_cormorant.networks.painn import PaiNN
+from torch_cormorant.networks.schnet import SchNet
+
+__all__ = ["kind_of_weights", "network_from_original"]
+
+KINDS: tuple[type[WithOriginal], ...] = (NequIP, PaiNN, SchNet)
+
+
+def kind_of_weights(weights: Mapping[str, Any]) -> type[WithOriginal] | None:
+    """The class of networks whose names these are, or None.
+
+    Args:
+        weights: Tensors by the names of a ``state_dict``.
+    """
+    return next((kind for kind in KINDS if kind.original.prefixes(weights)), None)
+
+
+def network_from_original(
+    weights: Mapping[str, Any],
+    config: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> WithOriginal:
+    """The network of a ``state_dict`` of another package, known by its names.
+
+    Args:
+        weights: Tensors by their original names; what trainers put before them plays
+            no part.
+        config: What the ``state_dict`` does not hold, by the names of that package.
+        **options: Arguments of our constructor, such as ``species``.
+
+    Returns:
+        A :class:`NequIP`, :class:`PaiNN` or :class:`SchNet`.
+
+    Raises:
+        WeightsError: The names are of none of them, or something does not fit.
+        ConfigError: A setting has no counterpart, or one is missing.
+
+    Example:
+        >>> network = SchNet(channels=8, num_levels=1)
+        >>> type(network_from_original(network.to_original())).__name__
+        'SchNet'
+    """
+    kind = kind_of_weights(weights)
+    if kind is None:
+        known = ", ".join(f"{k.__name__} of {k.original.package}" for k in KINDS)
+        some = ", ".join(sorted(weights)[:3]) or "none"
+        msg = f"the names of the weights ({some}, ...) are of none of {known}"
+        raise WeightsError(msg)
+    return kind.from_original(weights, config, **options)

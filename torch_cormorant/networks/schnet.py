@@ -1,0 +1,124 @@
+r"""SchNet: scalars on atoms, filters of distances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from torch_cormorant.conv import TensorFieldConv
+from torch_cormorant.networks.base import register_network
+from torch_cormorant.networks.checks import check_counts
+from torch_cormorant.networks.original import WithOriginal
+from torch_cormorant.networks.original_schnet import OriginalSchNet
+from torch_cormorant.networks.painn import NUM_ELEMENTS
+from torch_cormorant.nn.activations import ShiftedSoftplus
+from torch_cormorant.nn.envelopes import cosine_cutoff
+from torch_cormorant.nn.heads import HeadSpec, LevelSizes
+from torch_cormorant.nn.mlp import MLP
+from torch_cormorant.nn.radial import RadialSpec, make_radial
+from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.autocast import full_precision
+
+__all__ = ["SchNet"]
+
+
+@register_network("schnet")
+class SchNet(WithOriginal):
+    r"""`SchNet <https://arxiv.org/abs/1706.08566>`_ (Schütt et al. 2017).
+
+    An embedding of the species, then levels of a
+    :class:`~torch_cormorant.TensorFieldConv` of scalars,
+
+    .. math::
+        h_i' = h_i + W_3 \, \mathrm{ssp}\Big( W_2 \sum_j (W_1 h_j) \odot
+        \mathrm{MLP}(e(r_{ij})) \, u(r_{ij}) + b_2 \Big) + b_3
+
+    with Gaussians e and the cosine envelope u.
+
+    Args:
+        species: Atomic numbers that may occur. Default H C N O F.
+        cutoff: In Angstrom. Default 5.
+        channels: Scalars of an atom. Default 64.
+        filters: Features of the filters. Default: ``channels``.
+        num_levels: Rounds of messages. Default 3.
+        basis: Radial functions. Default ``"gaussian_basis"``.
+        num_basis: Number of them. Default 50.
+        num_targets: Outputs per molecule. Default 1.
+        head: As in :class:`~torch_cormorant.Cormorant`. Default: ``"atomwise"`` with
+            one hidden layer of half the channels.
+
+    Example:
+        >>> import torch
+        >>> from torch_cormorant.networks import SchNet
+        >>> network = SchNet([1, 8], channels=8, num_levels=2)
+        >>> z, pos = torch.tensor([8, 1]), torch.tensor([[0.0, 0, 0], [0, 0, 1.0]])
+        >>> tuple(network(z, pos).shape)
+        (1, 1)
+    """
+
+    self_edges = False
+    original = OriginalSchNet()
+
+    def __init__(
+        self,
+        species: Sequence[int] = (1, 6, 7, 8, 9),
+        *,
+        cutoff: float = 5.0,
+        channels: int = 64,
+        filters: int | None = None,
+        num_levels: int = 3,
+        basis: RadialSpec = "gaussian_basis",
+        num_basis: int = 50,
+        num_targets: int = 1,
+        head: HeadSpec | Sequence[HeadSpec] | None = None,
+    ) -> None:
+        super().__init__(species, cutoff)
+        width = channels if filters is None else filters
+        counts = {"channels": channels, "filters": width, "num_levels": num_levels}
+        check_counts(counts)
+        self.hops = num_levels
+        self.embedding = nn.Embedding(NUM_ELEMENTS, channels)
+        self.basis = make_radial(
+            basis, num_basis=num_basis, cutoff=cutoff, complex=False
+        )
+        sizes = [self.basis.out_channels, width, width]
+        levels = range(num_levels)
+        self.radials = nn.ModuleList(MLP(sizes, "ssp", bias=True) for _ in levels)
+        self.before = nn.ModuleList(MLP([channels, width]) for _ in levels)
+        self.convs = nn.ModuleList(
+            TensorFieldConv([(width, "0e")], [(channels, "0e")], cutoff=None)
+            for _ in levels
+        )
+        self.act = ShiftedSoftplus()
+        self.after = nn.ModuleList(MLP([channels] * 2, bias=True) for _ in levels)
+        default = {"kind": "atomwise", "layers": [max(1, channels // 2)], "act": "ssp"}
+        self.set_head(
+            default if head is None else head,
+            LevelSizes.of_scalars(channels),
+            num_targets,
+            species=range(NUM_ELEMENTS),
+        )
+
+    @full_precision
+    def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
+        """Scalars of the last level ``[N, C]``."""
+        length = geometry.pair_length
+        rows = self.basis(length)
+        u = cosine_cutoff(length, self.radius).unsqueeze(-1)
+        h = self.embedding(z)
+        levels = zip(self.radials, self.before, self.convs, self.after, strict=True)
+        for radial, before, conv, after in levels:
+            out = conv(before(h), geometry, edge_weight=radial(rows) * u)
+            h = h + after(self.act(out))
+        return [h]
+
+    @property
+    def radius(self) -> float:
+        """The cutoff, which a SchNet always has."""
+        return float(self.cutoff or 0.0)
+
+    def facts(self) -> dict[str, Any]:
+        """Those of every network, and the radial functions."""
+        return {**super().facts(), "basis": str(self.basis)}

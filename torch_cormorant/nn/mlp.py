@@ -1,0 +1,164 @@
+r"""Plain networks of scalars, and of distances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.nn.activations import activation
+from torch_cormorant.nn.envelopes import Envelope
+from torch_cormorant.nn.radial import Radial
+from torch_cormorant.ops.autocast import weights_precision
+
+__all__ = ["MLP", "RadialMLP"]
+
+
+class MLP(nn.Sequential):
+    r"""Linear layers with an activation between them.
+
+    .. math:: y = W_k \, \sigma(\dots \sigma(W_0 x + b_0) \dots) + b_k
+
+    Args:
+        sizes: Features of the input, of the hidden layers, of the result.
+        act: Activation, ``"silu"`` (default), ``"ssp"``, ``"leaky_relu"``, ``"relu"``.
+        bias: Whether there are biases; without them zero stays zero. Default False.
+
+    Shapes:
+        ``[..., sizes[0]]`` to ``[..., sizes[-1]]``.
+
+    Raises:
+        ConfigError: There are fewer than two sizes, one is not positive, or the
+            activation is not known.
+
+    Example:
+        >>> import torch
+        >>> tuple(MLP([8, 16, 3])(torch.randn(5, 8)).shape)
+        (5, 3)
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], act: str = "silu", *, bias: bool = False
+    ) -> None:
+        if len(sizes) < 2 or min(sizes) < 1:
+            msg = f"sizes must be two or more positive numbers, got {list(sizes)}"
+            raise ConfigError(msg)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(sizes):
+            if layers:
+                layers.append(activation(act))
+            layers.append(nn.Linear(inputs, outputs, bias=bias))
+        super().__init__(*layers)
+        self.reset_parameters()
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The linear layers."""
+        return [layer for layer in self if isinstance(layer, nn.Linear)]
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Normal weights that keep the size of what passes; biases zero."""
+        for k, layer in enumerate(self.linears):
+            gain = 2 if k else 1  # an activation halves the second moment
+            nn.init.normal_(layer.weight, std=(gain / layer.in_features) ** 0.5)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    @weights_precision
+    def forward(self, x: Tensor) -> Tensor:
+        """Shapes as above."""
+        result: Tensor = super().forward(x)
+        return result
+
+
+class RadialMLP(nn.Module):
+    r"""Weights of edges from their lengths: a basis, an MLP, an envelope.
+
+    .. math::
+        w(r) = \mathrm{MLP}(B(r)) \, u(r) \qquad\text{or}\qquad
+        w(r) = \mathrm{MLP}(B(r) \, u(r))
+
+    Args:
+        basis: Radial functions B.
+        hidden: Widths of the hidden layers; empty: one linear map.
+        outputs: Number of weights of an edge.
+        act: Activation. Default ``"silu"``.
+        bias: Whether there are biases. Default False.
+        envelope: u, by its class or None. Default None.
+        inside: Multiply the basis by it, not the result; needs ``bias=False`` for
+            weights that vanish at the cutoff. Default False.
+
+    Shapes:
+        ``[E]`` in Angstrom to ``[E, outputs]``.
+
+    Raises:
+        ConfigError: The envelope is inside of an MLP with biases.
+
+    Example:
+        >>> import torch
+        >>> from torch_cormorant.nn import BesselBasis, Envelope
+        >>> basis, envelope = BesselBasis(8, 5.0), Envelope("polynomial", 5.0)
+        >>> radial = RadialMLP(basis, [16], 4, envelope=envelope, inside=True)
+        >>> radial(torch.tensor([1.0, 5.0]))[1]
+        tensor([0., 0., 0., 0.], grad_fn=<SelectBackward0>)
+    """
+
+    def __init__(
+        self,
+        basis: Radial,
+        hidden: Sequence[int],
+        outputs: int,
+        *,
+        act: str = "silu",
+        bias: bool = False,
+        envelope: Envelope | None = None,
+        inside: bool = False,
+    ) -> None:
+        super().__init__()
+        if inside and bias:
+            msg = (
+                "an envelope inside of an MLP with biases does not reach its result: "
+                "take bias=False or inside=False"
+            )
+            raise ConfigError(msg)
+        self.basis, self.envelope, self.inside = basis, envelope, inside
+        functions = basis.planes * basis.out_channels
+        self.mlp = MLP([functions, *hidden, outputs], act, bias=bias)
+
+    def reset_parameters(self) -> None:
+        """Start again."""
+        self.basis.reset_parameters()
+        self.mlp.reset_parameters()
+
+    @weights_precision
+    def forward(self, length: Tensor) -> Tensor:
+        """Shapes as above."""
+        u = 1.0 if self.envelope is None else self.envelope(length).unsqueeze(-1)
+        rows = self.basis(length)
+        return self.mlp(rows * u) if self.inside else self.mlp(rows) * u
+
+    @weights_precision
+    def halves(self, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Two matrices whose product is the result, the second for all edges.
+
+        What is linear in the weights may then act before the second one.
+
+        Returns:
+            ``[E, H]`` and ``[H, outputs]``.
+
+        Raises:
+            ConfigError: There is a bias.
+        """
+        *before, last = self.mlp
+        if last.bias is not None:
+            raise ConfigError("an MLP with biases is no product: take bias=False")
+        u = 1.0 if self.envelope is None else self.envelope(length).unsqueeze(-1)
+        rows = self.basis(length)
+        rows = rows * u if self.inside else rows
+        for layer in before:
+            rows = layer(rows)
+        return rows if self.inside else rows * u, last.weight.T
