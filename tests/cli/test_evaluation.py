@@ -187,7 +187,8 @@ def test_frames_of_md17(cormorant: Command, tmp_path: Path, revised: bool) -> No
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 5
     described = ("datasets", "md17", "--path", "rmd17_ethanol.npz", "--molecule")
     assert "MD17 ethanol" in cormorant(*described, "ethanol")
-    assert "not of 'uracil'" in cormorant(*described, "uracil", code=2)
+    wrong = cormorant(*described, "uracil", code=2)
+    assert "holds C2H6O, but 'uracil' is C4H4N2O2; leave the molecule out" in wrong
 
 
 def test_the_raw_folder_of_qm9(cormorant: Command, tmp_path: Path) -> None:

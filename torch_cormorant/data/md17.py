@@ -165,7 +165,8 @@ def _read(path: Path, given: str | None, unit: str, reference: Reference) -> Fra
     found = _formula(file, names["z"])
     if given is not None and found != _FORMULAS[given]:
         raise ConfigError(
-            f"molecule: {path} holds {found}, but {given!r} is {_FORMULAS[given]}"
+            f"molecule: {path} holds {found}, but {given!r} is {_FORMULAS[given]}; "
+            "leave the molecule out or give its file"
         )
     frames, shift = _in_unit(file, names, unit, reference)
     by_name = {file: name for name, files in MD17_MOLECULES.items() for file in files}
