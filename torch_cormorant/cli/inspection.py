@@ -19,9 +19,10 @@ def info(args: argparse.Namespace) -> None:
         args: ``model``.
     """
     from torch_cormorant.models import load_model
+    from torch_cormorant.networks import CormorantNetwork
 
     model = load_model(args.model)
-    known = model.info
+    known, network = model.info, getattr(model, "network", model)
     total = sum(p.numel() for p in model.parameters() if p.requires_grad)
     pairs = zip(known.targets, known.units, strict=True)
     outputs = ", ".join(f"{name} [{unit or 'no unit'}]" for name, unit in pairs)
@@ -29,7 +30,7 @@ def info(args: argparse.Namespace) -> None:
         "class": type(model).__name__,
         "outputs": outputs,
         "lengths": "Angstrom",
-        "elements": ", ".join(str(z) for z in model.config["species"]),
+        "elements": ", ".join(str(z) for z in network.features.known),
         "cutoff": "all pairs" if model.cutoff is None else f"{model.cutoff:g} Angstrom",
         "parameters": f"{total:,} of type {model.dtype}",
         "written by": f"torch-cormorant {known.version}",
@@ -38,15 +39,16 @@ def info(args: argparse.Namespace) -> None:
     print(args.model)
     print("\n".join(f"  {name + ':':<12} {value}" for name, value in rows.items()))
     print("\nparameters per part")
-    for name, part in model.named_children():
+    for name, part in network.named_children():
         count = sum(p.numel() for p in part.parameters())
         if count:
             print(f"  {name:<12} {count:>9,}")
-    print("\nlevels")
-    for number, layer in enumerate(model.conv_layers(), 1):
-        print(f"  {number}: {layer}")
-        print(f"     {_radii(layer)}")
-        print(f"     {_paths(layer)}")
+    if isinstance(network, CormorantNetwork):
+        print("\nlevels")
+        for number, layer in enumerate(network.conv_layers(), 1):
+            print(f"  {number}: {layer}")
+            print(f"     {_radii(layer)}")
+            print(f"     {_paths(layer)}")
     print("\nnormalisation")
     print(f"  scale {_shown(known.normalisation.std)}", end=", ")
     print(f"constant {_shown(known.normalisation.mean)}")
