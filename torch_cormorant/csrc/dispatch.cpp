@@ -195,7 +195,8 @@ enum Status {
   BAD_SOURCE,
   BAD_ROW,
   BAD_INDEX_A,
-  BAD_INDEX_B
+  BAD_INDEX_B,
+  BAD_PAIR
 };
 
 // Whether every index lies in 0 .. limit - 1.
@@ -238,6 +239,13 @@ Status check(const Edge *p) {
   return DONE;
 }
 
+Status check(const Frames *p) {
+  if (p->pair && !within(p->pair, p->pairs, p->edges)) return BAD_PAIR;
+  return DONE;
+}
+
+Status check(const RadialRows *) { return DONE; }
+
 template <class Problem, class Work> int guarded(const Problem *p, const Work &work) {
   if (const Status found = check(p)) return found;
   try {
@@ -260,7 +268,7 @@ template <class Problem, class Work> int guarded(const Problem *p, const Work &w
 
 extern "C" {
 
-EXPORT int32_t cormorant_abi() { return 7; }
+EXPORT int32_t cormorant_abi() { return 8; }
 
 EXPORT const char *cormorant_isa() { return chosen->name; }
 
@@ -330,6 +338,14 @@ EXPORT int32_t cormorant_vertex(const Vertex *p) {
 
 EXPORT int32_t cormorant_edge(const Edge *p) {
   return guarded(p, [&] { run_edge(p); });
+}
+
+EXPORT int32_t cormorant_frames(const Frames *p) {
+  return guarded(p, [&] { run_frames(p); });
+}
+
+EXPORT int32_t cormorant_radial(const RadialRows *p) {
+  return guarded(p, [&] { chosen->radial_rows(p); });
 }
 
 EXPORT int32_t cormorant_norm(const Norm *p) {

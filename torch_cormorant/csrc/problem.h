@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "coefficients.h"
+#include "fused/geometry.h"
 #include "fused/nodes.h"
 #include "fused/pairs.h"
 
@@ -88,6 +89,10 @@ struct Kernels {
                        void *later, int64_t room, int32_t owner, int32_t owners);
   void (*edge_finish)(const Edge *, int64_t first, int64_t last, void *shared);
   void (*edge_sums)(const Edge *, void *sums, int64_t blocks);
+  void (*frames_run)(const Frames *, int64_t first, int64_t last, const void *lengths);
+  void (*frames_lengths)(const Frames *);
+  void (*frames_spread)(const Frames *, void *lengths);
+  void (*radial_rows)(const RadialRows *);
 };
 
 const Kernels *kernels_baseline();

@@ -29,7 +29,7 @@ from torch_cormorant.ops.tensors import real_view
 FILE = Path(__file__).with_name("_cpu_kernel.so")
 SWITCH = "CORMORANT_CPU_KERNEL"
 MAX_LMAX = 6
-_ABI = 7
+_ABI = 8
 _P, _I, _L = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 _FAILURES = {1: "out of memory", 2: "the system gives no more threads"}
 _INDICES = {
@@ -39,6 +39,7 @@ _INDICES = {
     6: ("csr_row of the plan", "rows"),
     7: ("index_a", "rows_a"),
     8: ("index_b", "rows_b"),
+    9: ("pairs of the plan", "edges"),
 }
 """Statuses of an index tensor with a value out of range, and the size it exceeds."""
 

@@ -157,6 +157,27 @@ def _check_columns(widths: Sequence[tuple[int, ...]], dots: int) -> None:
         raise ShapeError(msg)
 
 
+def check_frames(vec: Tensor, pairs: Tensor | None) -> None:
+    """Check vectors of edges, and those whose lengths are wanted."""
+    if vec.dtype not in FEATURES[:2]:
+        msg = f"vec must be float32 or float64, got {vec.dtype}; convert it first"
+        raise DtypeError(msg)
+    _alike("vec", vec, (vec.shape[0], 3), vec.dtype, vec)
+    if pairs is not None:
+        _alike("pairs", pairs, tuple(pairs.shape), torch.int64, vec)
+
+
+def check_radial(operands: Sequence[Tensor], functions: int) -> None:
+    """Check lengths of pairs, and frequencies and phases where there are any."""
+    length = check_rank("length", operands[0], ("pairs",))
+    if length.dtype not in FEATURES[:2]:
+        msg = f"length must be float32 or float64, got {length.dtype}; convert it first"
+        raise DtypeError(msg)
+    _alike("length", length, tuple(length.shape), length.dtype, length)
+    for name, part in zip(("scales", "phases"), operands[1:], strict=False):
+        _alike(name, part, (functions,), length.dtype, length)
+
+
 def check_norm(x: Tensor, weight: Tensor) -> None:
     """Check the operands of the equivariant norm."""
     check_planes("x", x)
