@@ -251,7 +251,8 @@ void sum_forward(const Sum *p, int64_t first, int64_t last, void *scratch) {
   Vec<S> *widened_along = widened + BLOCK * step;
   const S *x_of[BLOCK], *sh_of[BLOCK], *tx_of[BLOCK], *tsh_of[BLOCK];
   const Along<S> along = {tx ? tx_of : nullptr, tsh ? tsh_of : nullptr,
-                          tx + p->sources * m2 * wide, tg ? widened_along : nullptr};
+                          tx ? tx + p->sources * m2 * wide : nullptr,
+                          tg ? widened_along : nullptr};
   for (int64_t node = first; node < last; node++) {
     const int64_t begin = p->rowptr[node], end = p->rowptr[node + 1];
     Ahead<S> ahead(p, node, m2);
@@ -323,7 +324,8 @@ void sum_backward(const Sum *p, int64_t node, int64_t e0, int64_t e1, int64_t ba
   S unused[(MAX_LMAX + 1) * (MAX_LMAX + 1)];
   Vec<S> widened[2 * (MAX_LMAX + 1)], widened_along[2 * (MAX_LMAX + 1)];
   const Along<S> along = {tx ? &tx_of : nullptr, tsh ? &tsh_of : nullptr,
-                          tx + p->sources * m2 * wide, tg ? widened_along : nullptr};
+                          tx ? tx + p->sources * m2 * wide : nullptr,
+                          tg ? widened_along : nullptr};
   Ahead<S> ahead(p, node + 1, (e1 - e0) * (padded / lanes<S>()));
   for (int64_t at = 0; at < wide; at += lanes<S>()) {
     spread<S>(p->cg, T, p->out, p->out_rows, p->targets, node, wide, at, rows);

@@ -169,8 +169,8 @@ def check_vertex(
     outs = check_rank("weights[0]", weights[0], ("planes", "outputs", "columns"))
     planes, dtype = 1 + x.is_complex(), x.dtype.to_real()
     for l, (weight, blocks) in enumerate(zip(weights, paths.blocks, strict=True)):
-        shape = (planes, outs.shape[1], blocks * channels)
-        _alike(f"weights[{l}]", weight, shape, dtype, x)
+        columns = (planes, outs.shape[1], blocks * channels)
+        _alike(f"weights[{l}]", weight, columns, dtype, x)
 
 
 def check_edge_network(
