@@ -388,6 +388,8 @@ class CormorantConv(StatesFacts, MessagePassing):
         Returns:
             Real ``[N, M, P, C_out]``, and the edge scalars, rows of pairs or of edges.
         """
+        if self.backend != "reference":
+            geometry.prepare(self.lmax_sh, self.backend)
         g = self.edge_network(target, source, geometry, state, edge_attr)
         if self.backend == "reference" or self._has_hooks():
             return self.vertex(self._propagated(source, target, geometry, g), target), g

@@ -161,7 +161,9 @@ def as_internal(x: Tensor, planes: int) -> Tensor:
         return torch.complex(x, torch.zeros_like(x)) if planes == 2 else x
     if planes == 1:
         return x.squeeze(2)
-    return torch.complex(x[:, :, 0], x[:, :, 1])
+    # one copy here and one in the backward pass, unlike with torch.complex
+    pairs = x.transpose(2, 3).clone(memory_format=torch.contiguous_format)
+    return torch.view_as_complex(pairs)
 
 
 def make_geometry(

@@ -195,7 +195,8 @@ enum Status {
   BAD_SOURCE,
   BAD_ROW,
   BAD_INDEX_A,
-  BAD_INDEX_B
+  BAD_INDEX_B,
+  BAD_PAIR
 };
 
 // Whether every index lies in 0 .. limit - 1.
@@ -230,12 +231,20 @@ Status check(const Dots *p) {
 Status check(const Square *) { return DONE; }
 Status check(const Vertex *) { return DONE; }
 Status check(const Norm *) { return DONE; }
+Status check(const Invariants *) { return DONE; }
 
 Status check(const Edge *p) {
   if (!within(p->index_a, p->pairs, p->targets)) return BAD_INDEX_A;
   if (!within(p->index_b, p->pairs, p->sources)) return BAD_INDEX_B;
   return DONE;
 }
+
+Status check(const Frames *p) {
+  if (p->pair && !within(p->pair, p->pairs, p->edges)) return BAD_PAIR;
+  return DONE;
+}
+
+Status check(const RadialRows *) { return DONE; }
 
 template <class Problem, class Work> int guarded(const Problem *p, const Work &work) {
   if (const Status found = check(p)) return found;
@@ -259,7 +268,7 @@ template <class Problem, class Work> int guarded(const Problem *p, const Work &w
 
 extern "C" {
 
-EXPORT int32_t cormorant_abi() { return 4; }
+EXPORT int32_t cormorant_abi() { return 8; }
 
 EXPORT const char *cormorant_isa() { return chosen->name; }
 
@@ -331,7 +340,19 @@ EXPORT int32_t cormorant_edge(const Edge *p) {
   return guarded(p, [&] { run_edge(p); });
 }
 
+EXPORT int32_t cormorant_frames(const Frames *p) {
+  return guarded(p, [&] { run_frames(p); });
+}
+
+EXPORT int32_t cormorant_radial(const RadialRows *p) {
+  return guarded(p, [&] { chosen->radial_rows(p); });
+}
+
 EXPORT int32_t cormorant_norm(const Norm *p) {
   return guarded(p, [&] { run_norm(p); });
+}
+
+EXPORT int32_t cormorant_invariants(const Invariants *p) {
+  return guarded(p, [&] { run_invariants(p); });
 }
 }

@@ -1,6 +1,9 @@
 // Compiled once for each instruction set: VECTOR_BYTES and KERNELS are given.
 #include "fused/edge.h"
+#include "fused/frames.h"
+#include "fused/invariants.h"
 #include "fused/norm.h"
+#include "fused/radial.h"
 #include "fused/vertex.h"
 #include "products.h"
 
@@ -14,23 +17,34 @@ namespace {
 
 int64_t sum_scratch(const Sum *p) {
   const int64_t table = (int64_t)p->cg.first * p->cg.second;
-  const int64_t widened = 2LL * BLOCK * (p->lmax1 + 1);
+  const int64_t widened = 2LL * BLOCK * (p->lmax1 + 1) * (p->second ? 2 : 1);
   const int64_t more = widened > p->cg.rows ? widened : p->cg.rows;
   return (table + more) * VECTOR_BYTES;
 }
 
+template <class S, bool CX>
+void forward_of(const Sum *p, int64_t first, int64_t last, void *scratch) {
+  if (p->second)
+    sum_forward<S, CX, true>(p, first, last, scratch);
+  else
+    sum_forward<S, CX, false>(p, first, last, scratch);
+}
+
 void forward(const Sum *p, int64_t first, int64_t last, void *scratch) {
-  PICK(p, sum_forward, p, first, last, scratch);
+  PICK(p, forward_of, p, first, last, scratch);
 }
 
 template <class S, bool CX>
 void backward_of(const Sum *p, int64_t node, int64_t e0, int64_t e1, int64_t base,
                  void *part_x, void *part_g, void *scratch) {
   S *x = (S *)part_x, *g = (S *)part_g;
-  if (p->need_sh)
-    sum_backward<S, CX, true>(p, node, e0, e1, base, x, g, scratch);
+#define BACKWARD(NEED_SH, SECOND) \
+  sum_backward<S, CX, NEED_SH, SECOND>(p, node, e0, e1, base, x, g, scratch)
+  if (p->second)
+    BACKWARD(true, true);
   else
-    sum_backward<S, CX, false>(p, node, e0, e1, base, x, g, scratch);
+    p->need_sh ? BACKWARD(true, false) : BACKWARD(false, false);
+#undef BACKWARD
 }
 
 void backward(const Sum *p, int64_t node, int64_t e0, int64_t e1, int64_t base,
@@ -101,71 +115,11 @@ void norm_collected(const Norm *p, const void *sums, int64_t count) {
                : norm_collect(p, (const float *)sums, count);
 }
 
-template <class S> void sizes_of(const Edge *p, int64_t room, int64_t *sizes) {
-  sizes[0] = EdgeShared<S>(p, nullptr).used;
-  sizes[1] = EdgeSums<S>(p, nullptr).used;
-  sizes[2] = EdgeTile<S>(p, nullptr).used;
-  sizes[3] = EdgeKept<S>(p, nullptr, room, 0).used;
+void invariants(const Invariants *p, int64_t first, int64_t last) {
+  PICK(p, invariants_run, p, first, last);
 }
 
-void edge_count(const Edge *p, int64_t room, int64_t *sizes) {
-  p->is_double ? sizes_of<double>(p, room, sizes) : sizes_of<float>(p, room, sizes);
-}
-
-template <class S, bool CX> void weights_of(const Edge *p, void *shared) {
-  edge_weights<S, CX>(p, EdgeShared<S>(p, (S *)shared));
-}
-
-void edge_packed(const Edge *p, void *shared) { PICK(p, weights_of, p, shared); }
-
-template <class S, bool CX>
-void nodes_of(const Edge *p, int64_t first, int64_t last, void *shared) {
-  edge_nodes<S, CX>(p, EdgeShared<S>(p, (S *)shared), first, last);
-}
-
-void edge_planes(const Edge *p, int64_t first, int64_t last, void *shared) {
-  PICK(p, nodes_of, p, first, last, shared);
-}
-
-template <class S, bool CX>
-void pairs_of(const Edge *p, int64_t first, int64_t last, void *shared, void *sums,
-              void *later, int64_t base, int64_t room, void *scratch) {
-  edge_run<S, CX>(p, first, last, (S *)shared, (S *)sums, (S *)later, base, room,
-                  (S *)scratch);
-}
-
-void edge_pairs(const Edge *p, int64_t first, int64_t last, void *shared, void *sums,
-                void *later, int64_t base, int64_t room, void *scratch) {
-  PICK(p, pairs_of, p, first, last, shared, sums, later, base, room, scratch);
-}
-
-template <class S, bool CX>
-void collect_of(const Edge *p, int64_t first, int64_t last, void *shared, void *later,
-                int64_t room, int32_t owner, int32_t owners) {
-  edge_collect<S, CX>(p, first, last, (S *)shared, (S *)later, room, owner, owners);
-}
-
-void edge_collected(const Edge *p, int64_t first, int64_t last, void *shared,
-                    void *later, int64_t room, int32_t owner, int32_t owners) {
-  PICK(p, collect_of, p, first, last, shared, later, room, owner, owners);
-}
-
-template <class S, bool CX>
-void finish_of(const Edge *p, int64_t first, int64_t last, void *shared) {
-  edge_finish_nodes<S, CX>(p, EdgeShared<S>(p, (S *)shared), first, last);
-}
-
-void edge_finished(const Edge *p, int64_t first, int64_t last, void *shared) {
-  PICK(p, finish_of, p, first, last, shared);
-}
-
-template <class S, bool CX> void sums_of(const Edge *p, void *sums, int64_t blocks) {
-  edge_finish_sums<S, CX>(p, (S *)sums, blocks);
-}
-
-void edge_summed(const Edge *p, void *sums, int64_t blocks) {
-  PICK(p, sums_of, p, sums, blocks);
-}
+#include "fused/edge_entries.h"
 
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
@@ -173,8 +127,10 @@ const Kernels table = {TEXT(ISA),   VECTOR_BYTES, sum_scratch,    forward,
                        backward,    collect,      square_scratch, square_fw,
                        square_bw,   dots_fw,      dots_bw,        vertex_count,
                        vertex_packed, vertex,      vertex_unpacked, norm,
-                       norm_collected, edge_count, edge_packed,    edge_planes,
-                       edge_pairs,  edge_collected, edge_finished, edge_summed};
+                       norm_collected, invariants, edge_count,     edge_packed,
+                       edge_planes, edge_pairs,   edge_collected, edge_finished,
+                       edge_summed, frames_edges, frames_pairs,   frames_gradients,
+                       radial_rows};
 
 }  // namespace
 

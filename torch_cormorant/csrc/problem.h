@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "coefficients.h"
+#include "fused/geometry.h"
 #include "fused/nodes.h"
 #include "fused/pairs.h"
 
@@ -19,7 +20,9 @@ struct Sum {
   int32_t is_complex, is_double, threads;
   int32_t need_x, need_g, need_sh;
   int32_t fresh_g;         // no row of g belongs to two edges: dg is set, not added to
+  int32_t second;          // along tangents: derivatives of the sum, of its gradients
   const void *x, *g, *sh;
+  const void *tangent_x, *tangent_g, *tangent_sh;  // null: zero
   const int64_t *rowptr, *edge, *source, *row;  // row: of g, for each edge of the list
   struct Coefficients cg;
   void *const *out;            // per degree: results, or gradients that arrive
@@ -74,6 +77,7 @@ struct Kernels {
   void (*vertex_unpack)(const Vertex *, void *sums, int64_t count);
   void (*norm_run)(const Norm *, int64_t first, int64_t last, void *sums);
   void (*norm_collect)(const Norm *, const void *sums, int64_t count);
+  void (*invariants_run)(const Invariants *, int64_t first, int64_t last);
   // Numbers of what all pairs share, of the sums over a block of pairs, of the scratch,
   // of rows kept for `room` pairs.
   void (*edge_sizes)(const Edge *, int64_t room, int64_t *sizes);
@@ -85,6 +89,10 @@ struct Kernels {
                        void *later, int64_t room, int32_t owner, int32_t owners);
   void (*edge_finish)(const Edge *, int64_t first, int64_t last, void *shared);
   void (*edge_sums)(const Edge *, void *sums, int64_t blocks);
+  void (*frames_run)(const Frames *, int64_t first, int64_t last, const void *lengths);
+  void (*frames_lengths)(const Frames *);
+  void (*frames_spread)(const Frames *, void *lengths);
+  void (*radial_rows)(const RadialRows *);
 };
 
 const Kernels *kernels_baseline();

@@ -2,6 +2,9 @@
 //
 // T[m2, m1] = sum over the edges of Y[m1] (g F)[m2] stays in registers for one
 // component m2 at a time; the Clebsch-Gordan contraction acts on T once per receiver.
+//
+// With tangents of x, g and Y (SECOND), the sum becomes its derivative along these and
+// the gradients those of the gradients: the same sums, of values and tangents.
 #pragma once
 #include "contract.h"
 
@@ -32,6 +35,22 @@ INLINE void widen(const S *g, const S *end, int64_t wide, int count, Vec<S> *out
 template <class S, bool CX>
 INLINE Vec<S> times(const Vec<S> *g, int l, const Vec<S> &f, const Vec<S> &turned) {
   return CX ? g[2 * l] * f + g[2 * l + 1] * turned : g[l] * f;
+}
+
+// Tangents of one edge, or of all edges of a block; null where there are none.
+template <class S> struct Along {
+  const S *const *x, *const *sh;
+  const S *x_end;
+  const Vec<S> *g;
+};
+
+// The tangent of g f. `turned` and the tangents of f are those of the caller.
+template <class S, bool CX>
+INLINE Vec<S> times_along(const Vec<S> *g, const Vec<S> *along_g, int l, const Vec<S> &f,
+                          const Vec<S> &turned, const Vec<S> &along,
+                          const Vec<S> &along_turned) {
+  const Vec<S> h = times<S, CX>(g, l, along, along_turned);
+  return along_g ? h + times<S, CX>(along_g, l, f, turned) : h;
 }
 
 // Fetch the scalars of an edge, as far as the vector at `at` needs them.
@@ -71,10 +90,10 @@ template <class S> class Ahead {
 
 // Add the edges of one block to T, degrees LO..HI. Meanwhile the rows of the receiver,
 // where the result goes, can be fetched.
-template <class S, int LO, int HI, bool CX>
+template <class S, int LO, int HI, bool CX, bool SECOND>
 void accumulate(int edges, const S *const *x, const S *x_end, const Vec<S> *g,
                 int g_step, const S *const *sh, int m1, int m2, int64_t wide,
-                Vec<S> *T, bool fresh, Ahead<S> &ahead) {
+                Vec<S> *T, bool fresh, Ahead<S> &ahead, const Along<S> &along) {
   constexpr int A0 = LO * LO, NA = (HI + 1) * (HI + 1) - A0;
   for (int b = 0; b < m2; b++) {
     Vec<S> acc[NA];
@@ -86,10 +105,23 @@ void accumulate(int edges, const S *const *x, const S *x_end, const Vec<S> *g,
       const Vec<S> turned = CX ? swap(f) : f;
       const S *y = sh[e] + A0;
       const Vec<S> *ge = g + e * g_step;
+      Vec<S> ft = {}, ft_turned = {};
+      if (SECOND && along.x) {
+        ft = load(along.x[e] + b * wide, along.x_end);
+        ft_turned = CX ? swap(ft) : ft;
+      }
+      const Vec<S> *gt = SECOND && along.g ? along.g + e * g_step : nullptr;
+      const S *yt = SECOND && along.sh ? along.sh[e] + A0 : nullptr;
       UNROLL for (int l = LO; l <= HI; l++) {
-        const Vec<S> h = times<S, CX>(ge, l, f, turned);
+        const Vec<S> h =
+            SECOND ? times_along<S, CX>(ge, gt, l, f, turned, ft, ft_turned)
+                   : times<S, CX>(ge, l, f, turned);
         UNROLL for (int a = l * l - A0; a < (l + 1) * (l + 1) - A0; a++)
           acc[a] += y[a] * h;
+        if (!SECOND || !yt) continue;
+        const Vec<S> k = times<S, CX>(ge, l, f, turned);
+        UNROLL for (int a = l * l - A0; a < (l + 1) * (l + 1) - A0; a++)
+          acc[a] += yt[a] * k;
       }
     }
     UNROLL for (int a = 0; a < NA; a++) t[a] = acc[a];
@@ -106,30 +138,51 @@ template <class S> struct Gradients {
 };
 
 // Gradients of one edge from T, degrees LO..HI.
-template <class S, int LO, int HI, bool CX, bool NEED_SH>
+template <class S, int LO, int HI, bool CX, bool NEED_SH, bool SECOND>
 INLINE void edge_gradients(const S *x, const S *x_end, const Vec<S> *g, const S *sh,
                            int m1, int m2, int64_t wide, int64_t at, const Vec<S> *T,
-                           const Gradients<S> &to, bool last) {
+                           const Gradients<S> &to, bool last, const Along<S> &along) {
   constexpr int A0 = LO * LO, NA = (HI + 1) * (HI + 1) - A0, NL = HI - LO + 1;
   const int64_t valid = wide - at;
   Vec<S> dy[NA], dg[NL], dg_turned[NL];
   UNROLL for (int a = 0; a < NA; a++) dy[a] = Vec<S>{};
   UNROLL for (int k = 0; k < NL; k++) dg[k] = dg_turned[k] = Vec<S>{};
-  const S *y = sh + A0;
+  const S *y = sh + A0, *yt = SECOND && along.sh ? *along.sh + A0 : nullptr;
   S *const total = last ? to.x : nullptr, *const total_end = to.x + m2 * wide - at;
   for (int b = 0; b < m2; b++) {
     const Vec<S> f = load(x + b * wide, x_end);
     const Vec<S> turned = CX ? swap(f) : f;
     const Vec<S> *t = T + b * m1 + A0;
-    Vec<S> df, df_turned;
+    Vec<S> df, df_turned, ft = {}, ft_turned = {};
+    if (SECOND && along.x) {
+      ft = load(*along.x + b * wide, along.x_end);
+      ft_turned = CX ? swap(ft) : ft;
+    }
     UNROLL for (int l = LO; l <= HI; l++) {
-      Vec<S> h, u;
-      if (NEED_SH) h = times<S, CX>(g, l, f, turned);
+      Vec<S> h, u, ut = {};
+      if (NEED_SH)
+        h = SECOND ? times_along<S, CX>(g, along.g, l, f, turned, ft, ft_turned)
+                   : times<S, CX>(g, l, f, turned);
       UNROLL for (int a = l * l - A0; a < (l + 1) * (l + 1) - A0; a++) {
         Vec<S> s = t[a];
-        if (NEED_SH) IN_REGISTER(s);  // it is needed twice
+        if (NEED_SH || SECOND) IN_REGISTER(s);  // it is needed twice
         u = a == l * l - A0 ? y[a] * s : u + y[a] * s;
+        if (SECOND && yt) ut += yt[a] * s;
         if (NEED_SH) dy[a] += s * h;
+      }
+      if (SECOND) {
+        const Vec<S> zero = {};
+        const Vec<S> gr = !along.g ? zero : along.g[CX ? 2 * l : l];
+        df = l == LO ? gr * u : df + gr * u;
+        df += g[CX ? 2 * l : l] * ut;
+        if (CX) {
+          const Vec<S> gi = !along.g ? zero : along.g[2 * l + 1];
+          df_turned = l == LO ? gi * u : df_turned + gi * u;
+          df_turned += g[2 * l + 1] * ut;
+          dg_turned[l - LO] += ft_turned * u + turned * ut;
+        }
+        dg[l - LO] += ft * u + f * ut;
+        continue;
       }
       if (CX) {
         df = l == LO ? g[2 * l] * u : df + g[2 * l] * u;
@@ -160,13 +213,13 @@ INLINE void edge_gradients(const S *x, const S *x_end, const Vec<S> *g, const S 
   if (NEED_SH) reduce<S, NA>(dy, valid, to.sh + A0, at > 0);
 }
 
-template <class S, bool CX>
+template <class S, bool CX, bool SECOND>
 void add_block(int lmax, int edges, const S *const *x, const S *x_end, const Vec<S> *g,
                int step, const S *const *sh, int m1, int m2, int64_t wide, Vec<S> *T,
-               bool fresh, Ahead<S> &ahead) {
-#define ADD(LO, HI)                                                              \
-  accumulate<S, LO, HI, CX>(edges, x, x_end, g, step, sh, m1, m2, wide, T, fresh, \
-                            ahead)
+               bool fresh, Ahead<S> &ahead, const Along<S> &along) {
+#define ADD(LO, HI)                                                                 \
+  accumulate<S, LO, HI, CX, SECOND>(edges, x, x_end, g, step, sh, m1, m2, wide, T,  \
+                                    fresh, ahead, along)
   switch (lmax < TOP_FORWARD ? lmax : TOP_FORWARD) {
     case 0: ADD(0, 0); break;
     case 1: ADD(0, 1); break;
@@ -185,15 +238,21 @@ void add_block(int lmax, int edges, const S *const *x, const S *x_end, const Vec
 #undef ADD
 }
 
-template <class S, bool CX>
+template <class S, bool CX, bool SECOND>
 void sum_forward(const Sum *p, int64_t first, int64_t last, void *scratch) {
   const int m1 = p->cg.first, m2 = p->cg.second, degrees = p->lmax1 + 1;
   const int step = CX ? 2 * degrees : degrees;
   const int64_t wide = p->wide;
   const S *x = (const S *)p->x, *g = (const S *)p->g, *sh = (const S *)p->sh;
   const S *x_end = x + p->sources * m2 * wide, *g_end = g + p->rows * degrees * wide;
+  const S *tx = (const S *)p->tangent_x, *tg = (const S *)p->tangent_g;
+  const S *tsh = (const S *)p->tangent_sh;
   Vec<S> *T = (Vec<S> *)scratch, *widened = T + m1 * m2;
-  const S *x_of[BLOCK], *sh_of[BLOCK];
+  Vec<S> *widened_along = widened + BLOCK * step;
+  const S *x_of[BLOCK], *sh_of[BLOCK], *tx_of[BLOCK], *tsh_of[BLOCK];
+  const Along<S> along = {tx ? tx_of : nullptr, tsh ? tsh_of : nullptr,
+                          tx ? tx + p->sources * m2 * wide : nullptr,
+                          tg ? widened_along : nullptr};
   for (int64_t node = first; node < last; node++) {
     const int64_t begin = p->rowptr[node], end = p->rowptr[node + 1];
     Ahead<S> ahead(p, node, m2);
@@ -208,22 +267,29 @@ void sum_forward(const Sum *p, int64_t first, int64_t last, void *scratch) {
           sh_of[k] = sh + p->edge[e] * m1;
           widen<S, CX>(g + p->row[e] * degrees * wide + at, g_end, wide, degrees,
                        widened + k * step);
+          if (SECOND && tx) tx_of[k] = tx + p->source[e] * m2 * wide + at;
+          if (SECOND && tsh) tsh_of[k] = tsh + p->edge[e] * m1;
+          if (SECOND && tg)
+            widen<S, CX>(tg + p->row[e] * degrees * wide + at,
+                         tg + p->rows * degrees * wide, wide, degrees,
+                         widened_along + k * step);
         }
-        add_block<S, CX>(p->lmax1, count, x_of, x_end, widened, step, sh_of, m1, m2,
-                         wide, T, e0 == begin, ahead);
+        add_block<S, CX, SECOND>(p->lmax1, count, x_of, x_end, widened, step, sh_of, m1,
+                                 m2, wide, T, e0 == begin, ahead, along);
       }
       contract<S>(p->cg, T, p->out, p->out_rows, node, wide, at);
     }
   }
 }
 
-template <class S, bool CX, bool NEED_SH>
+template <class S, bool CX, bool NEED_SH, bool SECOND>
 void edge_backward(const Sum *p, const S *x, const S *x_end, const Vec<S> *g,
-                   const S *sh, int64_t at, const Vec<S> *T, const Gradients<S> &to) {
+                   const S *sh, int64_t at, const Vec<S> *T, const Gradients<S> &to,
+                   const Along<S> &along) {
   const int m1 = p->cg.first, m2 = p->cg.second, lmax = p->lmax1;
 #define ADD(LO, HI)                                                                   \
-  edge_gradients<S, LO, HI, CX, NEED_SH>(x, x_end, g, sh, m1, m2, p->wide, at, T, to, \
-                                         HI == lmax)
+  edge_gradients<S, LO, HI, CX, NEED_SH, SECOND>(x, x_end, g, sh, m1, m2, p->wide, at, \
+                                                 T, to, HI == lmax, along)
   switch (lmax < TOP_BACKWARD ? lmax : TOP_BACKWARD) {
     case 0: ADD(0, 0); break;
     case 1: ADD(0, 1); break;
@@ -244,7 +310,7 @@ void edge_backward(const Sum *p, const S *x, const S *x_end, const Vec<S> *g,
 
 // Edges [e0, e1) of a receiver. Without `part_g` they are added to the results at once,
 // `part_x` then has room for one edge.
-template <class S, bool CX, bool NEED_SH>
+template <class S, bool CX, bool NEED_SH, bool SECOND>
 void sum_backward(const Sum *p, int64_t node, int64_t e0, int64_t e1, int64_t base,
                   S *part_x, S *part_g, void *scratch) {
   const int m1 = p->cg.first, m2 = p->cg.second, degrees = p->lmax1 + 1;
@@ -253,7 +319,13 @@ void sum_backward(const Sum *p, int64_t node, int64_t e0, int64_t e1, int64_t ba
   const S *x = (const S *)p->x, *g = (const S *)p->g, *sh = (const S *)p->sh;
   const S *x_end = x + p->sources * m2 * wide, *g_end = g + p->rows * degrees * wide;
   Vec<S> *T = (Vec<S> *)scratch, *rows = T + m1 * m2;
-  Vec<S> widened[2 * (MAX_LMAX + 1)];
+  const S *tx = (const S *)p->tangent_x, *tg = (const S *)p->tangent_g;
+  const S *tsh = (const S *)p->tangent_sh, *tx_of, *tsh_of;
+  S unused[(MAX_LMAX + 1) * (MAX_LMAX + 1)];
+  Vec<S> widened[2 * (MAX_LMAX + 1)], widened_along[2 * (MAX_LMAX + 1)];
+  const Along<S> along = {tx ? &tx_of : nullptr, tsh ? &tsh_of : nullptr,
+                          tx ? tx + p->sources * m2 * wide : nullptr,
+                          tg ? widened_along : nullptr};
   Ahead<S> ahead(p, node + 1, (e1 - e0) * (padded / lanes<S>()));
   for (int64_t at = 0; at < wide; at += lanes<S>()) {
     spread<S>(p->cg, T, p->out, p->out_rows, p->targets, node, wide, at, rows);
@@ -269,9 +341,14 @@ void sum_backward(const Sum *p, int64_t node, int64_t e0, int64_t e1, int64_t ba
       else if (p->need_g)
         to.g = (S *)p->dg + row * degrees * wide + at;
       if (!part_g && p->need_x) to.x = (S *)p->dx + j * m2 * wide + at;
-      if (NEED_SH) to.sh = (S *)p->dsh + p->edge[e] * m1;
-      edge_backward<S, CX, NEED_SH>(p, x + j * m2 * wide + at, x_end, widened,
-                                    sh + p->edge[e] * m1, at, T, to);
+      if (NEED_SH) to.sh = p->need_sh ? (S *)p->dsh + p->edge[e] * m1 : unused;
+      if (SECOND && tx) tx_of = tx + j * m2 * wide + at;
+      if (SECOND && tsh) tsh_of = tsh + p->edge[e] * m1;
+      if (SECOND && tg)
+        widen<S, CX>(tg + row * degrees * wide + at, tg + p->rows * degrees * wide, wide,
+                     degrees, widened_along);
+      edge_backward<S, CX, NEED_SH, SECOND>(p, x + j * m2 * wide + at, x_end, widened,
+                                            sh + p->edge[e] * m1, at, T, to, along);
     }
   }
 }

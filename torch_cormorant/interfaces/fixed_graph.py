@@ -9,7 +9,6 @@ and gradient are one sequence of operations without Python.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -26,7 +25,6 @@ from torch_cormorant.networks.checks import check_counts, check_molecules
 from torch_cormorant.nn.cutoff import envelope
 from torch_cormorant.nn.zbl import ZBL, zbl_energy
 from torch_cormorant.ops import EdgeGeometry
-from torch_cormorant.ops.geometry import safe_norm
 
 MAX_ATOMS = 300
 MOVES = (0.0, 0.02, 0.1)
@@ -118,10 +116,7 @@ def fixed_function(
     each = units.atoms(numbers)[:, 0]
 
     def energies(vec: Tensor) -> Tensor:
-        geometry = copy.copy(template)
-        geometry.edge_vec = vec.to(model.dtype)
-        geometry.edge_length = safe_norm(geometry.edge_vec)
-        geometry._sh = {}  # noqa: SLF001 - the same graph with other vectors
+        geometry = template.moved(vec.to(model.dtype))
         raw = model.atomwise(model.run_levels(numbers, geometry)).squeeze(1)
         zbl = getattr(model, "zbl", None)
         extra = None if zbl is None else _repulsion(zbl, numbers, index, vec)

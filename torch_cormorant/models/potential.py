@@ -382,7 +382,7 @@ def _energies(
     if batch is None:
         batch = torch.zeros_like(z, dtype=torch.int64)
     units = model.info.normalisation
-    values = scalars(levels)
+    values = scalars(levels, model.backend)
     extra = model.pair_energies(z, edges.index, edges.vec)
     given = HeadInput(values, levels, batch, count, z, pos)
     if not model.head.additive:

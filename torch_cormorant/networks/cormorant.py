@@ -43,7 +43,7 @@ from torch_cormorant.nn.heads import (
     targets_of,
 )
 from torch_cormorant.nn.inputs import AtomFeatures
-from torch_cormorant.nn.norm import NormSpec
+from torch_cormorant.nn.norm import NormSpec, SO3Norm
 from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import check_weights, full_precision
@@ -71,6 +71,7 @@ class CormorantNetwork(NetworkFacts):
     """
 
     default_head = "published"
+    backend = "auto"
 
     def __init__(
         self,
@@ -140,6 +141,7 @@ class CormorantNetwork(NetworkFacts):
         self.convs = nn.ModuleList(self._make_conv(s, conv) for s in range(num_levels))
         sizes = LevelSizes(tuple(self.channels[1:]), tuple(self.lmax), self.planes)
         self.norms = nn.ModuleList(make_norms(norm, sizes))
+        self._tell(conv.get("backend", "auto"))
         self.gates = nn.ModuleList(make_gates(sizes, wanted=gate))
         options = {"hidden": hidden, "middle": middle, "act": activation}
         self.head = make_head(given["head"], sizes, num_targets, **options)
@@ -174,6 +176,13 @@ class CormorantNetwork(NetworkFacts):
         """Choose ``"auto"``, ``"portable"`` or ``"reference"`` for all levels."""
         for conv in self.conv_layers():
             conv.set_backend(backend)
+        self._tell(backend)
+
+    def _tell(self, backend: str) -> None:
+        self.backend = backend
+        for norm in self.norms:
+            if isinstance(norm, SO3Norm):
+                norm.backend = backend
 
     def conv_layers(self) -> list[CormorantConv]:
         """The layers of all levels; refuses levels that something is wrapped around."""
@@ -335,7 +344,7 @@ class CormorantNetwork(NetworkFacts):
         levels = self._run_levels(self.input(features, geometry), geometry)
         if batch is None:
             batch = geometry.edge_index.new_zeros(features.shape[0])
-        values = scalars(levels)
+        values = scalars(levels, self.backend)
         out: Tensor = self.head(HeadInput(values, levels, batch, num_graphs, z, pos))
         if check and torch.compiler.is_compiling():
             out = out if out.is_cuda else refuse_nonfinite(out, self.head.rows)
@@ -392,6 +401,6 @@ class CormorantNetwork(NetworkFacts):
             )
             raise ConfigError(msg)
         batch = torch.zeros_like(levels[0][:, 0, 0, 0], dtype=torch.int64)
-        given = HeadInput(scalars(levels), levels, batch, 1)
+        given = HeadInput(scalars(levels, self.backend), levels, batch, 1)
         result: Tensor = self.head(given, summed=False)
         return result

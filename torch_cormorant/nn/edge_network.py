@@ -9,11 +9,16 @@ from torch.nn import functional
 from torch_cormorant.nn.cutoff import SoftCutoff, envelope
 from torch_cormorant.nn.init import init_block, init_edge, writable
 from torch_cormorant.nn.mixing import DegreeWeights, interleave_columns, real_rows
-from torch_cormorant.nn.radial import Bessel, Gaussian, Radial
+from torch_cormorant.nn.radial import Bessel, Gaussian, PowerTrig, Radial
 from torch_cormorant.ops import EdgeGeometry, edge_dots, fused
 from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.cg_product import from_complex, to_complex
 from torch_cormorant.ops.edge_network import MAX_DEGREES, EdgeMask, edge_network
+from torch_cormorant.ops.radial_rows import (
+    bessel_rows,
+    gaussian_rows,
+    power_trig_rows,
+)
 from torch_cormorant.ops.reference import edge_dots as reference_dots
 from torch_cormorant.ops.tensors import real_view
 
@@ -199,10 +204,10 @@ class EdgeNetwork(nn.Module):
         state: Tensor | None,
     ) -> bool:
         """Whether one operator computes it all."""
-        length, weight = geometry.edge_length, self.weights[0]
+        vec, weight = geometry.edge_vec, self.weights[0]
         return (
-            fused.fits(self.backend, target, source, length, weight, state)
-            and target.dtype.to_real() == length.dtype == weight.dtype
+            fused.fits(self.backend, target, source, vec, weight, state)
+            and target.dtype.to_real() == vec.dtype == weight.dtype
             and (state is None or state.shape[0] == geometry.pair_index[0].shape[0])
             and self.lmax < MAX_DEGREES
         )
@@ -214,18 +219,33 @@ class EdgeNetwork(nn.Module):
         geometry: EdgeGeometry,
         state: Tensor | None,
     ) -> Tensor:
-        length, radial = geometry.pair_length, self.radial
-        fixed = type(radial) in {Bessel, Gaussian} and not is_hooked(radial)
         return edge_network(
             target,
             source,
             (geometry.pair_index[1], geometry.pair_index[0]),
             state,
-            geometry.pair_rows(str(radial), radial) if fixed else radial(length),
-            self._fused_mask(length),
+            self._fused_radial(geometry),
+            self._fused_mask(geometry.pair_length),
             self.weights(),
             [self.widths(l) for l in range(self.lmax + 1)],
         )
+
+    def _fused_radial(self, geometry: EdgeGeometry) -> Tensor:
+        """Radial functions; fixed ones are computed once for all layers."""
+        radial, kind = self.radial, type(self.radial)
+        if is_hooked(radial):
+            return radial(geometry.pair_length)
+        if isinstance(radial, (Bessel, Gaussian)) and kind in {Bessel, Gaussian}:
+            rows = bessel_rows if kind is Bessel else gaussian_rows
+            count, cutoff = radial.num_basis, radial.cutoff
+            return geometry.pair_rows(
+                (kind, count, cutoff), lambda length: rows(length, count, cutoff)
+            )
+        length = geometry.pair_length
+        if isinstance(radial, PowerTrig) and kind is PowerTrig:
+            powers = radial.basis_set[1] + 1
+            return power_trig_rows(length, radial.scales, radial.phases, powers)
+        return radial(length)
 
     def _fused_mask(self, length: Tensor) -> EdgeMask:
         cutoff = self.cutoff

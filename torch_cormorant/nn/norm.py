@@ -43,6 +43,10 @@ class SO3Norm(Norm):
             unchanged in shape, which keeps forces smooth where a degree vanishes by
             symmetry.
 
+    Attributes:
+        backend: As of a layer; ``"auto"`` (default): one operator where the CPU kernel
+            computes.
+
     Shapes:
         ``[N, M, P, C]`` to the same.
 
@@ -57,6 +61,7 @@ class SO3Norm(Norm):
     """
 
     kind = "norm"
+    backend = "auto"
     degrees: Tensor
 
     def __init__(self, channels: int, lmax: int, *, eps: float = 1e-2) -> None:
@@ -76,7 +81,7 @@ class SO3Norm(Norm):
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as above."""
         _check(x, self.lmax, self.channels, (1, 2))
-        if fused.fits("auto", x, self.weight) and x.dtype == self.weight.dtype:
+        if fused.fits(self.backend, x, self.weight) and x.dtype == self.weight.dtype:
             return so3_norm(x, self.weight, self.eps)
         power = x.square().sum((2, 3))
         scale = [

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, ShapeError
+from torch_cormorant.ops import fused
 from torch_cormorant.ops.autocast import weights_precision
+from torch_cormorant.ops.invariants import level_invariants
 from torch_cormorant.so3.layout import check_degree
 
 ACTIVATIONS = ("leaky_relu", "relu", "silu")
@@ -23,7 +25,7 @@ def activation(name: str) -> nn.Module:
     return made[name]
 
 
-def scalars(levels: Sequence[Tensor]) -> Tensor:
+def scalars(levels: Sequence[Tensor], backend: str = "auto") -> Tensor:
     r"""All invariants of a list of levels, as one real vector for each atom.
 
     Section 4.4 of the paper's supplement as the published code computes it: the complex
@@ -32,11 +34,15 @@ def scalars(levels: Sequence[Tensor]) -> Tensor:
 
     Args:
         levels: Tensors ``[N, M_s, P, C_s]``.
+        backend: As of a layer; ``"auto"`` (default): one operator where the CPU kernel
+            computes.
 
     Returns:
         ``[N, 2 (sum of l = 0 channels + sum of all channels)]`` for P = 2. For P = 1
         the l = 0 channels and the squared norms.
     """
+    if fused.fits(backend, *levels):
+        return level_invariants(levels)
     planes = levels[0].shape[2]
     first = [level[:, 0].transpose(1, 2).flatten(1) for level in levels]
     rest = []

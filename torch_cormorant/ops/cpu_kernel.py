@@ -29,7 +29,7 @@ from torch_cormorant.ops.tensors import real_view
 FILE = Path(__file__).with_name("_cpu_kernel.so")
 SWITCH = "CORMORANT_CPU_KERNEL"
 MAX_LMAX = 6
-_ABI = 4
+_ABI = 8
 _P, _I, _L = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 _FAILURES = {1: "out of memory", 2: "the system gives no more threads"}
 _INDICES = {
@@ -39,6 +39,7 @@ _INDICES = {
     6: ("csr_row of the plan", "rows"),
     7: ("index_a", "rows_a"),
     8: ("index_b", "rows_b"),
+    9: ("pairs of the plan", "edges"),
 }
 """Statuses of an index tensor with a value out of range, and the size it exceeds."""
 
@@ -61,7 +62,10 @@ class _Sum(ctypes.Structure):
         *((name, _L) for name in ("targets", "edges", "sources", "rows", "wide")),
         *((name, _I) for name in ("lmax1", "is_complex", "is_double", "threads")),
         *((name, _I) for name in ("need_x", "need_g", "need_sh", "fresh_g")),
-        *((name, _P) for name in ("x", "g", "sh", "rowptr", "edge", "source", "row")),
+        ("second", _I),
+        *((name, _P) for name in ("x", "g", "sh")),
+        *((name, _P) for name in ("tangent_x", "tangent_g", "tangent_sh")),
+        *((name, _P) for name in ("rowptr", "edge", "source", "row")),
         ("cg", Coefficients),
         *((name, _P) for name in ("out", "out_rows", "dx", "dg", "dsh")),
     )
@@ -314,6 +318,50 @@ def backward(
     struct.dx, struct.dg, struct.dsh = map(address, (dx, dg, dsh))
     call("cormorant_sum_backward", struct)
     return dx, dg, dsh
+
+
+def double_backward(
+    x: Tensor,
+    g: Tensor,
+    sh: Tensor,
+    plan: GraphPlan,
+    table: PathTable,
+    need: Need,
+    need_grads: bool,
+    grads: Sequence[Tensor],
+    cotangents: Sequence[Tensor | None],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, list[Tensor] | None]:
+    """Gradients of the gradients: the sum and its gradient along cotangents.
+
+    Args:
+        x: As in :func:`backward`, and so on.
+        g: The same.
+        sh: The same.
+        plan: The same.
+        table: The same.
+        need: Whether x, g and sh need a gradient.
+        need_grads: Whether ``grads`` do.
+        grads: Gradients of the sums.
+        cotangents: Of the gradients of x, g and sh; None: zero.
+    """
+    parts: list[Tensor | None] = [
+        torch.zeros_like(part) if needed else None
+        for part, needed in zip((x, g, sh), need, strict=True)
+    ]
+    struct, _kept = _sum_struct(x, g, sh, plan, table, grads)
+    struct.second = 1
+    struct.tangent_x, struct.tangent_g, struct.tangent_sh = map(address, cotangents)
+    if any(need):
+        struct.need_x, struct.need_g, struct.need_sh = map(int, need)
+        struct.dx, struct.dg, struct.dsh = map(address, parts)
+        call("cormorant_sum_backward", struct)
+    if not need_grads:
+        return parts[0], parts[1], parts[2], None
+    outs = [torch.empty_like(grad) for grad in grads]
+    array = pointers(outs)
+    struct.out = ctypes.cast(array, _P)
+    call("cormorant_sum_forward", struct)
+    return parts[0], parts[1], parts[2], outs
 
 
 def square(x: Tensor, y: Tensor, table: PathTable) -> list[Tensor]:

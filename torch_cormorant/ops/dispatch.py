@@ -121,9 +121,11 @@ def implementation(name: str, x: Tensor, table: PathTable) -> Implementation:
     return cast("Implementation", portable)
 
 
-def has_double_backward(backend: str) -> bool:
-    """Whether gradients of gradients on a GPU are one kernel instead of six."""
-    return backend in {"auto", "triton"} and _has_triton()
+def has_double_backward(name: str, x: Tensor, table: PathTable) -> bool:
+    """Whether gradients of gradients of the neighbour sum are computed at once."""
+    if x.is_cuda:
+        return name in {"auto", "triton"} and _has_triton()
+    return use_kernel(name, x, table)
 
 
 @cache

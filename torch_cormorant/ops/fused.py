@@ -60,11 +60,21 @@ def fits(backend: str, *operands: Tensor | None) -> bool:
     """
     return (
         _on
+        and backend != "reference"
         and chosen(backend) in BACKENDS
-        and not cpu_kernel.problem()
+        and _ready()
         and not is_transformed()
         and all(x is None or _plain(x) for x in operands)
     )
+
+
+def _ready() -> bool:
+    return not cpu_kernel.problem()
+
+
+# torch.compiler.assume_constant_result, without the compiler's slow import: a compiler
+# cannot follow how libraries are loaded, and asks once for each graph
+_ready._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _plain(x: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -12,11 +13,13 @@ from torch_cormorant.errors import (
     ConfigError,
     ShapeError,
 )
+from torch_cormorant.ops import fused
 from torch_cormorant.ops.edges import (
     check_edge_index,
     check_edge_vec,
     check_edges,
 )
+from torch_cormorant.ops.frames import edge_frames
 from torch_cormorant.ops.plan import GraphPlan, make_plan
 from torch_cormorant.ops.transforms import refuse_batched
 from torch_cormorant.so3.harmonics import spherical_harmonics
@@ -97,13 +100,21 @@ class EdgeGeometry:
     def _set(
         self, edge_index: Tensor, edge_vec: Tensor, plan: GraphPlan, harmonics: str
     ) -> None:
-        self.edge_index, self.edge_vec = edge_index, edge_vec
-        self.harmonics, self.plan = harmonics, plan
+        self.edge_index, self.harmonics, self.plan = edge_index, harmonics, plan
         self.num_sources, self.num_targets = plan.num_sources, plan.num_targets
-        self.edge_length = safe_norm(edge_vec)
         self.pair_index = self._pair_index()
+        self._start(edge_vec)
+
+    def _start(self, edge_vec: Tensor) -> None:
+        self.edge_vec = edge_vec
         self._sh: dict[int, Tensor] = {}
         self._rows: dict[Hashable, Tensor] = {}
+
+    def moved(self, edge_vec: Tensor) -> EdgeGeometry:
+        """The same graph with other vectors ``[E, 3]``: nothing is checked."""
+        made = copy.copy(self)
+        made._start(edge_vec)  # noqa: SLF001
+        return made
 
     @classmethod
     def from_plan(
@@ -189,6 +200,27 @@ class EdgeGeometry:
             )
         return self._sh[lmax]
 
+    def prepare(self, lmax: int, backend: str = "auto") -> None:
+        """Compute harmonics and lengths of pairs at once, where one operator can.
+
+        Args:
+            lmax: Largest degree that will be asked for.
+            backend: What computes the layers; see
+                :func:`~torch_cormorant.ops.use_backend`.
+        """
+        if any(l >= lmax for l in self._sh) or not fused.fits(backend, self.edge_vec):
+            return
+        pairs = None if self.plan.pairs is None else self.plan.pairs.edge
+        unit = self.harmonics == "unit"
+        sh, length = edge_frames(self.edge_vec, pairs, lmax, normalize=unit)
+        self._sh[lmax] = sh
+        self._rows[_here("length of pairs")] = length
+
+    @property
+    def edge_length(self) -> Tensor:
+        """Length of each edge."""
+        return self._kept("length of edges", lambda: safe_norm(self.edge_vec))
+
     @property
     def shared(self) -> bool:
         """True if edges share what is symmetric with their reverse."""
@@ -199,8 +231,17 @@ class EdgeGeometry:
         """Length of each undirected pair, or of each edge where none are shared."""
         pairs = self.plan.pairs
         if pairs is None:
-            return self.edge_length
-        return self.edge_length.index_select(0, pairs.edge)
+            return self._kept("length of pairs", lambda: self.edge_length)
+        return self._kept(
+            "length of pairs", lambda: self.edge_length.index_select(0, pairs.edge)
+        )
+
+    def _kept(self, key: Hashable, function: Callable[[], Tensor]) -> Tensor:
+        """What was computed before, with gradients where they are wanted."""
+        key = _here(key)
+        if key not in self._rows:
+            self._rows[key] = function()
+        return self._rows[key]
 
     def pair_rows(self, key: Hashable, function: Callable[[Tensor], Tensor]) -> Tensor:
         """A function of the lengths of all pairs, computed once for all layers.
@@ -209,10 +250,7 @@ class EdgeGeometry:
             key: What tells it from other functions.
             function: ``[pairs]`` in Angstrom to rows of pairs.
         """
-        whole = (key, torch.is_grad_enabled())
-        if whole not in self._rows:
-            self._rows[whole] = function(self.pair_length)
-        return self._rows[whole]
+        return self._kept(("pairs", key), lambda: function(self.pair_length))
 
     def _pair_index(self) -> tuple[Tensor, Tensor]:
         """(source, target) of each undirected pair, or of each edge."""
@@ -238,6 +276,11 @@ class EdgeGeometry:
         return f"EdgeGeometry({nodes} nodes, {edges} edges, {count}, {self.harmonics})"
 
 
+def _here(key: Hashable) -> Hashable:
+    """A key that tells values with a record for gradients from those without."""
+    return key, torch.is_grad_enabled()
+
+
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _checked_plan(
     edge_index: Tensor,
@@ -258,7 +301,7 @@ def _checked_plan(
 
 
 def safe_norm(vec: Tensor) -> Tensor:
-    """Length of vectors, with value and gradient zero at zero."""
+    """Length of vectors, with value and all derivatives zero at zero."""
     squared = vec.square().sum(-1)
     zero = squared == 0
-    return torch.where(zero, squared, torch.where(zero, 1.0, squared).sqrt())
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, squared).sqrt())

@@ -223,7 +223,7 @@ def _keep_gradient(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> N
 
 
 def _gradient_backward(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, ...]:
-    """Gradient of the gradient: the fused operator on a GPU, or the two others."""
+    """Gradient of the gradient: the fused operator, or the two others."""
     x, g, sh, packed, header, *grads = ctx.saved_tensors
     need = [*ctx.needs_input_grad[:3], any(ctx.needs_input_grad[8])]
     given = [
@@ -231,7 +231,8 @@ def _gradient_backward(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, 
         for part, there in zip(cotangents, ctx.need, strict=True)
     ]
     inputs, plan, key = (x, g, sh), (packed, header), ctx.key
-    if x.is_cuda and has_double_backward(ctx.backend) and not is_transformed():
+    fused = has_double_backward(ctx.backend, x, table_of(key))
+    if fused and not is_transformed():
         there = [part is not None for part in given]
         full = [x.new_empty(0) if part is None else part for part in given]
         parts = _double(*inputs, *plan, key, ctx.backend, need, grads, full, there)

@@ -87,8 +87,23 @@ def check_vertex(
     outs = check_rank("weights[0]", weights[0], ("planes", "outputs", "columns"))
     planes, dtype = 1 + x.is_complex(), x.dtype.to_real()
     for l, (weight, blocks) in enumerate(zip(weights, paths.blocks, strict=True)):
-        shape = (planes, outs.shape[1], blocks * channels)
-        _alike(f"weights[{l}]", weight, shape, dtype, x)
+        columns = (planes, outs.shape[1], blocks * channels)
+        _alike(f"weights[{l}]", weight, columns, dtype, x)
+
+
+def check_planes(name: str, x: object) -> Tensor:
+    """Refuse what is no real SO(3)-vector with planes."""
+    x = check_rank(name, x, ("nodes", "components", "planes", "channels"))
+    if x.dtype not in FEATURES[:2]:
+        msg = f"{name} must be float32 or float64, got {x.dtype}; convert it first"
+        raise DtypeError(msg)
+    if math.isqrt(x.shape[1]) ** 2 != x.shape[1] or not x.shape[1]:
+        msg = f"{name} must have (lmax + 1)^2 components on axis 1, got {x.shape[1]}"
+        raise ShapeError(msg)
+    if x.shape[2] not in (1, 2):
+        msg = f"{name} must have one or two planes on axis 2, got {x.shape[2]}"
+        raise ShapeError(msg)
+    return x
 
 
 def check_edge_network(
@@ -142,18 +157,44 @@ def _check_columns(widths: Sequence[tuple[int, ...]], dots: int) -> None:
         raise ShapeError(msg)
 
 
+def check_frames(vec: Tensor, pairs: Tensor | None) -> None:
+    """Check vectors of edges, and those whose lengths are wanted."""
+    if vec.dtype not in FEATURES[:2]:
+        msg = f"vec must be float32 or float64, got {vec.dtype}; convert it first"
+        raise DtypeError(msg)
+    _alike("vec", vec, (vec.shape[0], 3), vec.dtype, vec)
+    if pairs is not None:
+        _alike("pairs", pairs, tuple(pairs.shape), torch.int64, vec)
+
+
+def check_radial(operands: Sequence[Tensor], functions: int) -> None:
+    """Check lengths of pairs, and frequencies and phases where there are any."""
+    length = check_rank("length", operands[0], ("pairs",))
+    if length.dtype not in FEATURES[:2]:
+        msg = f"length must be float32 or float64, got {length.dtype}; convert it first"
+        raise DtypeError(msg)
+    _alike("length", length, tuple(length.shape), length.dtype, length)
+    for name, part in zip(("scales", "phases"), operands[1:], strict=False):
+        _alike(name, part, (functions,), length.dtype, length)
+
+
 def check_norm(x: Tensor, weight: Tensor) -> None:
     """Check the operands of the equivariant norm."""
-    check_rank("x", x, ("nodes", "components", "planes", "channels"))
-    if x.dtype not in FEATURES[:2]:
-        msg = f"x must be float32 or float64, got {x.dtype}; convert it first"
-        raise DtypeError(msg)
-    degrees = math.isqrt(x.shape[1])
-    if degrees**2 != x.shape[1] or not degrees:
-        msg = f"x must have (lmax + 1)^2 components on axis 1, got {x.shape[1]}"
-        raise ShapeError(msg)
+    check_planes("x", x)
     _alike("x", x, tuple(x.shape), x.dtype, x)
-    _alike("weight", weight, (degrees, x.shape[-1]), x.dtype, x)
+    _alike("weight", weight, (math.isqrt(x.shape[1]), x.shape[-1]), x.dtype, x)
+
+
+def check_levels(levels: Sequence[Tensor]) -> None:
+    """Check the levels of a network against the first."""
+    if not levels:
+        msg = "levels must hold at least one tensor"
+        raise ConfigError(msg)
+    nodes, _, planes, _ = check_planes("levels[0]", levels[0]).shape
+    for k, level in enumerate(levels):
+        _, *sizes = check_planes(f"levels[{k}]", level).shape
+        shape = (nodes, sizes[0], planes, sizes[2])
+        _alike(f"levels[{k}]", level, shape, levels[0].dtype, levels[0])
 
 
 def check_dots(a: Tensor, b: Tensor, index_a: Tensor, index_b: Tensor) -> None:

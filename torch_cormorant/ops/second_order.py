@@ -175,7 +175,8 @@ class _Family:
         if any(grad is not None for grad in grads):
             p = (list(saved[:split]), list(saved[split:]), *ctx.settings)
             parts = self.gradient(*p, *_marked(grads, saved[0]), need)
-        return _chosen(parts, need), [None] * (len(saved) - split), None, None
+        none = map(_nothing, ctx.settings)
+        return _chosen(parts, need), [None] * (len(saved) - split), *none
 
     def _keep_gradient(self, ctx: Any, inputs: tuple[Any, ...], output: object) -> None:  # noqa: ARG002
         ctx.save_for_backward(*inputs[0], *inputs[1], *inputs[4])
@@ -206,7 +207,8 @@ class _Family:
                 need_grads,
             )
         found, dgrads = _chosen(parts[:one], need), _chosen(parts[one:], need_grads)
-        return (found, [None] * len(constants), None, None, dgrads, None, None)
+        none = map(_nothing, ctx.settings)
+        return (found, [None] * len(constants), *none, dgrads, None, None)
 
     def _third(self, ctx: Any, *grads: object) -> tuple[Any, ...]:  # noqa: ARG002
         msg = (
@@ -269,6 +271,11 @@ def _empty(likes: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
         like.new_empty(like.shape if want else (0,))
         for like, want in zip(likes, wanted, strict=True)
     ]
+
+
+def _nothing(numbers: Sequence[float]) -> list[Tensor] | None:
+    """Gradient of numbers; PyTorch takes a list without any for one of tensors."""
+    return None if numbers else []
 
 
 def _chosen(parts: Sequence[Tensor | None], wanted: Sequence[bool]) -> Some:

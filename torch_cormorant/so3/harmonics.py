@@ -34,6 +34,58 @@ _SQRT_3, _SQRT_3_4, _SQRT_3_8 = _sqrt(3), _sqrt(3, 4), _sqrt(3, 8)
 _SQRT_5, _SQRT_5_8, _SQRT_45_8, _SQRT_6 = _sqrt(5), _sqrt(5, 8), _sqrt(45, 8), _sqrt(6)
 
 
+def pole_factors(lmax: int) -> list[list[float]]:
+    r"""Values of :math:`Y_{lm} / (\rho^m \cos m\varphi)` at the pole, 0 for m > l."""
+    return [
+        [_POLE_FACTORS[l][m] if m <= l else 0.0 for m in range(lmax + 1)]
+        for l in range(lmax + 1)
+    ]
+
+
+def solid_derivatives(lmax: int) -> list[tuple[int, int, int, float]]:
+    r"""Derivatives of solid harmonics in those of the degree below.
+
+    With :math:`\partial_\pm = \partial_x \pm i \partial_y` and complex harmonics
+    :math:`Z_l^m = (Y_{lm} + i Y_{l,-m}) / \sqrt 2`, :math:`Z_l^0 = Y_{l0}`:
+
+    .. math::
+        \partial_z Z_l^m &= \sqrt{(l + m)(l - m)}\, Z_{l-1}^m \\
+        \partial_+ Z_l^m &= -\sqrt{(l - m)(l - m - 1)}\, Z_{l-1}^{m+1} \\
+        \partial_- Z_l^m &= \sqrt{(l + m)(l + m - 1)}\, Z_{l-1}^{m-1}
+
+    Args:
+        lmax: Largest degree.
+
+    Returns:
+        (k, row, row', c) for every term of
+        :math:`\partial_k Y_{row} = \sum c\, Y_{row'}`; k = 0, 1, 2 for x, y, z.
+
+    Example:
+        >>> solid_derivatives(1)
+        [(2, 2, 0, 1.0), (0, 3, 0, 1.0), (1, 1, 0, 1.0)]
+    """
+    found = []
+    for l in range(1, lmax + 1):
+        row, low = l * l + l, (l - 1) * l
+        orders = range(-l + 1, l)
+        found += [(2, row + m, low + m, _sqrt((l + m) * (l - m))) for m in orders]
+        for m in range(l + 1):
+            # halves of both; m = 0 is not divided by the root of two
+            up = -_sqrt((l - m) * (l - m - 1), 4 if m else 2)
+            if m + 1 < l:
+                found += [(0, row + m, low + m + 1, up), (1, row + m, low - m - 1, up)]
+            if m and m + 1 < l:
+                found += [(0, row - m, low - m - 1, up), (1, row - m, low + m + 1, -up)]
+            down = _sqrt((l + m) * (l + m - 1), 4 if m > 1 else 2)
+            if m:
+                found += [(0, row + m, low + m - 1, down)]
+                found += [(1, row - m, low + m - 1, down)]
+            if m > 1:
+                found += [(0, row - m, low - m + 1, down)]
+                found += [(1, row + m, low - m + 1, -down)]
+    return found
+
+
 def spherical_harmonics(vec: Tensor, lmax: int, normalize: bool = True) -> Tensor:
     r"""Real spherical harmonics of all degrees ``0..lmax``.
 

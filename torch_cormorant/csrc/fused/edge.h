@@ -130,8 +130,8 @@ template <class S> struct EdgeTile {
     for (int l = 0; l < p->degrees; l++) {
       state[l] = arena.rows(l < p->state_used ? rows : 0, n.state, cx);
       h[l] = arena.rows(rows, n.wide, cx);
-      dh[l] = arena.rows(p->grad ? rows : 0, n.wide, cx);
-      dy[l] = arena.rows(p->grad ? EDGE_TILE : 0, n.wide, cx);
+      dh[l] = arena.rows(p->order ? rows : 0, n.wide, cx);
+      dy[l] = arena.rows(p->order ? EDGE_TILE : 0, n.wide, cx);
     }
     used = arena.used();
   }
@@ -206,9 +206,9 @@ template <class S, bool CX>
 INLINE void pair_dots(const Edge *p, const EdgeSizes<S> &n, const S *a, const S *b,
                       const S *da, const S *db, S *re, S *im) {
   typedef typename Type<S>::U U;
-  for (int64_t c = 0; c < n.wide; c += lanes<S>()) {
-    int64_t m = 0;
-    for (int l = 0; l < p->dot_degrees; l++) {
+  for (int l = 0; l < p->dot_degrees; l++) {
+    // in this order: what pads a row of channels is written over by the next
+    for (int64_t c = 0; c < n.wide; c += lanes<S>()) {
       Vec<S> r = {}, i = {};
       const auto add = [&](const S *x, const S *y) {
         const Vec<S> xr = *(const U *)x, yr = *(const U *)y;
@@ -219,7 +219,7 @@ INLINE void pair_dots(const Edge *p, const EdgeSizes<S> &n, const S *a, const S 
         i += xr * yi;
         i += xi * yr;
       };
-      for (; m < (int64_t)(l + 1) * (l + 1); m++) {
+      for (int64_t m = (int64_t)l * l; m < (int64_t)(l + 1) * (l + 1); m++) {
         const int64_t at = m * n.planes * n.wide + c;
         if (!da && !db) add(a + at, b + at);
         if (da) add(da + at, b + at);
@@ -361,7 +361,7 @@ INLINE void edge_mask(const Edge *p, const EdgeSizes<S> &n, const EdgeShared<S> 
         const int64_t row = k * n.wide + c, behind = (count + k) * n.wide + c;
         for (int plane = 0; plane < (CX ? 2 : 1); plane++) {
           S *h = plane ? t.h[l].im : t.h[l].re;
-          if (!p->grad) {
+          if (!p->order) {
             *(U *)(h + row) = mask.v * *(const U *)(h + row);
             continue;
           }
@@ -510,7 +510,7 @@ void edge_tile(const Edge *p, const EdgeShared<S> &all, const EdgeTile<S> &t,
                const EdgeSums<S> &sums, const EdgeNeeds &needs, int64_t first,
                int64_t count, const Rows<S> *later) {
   const EdgeSizes<S> n(p);
-  const bool dual = p->second;
+  const bool dual = p->order == 2;
   edge_inputs<S, CX>(p, n, all, t, first, count, dual);
   const bool changes = dual && needs.d_inputs;
   times_weights<S, CX>(p, t, all.turned, 0, changes ? 2 * count : count, 0, false);
@@ -529,7 +529,7 @@ void edge_tile(const Edge *p, const EdgeShared<S> &all, const EdgeTile<S> &t,
                        all.d_turned[l], h, true);
     }
   const int64_t row = p->channels * n.planes;
-  if (p->grad)
+  if (p->order)
     for (int l = 0; l < p->degrees; l++)
       for (int64_t k = 0; k < count; k++)
         read_row<S, CX>(p->grad, (first + k) * p->degrees + l, p->channels, t.dy[l], k, 0);
@@ -544,7 +544,7 @@ void edge_tile(const Edge *p, const EdgeShared<S> &all, const EdgeTile<S> &t,
         join<S, CX>((S *)p->out + ((first + k) * p->degrees + l) * row, p->channels,
                     t.h[l].re + at, t.h[l].im + at, false);
       }
-  if (!p->grad) return;
+  if (!p->order) return;
 
   if (needs.weights) {
     if (!dual || needs.d_mask)
@@ -612,7 +612,7 @@ void edge_collect(const Edge *p, int64_t first, int64_t last, S *shared, S *late
                   int64_t room, int64_t owner, int64_t owners) {
   const EdgeShared<S> all(p, shared);
   const EdgeKept<S> kept(p, later, room, 0);
-  const bool moved = p->second && (all.d_target || all.d_source);
+  const bool moved = p->order == 2 && (all.d_target || all.d_source);
   edge_scatter<S, CX>(p, all, first, last - first, kept.rows[0], kept.rows[1], moved,
                       owner, owners);
 }

@@ -103,7 +103,7 @@ __attribute__((noinline)) void columns(int64_t steps, int64_t cols, const Factor
 
 // c (+)= a b for rows 0 .. rows - 1, or a conj(b) with SIGN = -1.
 template <class S, bool CX, int SIGN = 1>
-void product(int64_t rows, int64_t steps, int64_t cols, Factor<S> a, const Rows<S> &b,
+__attribute__((noinline)) void product(int64_t rows, int64_t steps, int64_t cols, Factor<S> a, const Rows<S> &b,
              Rows<S> c, bool add) {
   constexpr int R = PRODUCT_ROWS, V = CX ? 1 : 2;
   cols = padded<S>(cols);

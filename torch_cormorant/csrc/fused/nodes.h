@@ -1,4 +1,4 @@
-// The plain C interface of the operators on nodes: the vertex step and the norm.
+// The plain C interface of the operators on nodes: vertex step, norm, invariants.
 //
 // Pointers to what is absent, or not needed, are null.
 #pragma once
@@ -37,5 +37,16 @@ struct Norm {
   double eps;
   const void *x, *weight, *grad, *tangent_x, *tangent_weight;
   void *out, *dx, *dweight;
+};
+
+// Invariants of all levels side by side, and their derivatives.
+struct Invariants {
+  int64_t nodes, columns;      // of a row of the result
+  int32_t levels, is_complex, is_double, threads, second;
+  const int32_t *sizes;        // [levels, 2]: channels, largest degree
+  const void *const *x, *const *tangents;  // per level
+  const void *grad;
+  void *out;
+  void *const *dx;
 };
 }

@@ -15,7 +15,7 @@ struct Operand {
 enum { MASK_ROWS = 0, MASK_SOFT, MASK_GAUSSIAN, MASK_NONE };
 
 // out[l] = mask * W^l [state[l], dots of the nodes, radial functions] for every pair, and
-// its derivatives: with `grad` the gradients, with `second` those of the gradients.
+// its derivatives.
 struct Edge {
   int64_t pairs, targets, sources;
   int32_t channels, degrees;        // of the result
@@ -24,7 +24,8 @@ struct Edge {
   int32_t state_rows, state_used;   // degrees of the state: stored, read
   int32_t radials;                  // channels
   int32_t mask;                     // one of the above
-  int32_t is_complex, is_double, threads, second;
+  int32_t is_complex, is_double, threads;
+  int32_t order;                    // 0: result, 1: gradients, 2: those of the gradients
   double envelope, hard;            // radii; 0: none
   const int64_t *index_a, *index_b; // targets and sources of the pairs
   const int32_t *columns;           // [degrees, 4] of a weight: state, dots, radial, more

@@ -1,53 +1,62 @@
 // How nodes are shared among threads; part of dispatch.cpp.
-//
-// Gradients of weights are summed over blocks of nodes, then over the blocks in order:
-// how many there are depends on the number of nodes alone.
 #pragma once
 
-struct Blocks {
+struct Blocks {  // how many, and how many items each has
   int64_t count, nodes;
 };
 
-Blocks blocks_of(int64_t nodes) {
-  const int64_t most = 16, least = 64;  // blocks; nodes that are worth sums of their own
+Blocks node_blocks(int64_t nodes) {
+  constexpr int64_t most = 16, least = 64;
   const int64_t count = std::clamp<int64_t>(nodes / least, 1, most);
-  const int64_t each = ((nodes + count - 1) / count + 7) / 8 * 8;
-  return {std::max<int64_t>((nodes + each - 1) / each, 1), std::max<int64_t>(each, 1)};
+  return {count, std::max<int64_t>(((nodes + count - 1) / count + 7) / 8 * 8, 8)};
+}
+
+// Gradients of weights, `bytes` large, are summed over blocks of nodes, then over the
+// blocks in order: how many there are depends on the number of nodes alone.
+template <class Run, class Collect>
+void in_blocks(int threads, int64_t nodes, int64_t bytes, int64_t scratch_bytes,
+               const Run &run, const Collect &collect) {
+  const Blocks blocks = bytes ? node_blocks(nodes) : Blocks{0, 64};
+  const Memory sums(blocks.count * bytes);
+  memset(sums.get(), 0, (size_t)(blocks.count * bytes));
+  share(threads, nodes, blocks.nodes, scratch_bytes,
+        [&](int64_t first, int64_t last, void *scratch) {
+          void *own = (char *)sums.get() + first / blocks.nodes * bytes;
+          run(first, last, own, scratch);
+        });
+  if (blocks.count) collect(sums.get(), blocks.count);
 }
 
 void run_vertex(const Vertex *p) {
   int64_t sizes[3];
-  const int64_t bytes = p->is_double ? 8 : 4;
+  const int64_t number = p->is_double ? 8 : 4;
   chosen->vertex_sizes(p, sizes);
-  const Memory packed(sizes[0] * bytes);
+  const Memory packed(sizes[0] * number);
   chosen->vertex_pack(p, packed.get());
-  const Blocks blocks = p->dweights ? blocks_of(p->nodes) : Blocks{0, 64};
-  const int64_t one = sizes[1] * bytes;
-  const Memory sums(blocks.count * one);
-  const int64_t work = p->nodes * p->channels * p->outs * (p->lmax + 1) * (p->lmax + 1);
-  share(useful(p->threads, 4 * work), p->nodes, blocks.nodes, sizes[2] * bytes,
-        [&](int64_t first, int64_t last, void *scratch) {
-          char *own = (char *)sums.get() + (blocks.count ? first / blocks.nodes : 0) * one;
-          if (blocks.count) memset(own, 0, (size_t)one);
-          chosen->vertex_run(p, first, last, packed.get(), own, scratch);
-        });
-  if (!blocks.count) return;
-  if (!p->nodes) memset(sums.get(), 0, (size_t)one);
-  chosen->vertex_unpack(p, sums.get(), blocks.count);
+  const int64_t side = (int64_t)(p->lmax + 1) * (p->lmax + 1);
+  in_blocks(
+      useful(p->threads, 4 * p->nodes * p->channels * p->outs * side), p->nodes,
+      p->dweights ? sizes[1] * number : 0, sizes[2] * number,
+      [&](int64_t first, int64_t last, void *sums, void *scratch) {
+        chosen->vertex_run(p, first, last, packed.get(), sums, scratch);
+      },
+      [&](void *sums, int64_t count) { chosen->vertex_unpack(p, sums, count); });
 }
 
 void run_norm(const Norm *p) {
-  const int64_t one = (p->lmax + 1) * p->channels * (p->is_double ? 8 : 4);
-  const Blocks blocks = p->dweight ? blocks_of(p->nodes) : Blocks{0, 64};
-  const Memory sums(blocks.count * one);
-  const int64_t work = p->nodes * p->channels * (p->lmax + 1) * (p->lmax + 1);
-  share(useful(p->threads, work), p->nodes, blocks.nodes, 0,
+  const int64_t size = (int64_t)(p->lmax + 1) * p->channels * (p->is_double ? 8 : 4);
+  in_blocks(
+      useful(p->threads, p->nodes * size * (p->lmax + 1) / 2), p->nodes,
+      p->dweight ? size : 0, 0,
+      [&](int64_t first, int64_t last, void *sums, void *) {
+        chosen->norm_run(p, first, last, sums);
+      },
+      [&](void *sums, int64_t count) { chosen->norm_collect(p, sums, count); });
+}
+
+void run_invariants(const Invariants *p) {
+  share(useful(p->threads, p->nodes * p->columns * 4), p->nodes, 64, 0,
         [&](int64_t first, int64_t last, void *) {
-          char *own = (char *)sums.get() + (blocks.count ? first / blocks.nodes : 0) * one;
-          if (blocks.count) memset(own, 0, (size_t)one);
-          chosen->norm_run(p, first, last, own);
+          chosen->invariants_run(p, first, last);
         });
-  if (!blocks.count) return;
-  if (!p->nodes) memset(sums.get(), 0, (size_t)one);
-  chosen->norm_collect(p, sums.get(), blocks.count);
 }
