@@ -217,10 +217,23 @@ def _filled(operand: Any, tangent: Any) -> Any:
     ]
 
 
+def is_direct(leaves: Sequence[Any]) -> bool:
+    """Whether nothing can see that the dispatcher is left out."""
+    watched = torch.compiler.is_compiling() or is_transformed() or is_watched()
+    return not watched and all(map(_is_plain, leaves))
+
+
+def asked_for(ctx: Any, needed: Sequence[bool]) -> list[bool]:
+    """Needed gradients of tensors without those that this pass was not asked for."""
+    nodes = ctx.next_functions
+    return [a and will_run(node) for a, (node, _) in zip(needed, nodes, strict=True)]
+
+
 def _is_plain(value: Any) -> bool:
-    if not isinstance(value, Tensor):
-        return True
-    return type(value) in PLAIN and value.device.type == "cpu"
+    if type(value) in PLAIN:
+        plain: bool = value.is_cpu
+        return plain
+    return not isinstance(value, Tensor)
 
 
 def _flat(args: Sequence[Any]) -> tuple[list[int], list[Any]]:

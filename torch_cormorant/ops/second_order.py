@@ -14,14 +14,15 @@ so that a kernel that computes with (value, tangent) gives both in one call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from torch_cormorant.errors import BackendError
 from torch_cormorant.ops.operands import check_count, check_like
-from torch_cormorant.ops.operator import Operator
+from torch_cormorant.ops.operator import Operator, asked_for, is_direct
 from torch_cormorant.ops.tensors import plain
 
 Some = list[Tensor | None]
@@ -129,6 +130,18 @@ class _Family:
             backward=self._first,
         )
 
+    def __call__(
+        self, operands: Any, constants: Any, sizes: Any, numbers: Any
+    ) -> list[Tensor]:
+        """Compute it, by the shortest way that is allowed."""
+        if is_direct(operands) and is_direct(constants):
+            found = _Value.apply(  # type: ignore[no-untyped-call]
+                self, len(operands), (sizes, numbers), *operands, *constants
+            )
+            return list(found)
+        results: list[Tensor] = self.value(operands, constants, sizes, numbers)
+        return results
+
     # ---------------------------------------------------------------- the kernel
 
     def _run(self, *given: Any) -> list[Tensor]:
@@ -219,7 +232,97 @@ class _Family:
         raise BackendError(msg)
 
 
-def twice_differentiable(name: str, kernel: Kernel) -> Operator:
+class _Value(torch.autograd.Function):
+    """The operator on plain tensors, without dispatcher and lists."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, family: _Family, count: int, settings: Any, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(*tensors)
+        ctx.family, ctx.count, ctx.settings = family, count, settings
+        ctx.set_materialize_grads(False)
+        p = _contiguous((tensors[:count], tensors[count:], *settings))
+        return tuple(family.kernel.forward(p))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        family, count, tensors = ctx.family, ctx.count, ctx.saved_tensors
+        need, none = asked_for(ctx, ctx.needs_input_grad[3:])[:count], (None,) * 3
+        there = [grad is not None for grad in grads]
+        if not any(there) or not any(need):
+            return (*none, *[None] * len(tensors))
+        if is_direct(grads):
+            given = [grad for grad in grads if grad is not None]
+            marks = (len(tensors), need, there)
+            parts = _Gradient.apply(  # type: ignore[no-untyped-call]
+                family, count, ctx.settings, marks, *tensors, *given
+            )
+        else:
+            p = (list(tensors[:count]), list(tensors[count:]), *ctx.settings)
+            found = family.gradient(*p, *_marked(grads, tensors[0]), need)
+            parts = _chosen(found, need)
+        return (*none, *parts, *[None] * (len(tensors) - count))
+
+
+class _Gradient(torch.autograd.Function):
+    """Its gradient in the same form; the pass has checked what arrives."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        family: _Family,
+        count: int,
+        settings: Any,
+        marks: Any,
+        *tensors: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        ctx.save_for_backward(*tensors)
+        ctx.family, ctx.count, ctx.settings, ctx.marks = family, count, settings, marks
+        ctx.set_materialize_grads(False)
+        end, need, there = marks
+        p = _contiguous((tensors[:count], tensors[count:end], *settings))
+        grads = iter(tensors[end:])
+        full = [plain(next(grads)) if given else None for given in there]
+        return tuple(family.kernel.backward(p, full, need))
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+        family, count, tensors = ctx.family, ctx.count, ctx.saved_tensors
+        end, _, there = ctx.marks
+        flags = asked_for(ctx, ctx.needs_input_grad[4:])
+        given = [u is not None for u in cotangents]
+        need = family.kernel.reached(ctx.settings[0], given, flags[:count])
+        of_grads, grads = iter(flags[end:]), iter(tensors[end:])
+        need_grads = [mark and next(of_grads) for mark in there]
+        full = [plain(next(grads)) if mark else None for mark in there]
+        none = (None,) * 4
+        if not any(given) or not (any(need) or any(need_grads)):
+            return (*none, *[None] * len(tensors))
+        if torch.is_grad_enabled() or not is_direct(cotangents):
+            p = (list(tensors[:count]), list(tensors[count:end]), *ctx.settings)
+            marked = (*_marked(full, tensors[0]), *_marked(cotangents, tensors[0]))
+            parts = family.double(*p, *marked, need, need_grads)
+            found, dgrads = parts[:count], parts[count:]
+        else:
+            changes = [None if u is None else plain(u) for u in cotangents]
+            whole = _contiguous((tensors[:count], tensors[count:end], *ctx.settings))
+            found, dgrads = family.kernel.double_backward(
+                whole, full, changes, need, need_grads
+            )
+        return (
+            *none,
+            *_chosen(found, need),
+            *[None] * (end - count),
+            *(
+                part if want else None
+                for part, want, mark in zip(dgrads, need_grads, there, strict=True)
+                if mark
+            ),
+        )
+
+
+def twice_differentiable(name: str, kernel: Kernel) -> Callable[..., list[Tensor]]:
     """Register an operator with its two derivatives.
 
     Args:
@@ -230,7 +333,7 @@ def twice_differentiable(name: str, kernel: Kernel) -> Operator:
     Returns:
         The operator, called with the four parts of a :class:`Problem`.
     """
-    return _Family(name, kernel).value
+    return _Family(name, kernel)
 
 
 def _contiguous(given: Sequence[Any]) -> Problem:
