@@ -116,7 +116,7 @@ template <class S, int n> INLINE void add_sums(Vec<S> *v, S *out) {
   UNROLL for (int k = n / 2; k >= 1; k /= 2)
     UNROLL for (int j = 0; j < n / 2; j++)
       if (j < k) v[j] = hadd(v[2 * j], v[2 * j + 1]);
-  UNROLL for (int k = n; k < lanes<S>(); k *= 2) v[0] = hadd(v[0], v[0]);
+  for (int k = n; k < lanes<S>(); k *= 2) v[0] = hadd(v[0], v[0]);
   typedef S Part __attribute__((vector_size(n * sizeof(S)), aligned(sizeof(S)), may_alias));
   const Vec<S> all = v[0];
   Part sum;
@@ -138,7 +138,7 @@ template <class S, int n> INLINE void add_all_sums(const Vec<S> *v, S *out) {
   }
 }
 template <class S> INLINE S total(Vec<S> v) {
-  UNROLL for (int k = 1; k < lanes<S>(); k *= 2) v = hadd(v, v);
+  for (int k = 1; k < lanes<S>(); k *= 2) v = hadd(v, v);
   return v[0];
 }
 

@@ -92,7 +92,7 @@ INLINE void component(const Receiver<K> &q, int b, typename K::S *T) {
     UNROLL for (int l = 0; l <= K::L; l++) {
       if (l * l >= A1 || (l + 1) * (l + 1) <= A0) continue;
       const N<K> h = times<K>(get<K>(g + l * q.degree), x);
-      UNROLL for (int a = most(l * l, A0); a < least((l + 1) * (l + 1), A1); a++) {
+      for (int a = most(l * l, A0); a < least((l + 1) * (l + 1), A1); a++) {
         if (!(READ >> a & 1)) continue;
         if (a == 0) {
           add<K>(sum[0], h);

@@ -150,6 +150,7 @@ INLINE void through_mask(const Net<typename K::S> &net, const Work<typename K::S
   }
 }
 
+// Gradients of the dot products take the place of the scalars, which nobody needs again.
 template <class K>
 void pairs_backward(const Net<typename K::S> &net, const Work<typename K::S> &work, int s,
                     int64_t first, int64_t last, typename K::S *scratch) {
@@ -196,7 +197,7 @@ void pairs_backward(const Net<typename K::S> &net, const Work<typename K::S> &wo
         UNROLL for (int r = 0; r < R; r++) slope[r] = zero<K>();
         mix<K, R>(before, (top + 1) * blocks, step,
                   level.dots_t[d] + o * packed<K>((net.lmax + 1) * blocks), slope);
-        S *out = work.dot_slopes + p * G + (d * blocks + o) * U;
+        S *out = work.scalars[s] + p * G + (d * blocks + o) * U;
         UNROLL for (int r = 0; r < R; r++) set<K>(out + r * G, slope[r]);
       }
   }

@@ -65,7 +65,7 @@ template <class S> struct Work {
   const S *radial, *harmonics;     // [row of pairs], [2 pair + direction]
   S *features[MAX_LEVELS], *plain[MAX_LEVELS], *gates[MAX_LEVELS], *inverse[MAX_LEVELS];
   S *slopes[MAX_LEVELS], *scattered[2];
-  S *scalars[MAX_LEVELS], *scalar_slopes, *self_slopes, *state_slopes, *dot_slopes;
+  S *scalars[MAX_LEVELS], *scalar_slopes, *self_slopes, *state_slopes;
   S *length_slopes, *harmonic_slopes;
   double *energies;
 };

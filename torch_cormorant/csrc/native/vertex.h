@@ -273,7 +273,7 @@ INLINE void degrees_of_dots(const Net<typename K::S> &net, const Work<typename K
   typedef typename K::S S;
   constexpr int U = K::U, A0 = L0 * L0, A1 = (L1 + 1) * (L1 + 1);
   const int64_t degree = net.blocks * U;
-  const S *features = work.features[s] + o * K::M * U, *slopes = work.dot_slopes + o * U;
+  const S *features = work.features[s] + o * K::M * U, *slopes = work.scalars[s + 1] + o * U;
   N<K> sum[A1 - A0];
   UNROLL for (int a = A0; a < A1; a++) sum[a - A0] = zero<K>();
   {

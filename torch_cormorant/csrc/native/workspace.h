@@ -92,7 +92,6 @@ template <class S> class Workspace {
     w.scalar_slopes = scalar_slopes_.need(edges * net.scalar);
     w.self_slopes = self_slopes_.need(n * net.scalar);
     w.state_slopes = state_slopes_.need(w.padded * net.scalar);
-    w.dot_slopes = dot_slopes_.need(w.padded * net.scalar);
     w.length_slopes = length_slopes_.need(w.padded);
     // added to sixteen or more at a time
     w.harmonic_slopes = harmonic_slopes_.need((edges + 1) * passes.harmonics);
@@ -105,7 +104,7 @@ template <class S> class Workspace {
  private:
   Buffer<S> features_[MAX_LEVELS], plain_[MAX_LEVELS], gates_[MAX_LEVELS],
       inverse_[MAX_LEVELS], slopes_[MAX_LEVELS], scalars_[MAX_LEVELS];
-  Buffer<S> scattered_[2], scalar_slopes_, self_slopes_, state_slopes_, dot_slopes_,
+  Buffer<S> scattered_[2], scalar_slopes_, self_slopes_, state_slopes_,
       length_slopes_, harmonic_slopes_, radial_, harmonics_, parts_, scratch_;
 };
 
