@@ -51,7 +51,7 @@ class NequIP(WithOriginal):
         power: Of the polynomial envelope. Default 6.
         radial: Widths of the hidden layers of the radial MLPs. Default (64, 64).
         avg_num_neighbors: Neighbours within the cutoff; or one number for each of
-            ``species``. Default 1.
+            ``species``. Default 8.
         edge_cutoffs: Smaller cutoffs for pairs of species, rows: the receiver, in the
             order of ``species``. Default: ``cutoff`` for all.
         zbl: ``"metal"`` (eV) or ``"real"`` (kcal/mol): add the repulsion of the nequip
@@ -93,7 +93,7 @@ class NequIP(WithOriginal):
         trainable_basis: bool = False,
         power: float = 6.0,
         radial: Sequence[int] = (64, 64),
-        avg_num_neighbors: float | Sequence[float] = 1.0,
+        avg_num_neighbors: float | Sequence[float] = 8.0,
         edge_cutoffs: Sequence[Sequence[float]] | None = None,
         zbl: str | None = None,
         constants: str = "exact",
