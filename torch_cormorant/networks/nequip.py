@@ -76,6 +76,7 @@ class NequIP(WithOriginal):
     """
 
     self_edges = False
+    smooth_cutoff = True
     original = OriginalNequIP()
     recip: Tensor
 

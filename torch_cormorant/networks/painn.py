@@ -59,6 +59,7 @@ class PaiNN(WithOriginal):
     """
 
     self_edges = False
+    smooth_cutoff = True
     original = OriginalPaiNN()
 
     def __init__(

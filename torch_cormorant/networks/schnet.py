@@ -59,6 +59,7 @@ class SchNet(WithOriginal):
     """
 
     self_edges = False
+    smooth_cutoff = True
     original = OriginalSchNet()
 
     def __init__(
