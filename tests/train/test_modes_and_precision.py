@@ -72,14 +72,14 @@ def test_weights_that_are_frozen_on_purpose_stay_frozen() -> None:
     model.convs.requires_grad_(requires_grad=False)
     changed = fit(forces_module(model), MiniEthanol()[:8])
     assert changed
-    assert not any(name.startswith("model.convs") for name in changed)
+    assert not any("convs" in name for name in changed)
 
 
 def test_the_frozen_copy_of_a_calculator_can_be_trained() -> None:
     model = Engine(potential(cutoff_type=("soft",))).model
     assert not any(p.requires_grad for p in model.parameters())
     changed = fit(forces_module(model), MiniEthanol()[:8])
-    assert any(name.startswith("model.convs") for name in changed)
+    assert any("convs" in name for name in changed)
     assert not any("cutoff" in name for name in changed), (
         "masks are fixed by cutoff_type"
     )

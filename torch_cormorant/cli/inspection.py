@@ -23,7 +23,7 @@ def info(args: argparse.Namespace) -> None:
     from torch_cormorant.models import load_model
 
     model = load_model(args.model)
-    network, known = getattr(model, "network", model), model.info
+    known, network = model.info, getattr(model, "network", model)
     total = sum(p.numel() for p in model.parameters() if p.requires_grad)
     pairs = zip(known.targets, known.units, strict=True)
     outputs = ", ".join(f"{name} [{unit or 'no unit'}]" for name, unit in pairs)

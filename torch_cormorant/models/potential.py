@@ -68,36 +68,18 @@ class Potential(EnergyModel):
         potentials wrote it before, is read too.
     """
 
-    def energy_and_forces(
-        self,
-        z: Tensor,
-        pos: Tensor,
-        batch: Tensor | None = None,
-        cell: Tensor | None = None,
-        pbc: Tensor | bool | None = None,
-        *,
-        edge_index: Tensor | None = None,
-        edge_shift: Tensor | None = None,
-        num_graphs: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def energy_and_forces(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor]:
         r"""Energies and forces :math:`-\partial E / \partial r`.
 
-        Arguments and errors as in :meth:`evaluate`.
+        Args:
+            *args: As :meth:`evaluate`: ``z, pos, batch, cell, pbc``.
+            **options: As :meth:`evaluate`.
 
         Returns:
             Energies ``[B]`` float64 and forces ``[N, 3]``, in the unit of the model and
             that per Angstrom.
         """
-        out = self.evaluate(
-            z,
-            pos,
-            batch,
-            cell,
-            pbc,
-            edge_index=edge_index,
-            edge_shift=edge_shift,
-            num_graphs=num_graphs,
-        )
+        out = self.evaluate(*args, **options)
         return out.energy, cast("Tensor", out.forces)
 
     def evaluate(

@@ -211,8 +211,7 @@ class Network(NetworkFacts, Part):
         count = count_graphs(batch, pos.shape[0], num_graphs)
         index = self.make_edges(pos, batch)
         geometry = self.geometry(index, pos[index[1]] - pos[index[0]], pos.shape[0])
-        levels = self.run_levels(z, geometry)
-        out = self.read_out(levels, geometry, batch, count, z=z, pos=pos)
+        out, levels = self._run(z, geometry, batch, count, pos)
         return (out, levels) if return_levels else out
 
     @full_precision
@@ -251,12 +250,21 @@ class Network(NetworkFacts, Part):
             z, batch = check_structures(z, pos, batch)
         self.features.check(z)
         count = count_graphs(batch, num_nodes, num_graphs)
-        vec = edge_vec.to(self.dtype)
-        index, vec = own_edges(edge_index, vec, num_nodes, loop=self.self_edges)
-        geometry = self.geometry(index, vec, num_nodes)
-        levels = self.run_levels(z, geometry)
-        out = self.read_out(levels, geometry, batch, count, z=z, pos=pos)
+        edges = own_edges(edge_index, edge_vec, num_nodes, loop=self.self_edges)
+        geometry = self.geometry(*edges, num_nodes)
+        out, levels = self._run(z, geometry, batch, count, pos)
         return (out, levels) if return_levels else out
+
+    def _run(
+        self,
+        z: Tensor,
+        geometry: EdgeGeometry,
+        batch: Tensor | None,
+        count: int,
+        pos: Tensor | None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        levels = self.run_levels(z, geometry)
+        return self.read_out(levels, geometry, batch, count, z=z, pos=pos), levels
 
     def make_edges(self, pos: Tensor, batch: Tensor | None) -> Tensor:
         """The graph of a batch ``[2, E]``, sorted by target; self edges as needed."""

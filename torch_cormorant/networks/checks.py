@@ -20,6 +20,7 @@ from torch_cormorant.errors import (
 )
 from torch_cormorant.graph.checks import check_positions
 from torch_cormorant.ops import EdgeGeometry
+from torch_cormorant.ops.edges import check_edge_vec
 from torch_cormorant.ops.finite import nonfinite_row
 
 SHORT = 0.5
@@ -112,19 +113,13 @@ def check_edge_tensors(edge_index: Tensor, edge_vec: Tensor) -> None:
     """Check shapes and types of an edge list before anything is done with it."""
     _check_tensor(edge_index, "edge_index")
     _check_tensor(edge_vec, "edge_vec")
-    if edge_index.ndim != 2 or edge_index.shape[0] != 2:
-        msg = f"edge_index must have shape [2, E], got {tuple(edge_index.shape)}"
-        raise ShapeError(msg)
-    if tuple(edge_vec.shape) != (edge_index.shape[1], 3):
+    check_edge_vec(edge_vec, edge_index)
+    if edge_vec.dtype not in (torch.float32, torch.float64):
         msg = (
-            f"edge_vec must have shape [{edge_index.shape[1]}, 3], one vector for each "
-            f"column of edge_index, got {tuple(edge_vec.shape)}"
+            "edge_vec must be a floating point tensor, float32 or float64, got "
+            f"{edge_vec.dtype}"
         )
-        raise ShapeError(msg)
-    _check_precision(edge_vec, "edge_vec")
-    if edge_index.device != edge_vec.device:
-        msg = f"edge_index lies on {edge_index.device}, edge_vec on {edge_vec.device}"
-        raise DeviceError(msg)
+        raise DtypeError(msg)
 
 
 def check_given_edges(
@@ -228,15 +223,6 @@ def check_counts(values: dict[str, int]) -> None:
 def _check_tensor(value: object, name: str) -> None:
     if not isinstance(value, Tensor):
         msg = f"{name} must be a tensor, got {type(value).__name__}"
-        raise DtypeError(msg)
-
-
-def _check_precision(value: Tensor, name: str) -> None:
-    if value.dtype not in (torch.float32, torch.float64):
-        msg = (
-            f"{name} must be a floating point tensor, float32 or float64, got "
-            f"{value.dtype}"
-        )
         raise DtypeError(msg)
 
 

@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from torch_cormorant.ops import EdgeGeometry
 
-__all__ = ["Levels", "run_level"]
-
-
-class Levels(Protocol):
-    """What a network of levels holds, one of each for every level."""
-
-    convs: nn.ModuleList
-    norms: nn.ModuleList
-    gates: nn.ModuleList
+__all__ = ["run_level"]
 
 
 def run_level(
-    network: Levels,
-    s: int,
-    x: Tensor | tuple[Tensor, Tensor],
-    geometry: EdgeGeometry,
-    state: Tensor | None,
+    network: Any, s: int, x: Any, geometry: EdgeGeometry, state: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Features and edge scalars of one level.
 
     The modules are called, not reached into: hooks and wrapped modules take effect.
 
     Args:
-        network: Holds the modules of all levels.
+        network: Holds ``convs``, ``norms`` and ``gates``, one of each for every level.
         s: Which level.
         x: Features ``[N, M, P, C]``; of sources and receivers where these differ.
         geometry: The edges, self edges included.
         state: Edge scalars of the level below.
     """
-    out, state = network.convs[s](
-        x, geometry, edge_state=state, return_edge_state="rows"
-    )
-    return network.gates[s](network.norms[s](out)), state
+    options = {"edge_state": state, "return_edge_state": "rows"}
+    out, scalars = network.convs[s](x, geometry, **options)
+    return network.gates[s](network.norms[s](out)), scalars
