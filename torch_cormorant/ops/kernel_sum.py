@@ -81,8 +81,8 @@ def kernel_neighbour_sum(
         >>> index = torch.tensor([[0, 1, 2], [1, 0, 0]])
         >>> geometry = EdgeGeometry.from_pos(torch.randn(3, 3), index)
         >>> paths = ProductPaths("8x0 + 4x1", "0 + 1", out="5x0 + 2x1", mode="uvw")
-        >>> hidden, last = torch.randn(3, 16), torch.randn(16, paths.weight_numel)
-        >>> out = kernel_neighbour_sum(torch.randn(3, 20), geometry, hidden, last, paths)
+        >>> h, last = torch.randn(3, 16), torch.randn(16, paths.weight_numel)
+        >>> out = kernel_neighbour_sum(torch.randn(3, 20), geometry, h, last, paths)
         >>> [tuple(part.shape) for part in out]
         [(3, 1, 5), (3, 3, 2)]
     """

@@ -117,8 +117,8 @@ def _weighted(
     harmonics = [(block.mul, block.ir.l) for block in paths.second]
     if paths.mode != mode or harmonics != [(1, l) for l in range(len(harmonics))]:
         msg = (
-            f'paths must be of mode "{mode}" with the harmonics of degrees 0, 1, 2, ..., '
-            f"once each, as second operand, got {paths}"
+            f'paths must be of mode "{mode}" with the harmonics of degrees 0, 1, 2, '
+            f"..., once each, as second operand, got {paths}"
         )
         raise ConfigError(msg)
     if not paths.weight_numel:

@@ -1,7 +1,7 @@
 r"""The weighted sum with the last layer of the network of weights inside.
 
-:math:`w = h V` is made for a thousand edges at a time, used and forgotten, forward and
-backward: no ``[E, W]`` tensor exists. Gradients of gradients make it once.
+:math:`w = h V` is made for some hundred edges at a time, used and forgotten, forward
+and backward: no ``[E, W]`` tensor exists. Gradients of gradients make it once.
 """
 
 from __future__ import annotations
@@ -26,8 +26,17 @@ from torch_cormorant.ops.weighted_operators import (
 )
 from torch_cormorant.ops.weighted_reference import block_shapes
 
-CHUNK = 1024
+CHUNK = 512
 """Edges whose weights exist at one time."""
+KEEP_WIDTH, KEEP_BYTES = 32, 1 << 25
+"""From this many hidden channels on, weights of up to that many bytes are kept: making
+them again would cost more than reading them."""
+
+
+def keeps(hidden: Tensor, last: Tensor) -> bool:
+    """Whether all weights are made at once and kept for the gradients."""
+    size = hidden.shape[0] * last.shape[1] * last.element_size()
+    return hidden.shape[1] >= KEEP_WIDTH and size <= KEEP_BYTES
 
 
 def _chunks(plan: GraphPlan) -> Iterator[tuple[int, int, int, int]]:

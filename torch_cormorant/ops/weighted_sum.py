@@ -12,7 +12,7 @@ from torch_cormorant.ops.plan import GraphPlan, build_plan
 from torch_cormorant.ops.product_paths import ProductPaths
 from torch_cormorant.ops.tensors import plain
 from torch_cormorant.ops.transforms import is_transformed
-from torch_cormorant.ops.weighted_linear import linear_sum
+from torch_cormorant.ops.weighted_linear import keeps, linear_sum
 from torch_cormorant.ops.weighted_operators import sum_operator
 
 
@@ -38,9 +38,10 @@ def weighted_neighbour_sum(
             source, row 1 = target, as many nodes as rows of x), and their harmonics.
         weights: A row for every edge, or for every undirected pair if there are as many
             rows as ``plan.pairs.edge``. Or the last hidden layer of the network that
-            makes them and the matrix behind it: their product is then made for a
-            thousand edges at a time and never kept (with a row for every pair it is
-            kept, which halves the work and needs more memory).
+            makes them and the matrix behind it: their product is then made for a few
+            hundred edges at a time and never kept. (It is kept for every pair where
+            there is a row for every pair, and where it is small and wide layers make it
+            costly.)
         paths: Paths of mode ``"uvu"``, with the harmonics of degrees 0, 1, ..., lmax as
             second operand.
         backend: ``"portable"`` (PyTorch alone, edge by edge), ``"cpu_kernel"`` (degrees
@@ -86,7 +87,8 @@ def weighted_neighbour_sum(
     hidden, last = weights
     check_rank("hidden", hidden, ("edges", "hidden"))
     check_rank("last", last, ("hidden", "weights"))
-    if hidden.shape[0] != plan.num_edges or is_transformed():
+    paired = hidden.shape[0] != plan.num_edges
+    if paired or keeps(hidden, last) or is_transformed():
         if hidden.shape[1] != last.shape[0]:
             msg = f"hidden and last do not fit: {[*hidden.shape]} and {[*last.shape]}"
             raise ShapeError(msg)
