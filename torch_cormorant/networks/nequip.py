@@ -33,7 +33,7 @@ __all__ = ["NequIP"]
 class NequIP(WithOriginal):
     r"""`NequIP <https://doi.org/10.1038/s41467-022-29939-5>`_ (Batzner et al. 2022).
 
-    An embedding of the species, then levels of :class:`~torch_cormorant.NequIPConv`,
+    An embedding of the species, then levels of :class:`~torch_cormorant.conv.NequIPConv`,
     the last with even scalars only. Energies are linear in them, or an MLP of them.
 
     Args:
