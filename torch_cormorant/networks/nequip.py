@@ -33,8 +33,9 @@ __all__ = ["NequIP"]
 class NequIP(WithOriginal):
     r"""`NequIP <https://doi.org/10.1038/s41467-022-29939-5>`_ (Batzner et al. 2022).
 
-    An embedding of the species, then levels of :class:`~torch_cormorant.conv.NequIPConv`,
-    the last with even scalars only. Energies are linear in them, or an MLP of them.
+    An embedding of the species, then levels of
+    :class:`~torch_cormorant.conv.NequIPConv`, the last with even scalars only. Energies
+    are linear in them, or an MLP of them.
 
     Args:
         species: Atomic numbers that may occur, in the order of the rows of weights.
