@@ -163,6 +163,21 @@ class IrrepsConv(StatesFacts, MessagePassing):
         weights = self.edge_weights(geometry, given)
         return weighted_neighbour_sum(source, geometry, weights, self.paths)
 
+    def path_factors(self, *, signs: bool = False) -> Tensor:
+        r""":math:`\sqrt{2 l_2 + 1}` for every weight, in float64.
+
+        Args:
+            signs: Times :math:`(-1)^{k (k + 1) / 2}`, :math:`k = l_1 + l_2 - l`: what
+                e3nn's 3j symbols are of our tables. Default False.
+        """
+        factors = []
+        for path, size in zip(self.paths.paths, self.paths.sizes, strict=True):
+            l1, l2, l = self.paths.degrees(path)
+            k = l1 + l2 - l
+            sign = (-1) ** (k * (k + 1) // 2) if signs else 1
+            factors += [sign * (2 * l2 + 1) ** 0.5] * size
+        return torch.tensor(factors, dtype=torch.float64)
+
     def message(self, x_j: Tensor, w: Tensor, sh: Tensor) -> Tensor:
         """Products of one edge each, ``[E, paths.out.dim]``."""
         return tensor_product(

@@ -33,8 +33,9 @@ __all__ = ["NequIP"]
 class NequIP(WithOriginal):
     r"""`NequIP <https://doi.org/10.1038/s41467-022-29939-5>`_ (Batzner et al. 2022).
 
-    An embedding of the species, then levels of :class:`~torch_cormorant.NequIPConv`,
-    the last with even scalars only. Energies are linear in them, or an MLP of them.
+    An embedding of the species, then levels of
+    :class:`~torch_cormorant.conv.NequIPConv`, the last with even scalars only. Energies
+    are linear in them, or an MLP of them.
 
     Args:
         species: Atomic numbers that may occur, in the order of the rows of weights.
@@ -51,7 +52,7 @@ class NequIP(WithOriginal):
         power: Of the polynomial envelope. Default 6.
         radial: Widths of the hidden layers of the radial MLPs. Default (64, 64).
         avg_num_neighbors: Neighbours within the cutoff; or one number for each of
-            ``species``. Default 1.
+            ``species``. Default 8.
         edge_cutoffs: Smaller cutoffs for pairs of species, rows: the receiver, in the
             order of ``species``. Default: ``cutoff`` for all.
         zbl: ``"metal"`` (eV) or ``"real"`` (kcal/mol): add the repulsion of the nequip
@@ -76,6 +77,7 @@ class NequIP(WithOriginal):
     """
 
     self_edges = False
+    smooth_cutoff = True
     original = OriginalNequIP()
     recip: Tensor
 
@@ -93,7 +95,7 @@ class NequIP(WithOriginal):
         trainable_basis: bool = False,
         power: float = 6.0,
         radial: Sequence[int] = (64, 64),
-        avg_num_neighbors: float | Sequence[float] = 1.0,
+        avg_num_neighbors: float | Sequence[float] = 8.0,
         edge_cutoffs: Sequence[Sequence[float]] | None = None,
         zbl: str | None = None,
         constants: str = "exact",

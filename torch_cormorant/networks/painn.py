@@ -28,9 +28,9 @@ NUM_ELEMENTS = 100
 class PaiNN(WithOriginal):
     r"""`PaiNN <https://arxiv.org/abs/2102.03150>`_ (Schütt, Unke, Gastegger 2021).
 
-    An embedding of the species, then levels of :class:`~torch_cormorant.PaiNNConv`.
-    Vectors of the last level are there for heads that want them (``"dipole"``);
-    energies are made of its scalars.
+    An embedding of the species, then levels of
+    :class:`~torch_cormorant.conv.PaiNNConv`. Vectors of the last level are there for
+    heads that want them (``"dipole"``); energies are made of its scalars.
 
     Args:
         species: Atomic numbers that may occur. Default H C N O F.
@@ -59,6 +59,7 @@ class PaiNN(WithOriginal):
     """
 
     self_edges = False
+    smooth_cutoff = True
     original = OriginalPaiNN()
 
     def __init__(

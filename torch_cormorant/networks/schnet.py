@@ -29,7 +29,7 @@ class SchNet(WithOriginal):
     r"""`SchNet <https://arxiv.org/abs/1706.08566>`_ (Schütt et al. 2017).
 
     An embedding of the species, then levels of a
-    :class:`~torch_cormorant.TensorFieldConv` of scalars,
+    :class:`~torch_cormorant.conv.TensorFieldConv` of scalars,
 
     .. math::
         h_i' = h_i + W_3 \, \mathrm{ssp}\Big( W_2 \sum_j (W_1 h_j) \odot
@@ -59,6 +59,7 @@ class SchNet(WithOriginal):
     """
 
     self_edges = False
+    smooth_cutoff = True
     original = OriginalSchNet()
 
     def __init__(

@@ -30,7 +30,7 @@ class GatedBlock(nn.Module):
             ``"silu"``.
         odd_act: Activation of odd scalars, an odd function. Default ``"tanh"``.
         gate_act: Activation of gates. Default ``"silu"``.
-        constants: As in :func:`~torch_cormorant.nn.activations.moment_factor`; None:
+        constants: As in :func:`~torch_cormorant.nn.moment_factor`; None:
             no constants. Default ``"exact"``.
 
     Attributes:

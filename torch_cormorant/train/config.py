@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch_cormorant.data.registry import SOURCES
+from torch_cormorant.networks import NequIP, PaiNN, SchNet
 
 __all__ = ["SECTIONS", "RunConfig"]
 
-NETWORKS = ("published", "recipe", "potential", "custom")
+FAMILY = tuple(kind.kind for kind in (NequIP, PaiNN, SchNet))
+NETWORKS = ("published", "recipe", "potential", "custom", *FAMILY)
 
 
 def doc(default: Any, text: str) -> Any:
@@ -64,7 +66,7 @@ class ModelConfig:
 
     network: str = doc("recipe", f"one of {', '.join(NETWORKS)}")
     options: dict[str, Any] = doc(
-        {}, "arguments of Cormorant and CormorantConv, over those of the network"
+        {}, "arguments of Cormorant and CormorantConv, or of the network that is named"
     )
 
 

@@ -14,13 +14,16 @@ from torch_cormorant.conv import CormorantConv
 from torch_cormorant.data.registry import source_name
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import Cormorant
+from torch_cormorant.networks.base import NETWORK_PARTS
 from torch_cormorant.nn.parts import import_part
 from torch_cormorant.train.config import (
     CHOICES,
+    FAMILY,
     LIMITS,
     SECTIONS,
     DataConfig,
     LossConfig,
+    ModelConfig,
     RunConfig,
 )
 
@@ -133,11 +136,6 @@ def _check_value(key: str, value: Any, fail: Fail) -> None:
             "in quotes",
         )
     if key == "model.options":
-        known = network_options()
-        for name in value:
-            if name not in known:
-                full = f"{key}.{name}"
-                raise fail(full, unknown_word("key", str(name), known))
         for name, entry in value.items():
             try:
                 _import_classes(entry)
@@ -154,8 +152,10 @@ def _import_classes(entry: Any) -> None:
         import_part(entry["class"])
 
 
-def network_options() -> list[str]:
+def network_options(network: str) -> list[str]:
     """Names that ``model.options`` may hold."""
+    if network in FAMILY:
+        return list(inspect.signature(NETWORK_PARTS.entries[network][0]).parameters)
     names = []
     for kind in (Cormorant, CormorantConv):
         for name, parameter in inspect.signature(kind.__init__).parameters.items():
@@ -167,6 +167,7 @@ def network_options() -> list[str]:
 
 def _check_together(config: RunConfig, fail: Fail) -> None:
     data = config.data
+    _check_options(config.model, fail)
     own = data.source == "extxyz" and bool(data.target)
     frames = data.source not in ("mini_qm9", "qm9") and not own
     if data.source in ("frames", "extxyz", "qm9", "md17") and not data.path:
@@ -191,6 +192,15 @@ def _check_together(config: RunConfig, fail: Fail) -> None:
     if config.training.ema >= 1:
         raise fail("training.ema", f"{config.training.ema} is not below 1")
     _check_loss(config.loss, fail, frames=frames)
+
+
+def _check_options(model: ModelConfig, fail: Fail) -> None:
+    """Options that the network has."""
+    known = network_options(model.network)
+    for name in model.options:
+        if name not in known:
+            full = f"model.options.{name}"
+            raise fail(full, unknown_word("key", str(name), known))
 
 
 def _check_loss(loss: LossConfig, fail: Fail, *, frames: bool) -> None:

@@ -16,12 +16,15 @@ from torch_cormorant.models import (
     CormorantPotential,
     CormorantQM9,
     Model,
+    Potential,
+    Predictor,
 )
 from torch_cormorant.models.recipe import RECIPE, recipe
 from torch_cormorant.models.targets import head_for_target, reference_for_head
+from torch_cormorant.networks.base import NETWORK_PARTS
 from torch_cormorant.train.callbacks import energy_target
 from torch_cormorant.train.capture import PaddedSizes
-from torch_cormorant.train.config import RunConfig
+from torch_cormorant.train.config import FAMILY, RunConfig
 from torch_cormorant.train.datamodule import FrameDataModule, MoleculeDataModule
 from torch_cormorant.train.module import PropertyRegression
 from torch_cormorant.train.potential_module import (
@@ -263,6 +266,9 @@ class Job:
         return network.to(dtype)
 
     def _make(self, kind: str, options: dict[str, Any]) -> Model:
+        if kind in FAMILY:
+            network = NETWORK_PARTS.make({"kind": kind, **options}, {}, {})
+            return Potential(network) if self.frames else Predictor(network)
         if kind == "published":
             return (CormorantMD17 if self.frames else CormorantQM9)(**options)
         if kind == "potential":

@@ -13,6 +13,7 @@ from matplotlib import rc_context
 
 from torch_cormorant.data.describe import symbol
 from torch_cormorant.train.callbacks import EpochLog
+from torch_cormorant.train.config import FAMILY
 from torch_cormorant.train.ensemble import calibration, plot_calibration
 from torch_cormorant.train.files import RunFolder, write_json
 from torch_cormorant.train.frame_errors import frame_errors, join_outputs
@@ -34,6 +35,7 @@ def report_of(job: Job, log: EpochLog, outputs: Any, best_epoch: int) -> RunRepo
         best_epoch: The epoch that is tested.
     """
     part = job.loaders.test
+    network = job.config.model.network
     found = RunReport(
         title=f"{job.title}, seed {job.seed}",
         targets=[log.target] if job.frames else list(job.data.targets),
@@ -46,9 +48,10 @@ def report_of(job: Job, log: EpochLog, outputs: Any, best_epoch: int) -> RunRepo
         counts=part.element_counts() if job.frames else part.row_counts(),
         species=part.species,
         names=[],
-        network=job.module.network,
+        network=None if network in FAMILY else job.module.network,
     )
-    name = f"Cormorant, {job.config.model.network} (epoch {best_epoch})"
+    owner = "" if network in FAMILY else "Cormorant, "
+    name = f"{owner}{network} (epoch {best_epoch})"
     add = _add_frames if job.frames else _add_properties
     add(found, job, outputs, name)
     return found

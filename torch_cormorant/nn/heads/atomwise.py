@@ -41,7 +41,18 @@ class AtomwiseHead(SumHead):
         pair: The last invariant is an energy that is added as it is. Default False.
 
     Raises:
-        ConfigError: ``scale`` or ``shift`` is none of these words.
+        ConfigError: ``scale`` or ``shift`` is none of these words, or there are no
+            species.
+
+    Example:
+        >>> from torch_cormorant import Cormorant
+        >>> model = Cormorant(head={"kind": "atomwise", "layers": [8]}, num_levels=1)
+        >>> model.head.mlp
+        MLP(
+          (0): Linear(in_features=160, out_features=8, bias=True)
+          (1): LeakyReLU(negative_slope=0.01)
+          (2): Linear(in_features=8, out_features=1, bias=True)
+        )
     """
 
     kind = "atomwise"
@@ -74,6 +85,9 @@ class AtomwiseHead(SumHead):
         for name, kind in kinds.items():
             if kind not in KINDS:
                 msg = f"{name} must be one of {KINDS}, got {kind!r}"
+                raise ConfigError(msg)
+            if kind == "species" and not species:
+                msg = f'{name} is "species": give the head species=[1, 6, ...]'
                 raise ConfigError(msg)
             rows = len(species) if kind == "species" else 1
             start = torch.full((rows, num_targets), float(name == "scale"))
