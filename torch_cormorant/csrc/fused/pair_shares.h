@@ -4,11 +4,11 @@
 // there are depends on the number of pairs alone.
 #pragma once
 
-struct Blocks {
+struct PairBlocks {
   int64_t count, pairs;
 };
 
-Blocks pair_blocks(int64_t pairs) {
+PairBlocks pair_blocks(int64_t pairs) {
   const int64_t most = 32, least = 512;
   const int64_t count = std::clamp<int64_t>(pairs / least, 1, most);
   const int64_t each = std::max<int64_t>((pairs / count + 64) / 64 * 64, 64);
@@ -17,7 +17,7 @@ Blocks pair_blocks(int64_t pairs) {
 
 void run_edge(const Edge *p) {
   const int64_t bytes = p->is_double ? 8 : 4;
-  const Blocks blocks = pair_blocks(p->pairs);
+  const PairBlocks blocks = pair_blocks(p->pairs);
   const int64_t nodes = std::max(p->targets, p->sources);
   const int64_t work = p->pairs * p->channels * p->channels * p->degrees;
   const int threads = (int)std::min<int64_t>(useful(p->threads, work), blocks.count);
