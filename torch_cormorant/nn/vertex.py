@@ -43,8 +43,9 @@ class VertexMixing(nn.Module):
             itself.
 
     Attributes:
-        backend: What computes the square; see
-            :func:`~torch_cormorant.ops.folded_square`. ``"reference"``: as the formula
+        backend: As of a layer. ``"auto"`` and ``"cpu_kernel"``: one operator on CPUs,
+            see :func:`~torch_cormorant.ops.fused.fits`, else matrix products around
+            :func:`~torch_cormorant.ops.folded_square`; ``"reference"``: as the formula
             is written.
     """
 
