@@ -52,8 +52,8 @@ from torch_cormorant.train.updates import clip_to
 
 CUTOFF, CLIP, LOSSES = 5.0, 10.0, 50
 TRAINING: dict[str, Any] = {"lr": 1e-3, "warmup_steps": 100}
-"""As examples/qm9.py on QM9: without a warm-up the first losses jump, and roundings grow
-to parts in a thousand within 50 steps."""
+"""As examples/qm9.py on QM9: without a warm-up the first losses jump, and roundings
+grow to parts in a thousand within 50 steps."""
 UNFUSED = " unfused"
 """What names of our networks without fused operators end with."""
 QM9_SPECIES = (1, 6, 7, 8, 9)
