@@ -286,4 +286,4 @@ def _small(values: Tensor) -> NDArray[Any]:
     """The same numbers in as few bytes as they need."""
     small = not values.numel() or int(values.abs().max()) <= SMALL
     kept = values.to(torch.int16 if small else torch.int64)
-    return np.array(kept)
+    return np.array(kept.numpy())
