@@ -104,5 +104,5 @@ class PaiNNPeer(InCell):
         for message, update in zip(self.messages, self.updates, strict=True):
             s, v = message(s, v, index, near * waves, vec / length)
             s, v = update(s, v)
-        rows = self.head(s)
+        rows: Tensor = self.head(s)
         return rows.new_zeros(num_graphs, 1).index_add(0, batch, rows)

@@ -125,8 +125,9 @@ class Regression(StatesFacts, LightningModule):
             isinstance(part, _BatchNorm) for part in self.modules()
         )
         if fixed and self.world_size > 1:
-            ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model  # noqa: SLF001
-            ignore(self, [name for name, _ in self.named_buffers()])
+            ddp: Any = DistributedDataParallel
+            names = [name for name, _ in self.named_buffers()]
+            ddp._set_params_and_buffers_to_ignore_for_model(self, names)  # noqa: SLF001
 
     def on_fit_start(self) -> None:
         """Put the network in training mode, in which forces have derivatives."""

@@ -295,5 +295,5 @@ def edge_dtype(model: Any, batch: Any) -> torch.dtype:
 def _small(values: Tensor) -> NDArray[Any]:
     """The same numbers in as few bytes as they need."""
     small = not values.numel() or int(values.abs().max()) <= SMALL
-    kept: NDArray[Any] = values.to(torch.int16 if small else torch.int64).numpy()
-    return kept.copy()
+    kept = values.to(torch.int16 if small else torch.int64)
+    return np.array(kept.numpy())
