@@ -116,7 +116,7 @@ fuzz: $(VENV)/.dev
 
 sanitize: $(VENV)/.dev
 	CORMORANT_FUZZ=1000 bash scripts/sanitize.sh $(PY) tests/ops/test_operands.py \
-		tests/ops/test_cpu_kernel.py
+		tests/ops/test_cpu_kernel.py tests/interfaces/native
 
 bench: $(VENV)/.dev
 	$(PY) -m benchmarks.speed $(BENCH_ARGS)

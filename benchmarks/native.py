@@ -5,6 +5,7 @@ process (which other programs do not add to). Weights are random: right for timi
 
     python -m benchmarks.native
     python -m benchmarks.native --systems ethanol dhfr --rounds 9
+    python -m benchmarks.native --alone     # the gates only, without the network
 """
 
 from __future__ import annotations
@@ -107,13 +108,15 @@ def native_step(model: Cormorant, given: Structure, dtype: Any) -> Callable[[], 
     return lambda: native.evaluate(z, pos, cell)
 
 
-def steps_of(given: Structure) -> dict[str, Callable[[], object]]:
+def steps_of(given: Structure, *, alone: bool) -> dict[str, Callable[[], object]]:
     """What is timed, by name."""
     model, atoms = network(given), len(given.z)
     steps: dict[str, Callable[[], object]] = {}
     for name, options in NETWORKS.items():
         steps[name] = native_step(network(given, **options), given, torch.float32)
     steps["default, float64"] = native_step(model, given, torch.float64)
+    if alone:
+        return steps
     if atoms <= EAGER:
         steps["network"] = lambda: model.energy_and_forces(
             given.z, given.pos, cell=given.cell
@@ -141,9 +144,11 @@ def repeated(step: Callable[[], object]) -> tuple[Callable[[], object], int]:
     return run, count
 
 
-def measure(name: str, given: Structure, rounds: int) -> tuple[list[str], bool]:
+def measure(
+    name: str, given: Structure, rounds: int, *, alone: bool
+) -> tuple[list[str], bool]:
     """Lines of one system, and whether its gates hold."""
-    made = {key: repeated(step) for key, step in steps_of(given).items()}
+    made = {key: repeated(step) for key, step in steps_of(given, alone=alone).items()}
     found = interleaved({key: run for key, (run, _) in made.items()}, rounds)
     times = {key: found[key].cpu_ms / count for key, (_, count) in made.items()}
     atoms = len(given.z)
@@ -164,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--alone", action="store_true", help="the evaluator only")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     isa = cpu_kernel.instruction_set()
@@ -172,7 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("| --- | ---: | --- | ---: | ---: | ---: |")
     fine = True
     for name in args.systems:
-        lines, holds = measure(name, load_system(name, args.data), args.rounds)
+        given = load_system(name, args.data)
+        lines, holds = measure(name, given, args.rounds, alone=args.alone)
         print("\n".join(lines), flush=True)
         fine &= holds
     return 0 if fine else 1

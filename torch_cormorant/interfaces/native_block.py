@@ -67,6 +67,7 @@ class _Block:
     def __init__(self, model: Cormorant) -> None:
         self.model = model
         self.known = model.features.known
+        self.z = torch.tensor(self.known, device=model.features.species.device)
         self.planes, self.levels = model.planes, model.num_levels
         self.lmax = max(1, *model.lmax, *model.lmax_sh)
         self.channels = max(model.channels)
@@ -133,13 +134,13 @@ class _Block:
             *(model.cutoff or 0.0, cast("Any", net.radial).cutoff, units.mean[0]),
             norm.eps if isinstance(norm, SO3Norm) else 0.0,
             self.known,
-            _array(units.atoms(torch.tensor(self.known))[:, 0]),
+            _array(units.atoms(self.z)[:, 0]),
         )
 
     def _input(self) -> Array:
         """First features of every element, complex ``[species, C]``."""
         linear = cast("LinearInput", self.model.input).linear
-        rows = _array(self.model.features(torch.tensor(self.known), torch.float64))
+        rows = _array(self.model.features(self.z, torch.float64))
         x = rows @ _array(linear.weight).T + _array(linear.bias)
         x = x.reshape(len(self.known), self.model.channels[0], self.planes)
         return cast(
@@ -296,7 +297,7 @@ class _Block:
         zbl = _repulsion_of(self.model)
         if zbl is None:
             return
-        z = torch.tensor(self.known)
+        z = self.z
         radii = zbl.hundredths[z].double()
         last = (radii[:, None] + radii) * (zbl.scale / 100)
         charge = COULOMB[zbl.unit] * (z[:, None] * z).double()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from torch_cormorant.errors import ConfigError
@@ -59,6 +60,7 @@ def _problems(model: Cormorant) -> Iterator[str]:
     except ConfigError as error:
         yield str(error)
         return
+    yield from _of_weights(model)
     yield from _of_rows("norm", list(model.norms), (SO3Norm, nn.Identity), "eps")
     yield from _of_rows("gate", list(model.gates), (Gate, nn.Identity))
     nets = [conv.edge_network for conv in convs]
@@ -77,6 +79,8 @@ def _problems(model: Cormorant) -> Iterator[str]:
             yield "paths differ between levels"
         if conv.edge_dim:
             yield "edge_dim is not 0"
+        if conv.explain:
+            yield f"level {s} is being explained"
         if conv.harmonics != "unit":
             yield f"harmonics is {conv.harmonics!r}, 'unit' is covered"
     yield from _of_hooks(model)
@@ -87,6 +91,14 @@ def _of_class(model: Cormorant) -> Iterator[str]:
         module = getattr(type(model), name).__module__
         if not module.startswith("torch_cormorant."):
             yield f"{type(model).__name__} has a {name} of its own"
+
+
+def _of_weights(model: Cormorant) -> Iterator[str]:
+    for path, weight in model.named_parameters():
+        if weight.dtype not in (torch.float32, torch.float64):
+            yield f"{path} is {weight.dtype}, float32 and float64 are covered"
+        elif not bool(weight.isfinite().all()):
+            yield f"{path} is not finite"
 
 
 def _of_sizes(model: Cormorant) -> Iterator[str]:

@@ -118,6 +118,7 @@ def wrapped() -> Any:
         ),
         (lambda: OwnPotential([1], channels=2), "pair_energies of its own"),
         (hooked, "norms.1 has forward hooks"),
+        (lambda: small().half(), "torch.float16"),
         (pruned, "pruned or parametrised"),
         (mixed, "eps of norm differs"),
         (wrapped, "bare layer"),
@@ -196,7 +197,7 @@ def test_weights_that_overflow_are_noticed(make: Make) -> None:
         NativePotential(model).evaluate([8, 1, 1], WATER)
     with torch.no_grad():
         model.head.mlp[2].weight.fill_(torch.nan)
-    with pytest.raises(NonFiniteError, match="a weight"):
+    with pytest.raises(ConfigError, match=r"head.mlp.2.weight is not finite"):
         NativePotential(model)
 
 

@@ -20,30 +20,42 @@ class Harmonics {
       t.b += (t.degree - 1) * (t.degree - 1);
       t.component += t.degree * t.degree;
     }
-    std::stable_sort(terms_.begin(), terms_.end(), [](const CgTerm &x, const CgTerm &y) {
-      return x.component < y.component;
-    });
+    by_axis_ = terms_;
+    sort(terms_, &CgTerm::component);
+    sort(by_axis_, &CgTerm::a);
+    for (CgTerm &t : by_axis_) t.value *= t.degree;
   }
   void values(const double *unit, double *y) const {
     y[0] = 1;
     y[1] = unit[1];
     y[2] = unit[2];
     y[3] = unit[0];
-    for (int k = 4; k < COMPONENTS; k++) y[k] = 0;
-    for (const CgTerm &t : terms_) y[t.component] += t.value * y[1 + t.a] * y[t.b];
+    const CgTerm *t = terms_.data(), *end = t + terms_.size();
+    while (t < end) {
+      const int component = t->component;
+      double sum = 0;
+      for (; t < end && t->component == component; t++) sum += t->value * y[1 + t->a] * y[t->b];
+      y[component] = sum;
+    }
   }
   // gradient by the (unrestrained) vector at the unit vector
   void back(const double *y, const double *slope, double *out) const {
-    double d[3] = {slope[1], slope[2], slope[3]};
-    for (const CgTerm &t : terms_)
-      d[t.a] += t.degree * t.value * y[t.b] * slope[t.component];
-    out[0] = d[2];
-    out[1] = d[0];
-    out[2] = d[1];
+    const CgTerm *t = by_axis_.data(), *end = t + by_axis_.size();
+    for (int a = 0; a < 3; a++) {
+      double sum = slope[1 + a];
+      for (; t < end && t->a == a; t++) sum += t->value * y[t->b] * slope[t->component];
+      out[(a + 1) % 3] = sum;
+    }
   }
 
  private:
-  std::vector<CgTerm> terms_;
+  std::vector<CgTerm> terms_, by_axis_;
+
+  static void sort(std::vector<CgTerm> &terms, int32_t CgTerm::*key) {
+    std::stable_sort(terms.begin(), terms.end(), [key](const CgTerm &x, const CgTerm &y) {
+      return x.*key < y.*key;
+    });
+  }
 };
 
 class Geometry {
@@ -85,7 +97,8 @@ class Geometry {
   template <class S>
   void slope(const double *v, double along, const S *harmonics, int components,
              double *out) const {
-    const double r = length(v), unit[3] = {v[0] / r, v[1] / r, v[2] / r};
+    const double inverse = 1 / length(v);
+    const double unit[3] = {v[0] * inverse, v[1] * inverse, v[2] * inverse};
     double y[COMPONENTS], d[COMPONENTS] = {}, g[3];
     harmonics_.values(unit, y);
     for (int l = 1; l <= p_.lmax; l++)
@@ -95,7 +108,7 @@ class Geometry {
       }
     harmonics_.back(y, d, g);
     const double radial = dot(g, unit);
-    for (int a = 0; a < 3; a++) out[a] = (g[a] - radial * unit[a]) / r + along * unit[a];
+    for (int a = 0; a < 3; a++) out[a] = (g[a] - radial * unit[a]) * inverse + along * unit[a];
   }
   // Screened repulsion, switched off at the length of a bond; its derivative by r.
   double repulsion(double r, int first, int second, double *slope) const {

@@ -82,9 +82,7 @@ class BlockReader {
     int32_t ones[MAX_LMAX + 1];
     for (auto &one : ones) one = 1;
     p.harmonic = terms(header_[18], p, ones, 3, side);
-    for (const CgTerm &term : p.harmonic)
-      if (term.degree < 2 || term.b >= 2 * term.degree - 1)
-        fail(CORMORANT_BAD_BLOCK, "the block is damaged: harmonics");
+    check_harmonics(p);
     if (at_ != (int64_t)data_.size())
       fail(CORMORANT_BAD_BLOCK, "the block is damaged: numbers are left over");
     return p;
@@ -120,6 +118,17 @@ class BlockReader {
       p.sums[l] = size(20 + l, 0, MAX_PATHS);
       p.squares[l] = size(25 + l, 0, MAX_PATHS);
     }
+  }
+  // Every component above degree 1 comes from the degree below.
+  static void check_harmonics(const Parameters &p) {
+    uint32_t found = 15;
+    for (const CgTerm &term : p.harmonic) {
+      if (term.degree < 2 || term.b >= 2 * term.degree - 1)
+        fail(CORMORANT_BAD_BLOCK, "the block is damaged: harmonics");
+      found |= uint32_t(1) << (term.degree * term.degree + term.component);
+    }
+    if (found != (uint32_t(1) << (p.lmax + 1) * (p.lmax + 1)) - 1)
+      fail(CORMORANT_BAD_BLOCK, "the block is damaged: harmonics are missing");
   }
   void level(Parameters &p, int s) {
     LevelParameters &q = p.level[s];
