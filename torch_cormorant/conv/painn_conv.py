@@ -117,8 +117,10 @@ class PaiNNConv(IrrepsConv):
         edge_weight: Tensor | None = None,
     ) -> Tensor:
         """Update the nodes; arguments and shapes as in the class description."""
-        pair = isinstance(x, (tuple, list))
-        x = tuple(map(self._with_vectors, x)) if pair else self._with_vectors(x)
+        if isinstance(x, (tuple, list)):
+            x = (self._with_vectors(x[0]), self._with_vectors(x[1]))
+        else:
+            x = self._with_vectors(x)
         source, target, geometry = self.inputs(
             x, (self.irreps, self.irreps), edge_index, edge_vec, pos
         )

@@ -44,7 +44,7 @@ class OriginalPaiNN(Original):
         levels = weights.count(BODY + ".interactions.{}.interatomic_context_net.0.bias")
         channels = weights.shape(f"{BODY}.embedding.weight")[1]
         rows, num_basis = weights.shape(f"{BODY}.filter_net.weight")
-        found = {
+        found: dict[str, Any] = {
             "n_atom_basis": channels,
             "n_interactions": levels,
             "n_rbf": num_basis,
@@ -95,7 +95,7 @@ class OriginalPaiNN(Original):
     ) -> dict[str, Tensor]:
         """Other names; of shared parts the first, which is all of them."""
         state = {ours: weights.take(theirs) for ours, theirs in _names(network)}
-        for _, theirs in _names(network, every_level=True):
+        for _ours, theirs in _names(network, every_level=True):
             weights.take(theirs)
         if network.head.constant is None:  # offsets that are not asked for
             weights.left -= {f"{OFFSETS}.mean", f"{OFFSETS}.atomref"}

@@ -107,7 +107,8 @@ class IrrepsLinear(_Mixing):
         out = self.flat({ir: p @ self.weights[str(ir)] for ir, p in parts.items()}, x)
         if self.bias is None:
             return out
-        left, shifts = self.bias, []
+        left: Tensor = self.bias
+        shifts = []
         for mul, ir in self.irreps_out:
             here = mul if _is_scalar(ir) else 0
             shifts += [left[:here], left.new_zeros(mul * ir.dim - here)]
@@ -188,8 +189,8 @@ class SpeciesLinear(_Mixing):
 
 def _chosen(x: Tensor, table: Tensor, weight: Tensor, index: Tensor) -> Tensor:
     """One matrix for each row of the table; every node takes the result of its own."""
-    matrices = torch.einsum("tv,uvw->utw", table, weight)
-    wide = (x @ matrices.flatten(1)).unflatten(-1, matrices.shape[1:])
+    matrices: Tensor = torch.einsum("tv,uvw->utw", table, weight)
+    wide: Tensor = (x @ matrices.flatten(1)).unflatten(-1, matrices.shape[1:])
     place = index.view(-1, 1, 1, 1).expand(-1, wide.shape[1], 1, wide.shape[3])
     return wide.gather(2, place).squeeze(2)
 
