@@ -149,7 +149,9 @@ class NequIP(WithOriginal):
     @full_precision
     def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """Scalars of the last level ``[N, C]``; with ``zbl`` also that ``[N, 1]``."""
-        types, table = self.index(z), self.embedding.weight
+        types = self.index(z)
+        every = torch.arange(len(self.index.species), device=z.device)
+        table = self.embedding(every)
         x, rows = table.index_select(0, types), self.edge_rows(types, geometry)
         for conv, radial in zip(self.convs, self.radials, strict=True):
             x = conv(
