@@ -17,6 +17,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from math import sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,7 +62,7 @@ class Graph(NamedTuple):
     """Edges sorted by receiver, and their plan."""
 
     name: str
-    index: Tensor
+    edges: Tensor
     plan: GraphPlan
 
 
@@ -69,7 +70,7 @@ def molecules(count: int = 25, atoms: int = 18) -> Graph:
     """All pairs of molecules.
 
     Example:
-        >>> molecules(2, 3).index.shape
+        >>> molecules(2, 3).edges.shape
         torch.Size([2, 12])
     """
     of = torch.arange(count * atoms) // atoms
@@ -96,8 +97,7 @@ def water(side: int = 4, cutoff: float = 5.0) -> Graph:
 
 def product_of_e3nn(paths: ProductPaths) -> Any:
     """The same paths with external weights, sorted as NequIP sorts them."""
-    from e3nn import o3
-
+    o3 = import_module("e3nn.o3")
     text = {name: str(irreps).replace(" ", "") for name, irreps in _sides(paths)}
     if paths.mode == "uvw":
         return o3.FullyConnectedTensorProduct(
@@ -140,7 +140,7 @@ class Case:
     def __init__(self, paths: ProductPaths, graph: Graph) -> None:
         self.paths, self.graph = paths, graph
         self.product = product_of_e3nn(paths)
-        nodes, edges = graph.plan.num_targets, graph.index.shape[1]
+        nodes, edges = graph.plan.num_targets, graph.edges.shape[1]
         sizes = [(nodes, paths.first.dim), (edges, paths.second.dim)]
         sizes.append((edges, paths.weight_numel))
         self.leaves = [torch.randn(size).requires_grad_() for size in sizes]
@@ -151,8 +151,8 @@ class Case:
 
     def theirs(self, x: Tensor, sh: Tensor, w: Tensor) -> list[Tensor]:
         """Messages and their sum."""
-        messages = self.product(x[self.graph.index[0]], sh, w)
-        target = self.graph.index[1].unsqueeze(1).expand_as(messages)
+        messages = self.product(x[self.graph.edges[0]], sh, w)
+        target = self.graph.edges[1].unsqueeze(1).expand_as(messages)
         total = messages.new_zeros(x.shape[0], messages.shape[1])
         return [total.scatter_add(0, target, messages)]
 
@@ -233,7 +233,7 @@ def full_layers() -> Iterator[Row]:
     graph = molecules(16)
     paths = ProductPaths(L1NET, "0 + 1", L1NET, mode="uvw")
     case = Case(paths, graph)
-    edges = graph.index.shape[1]
+    edges = graph.edges.shape[1]
     basis = torch.randn(edges, 50)
     network = torch.nn.Sequential(
         torch.nn.Linear(50, 128),

@@ -3,5 +3,8 @@
 from __future__ import annotations
 
 from torch_cormorant.conv.cormorant_conv import CormorantConv
+from torch_cormorant.conv.nequip_conv import NequIPConv
+from torch_cormorant.conv.painn_conv import PaiNNConv
+from torch_cormorant.conv.tensor_field_conv import TensorFieldConv
 
-__all__ = ["CormorantConv"]
+__all__ = ["CormorantConv", "NequIPConv", "PaiNNConv", "TensorFieldConv"]

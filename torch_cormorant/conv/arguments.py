@@ -56,17 +56,17 @@ def check_message_passing(own_kind: type, kwargs: dict[str, Any]) -> None:
         ]
         for kind in (own_kind, MessagePassing)
     )
-    check_keywords(kwargs, [*own, *passed_on], "CormorantConv", allowed=passed_on)
+    check_keywords(kwargs, [*own, *passed_on], own_kind.__name__, allowed=passed_on)
     if kwargs.pop("aggr", "sum") not in ("sum", "add"):
-        msg = 'CormorantConv sums over neighbours: aggr must be "sum"'
+        msg = f'{own_kind.__name__} sums over neighbours: aggr must be "sum"'
         raise ConfigError(msg)
     if kwargs.pop("node_dim", 0) != 0:
-        msg = "CormorantConv has its nodes on axis 0: node_dim must be 0"
+        msg = f"{own_kind.__name__} has its nodes on axis 0: node_dim must be 0"
         raise ConfigError(msg)
     if kwargs.get("decomposed_layers", 1) != 1:
         msg = (
-            "CormorantConv couples degrees and cannot be decomposed along its last "
-            "axis: decomposed_layers must be 1"
+            f"{own_kind.__name__} couples degrees and cannot be decomposed along its "
+            "last axis: decomposed_layers must be 1"
         )
         raise ConfigError(msg)
     if kwargs.get("flow", "source_to_target") != "source_to_target":

@@ -232,19 +232,20 @@ def _gradient_backward(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, 
     x, sh, hidden, last, packed, header, *grads = ctx.saved_tensors
     need = ctx.need
 
-    def again() -> list[Tensor | None]:
+    def again(
+        x: Tensor, sh: Tensor, hidden: Tensor, last: Tensor, *grads: Tensor
+    ) -> list[Tensor | None]:
         wanted = [need[0], need[1], need[2] or need[3]]
         plan = (packed, header)
         parts = sum_gradient(
-            x, sh, hidden @ last, *plan, ctx.key, ctx.backend, wanted, grads
+            x, sh, hidden @ last, *plan, ctx.key, ctx.backend, wanted, list(grads)
         )
         dhidden = parts[2] @ last.t() if need[2] else None
         dlast = hidden.t() @ parts[2] if need[3] else None
         found = [*parts[:2], dhidden, dlast]
         return [part if q else None for part, q in zip(found, need, strict=True)]
 
-    leaves = [x, sh, hidden, last, *grads]
-    parts = pulled_back(again, leaves, cotangents)
+    parts = pulled_back(again, [x, sh, hidden, last, *grads], cotangents)
     return (*parts[:4], None, None, None, None, None, parts[4:])
 
 
