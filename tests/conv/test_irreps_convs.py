@@ -217,7 +217,9 @@ def test_an_explainers_mask_takes_edges_away(graph: Graph) -> None:
     assert torch.allclose(found, expected, atol=1e-10)
 
 
-def test_one_graph_for_a_compiler(graph: Graph) -> None:
+@pytest.mark.parametrize("name", ["full", "nequip"])
+def test_one_graph_for_a_compiler(name: str) -> None:
+    graph = Graph(name)
     torch._dynamo.reset()
     geometry = EdgeGeometry.from_pos(graph.pos, graph.index)
     rest = graph.rest(graph.index, graph.pos, graph.label)

@@ -1,11 +1,12 @@
 r"""The weighted sum with the last layer of the network of weights inside.
 
-:math:`w = h V` is made for some hundred edges at a time, used and forgotten, forward
+:math:`w = h V` is made for a thousand edges at a time, used and forgotten, forward
 and backward: no ``[E, W]`` tensor exists. Gradients of gradients make it once.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ from torch_cormorant.ops.weighted_operators import (
 )
 from torch_cormorant.ops.weighted_reference import block_shapes
 
-CHUNK = 512
+CHUNK = 1024
 """Edges whose weights exist at one time."""
 KEEP_WIDTH, KEEP_BYTES = 32, 1 << 25
 """From this many hidden channels on, weights of up to that many bytes are kept: making
@@ -41,12 +42,12 @@ def keeps(hidden: Tensor, last: Tensor) -> bool:
 
 def _chunks(plan: GraphPlan) -> Iterator[tuple[int, int, int, int]]:
     """(first receiver, last, first edge, last) of about ``CHUNK`` edges each."""
+    rowptr = plan.rowptr.tolist()
     first = begin = 0
     while begin < plan.num_edges:
-        edges = plan.rowptr.new_tensor(min(begin + CHUNK, plan.num_edges))
-        last = int(torch.searchsorted(plan.rowptr, edges, right=True)) - 1
-        last = max(min(last, plan.num_targets), first + 1)
-        end = int(plan.rowptr[last])
+        last = bisect_right(rowptr, begin + CHUNK, first + 1) - 1
+        last = max(last, first + 1)
+        end = rowptr[last]
         yield first, last, begin, end
         first, begin = last, end
 
