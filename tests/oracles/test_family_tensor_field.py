@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch_cormorant import EdgeGeometry, clebsch_gordan
 from torch_cormorant.conv import TensorFieldConv
 from torch_cormorant.irreps import Irreps
-from torch_cormorant.nn import moment_factor
+from torch_cormorant.nn import NormActivation, moment_factor
 from torch_cormorant.so3 import flat_blocks, to_e3nn
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "family"
@@ -80,15 +80,6 @@ class Case:
         return {**state, "linear.bias": self.weights[f"w.{s}.lin.bias"]}
 
 
-def norm_activation(x: Tensor, irreps: Irreps, bias: Tensor) -> Tensor:
-    parts = []
-    muls = [mul for mul, _ in irreps]
-    for part, b in zip(flat_blocks(x, irreps), bias.split(muls), strict=True):
-        norm = part.square().sum(1, keepdim=True).clamp_min(1e-16).sqrt()
-        parts.append((part * torch.nn.functional.silu(norm + b) / norm).flatten(1))
-    return torch.cat(parts, dim=1)
-
-
 @pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
@@ -128,7 +119,8 @@ def test_layers_gradients_and_result(case: Case) -> None:
         case.compare(f"layer{s}_agg", torch.cat(split, dim=1), single)
         case.compare(f"layer{s}_selfint", x, irreps_out)
         if s < case.layers - 1:
-            x = norm_activation(x, irreps_out, case.weights[f"w.{s}.act.biases"])
+            bias = {"bias": case.weights[f"w.{s}.act.biases"]}
+            x = functional_call(NormActivation(irreps_out), bias, (x,))
         case.compare(f"layer{s}_out", x, irreps_out)
     batch = torch.tensor(case.held["batch"])
     out = x.new_zeros(int(batch.max()) + 1, 3).index_add(0, batch, x)
