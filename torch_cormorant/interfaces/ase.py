@@ -31,13 +31,14 @@ from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import load_model
 from torch_cormorant.models.compositions import warn_of_composition
 from torch_cormorant.models.energy import Result
-from torch_cormorant.models.ensemble import Ensemble, EnsembleResult
+from torch_cormorant.models.ensemble import Ensemble
 from torch_cormorant.nn import Part
 
 __all__ = ["CormorantCalculator"]
 
 SPREADS = ("energy_std", "forces_std")
 """What an ensemble reports beside its means."""
+OF_ATOMS = {"energies", "forces", "forces_std"}
 
 
 class CormorantCalculator(Calculator):
@@ -320,38 +321,16 @@ def _check_stress(atoms: Atoms, name: str) -> None:
 
 def _split(out: Result, sizes: Sequence[int]) -> list[dict[str, Any]]:
     """Results of a batch as dictionaries by ASE's names."""
-    total = out.energy.cpu().tolist()
-    energies = None
-    if out.energies is not None:
-        energies = torch.split(out.energies.cpu(), list(sizes))
-    if out.forces is None:
-        msg = "the engine was not asked for forces"
-        raise ConfigError(msg)
-    forces = torch.split(out.forces.cpu(), list(sizes))
+    rows = {
+        name: value.cpu().split(list(sizes) if name in OF_ATOMS else 1)
+        for name, value in out.tensors().items()
+    }
     results = []
-    for k, energy in enumerate(total):
-        found: dict[str, Any] = {
-            "energy": energy,
-            "free_energy": energy,
-            "forces": forces[k].numpy().copy(),
-        }
-        if energies is not None:
-            found["energies"] = energies[k].numpy().copy()
-        if isinstance(out, EnsembleResult):
-            found |= _spread_of(out, k, sizes)
-        if out.stress is not None:
-            stress = out.stress[k].cpu().numpy()
-            found["stress"] = full_3x3_to_voigt_6_stress(stress)
-        results.append(found)
+    for k in range(len(sizes)):
+        found: dict[str, Any] = {n: part[k].numpy().copy() for n, part in rows.items()}
+        for name in found.keys() - OF_ATOMS - {"stress"}:
+            found[name] = float(found[name][0])
+        if "stress" in found:
+            found["stress"] = full_3x3_to_voigt_6_stress(found["stress"][0])
+        results.append({**found, "free_energy": found["energy"]})
     return results
-
-
-def _spread_of(out: EnsembleResult, k: int, sizes: Sequence[int]) -> dict[str, Any]:
-    """Spreads of one structure of a batch."""
-    found: dict[str, Any] = {}
-    if out.energy_std is not None:
-        found["energy_std"] = float(out.energy_std[k])
-    if out.forces_std is not None:
-        parts = torch.split(out.forces_std.cpu(), list(sizes))
-        found["forces_std"] = parts[k].numpy().copy()
-    return found

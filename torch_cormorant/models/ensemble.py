@@ -139,15 +139,11 @@ class Ensemble(nn.Module):
             **options: As :meth:`.Potential.evaluate`.
         """
         found = [Potential.of(m).evaluate(*args, **options) for m in self.models]
-        names = ("energy", "energies", "forces", "stress")
-        rows: dict[str, Any] = {
-            name: torch.stack([getattr(one, name) for one in found])
-            for name in names
-            if getattr(found[0], name) is not None
-        }
-        means = {name: value.mean(0) for name, value in rows.items()}
+        each = [one.tensors() for one in found]
+        rows = {name: torch.stack([one[name] for one in each]) for name in each[0]}
         spread = {f"{n}_std": rows[n].std(0) for n in ("energy", "forces") if n in rows}
-        return EnsembleResult(**means, unit=found[0].unit, **spread)
+        parts: dict[str, Any] = {n: value.mean(0) for n, value in rows.items()} | spread
+        return EnsembleResult(**parts, unit=found[0].unit)
 
     def energy_and_forces(self, *args: Any, **options: Any) -> tuple[Tensor, Any]:
         """Mean energies and forces, as :meth:`.Potential.energy_and_forces`."""

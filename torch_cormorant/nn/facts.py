@@ -64,8 +64,9 @@ class StatesFacts(nn.Module):
         if texts:
             msg = (
                 f"the weights were made for another {type(self).__name__}: "
-                f"{'; '.join(texts)}; make it as the weights need it, or leave the key "
-                f"{EXTRA!r} out of the state_dict to load them nevertheless"
+                f"{'; '.join(texts)}; make it as the weights need it, or leave every "
+                f"key that ends in {EXTRA!r} out of the state_dict to load them "
+                "nevertheless"
             )
             raise WeightsError(msg)
 
