@@ -44,7 +44,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS)
 EXTENSIONS := build/extensions
 BUILD_INPUTS := pyproject.toml setup.py torch_cormorant/cg/exact.py \
-	$(wildcard torch_cormorant/csrc/*) $(wildcard torch_cormorant/csrc/native/*)
+	$(wildcard torch_cormorant/csrc/* torch_cormorant/csrc/*/*)
 
 .DELETE_ON_ERROR:
 .PHONY: help qm9 test test-extensions extensions \

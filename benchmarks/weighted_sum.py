@@ -17,6 +17,8 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
 from math import sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,8 +47,9 @@ CASES = {
         2,
     ),
 }
-L1NET = "64x0 + 21x1"
+FULL = {"L1Net": "64x0 + 21x1", "L2Net": "42x0 + 14x1 + 8x2"}
 Job = Callable[[], object]
+Network = Callable[[Tensor], Tensor]
 
 
 class Row(NamedTuple):
@@ -61,7 +64,7 @@ class Graph(NamedTuple):
     """Edges sorted by receiver, and their plan."""
 
     name: str
-    index: Tensor
+    edges: Tensor
     plan: GraphPlan
 
 
@@ -69,7 +72,7 @@ def molecules(count: int = 25, atoms: int = 18) -> Graph:
     """All pairs of molecules.
 
     Example:
-        >>> molecules(2, 3).index.shape
+        >>> molecules(2, 3).edges.shape
         torch.Size([2, 12])
     """
     of = torch.arange(count * atoms) // atoms
@@ -96,8 +99,7 @@ def water(side: int = 4, cutoff: float = 5.0) -> Graph:
 
 def product_of_e3nn(paths: ProductPaths) -> Any:
     """The same paths with external weights, sorted as NequIP sorts them."""
-    from e3nn import o3
-
+    o3 = import_module("e3nn.o3")
     text = {name: str(irreps).replace(" ", "") for name, irreps in _sides(paths)}
     if paths.mode == "uvw":
         return o3.FullyConnectedTensorProduct(
@@ -140,7 +142,7 @@ class Case:
     def __init__(self, paths: ProductPaths, graph: Graph) -> None:
         self.paths, self.graph = paths, graph
         self.product = product_of_e3nn(paths)
-        nodes, edges = graph.plan.num_targets, graph.index.shape[1]
+        nodes, edges = graph.plan.num_targets, graph.edges.shape[1]
         sizes = [(nodes, paths.first.dim), (edges, paths.second.dim)]
         sizes.append((edges, paths.weight_numel))
         self.leaves = [torch.randn(size).requires_grad_() for size in sizes]
@@ -151,8 +153,8 @@ class Case:
 
     def theirs(self, x: Tensor, sh: Tensor, w: Tensor) -> list[Tensor]:
         """Messages and their sum."""
-        messages = self.product(x[self.graph.index[0]], sh, w)
-        target = self.graph.index[1].unsqueeze(1).expand_as(messages)
+        messages = self.product(x[self.graph.edges[0]], sh, w)
+        target = self.graph.edges[1].unsqueeze(1).expand_as(messages)
         total = messages.new_zeros(x.shape[0], messages.shape[1])
         return [total.scatter_add(0, target, messages)]
 
@@ -229,33 +231,39 @@ def last_layers() -> Iterator[Row]:
 
 
 def full_layers() -> Iterator[Row]:
-    """A layer of L1Net: every channel to every channel, radial network 50-128-128."""
+    """Layers that mix every channel with every one, radial network 50-128-128."""
     graph = molecules(16)
-    paths = ProductPaths(L1NET, "0 + 1", L1NET, mode="uvw")
-    case = Case(paths, graph)
-    edges = graph.index.shape[1]
-    basis = torch.randn(edges, 50)
-    network = torch.nn.Sequential(
-        torch.nn.Linear(50, 128),
-        torch.nn.SiLU(),
-        torch.nn.Linear(128, 128),
-        torch.nn.SiLU(),
-    )
-    last = (torch.randn(128, paths.weight_numel) / sqrt(128)).requires_grad_()
-    leaves = [case.leaves[0], last, *network.parameters()]
-    sh = case.leaves[1].detach()
+    for name, irreps in FULL.items():
+        harmonics = Irreps.harmonics(Irreps(irreps).lmax, parity=False)
+        paths = ProductPaths(irreps, harmonics, irreps, mode="uvw")
+        case = Case(paths, graph)
+        basis = torch.randn(graph.edges.shape[1], 50)
+        network = torch.nn.Sequential(
+            torch.nn.Linear(50, 128),
+            torch.nn.SiLU(),
+            torch.nn.Linear(128, 128),
+            torch.nn.SiLU(),
+        )
+        last = (torch.randn(128, paths.weight_numel) / sqrt(128)).requires_grad_()
+        leaves = [case.leaves[0], last, *network.parameters()]
+        yield Row(
+            f"{name} layer {irreps}, {graph.name}, f + b",
+            gradients(partial(_ours, case, network, basis), leaves),
+            gradients(partial(_theirs, case, network, basis), leaves),
+        )
 
-    def ours(x: Tensor, v: Tensor, *_: Tensor) -> list[Tensor]:
-        return list(kernel_neighbour_sum(x, (graph.plan, sh), network(basis), v, paths))
 
-    def theirs(x: Tensor, v: Tensor, *_: Tensor) -> list[Tensor]:
-        return case.theirs(x, sh, network(basis) @ v)
+def _ours(
+    case: Case, network: Network, basis: Tensor, x: Tensor, last: Tensor, *_: Tensor
+) -> list[Tensor]:
+    edges = (case.graph.plan, case.leaves[1].detach())
+    return list(kernel_neighbour_sum(x, edges, network(basis), last, case.paths))
 
-    yield Row(
-        f"L1Net layer {L1NET}, {graph.name}, f + b",
-        gradients(ours, leaves),
-        gradients(theirs, leaves),
-    )
+
+def _theirs(
+    case: Case, network: Network, basis: Tensor, x: Tensor, last: Tensor, *_: Tensor
+) -> list[Tensor]:
+    return case.theirs(x, case.leaves[1].detach(), network(basis) @ last)
 
 
 GROUPS = {"sum": sums, "second": seconds, "last": last_layers, "full": full_layers}

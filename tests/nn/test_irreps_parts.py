@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.irreps import Irreps
-from torch_cormorant.nn import GatedBlock, IrrepsLinear, SpeciesLinear, moment_factor
+from torch_cormorant.nn import (
+    GatedBlock,
+    IrrepsLinear,
+    NormActivation,
+    SpeciesLinear,
+    moment_factor,
+)
 from torch_cormorant.so3 import random_rotation
 
 Turn = Callable[[Tensor, object, Tensor], Tensor]
@@ -48,7 +54,11 @@ def gated(irreps: str) -> nn.Module:
     return GatedBlock(irreps)
 
 
-MAKERS = [linear, species, gated]
+def normed(irreps: str) -> nn.Module:
+    return woken(NormActivation(irreps))
+
+
+MAKERS = [linear, species, gated, normed]
 
 
 @pytest.mark.parametrize("make", MAKERS)

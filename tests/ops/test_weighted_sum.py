@@ -318,6 +318,47 @@ def test_the_last_layer_inside(
     agree(found, expected, 1e-12)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("inside", [False, True])
+def test_operands_that_depend_on_each_other(backend: str, inside: bool) -> None:
+    """Three derivatives by one variable that everything is made of, twice over."""
+    needs(backend)
+    paths, index = PATHS["few"], graph_of(3, 6)
+    plan = build_plan(index, 3, 3)
+    x, sh, w = inputs_of(paths, 3, 6)
+    last = draw(2, paths.weight_numel)
+
+    def operands(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        first = (t * x).sin()
+        second = (sh * t).cos() * first.sum()
+        hidden = w[:, :2] * t * second.sum()
+        return first, second, hidden if inside else hidden @ last
+
+    def ours(t: Tensor) -> tuple[Tensor, ...]:
+        first, second, h = operands(t)
+        given = (h, last) if inside else h
+        return weighted_neighbour_sum(first, (plan, second), given, paths, backend)
+
+    def plain_way(t: Tensor) -> tuple[Tensor, ...]:
+        first, second, h = operands(t)
+        weights = h @ last if inside else h
+        messages = tensor_product(
+            first[index[0]], second, "", "", paths=paths, weights=weights
+        )
+        total = x.new_zeros(3, paths.out.dim).index_add(0, index[1], messages)
+        return flat_blocks(total, paths.out)
+
+    found = []
+    for function in (ours, plain_way):
+        t = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+        value = torch.stack([part.sin().sum() for part in function(t)]).sum()
+        for _ in range(3):
+            (value,) = torch.autograd.grad(value, t, create_graph=True)
+            found.append(value.detach())
+    for a, b in zip(found[:3], found[3:], strict=True):
+        assert torch.allclose(a, b, rtol=1e-11)
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_transforms_of_torch_func(backend: str) -> None:

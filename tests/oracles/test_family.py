@@ -197,7 +197,8 @@ def painn_activations(
 
     compare("radial", geometry.to_edges(seen["basis"][0]))
     compare("cutoff", geometry.to_edges(seen["envelope"][0])[:, None])
-    compare("filter_raw", geometry.to_edges(seen["filters"][0]))
+    raw = [seen[f"filters.{k}"][0] for k in range(len(network.filters))]
+    compare("filter_raw", geometry.to_edges(torch.cat(raw, dim=1)))
     compare("embedding", seen["embedding"][0])
     convs = range(len(network.convs))
     calls = [seen[f"convs.{k}.mixing{end}"] for k in convs for end in ("<", "")]

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from torch_cormorant import EdgeGeometry
+from torch_cormorant import EdgeGeometry, clebsch_gordan
 from torch_cormorant.conv import TensorFieldConv
 from torch_cormorant.irreps import Irreps
-from torch_cormorant.nn import moment_factor
+from torch_cormorant.nn import NormActivation, moment_factor
 from torch_cormorant.so3 import flat_blocks, to_e3nn
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "family"
@@ -80,15 +80,6 @@ class Case:
         return {**state, "linear.bias": self.weights[f"w.{s}.lin.bias"]}
 
 
-def norm_activation(x: Tensor, irreps: Irreps, bias: Tensor) -> Tensor:
-    parts = []
-    muls = [mul for mul, _ in irreps]
-    for part, b in zip(flat_blocks(x, irreps), bias.split(muls), strict=True):
-        norm = part.square().sum(1, keepdim=True).clamp_min(1e-16).sqrt()
-        parts.append((part * torch.nn.functional.silu(norm + b) / norm).flatten(1))
-    return torch.cat(parts, dim=1)
-
-
 @pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
@@ -128,7 +119,8 @@ def test_layers_gradients_and_result(case: Case) -> None:
         case.compare(f"layer{s}_agg", torch.cat(split, dim=1), single)
         case.compare(f"layer{s}_selfint", x, irreps_out)
         if s < case.layers - 1:
-            x = norm_activation(x, irreps_out, case.weights[f"w.{s}.act.biases"])
+            bias = {"bias": case.weights[f"w.{s}.act.biases"]}
+            x = functional_call(NormActivation(irreps_out), bias, (x,))
         case.compare(f"layer{s}_out", x, irreps_out)
     batch = torch.tensor(case.held["batch"])
     out = x.new_zeros(int(batch.max()) + 1, 3).index_add(0, batch, x)
@@ -139,3 +131,64 @@ def test_layers_gradients_and_result(case: Case) -> None:
     found = torch.autograd.grad(loss, list(leaves.values()))
     for name, value in zip(leaves, found, strict=True):
         case.compare(name, value)
+
+
+KERNELS = sorted(FOLDER.rglob("thesis_unit*.npz"))
+SIZES = {
+    "a": ("3x0 + 2x1", "2x0 + 3x1 + 2x2"),
+    "b": ("2x0 + 3x1 + 2x2", "4x0 + 2x1 + 1x2 + 3x3"),
+}
+
+
+def outside(x: Tensor, irreps: Irreps) -> Tensor:
+    """Rows with copies outside and components inside, in our axes."""
+    return torch.cat([p.mT.flatten(1) for p in flat_blocks(x, irreps)], dim=1)
+
+
+def inside(x: Tensor, irreps: Irreps) -> Tensor:
+    parts = x.split([block.dim for block in irreps], dim=1)
+    shaped = [p.unflatten(1, (b.mul, -1)) for p, b in zip(parts, irreps, strict=True)]
+    return torch.cat([p.mT.flatten(1) for p in shaped], dim=1)
+
+
+@pytest.mark.skipif(not KERNELS, reason=f"no kernel convolutions in {FOLDER}")
+@pytest.mark.parametrize("name", list(SIZES))
+@pytest.mark.parametrize("mode", ["norm", "component"])
+def test_the_full_convolution_of_2020(name: str, mode: str) -> None:
+    """All pairs, self edges too; every table of that e3nn has a sign of its own."""
+    with np.load(KERNELS[0]) as file:
+        held = {key: torch.tensor(file[key]) for key in file.files}
+    own = {key: held[f"conv_{name}_{mode}_{key}"] for key in ("w0", "w1", "in", "out")}
+    pos, factor = held["pos"], held[f"conv_{name}_{mode}_factor"]
+    count = len(pos)
+    index = torch.cartesian_prod(torch.arange(count), torch.arange(count)).T
+    geometry = EdgeGeometry.from_pos(pos, index)
+    length = geometry.edge_length
+    waves = length[:, None] - torch.arange(5)  # centres 0, 1, 2, 3, 4 Angstrom
+    basis = torch.cos(torch.pi / 2 * waves).square() * (waves.abs() < 1)
+    softplus = torch.nn.functional.softplus(basis @ own["w0"].T, beta=5)
+    h = factor * (softplus - np.log(2) / 5)
+    rows = h @ own["w1"].T / own["w1"].shape[1] ** 0.5
+    irreps_in, irreps_out = map(Irreps, SIZES[name])
+    conv = TensorFieldConv(irreps_in, irreps_out, mode="full", cutoff=None).double()
+    same, found, at = index[0] == index[1], {}, 0
+    for k, (w, (lo, _)) in enumerate(irreps_out):
+        fan = sum(u * (2 * min(l, lo) + 1) for u, (l, _) in irreps_in)
+        for i, (u, (li, _)) in enumerate(irreps_in):
+            degrees = range(abs(lo - li), lo + li + 1)
+            size = w * u * len(degrees)
+            R = rows[:, at : at + size].reshape(-1, w, u, len(degrees))
+            at += size
+            top = 4 * np.pi * (2 * (li if mode == "norm" else lo) + 1)
+            norm = (top / torch.where(same, u, fan).double()).sqrt()
+            for f, lf in enumerate(degrees):
+                table = held[f"cg_{lo}_{li}_{lf}"].permute(1, 2, 0)
+                ours = clebsch_gordan(li, lf, lo, dtype=table.dtype)
+                scale = float((table * ours).sum() / ours.square().sum())
+                scale *= ((2 * lf + 1) / (4 * np.pi)) ** 0.5
+                matrix = R[..., f].mT * norm[:, None, None] * scale
+                found[i, lf, k] = matrix.flatten(1)
+    weights = torch.cat([found[path[:3]] for path in conv.paths.paths], dim=1)
+    out = conv(inside(own["in"], irreps_in), geometry, edge_weight=weights)
+    error = (outside(out, irreps_out) - own["out"]).abs().max()
+    assert error < 1e-12 * own["out"].abs().max()

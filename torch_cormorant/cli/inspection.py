@@ -128,7 +128,7 @@ def _to_original(args: argparse.Namespace) -> None:
         )
     found = network.to_original()
     if args.output.suffix.lower() == ".npz":
-        arrays = {name: np.asarray(value) for name, value in found.items()}
+        arrays: Any = {name: np.asarray(value) for name, value in found.items()}
         write_atomically(args.output, lambda stream: np.savez(stream, **arrays))
         return
     tensors = {name: torch.as_tensor(value) for name, value in found.items()}

@@ -91,21 +91,21 @@ class IrrepsConv(StatesFacts, MessagePassing):
             edge_vec: Vectors of the edges, or None.
             pos: Positions, or None.
         """
-        dtype = dtype_of(self) or torch.get_default_dtype()
+        bipartite, pair = isinstance(x, (tuple, list)), as_pair(x, "x")
+        dtype = dtype_of(self) or pair[0].dtype  # without weights: that of x
         check_weights(dtype)
-        bipartite = isinstance(x, (tuple, list))
-        source, target = raised(as_pair(x, "x"), dtype)
-        pair = zip((source, target), irreps, ("x", "x_target"), strict=True)
-        for part, own, name in list(pair)[: 2 if bipartite else 1]:
+        source, target = raised(pair, dtype)
+        given = [(source, irreps[0], "x"), (target, irreps[1], "x_target")]
+        for part, own, name in given[: 2 if bipartite else 1]:
             if own is not None:
                 check_rows(part, own, name, dtype)
-        given = isinstance(edge_index, EdgeGeometry)
+        ready = isinstance(edge_index, EdgeGeometry)
         sizes = (source.shape[0], target.shape[0])
         geometry = make_geometry(
             edge_index, edge_vec, pos, sizes, "unit", bipartite=bipartite
         )
         check_same(geometry.edge_vec, "edge_vec" if pos is None else "pos", source)
-        if not given and not torch.compiler.is_compiling():
+        if not ready and not torch.compiler.is_compiling():
             named = {"x": source, "x_target": target} if bipartite else {"x": source}
             check_all_finite(named)
         return source, target, geometry
@@ -119,7 +119,8 @@ class IrrepsConv(StatesFacts, MessagePassing):
                     "no weights: give edge_weight"
                 )
                 raise ConfigError(msg)
-            return self.radial(geometry.pair_length)
+            made: Tensor = self.radial(geometry.pair_length)
+            return made
         edges, pairs = geometry.plan.num_edges, geometry.pair_index[0].shape[0]
         numel = self.paths.weight_numel
         if tuple(given.shape) not in {(edges, numel), (pairs, numel)}:

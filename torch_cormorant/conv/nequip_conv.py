@@ -135,8 +135,11 @@ class NequIPConv(IrrepsConv):
         if check_count(num_attr, "num_attr"):
             made = SpeciesLinear(self.irreps_in, self.gate.irreps_in, num_attr)
             self.connection = made
-        several = isinstance(avg_num_neighbors, Sequence)
-        counts = list(avg_num_neighbors) if several else [avg_num_neighbors]
+        counts = (
+            list(avg_num_neighbors)
+            if isinstance(avg_num_neighbors, Sequence)
+            else [avg_num_neighbors]
+        )
         if not counts or not all(count > 0 for count in counts):
             msg = (
                 "avg_num_neighbors must be a positive number or a list of them, got "

@@ -117,8 +117,10 @@ class PaiNNConv(IrrepsConv):
         edge_weight: Tensor | None = None,
     ) -> Tensor:
         """Update the nodes; arguments and shapes as in the class description."""
-        pair = isinstance(x, (tuple, list))
-        x = tuple(map(self._with_vectors, x)) if pair else self._with_vectors(x)
+        if isinstance(x, (tuple, list)):
+            x = (self._with_vectors(x[0]), self._with_vectors(x[1]))
+        else:
+            x = self._with_vectors(x)
         source, target, geometry = self.inputs(
             x, (self.irreps, self.irreps), edge_index, edge_vec, pos
         )
@@ -178,8 +180,8 @@ class PaiNNMixing(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as above."""
         C = self.channels
-        s, v = x[:, :C], x[:, C:].unflatten(1, (3, C))
-        V, U = self.vectors(v).split(C, dim=-1)
+        s, v = x[:, :C], x[:, C:].reshape(-1, C)  # one product for all components
+        V, U = self.vectors(v).unflatten(0, (-1, 3)).split(C, dim=-1)
         norm = (V.square().sum(1) + self.epsilon).sqrt()
         a, b, d = self.context(torch.cat([s, norm], dim=1)).split(C, dim=-1)
         step = [a + d * (V * U).sum(1), (b.unsqueeze(1) * U).flatten(1)]

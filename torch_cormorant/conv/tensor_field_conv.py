@@ -110,7 +110,7 @@ class TensorFieldConv(IrrepsConv):
             msg = f"avg_num_neighbors must be positive, got {avg_num_neighbors}"
             raise ConfigError(msg)
         self.mode = one_of(mode, tuple(MODES), "mode")
-        self.norm = avg_num_neighbors**-0.5
+        self.norm = float(avg_num_neighbors) ** -0.5
         top = self.irreps_in.lmax + self.irreps_out.lmax if lmax_sh is None else lmax_sh
         parity = self.irreps_in.has_parity
         self.paths = ProductPaths(
@@ -153,7 +153,7 @@ class TensorFieldConv(IrrepsConv):
         """Update the nodes; arguments and shapes as in the class description."""
         rows = (self.irreps_in, None)
         source, _, geometry = self.inputs(x, rows, edge_index, edge_vec, pos)
-        sums = self.neighbour_sum(source, geometry, edge_weight) * self.norm
+        sums = self.norm * self.neighbour_sum(source, geometry, edge_weight)
         if self.linear is None:
             return sums
         result: Tensor = self.linear(sums)

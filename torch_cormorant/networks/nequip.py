@@ -106,7 +106,7 @@ class NequIP(WithOriginal):
         counts = per_level(channels, lmax + 1, "channels")
         width = counts[0] if embedding is None else embedding
         check_counts({"num_levels": num_levels, "embedding": width})
-        self.hops, self.power, self.zbl = num_levels, power, zbl
+        self.radius, self.hops, self.power, self.zbl = cutoff, num_levels, power, zbl
         self.constants = constants
         if zbl not in (None, *UNITS):
             msg = f"zbl must be one of {tuple(UNITS)} or None, got {zbl!r}"
@@ -149,7 +149,9 @@ class NequIP(WithOriginal):
     @full_precision
     def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """Scalars of the last level ``[N, C]``; with ``zbl`` also that ``[N, 1]``."""
-        types, table = self.index(z), self.embedding.weight
+        types = self.index(z)
+        every = torch.arange(len(self.index.species), device=z.device)
+        table = self.embedding(every)
         x, rows = table.index_select(0, types), self.edge_rows(types, geometry)
         for conv, radial in zip(self.convs, self.radials, strict=True):
             x = conv(
@@ -170,7 +172,7 @@ class NequIP(WithOriginal):
         of the cutoff. Rows of pairs where all cutoffs are equal, else of edges.
         """
         x = self._parts(types, geometry)
-        factor = polynomial_cutoff(x, self.power) * (2 / self.cutoff**2)
+        factor = polynomial_cutoff(x, self.power) * (2 / self.radius**2)
         rows: Tensor = self.basis(x) * factor.unsqueeze(-1)
         return rows
 
@@ -188,7 +190,9 @@ class NequIP(WithOriginal):
     def _repulsion(self, z: Tensor, types: Tensor, geometry: EdgeGeometry) -> Tensor:
         source, target = geometry.edge_index[0], geometry.edge_index[1]
         x = self._to_edges(self._parts(types, geometry), geometry)
-        energy = nequip_zbl(geometry.edge_length, x, z[source], z[target], self.zbl)
+        energy = nequip_zbl(
+            geometry.edge_length, x, z[source], z[target], str(self.zbl)
+        )
         sums = scatter_sum(energy, target, geometry.num_targets, validate=False)
         return sums.unsqueeze(1)
 

@@ -214,16 +214,16 @@ class OriginalNequIP(Original):
             for name, factor in _mlp(radial, conv):
                 theirs = weights.take(f"{q}.edge_mlp.mlp.{name}").T
                 state[f"radials.{s}.{name}"] = theirs * factor.to(theirs)
-            for ours, theirs in _maps(conv):
-                flat = weights.take(f"{q}.{theirs}.weight")
-                state |= _blocks(flat, conv.get_submodule(ours), f"convs.{s}.{ours}", q)
+            for part, old in _maps(conv):
+                flat = weights.take(f"{q}.{old}.weight")
+                state |= _blocks(flat, conv.get_submodule(part), f"convs.{s}.{part}", q)
         for name, factor in _mlp(network.head.mlp):
             theirs = weights.take(f"{READOUT}.mlp.{name}").T
             state[f"head.mlp.{name}"] = theirs * factor.to(theirs)
-        for ours in ("scale", "shift"):
-            value = weights.take(f"{SCALES}.{ours}s")
+        for part in ("scale", "shift"):
+            value = weights.take(f"{SCALES}.{part}s")
             if value.numel():
-                state[f"head.{ours}"] = value
+                state[f"head.{part}"] = value
         return state
 
     def unfold(self, network: Any) -> dict[str, Tensor]:
@@ -246,16 +246,16 @@ class OriginalNequIP(Original):
             for name, factor in _mlp(radial, conv):
                 ours = state[f"radials.{s}.{name}"]
                 result[f"{q}.edge_mlp.mlp.{name}"] = (ours / factor.to(ours)).T
-            for ours_, theirs in _maps(conv):
-                weights = conv.get_submodule(ours_).weights
+            for part, old in _maps(conv):
+                weights = conv.get_submodule(part).weights
                 parts = [w.flatten() * _fan_in(w) ** 0.5 for w in weights.values()]
-                result[f"{q}.{theirs}.weight"] = torch.cat(parts)
+                result[f"{q}.{old}.weight"] = torch.cat(parts)
         for name, factor in _mlp(network.head.mlp):
             ours = state[f"head.mlp.{name}"]
             result[f"{READOUT}.mlp.{name}"] = (ours / factor.to(ours)).T
-        for ours_ in ("scale", "shift"):
+        for part in ("scale", "shift"):
             empty = recip.new_zeros(0)
-            result[f"{SCALES}.{ours_}s"] = state.get(f"head.{ours_}", empty)
+            result[f"{SCALES}.{part}s"] = state.get(f"head.{part}", empty)
         if network.zbl is not None:
             place = f"{P}pair_potential"
             half = torch.tensor(UNITS[network.zbl] / 2, dtype=torch.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from torch_cormorant.errors import ConfigError, WeightsError
@@ -44,7 +45,7 @@ class OriginalPaiNN(Original):
         levels = weights.count(BODY + ".interactions.{}.interatomic_context_net.0.bias")
         channels = weights.shape(f"{BODY}.embedding.weight")[1]
         rows, num_basis = weights.shape(f"{BODY}.filter_net.weight")
-        found = {
+        found: dict[str, Any] = {
             "n_atom_basis": channels,
             "n_interactions": levels,
             "n_rbf": num_basis,
@@ -95,8 +96,11 @@ class OriginalPaiNN(Original):
     ) -> dict[str, Tensor]:
         """Other names; of shared parts the first, which is all of them."""
         state = {ours: weights.take(theirs) for ours, theirs in _names(network)}
-        for _, theirs in _names(network, every_level=True):
+        for _ours, theirs in _names(network, every_level=True):
             weights.take(theirs)
+        for name in ("weight", "bias"):
+            rows = weights.take(f"{BODY}.filter_net.{name}").chunk(len(network.filters))
+            state |= {f"filters.{k}.{name}": part for k, part in enumerate(rows)}
         if network.head.constant is None:  # offsets that are not asked for
             weights.left -= {f"{OFFSETS}.mean", f"{OFFSETS}.atomref"}
         for name in ("head.shift", "head.constant"):
@@ -115,6 +119,9 @@ class OriginalPaiNN(Original):
             raise self.refusal(f"the envelope {end.kind!r}")
         state = network.state_dict()
         result = {t: state[ours] for ours, t in _names(network, every_level=True)}
+        for name in ("weight", "bias"):
+            rows = [state[f"filters.{k}.{name}"] for k in range(len(network.filters))]
+            result[f"{BODY}.filter_net.{name}"] = torch.cat(rows)
         for name, value in result.items():
             if name.startswith(OFFSETS):
                 result[name] = value.flatten()
@@ -133,7 +140,6 @@ def _names(network: Any, *, every_level: bool = False) -> Iterator[tuple[str, st
     else:
         yield "basis.offsets", f"{BODY}.radial_basis.offsets"
         yield "basis.widths", f"{BODY}.radial_basis.widths"
-    yield from _linear("filters", f"{BODY}.filter_net")
     own = len(network.convs)
     for k in range(network.num_levels if every_level else own):
         here, mixing = f"convs.{min(k, own - 1)}", f"{BODY}.mixing.{k}"

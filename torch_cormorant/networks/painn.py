@@ -89,7 +89,9 @@ class PaiNN(WithOriginal):
         end = {"kind": envelope} if isinstance(envelope, str) else dict(envelope)
         self.envelope = Envelope(**end, cutoff=cutoff)
         count = 1 if shared_filters else num_levels
-        self.filters = nn.Linear(self.basis.out_channels, 3 * channels * count)
+        self.filters = nn.ModuleList(
+            nn.Linear(self.basis.out_channels, 3 * channels) for _ in range(count)
+        )
         self.convs = nn.ModuleList(
             PaiNNConv(channels, cutoff=None, epsilon=epsilon)
             for _ in range(1 if shared_levels else num_levels)
@@ -114,9 +116,9 @@ class PaiNN(WithOriginal):
     def edge_weights(self, geometry: EdgeGeometry) -> list[Tensor]:
         """Filters times envelope of every level, ``[pairs or E, 3 C]`` each."""
         length = geometry.pair_length
-        rows = self.filters(self.basis(length)) * self.envelope(length).unsqueeze(-1)
-        levels = rows.split(3 * self.channels, dim=-1)
-        return list(levels) if len(levels) > 1 else [levels[0]] * self.num_levels
+        u, rows = self.envelope(length).unsqueeze(-1), self.basis(length)
+        levels = [filters(rows) * u for filters in self.filters]
+        return levels if len(levels) > 1 else levels * self.num_levels
 
     def invariants(self, levels: Sequence[Tensor]) -> Tensor:
         """The scalars ``[N, C]``."""

@@ -79,7 +79,7 @@ class SchNet(WithOriginal):
         width = channels if filters is None else filters
         counts = {"channels": channels, "filters": width, "num_levels": num_levels}
         check_counts(counts)
-        self.hops = num_levels
+        self.radius, self.hops = cutoff, num_levels
         self.embedding = nn.Embedding(NUM_ELEMENTS, channels)
         self.basis = make_radial(
             basis, num_basis=num_basis, cutoff=cutoff, complex=False
@@ -114,11 +114,6 @@ class SchNet(WithOriginal):
             out = conv(before(h), geometry, edge_weight=radial(rows) * u)
             h = h + after(self.act(out))
         return [h]
-
-    @property
-    def radius(self) -> float:
-        """The cutoff, which a SchNet always has."""
-        return float(self.cutoff or 0.0)
 
     def facts(self) -> dict[str, Any]:
         """Those of every network, and the radial functions."""

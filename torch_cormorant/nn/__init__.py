@@ -12,7 +12,7 @@ from torch_cormorant.nn.envelopes import (
     mollifier,
     polynomial_cutoff,
 )
-from torch_cormorant.nn.gated import GatedBlock
+from torch_cormorant.nn.gated import GatedBlock, NormActivation
 from torch_cormorant.nn.heads import (
     HEADS,
     AtomwiseHead,
@@ -89,6 +89,7 @@ __all__ = [
     "MPNNInput",
     "MeanHead",
     "Norm",
+    "NormActivation",
     "Pair",
     "Part",
     "PolarizabilityHead",

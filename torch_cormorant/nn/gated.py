@@ -1,4 +1,4 @@
-r"""Non-linearity of irreps: scalars through an activation, the rest times gates."""
+r"""Non-linearities of irreps: gates, and functions of norms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch_cormorant.nn.activations import activation, moment_factor
 from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.so3.flat import flat_blocks
 
-__all__ = ["GatedBlock"]
+__all__ = ["GatedBlock", "NormActivation"]
 
 
 class GatedBlock(nn.Module):
@@ -107,3 +107,60 @@ class GatedBlock(nn.Module):
     def extra_repr(self) -> str:
         """Irreps."""
         return f"{self.irreps_in} -> {self.irreps_out}"
+
+
+class NormActivation(nn.Module):
+    r"""A function of the norm of every copy, scalars included.
+
+    .. math:: F' = F \, f(|F| + b) / |F|, \qquad |F|^2 \ge \epsilon^2
+
+    The non-linearity of tensor field networks (Thomas et al. 2018).
+
+    Args:
+        irreps: What the features are made of.
+        act: Activation. Default ``"silu"``.
+        bias: Learn a bias for every copy. Default True.
+        eps: Smallest norm. Default 1e-8.
+
+    Shapes:
+        ``[N, irreps.dim]`` to the same.
+
+    Raises:
+        ShapeError: If the input has other rows.
+
+    Example:
+        >>> import torch
+        >>> NormActivation("4x0e + 3x1o")(torch.randn(5, 13)).shape
+        torch.Size([5, 13])
+    """
+
+    def __init__(
+        self, irreps: object, act: str = "silu", *, bias: bool = True, eps: float = 1e-8
+    ) -> None:
+        super().__init__()
+        self.irreps_in = self.irreps_out = Irreps(irreps)
+        self.act, self.eps = activation(act), eps
+        count = self.irreps_in.num_irreps
+        self.bias = nn.Parameter(torch.zeros(count)) if bias else None
+
+    def reset_parameters(self) -> None:
+        """Set all biases to zero."""
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    @weights_precision
+    def forward(self, x: Tensor) -> Tensor:
+        """Shapes as above."""
+        parts, at = [], 0
+        blocks = flat_blocks(x, self.irreps_in)
+        for part, (mul, _) in zip(blocks, self.irreps_in, strict=True):
+            squared = part.square().sum(-2, keepdim=True)
+            norm = squared.clamp_min(self.eps**2).sqrt()
+            moved = norm if self.bias is None else norm + self.bias[at : at + mul]
+            parts.append((part * (self.act(moved) / norm)).flatten(-2))
+            at += mul
+        return torch.cat(parts, dim=-1) if parts else x
+
+    def extra_repr(self) -> str:
+        """Irreps."""
+        return f"{self.irreps_in}, bias={self.bias is not None}"

@@ -104,10 +104,12 @@ class IrrepsLinear(_Mixing):
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as above."""
         parts = self.joined(x)
-        out = self.flat({ir: p @ self.weights[str(ir)] for ir, p in parts.items()}, x)
+        mixed = {ir: _product(p, self.weights[str(ir)]) for ir, p in parts.items()}
+        out = self.flat(mixed, x)
         if self.bias is None:
             return out
-        left, shifts = self.bias, []
+        left: Tensor = self.bias
+        shifts = []
         for mul, ir in self.irreps_out:
             here = mul if _is_scalar(ir) else 0
             shifts += [left[:here], left.new_zeros(mul * ir.dim - here)]
@@ -175,7 +177,7 @@ class SpeciesLinear(_Mixing):
         for ir, part in self.joined(x).items():
             weight = self.weights[str(ir)]
             if index is None:
-                wide = (part @ weight.flatten(1)).unflatten(-1, weight.shape[1:])
+                wide = _product(part, weight.flatten(1)).unflatten(-1, weight.shape[1:])
                 mixed[ir] = (wide * attr[:, None, :, None]).sum(2)
             else:
                 mixed[ir] = _chosen(part, attr, weight, index)
@@ -188,10 +190,16 @@ class SpeciesLinear(_Mixing):
 
 def _chosen(x: Tensor, table: Tensor, weight: Tensor, index: Tensor) -> Tensor:
     """One matrix for each row of the table; every node takes the result of its own."""
-    matrices = torch.einsum("tv,uvw->utw", table, weight)
-    wide = (x @ matrices.flatten(1)).unflatten(-1, matrices.shape[1:])
+    matrices: Tensor = torch.einsum("tv,uvw->utw", table, weight)
+    wide = _product(x, matrices.flatten(1)).unflatten(-1, matrices.shape[1:])
     place = index.view(-1, 1, 1, 1).expand(-1, wide.shape[1], 1, wide.shape[3])
     return wide.gather(2, place).squeeze(2)
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    """Rows times a matrix, as one product, whatever the strides are."""
+    rows = x.reshape(-1, x.shape[-1]) @ weight
+    return rows.view(*x.shape[:-1], weight.shape[-1])
 
 
 def _is_scalar(ir: Irrep) -> bool:

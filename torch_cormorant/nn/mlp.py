@@ -71,8 +71,9 @@ class MLP(nn.Sequential):
     @weights_precision
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as above."""
-        result: Tensor = super().forward(x)
-        return result
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 class RadialMLP(nn.Module):
@@ -137,9 +138,17 @@ class RadialMLP(nn.Module):
     @weights_precision
     def forward(self, length: Tensor) -> Tensor:
         """Shapes as above."""
-        u = 1.0 if self.envelope is None else self.envelope(length).unsqueeze(-1)
-        rows = self.basis(length)
-        return self.mlp(rows * u) if self.inside else self.mlp(rows) * u
+        rows, u = self._rows(length)
+        result: Tensor = self.mlp(rows) if self.inside else self.mlp(rows) * u
+        return result
+
+    def _rows(self, length: Tensor) -> tuple[Tensor, Tensor | float]:
+        """What the MLP reads, and the envelope."""
+        rows: Tensor = self.basis(length)
+        if self.envelope is None:
+            return rows, 1.0
+        u = self.envelope(length).unsqueeze(-1)
+        return rows * u if self.inside else rows, u
 
     @weights_precision
     def halves(self, length: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,12 +162,10 @@ class RadialMLP(nn.Module):
         Raises:
             ConfigError: There is a bias.
         """
-        *before, last = self.mlp
-        if last.bias is not None:
+        last = self.mlp.linears[-1]
+        if getattr(last, "bias", None) is not None:
             raise ConfigError("an MLP with biases is no product: take bias=False")
-        u = 1.0 if self.envelope is None else self.envelope(length).unsqueeze(-1)
-        rows = self.basis(length)
-        rows = rows * u if self.inside else rows
-        for layer in before:
+        rows, u = self._rows(length)
+        for layer in list(self.mlp)[:-1]:
             rows = layer(rows)
         return rows if self.inside else rows * u, last.weight.T

@@ -13,12 +13,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from torch_cormorant.cg import clebsch_gordan
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.ops.geometry import EdgeGeometry
 from torch_cormorant.ops.operands import check_full
 from torch_cormorant.ops.plan import Chunk, GraphPlan
-from torch_cormorant.ops.product_paths import ProductPaths
+from torch_cormorant.ops.product_paths import ProductPaths, cg_table
 from torch_cormorant.ops.tensor_product import tensor_product
 from torch_cormorant.ops.tensors import plain
 from torch_cormorant.ops.weighted_sum import edges_of
@@ -90,7 +89,8 @@ def kernel_neighbour_sum(
         raise ConfigError(f"order must be one of {ORDERS}, got {order!r}")
     plan, sh = edges_of(edges, x.shape[0] if x.ndim else 0, paths)
     x, sh, hidden, last = plain(x), plain(sh), plain(hidden), plain(last)
-    check_full(x, sh, hidden, last, plan, paths)
+    if not torch.compiler.is_compiling():
+        check_full(x, sh, hidden, last, plan, paths)
     if order == "auto":
         order = (
             "nodes" if plan.num_edges >= _even(paths) * plan.num_targets else "edges"
@@ -190,7 +190,7 @@ def _chunk(
     outs: list[Tensor | None] = [None] * len(paths.out)
     for path, matrix in zip(paths.paths, matrices, strict=True):
         l1, l2, l = paths.degrees(path)
-        cg = clebsch_gordan(l1, l2, l, dtype=x.dtype, device=x.device)
+        cg = cg_table((l1, l2, l), x.dtype, x.device)
         table = cg.transpose(0, 1).reshape(2 * l2 + 1, -1)
         A = (y[:, l2 * l2 : (l2 + 1) ** 2] @ table).view(-1, 2 * l1 + 1, 2 * l + 1)
         z = A.transpose(1, 2) * f[path.first] if l1 == 0 else A.mT @ f[path.first]

@@ -8,8 +8,13 @@ from functools import cache
 from math import prod
 from typing import NamedTuple, cast
 
+import torch
+from torch import Tensor
+
+from torch_cormorant.cg import clebsch_gordan
 from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.irreps import Block, Irrep, Irreps
+from torch_cormorant.ops.transforms import is_watched
 from torch_cormorant.so3.layout import check_degree
 
 MODES = ("uuu", "uvu", "uvw")
@@ -210,6 +215,44 @@ def _place(value: object, irreps: Irreps, name: str) -> int:
         msg = f"{name} must be a number from 0 to {len(irreps) - 1}, got {value!r}"
         raise ConfigError(msg)
     return k
+
+
+def cg_table(
+    degrees: tuple[int, int, int], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """The table of a path, kept; to compilers, which cannot read files, a constant.
+
+    Example:
+        >>> cg_table((1, 0, 1), torch.float32, torch.device("cpu")).shape
+        torch.Size([3, 1, 3])
+    """
+    if not torch.compiler.is_compiling():
+        make = _made if is_watched() else _table  # keep no tensor of a tracer's
+        return make(degrees, dtype, device)
+    shape = [2 * l + 1 for l in degrees]
+    return torch.tensor(_numbers(degrees, dtype), dtype=dtype, device=device).view(
+        shape
+    )
+
+
+@cache
+def _table(
+    degrees: tuple[int, int, int], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    with torch.inference_mode(False):
+        return _made(degrees, dtype, device)
+
+
+def _made(
+    degrees: tuple[int, int, int], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    return clebsch_gordan(*degrees, dtype=dtype, device="cpu").to(device)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _numbers(degrees: tuple[int, int, int], dtype: torch.dtype) -> list[float]:
+    found: list[float] = _table(degrees, dtype, torch.device("cpu")).flatten().tolist()
+    return found
 
 
 def paths_of(key: Sequence[int]) -> ProductPaths:

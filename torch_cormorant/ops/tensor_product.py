@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from torch_cormorant.cg import clebsch_gordan
 from torch_cormorant.errors import ConfigError, DtypeError, ShapeError
-from torch_cormorant.ops.product_paths import ProductPath, ProductPaths
+from torch_cormorant.ops.product_paths import ProductPath, ProductPaths, cg_table
 from torch_cormorant.so3.flat import check_flat, flat_blocks
 
 
@@ -100,7 +99,7 @@ def _one(
     paths: ProductPaths, path: ProductPath, x: Tensor, y: Tensor, w: Tensor | None
 ) -> Tensor:
     """One path: ``[N, 2l + 1, copies]``."""
-    cg = clebsch_gordan(*paths.degrees(path), dtype=x.dtype, device=x.device)
+    cg = cg_table(paths.degrees(path), x.dtype, x.device)
     if paths.mode == "uvw" and w is not None:
         coupled = torch.einsum("abm,nbv->namv", cg, y)
         pairs = torch.einsum("nau,namv->nmuv", x, coupled)

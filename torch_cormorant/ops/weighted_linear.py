@@ -1,11 +1,12 @@
 r"""The weighted sum with the last layer of the network of weights inside.
 
-:math:`w = h V` is made for some hundred edges at a time, used and forgotten, forward
+:math:`w = h V` is made for a thousand edges at a time, used and forgotten, forward
 and backward: no ``[E, W]`` tensor exists. Gradients of gradients make it once.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ from torch_cormorant.ops.weighted_operators import (
 )
 from torch_cormorant.ops.weighted_reference import block_shapes
 
-CHUNK = 512
+CHUNK = 1024
 """Edges whose weights exist at one time."""
 KEEP_WIDTH, KEEP_BYTES = 32, 1 << 25
 """From this many hidden channels on, weights of up to that many bytes are kept: making
@@ -41,12 +42,12 @@ def keeps(hidden: Tensor, last: Tensor) -> bool:
 
 def _chunks(plan: GraphPlan) -> Iterator[tuple[int, int, int, int]]:
     """(first receiver, last, first edge, last) of about ``CHUNK`` edges each."""
+    rowptr = plan.rowptr.tolist()
     first = begin = 0
     while begin < plan.num_edges:
-        edges = plan.rowptr.new_tensor(min(begin + CHUNK, plan.num_edges))
-        last = int(torch.searchsorted(plan.rowptr, edges, right=True)) - 1
-        last = max(min(last, plan.num_targets), first + 1)
-        end = int(plan.rowptr[last])
+        last = bisect_right(rowptr, begin + CHUNK, first + 1) - 1
+        last = max(last, first + 1)
+        end = rowptr[last]
         yield first, last, begin, end
         first, begin = last, end
 
@@ -232,19 +233,20 @@ def _gradient_backward(ctx: Any, cotangents: list[Tensor | None]) -> tuple[Any, 
     x, sh, hidden, last, packed, header, *grads = ctx.saved_tensors
     need = ctx.need
 
-    def again() -> list[Tensor | None]:
+    def again(
+        x: Tensor, sh: Tensor, hidden: Tensor, last: Tensor, *grads: Tensor
+    ) -> list[Tensor | None]:
         wanted = [need[0], need[1], need[2] or need[3]]
         plan = (packed, header)
         parts = sum_gradient(
-            x, sh, hidden @ last, *plan, ctx.key, ctx.backend, wanted, grads
+            x, sh, hidden @ last, *plan, ctx.key, ctx.backend, wanted, list(grads)
         )
         dhidden = parts[2] @ last.t() if need[2] else None
         dlast = hidden.t() @ parts[2] if need[3] else None
         found = [*parts[:2], dhidden, dlast]
         return [part if q else None for part, q in zip(found, need, strict=True)]
 
-    leaves = [x, sh, hidden, last, *grads]
-    parts = pulled_back(again, leaves, cotangents)
+    parts = pulled_back(again, [x, sh, hidden, last, *grads], cotangents)
     return (*parts[:4], None, None, None, None, None, parts[4:])
 
 

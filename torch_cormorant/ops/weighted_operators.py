@@ -7,7 +7,7 @@ of second order are one pass of their own on a CPU. No tensor of messages exists
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -289,29 +289,32 @@ def _keep_double(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:  # 
 def _double_backward(ctx: Any, weights: list[Tensor | None]) -> tuple[Any, ...]:
     """Third derivatives: those of the composed form, which is differentiable."""
     x, sh, w, packed, header, *rest = ctx.saved_tensors
-    grads, us = rest[: ctx.degrees], rest[ctx.degrees :]
-    leaves = [x, sh, w, *grads, *us]
-    given = [u if there else None for u, there in zip(us, ctx.given, strict=True)]
+    last = 3 + ctx.degrees
 
-    def again() -> list[Tensor | None]:
+    def again(*leaves: Tensor) -> list[Tensor | None]:
+        grads, us = list(leaves[3:last]), leaves[last:]
+        given = [u if there else None for u, there in zip(us, ctx.given, strict=True)]
+        plan = (packed, header)
         found, dgrads = _composed(
-            (x, sh, w), (packed, header), ctx.key, ctx.backend, ctx.need, grads, given
+            leaves[:3], plan, ctx.key, ctx.backend, ctx.need, grads, given
         )
         return [*found, *dgrads]
 
-    parts = pulled_back(again, leaves, weights)
-    last = 3 + ctx.degrees
+    parts = pulled_back(again, [x, sh, w, *rest], weights)
     return (*parts[:3], *[None] * 5, parts[3:last], parts[last:], None)
 
 
 def pulled_back(
-    function: Any, leaves: Sequence[Tensor], weights: Sequence[Tensor | None]
+    function: Callable[..., Sequence[Tensor | None]],
+    leaves: Sequence[Tensor],
+    weights: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
-    """Gradients of a function's results for some of what it reads, computed anew.
+    """Gradients of a function's results for what it reads, computed anew.
 
     Args:
-        function: Gives tensors, or None for some.
-        leaves: What it reads.
+        function: Of all leaves; gives tensors, or None for some.
+        leaves: What it reads. One may depend on another: each is seen as a view, where
+            differentiation ends.
         weights: Cotangents of the results, None for some.
 
     Returns:
@@ -319,7 +322,8 @@ def pulled_back(
     """
     more = torch.is_grad_enabled()
     with torch.enable_grad():
-        outs = zip(function(), weights, strict=True)
+        seen = [x.view_as(x) if x.requires_grad else x for x in leaves]
+        outs = zip(function(*seen), weights, strict=True)
         used = [
             (out, plain(weight))
             for out, weight in outs
@@ -328,13 +332,13 @@ def pulled_back(
         results = iter(
             torch.autograd.grad(
                 [out for out, _ in used],
-                [leaf for leaf in leaves if leaf.requires_grad],
+                [leaf for leaf in seen if leaf.requires_grad],
                 [weight for _, weight in used],
                 create_graph=more,
                 allow_unused=True,
             )
         )
-    return [next(results) if leaf.requires_grad else None for leaf in leaves]
+    return [next(results) if leaf.requires_grad else None for leaf in seen]
 
 
 _SUM = "Tensor x, Tensor sh, Tensor w, Tensor packed, Tensor header, "

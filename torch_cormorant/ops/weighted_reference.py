@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from torch_cormorant.cg import clebsch_gordan
 from torch_cormorant.ops.plan import GraphPlan
 from torch_cormorant.ops.portable import Need
 from torch_cormorant.ops.precision import exact
-from torch_cormorant.ops.product_paths import ProductPaths
+from torch_cormorant.ops.product_paths import ProductPaths, cg_table
 from torch_cormorant.ops.tensors import accumulate
 from torch_cormorant.so3.flat import flat_blocks
 
@@ -54,7 +53,7 @@ def _paths(data: _Edges, paths: ProductPaths) -> Iterator[Part]:
     weights = data.w.split(paths.sizes, dim=1)
     for path, w in zip(paths.paths, weights, strict=True):
         l1, l2, l = paths.degrees(path)
-        cg = clebsch_gordan(l1, l2, l, dtype=data.x.dtype, device=data.x.device)
+        cg = cg_table((l1, l2, l), data.x.dtype, data.x.device)
         channels = slice(path.at, path.at + w.shape[1])
         components = slice(l2 * l2, (l2 + 1) ** 2)
         yield path.out, channels, components, cg, blocks[path.first], w

@@ -38,8 +38,8 @@ def weighted_neighbour_sum(
             source, row 1 = target, as many nodes as rows of x), and their harmonics.
         weights: A row for every edge, or for every undirected pair if there are as many
             rows as ``plan.pairs.edge``. Or the last hidden layer of the network that
-            makes them and the matrix behind it: their product is then made for a few
-            hundred edges at a time and never kept. (It is kept for every pair where
+            makes them and the matrix behind it: their product is then made for a
+            thousand edges at a time and never kept. (It is kept for every pair where
             there is a row for every pair, and where it is small and wide layers make it
             costly.)
         paths: Paths of mode ``"uvu"``, with the harmonics of degrees 0, 1, ..., lmax as

@@ -71,12 +71,20 @@ void weighted_edges(const Weighted *p, EdgeWork work) {
 
 }  // namespace
 
-// Outside of the namespace, where a template that stands before this one finds it.
+// Indices of the receivers to compute. Outside of the namespace, where a template that
+// stands before this function finds it.
 static Status check(const Weighted *p) {
-  if (!rises(p->rowptr, p->targets, p->edges)) return BAD_ROWPTR;
-  if (!within(p->edge, p->edges, p->edges)) return BAD_EDGE;
-  if (!within(p->source, p->edges, p->sources)) return BAD_SOURCE;
-  if (p->row && p->row != p->edge && !within(p->row, p->edges, p->rows)) return BAD_ROW;
+  const int64_t *ptr = p->rowptr, *end = ptr + p->last;
+  const bool whole = p->first == 0 && p->last == p->targets;
+  bool bad = *(ptr += p->first) < 0 || *end > p->edges;
+  bad |= whole && (*ptr != 0 || *end != p->edges);
+  for (const int64_t *k = ptr; k < end; k++) bad |= k[0] > k[1];
+  if (bad) return BAD_ROWPTR;
+  const int64_t first = *ptr, count = *end - first;
+  if (!within(p->edge + first, count, p->edges)) return BAD_EDGE;
+  if (!within(p->source + first, count, p->sources)) return BAD_SOURCE;
+  if (p->row && p->row != p->edge && !within(p->row + first, count, p->rows))
+    return BAD_ROW;
   return DONE;
 }
 

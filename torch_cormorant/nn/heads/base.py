@@ -135,7 +135,7 @@ class Head(StatesFacts, Part):
         symmetric: The result is a symmetric tensor, so labels must be.
     """
 
-    from_network = ("sizes", "inputs")
+    from_network: tuple[str, ...] = ("sizes", "inputs")
     shape: tuple[int, ...] = (1,)
     per_atom: bool = False
     scale_only: bool = False
