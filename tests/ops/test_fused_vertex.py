@@ -347,6 +347,7 @@ def test_gradients_of_the_norm() -> None:
         (torch.ones(2, 4, 2, 3), torch.ones(2, 3).double(), DtypeError),
         (torch.ones(2, 4, 2, 3).half(), torch.ones(2, 3).half(), DtypeError),
     ],
+    ids=range(7),
 )
 def test_norms_of_other_shapes_are_refused(
     x: Tensor, weight: Tensor, error: type[Exception]

@@ -16,14 +16,14 @@ from torch_geometric.transforms import RandomJitter
 from torch_cormorant import Cormorant, CormorantQM9
 from torch_cormorant.data import (
     FrameArrays,
-    FrameDataset,
+    Frames,
     MiniEthanol,
     MiniQM9,
     split_indices,
 )
 from torch_cormorant.errors import CoincidentAtomsError
 from torch_cormorant.graph import edge_vectors
-from torch_cormorant.models.potential import Structures, find_edges
+from torch_cormorant.models.evaluation import Structures, find_edges
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.train import (
     FrameDataModule,
@@ -39,7 +39,7 @@ from torch_cormorant.train.graphs import GraphStore, edge_dtype, graph_of
 SMALL: dict[str, Any] = {"channels": 2, "num_levels": 1, "lmax": 1}
 
 
-def crystals() -> FrameDataset:
+def crystals() -> Frames:
     """Small cells whose atoms see many images, and some that do not repeat."""
     rng = np.random.default_rng(0)
     pos = rng.uniform(0, 3, (4, 3, 3)).reshape(-1, 3)
@@ -53,7 +53,7 @@ def crystals() -> FrameDataset:
         cell=np.broadcast_to(3.3 * np.eye(3), (4, 3, 3)).copy(),
         pbc=np.array(repeats, dtype=bool),
     )
-    return FrameDataset(arrays, name="crystals", energy_unit="eV")
+    return Frames(arrays, name="crystals", energy_unit="eV")
 
 
 def case(name: str) -> tuple[Any, Any]:
@@ -113,7 +113,7 @@ def test_store_keeps_no_more_than_its_budget() -> None:
 
 
 def regression(model: Any, data: Any) -> Regression:
-    if isinstance(data, FrameDataset):
+    if isinstance(data, Frames):
         return PotentialRegression(model, potential_normalisation(data))
     return PropertyRegression(model, mean=0.0, std=1.0)
 
