@@ -40,7 +40,7 @@ class Molecules(NamedTuple):
     z: Tensor
     pos: Tensor
     batch: Tensor
-    index: Tensor
+    edge_index: Tensor
 
 
 def molecules(count: int = 25, atoms: int = 18) -> Molecules:
@@ -59,13 +59,13 @@ def molecules(count: int = 25, atoms: int = 18) -> Molecules:
 
 def ours(network: Network, given: Molecules) -> Energy:
     """Sum of the energies, from positions; the plan of the edges is made before."""
-    vec = given.pos[given.index[1]] - given.pos[given.index[0]]
-    plan = build_plan(given.index, len(given.z), len(given.z), vec)
+    vec = given.pos[given.edge_index[1]] - given.pos[given.edge_index[0]]
+    plan = build_plan(given.edge_index, len(given.z), len(given.z), vec)
     count = int(given.batch.max()) + 1
 
     def energy(pos: Tensor) -> Tensor:
-        vec = pos[given.index[1]] - pos[given.index[0]]
-        geometry = EdgeGeometry.from_plan(given.index, vec, plan)
+        vec = pos[given.edge_index[1]] - pos[given.edge_index[0]]
+        geometry = EdgeGeometry.from_plan(given.edge_index, vec, plan)
         levels = network.run_levels(given.z, geometry)
         out = network.read_out(
             levels, geometry, given.batch, count, z=given.z, check=False
@@ -106,7 +106,7 @@ class PlainPaiNN(nn.Module):
 
     def forward(self, given: Molecules, pos: Tensor) -> Tensor:
         """Sum of the energies."""
-        source, target = given.index
+        source, target = given.edge_index
         vec = pos[source] - pos[target]
         r = vec.norm(dim=1, keepdim=True)
         basis = "representation.radial_basis"
@@ -138,8 +138,8 @@ def schnet(given: Molecules) -> tuple[Energy, Energy]:
 
     def graph(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
         del batch
-        vec = pos[given.index[0]] - pos[given.index[1]]
-        return given.index, vec.norm(dim=1)
+        vec = pos[given.edge_index[0]] - pos[given.edge_index[1]]
+        return given.edge_index, vec.norm(dim=1)
 
     peer = Theirs(128, 128, 6, 50, CUTOFF, graph).eval().requires_grad_(False)
     network = SchNet.from_original(peer.state_dict()).requires_grad_(False)
@@ -171,7 +171,7 @@ def nequip(given: Molecules) -> tuple[Energy, Energy] | None:
     peer = NequIPGNNModel(seed=0, model_dtype="float32", **settings)
     network = NequIP.from_original(peer.state_dict(), settings).requires_grad_(False)
     types = network.index(given.z)
-    flipped = given.index.flip(0)  # there the receiver is row 0
+    flipped = given.edge_index.flip(0)  # there the receiver is row 0
 
     def energy(pos: Tensor) -> Tensor:
         data = {
@@ -214,7 +214,7 @@ def compare(name: str, given: Molecules, rounds: int) -> dict[str, Any] | None:
     here, there = map(statistics.median, times)
     return {
         "network": name,
-        "edges": given.index.shape[1],
+        "edges": given.edge_index.shape[1],
         "ours_ms": 1e3 * here,
         "theirs_ms": 1e3 * there,
         "ratio": there / here,

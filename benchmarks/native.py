@@ -29,6 +29,7 @@ from torch_cormorant import Cormorant
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.native import NativePotential
 from torch_cormorant.interfaces.traced import TracedPotential
+from torch_cormorant.models import Potential as Model
 from torch_cormorant.ops import cpu_kernel
 
 SYSTEMS = {
@@ -91,7 +92,7 @@ def load_system(name: str, data: Path) -> Structure:
     return structure(SYSTEMS[name], settings)
 
 
-def network(given: Structure, **options: Any) -> Cormorant:
+def network(given: Structure, **options: Any) -> Model:
     """A potential for the elements of a structure, without gradients of weights."""
     torch.manual_seed(0)
     model = Cormorant.potential(given.species, **options).eval()
@@ -100,7 +101,7 @@ def network(given: Structure, **options: Any) -> Cormorant:
     return model
 
 
-def native_step(model: Cormorant, given: Structure, dtype: Any) -> Callable[[], object]:
+def native_step(model: Model, given: Structure, dtype: Any) -> Callable[[], object]:
     """The native evaluator on NumPy arrays, as ASE has them."""
     native = NativePotential(model, dtype=dtype)
     z, pos = given.z.numpy(), given.pos.double().numpy()

@@ -26,7 +26,6 @@ from torch_cormorant.errors import (
 )
 from torch_cormorant.interfaces.native_block import parameter_block
 from torch_cormorant.interfaces.native_rules import native_problem
-from torch_cormorant.models import Cormorant
 from torch_cormorant.models.energy import Result, stress_of
 from torch_cormorant.ops import cpu_kernel
 
@@ -133,7 +132,7 @@ class NativePotential:
         ((3, 3), torch.float64)
     """
 
-    def __init__(self, model: Cormorant, *, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, model: Any, *, dtype: torch.dtype | None = None) -> None:
         problem = native_problem(model)
         if problem:
             msg = f"the native evaluator does not cover this model: {problem}"

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from torch_cormorant.cg import clebsch_gordan
 from torch_cormorant.conv import CormorantConv
-from torch_cormorant.models import Cormorant
+from torch_cormorant.models import Model
 from torch_cormorant.nn.cutoff import CLAMP
 from torch_cormorant.nn.heads.base import SCALE
 from torch_cormorant.nn.heads.scalar import ExtensiveHead
@@ -44,7 +44,7 @@ MAX_LMAX = 4
 """Largest degree that is compiled in."""
 
 
-def parameter_block(model: Cormorant) -> bytes:
+def parameter_block(model: Model) -> bytes:
     """The block of a potential that :func:`.native_problem` has nothing against.
 
     Args:
@@ -64,7 +64,7 @@ def _array(value: Tensor) -> Array:
 class _Block:
     """The numbers in their order, and what decides the sizes."""
 
-    def __init__(self, model: Cormorant) -> None:
+    def __init__(self, model: Model) -> None:
         self.model = model
         self.known = model.features.known
         self.z = torch.tensor(self.known, device=model.features.species.device)
@@ -351,6 +351,6 @@ def _num_basis(radial: Any) -> int:
     return int(cast("Bessel | Gaussian", radial).num_basis)
 
 
-def _repulsion_of(model: Cormorant) -> ZBL | None:
-    found: ZBL | None = getattr(model, "zbl", None)
+def _repulsion_of(model: Model) -> ZBL | None:
+    found: ZBL | None = getattr(model, "pair", None)
     return found

@@ -10,19 +10,21 @@ from torch import nn
 
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.interfaces.native_block import MAX_LMAX
-from torch_cormorant.models import Cormorant
+from torch_cormorant.models import Cormorant, Potential
 from torch_cormorant.models.copies import check_weights_are_plain
+from torch_cormorant.networks import CormorantNetwork
 from torch_cormorant.nn.heads.scalar import ExtensiveHead
 from torch_cormorant.nn.inputs import LinearInput
 from torch_cormorant.nn.norm import Gate, SO3Norm
 from torch_cormorant.nn.radial import Bessel, Gaussian
+from torch_cormorant.nn.zbl import ZBL
 from torch_cormorant.ops import cpu_kernel
 
 __all__ = ["native_problem"]
 
 LIMITS = {"num_levels": 8, "channels": 1024, "hidden": 4096, "species": 128}
 """Largest sizes; csrc/native/parameters.h has the same."""
-METHODS = ("forward", "run_levels", "evaluate", "pair_energies", "atomwise")
+METHODS = ("forward", "run_levels", "read_out", "atomwise", "evaluate", "energy_of")
 """What a class of a user's own may compute in another way."""
 
 
@@ -45,18 +47,25 @@ def native_problem(model: Any) -> str:
     missing = cpu_kernel.problem()
     if missing:
         return f"the CPU kernel is {missing}; {cpu_kernel.remedy()}"
-    if not isinstance(model, Cormorant):
+    network = getattr(model, "network", model)
+    if not isinstance(model, (Cormorant, Potential)):
         return f"model is a {type(model).__name__}, a Cormorant potential is covered"
-    return next(_problems(model), "")
+    if not isinstance(network, CormorantNetwork):
+        return f"network is a {type(network).__name__}, Cormorant's is covered"
+    pair = getattr(model, "pair", None)
+    if pair is not None and type(pair) is not ZBL:
+        return f"pair is a {type(pair).__name__}, ZBL is covered"
+    return next(_problems(model, network), "")
 
 
-def _problems(model: Cormorant) -> Iterator[str]:
+def _problems(whole: nn.Module, model: CormorantNetwork) -> Iterator[str]:
+    yield from _of_class(whole)
     yield from _of_class(model)
     yield from _of_sizes(model)
     yield from _of_ends(model)
     try:
         convs = model.conv_layers()
-        check_weights_are_plain(model)
+        check_weights_are_plain(whole)
     except ConfigError as error:
         yield str(error)
         return
@@ -83,17 +92,17 @@ def _problems(model: Cormorant) -> Iterator[str]:
             yield f"level {s} is being explained"
         if conv.harmonics != "unit":
             yield f"harmonics is {conv.harmonics!r}, 'unit' is covered"
-    yield from _of_hooks(model)
+    yield from _of_hooks(whole)
 
 
-def _of_class(model: Cormorant) -> Iterator[str]:
+def _of_class(model: nn.Module) -> Iterator[str]:
     for name in METHODS:
-        module = getattr(type(model), name).__module__
-        if not module.startswith("torch_cormorant."):
+        module = getattr(getattr(type(model), name, None), "__module__", "")
+        if module and not module.startswith("torch_cormorant."):
             yield f"{type(model).__name__} has a {name} of its own"
 
 
-def _of_weights(model: Cormorant) -> Iterator[str]:
+def _of_weights(model: CormorantNetwork) -> Iterator[str]:
     for path, weight in model.named_parameters():
         if weight.dtype not in (torch.float32, torch.float64):
             yield f"{path} is {weight.dtype}, float32 and float64 are covered"
@@ -101,7 +110,7 @@ def _of_weights(model: Cormorant) -> Iterator[str]:
             yield f"{path} is not finite"
 
 
-def _of_sizes(model: Cormorant) -> Iterator[str]:
+def _of_sizes(model: CormorantNetwork) -> Iterator[str]:
     if model.cutoff is None:
         yield "cutoff is None (all pairs), a cutoff is covered"
     top = max(*model.lmax, *model.lmax_sh)
@@ -117,7 +126,7 @@ def _of_sizes(model: Cormorant) -> Iterator[str]:
             yield f"{name} is {size}, at most {LIMITS[name]} are covered"
 
 
-def _of_ends(model: Cormorant) -> Iterator[str]:
+def _of_ends(model: CormorantNetwork) -> Iterator[str]:
     """Problems of the first and the last layer."""
     if type(model.input) is not LinearInput:
         yield f"input is {type(model.input).__name__}, 'linear' is covered"
@@ -150,7 +159,7 @@ def _of_rows(
             yield f"{name} differs between levels"
 
 
-def _of_hooks(model: Cormorant) -> Iterator[str]:
+def _of_hooks(model: nn.Module) -> Iterator[str]:
     """Hooks may change what modules return."""
     for path, module in model.named_modules():
         kept: Any = vars(module)

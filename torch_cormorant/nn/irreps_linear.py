@@ -193,7 +193,8 @@ def _chosen(x: Tensor, table: Tensor, weight: Tensor, index: Tensor) -> Tensor:
     matrices: Tensor = torch.einsum("tv,uvw->utw", table, weight)
     wide = _product(x, matrices.flatten(1)).unflatten(-1, matrices.shape[1:])
     place = index.view(-1, 1, 1, 1).expand(-1, wide.shape[1], 1, wide.shape[3])
-    return wide.gather(2, place).squeeze(2)
+    found: Tensor = wide.gather(2, place)
+    return found.squeeze(2)
 
 
 def _product(x: Tensor, weight: Tensor) -> Tensor:

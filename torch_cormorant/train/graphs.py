@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -111,14 +111,13 @@ def joins_graphs(model: nn.Module) -> bool:
     network = getattr(model, "network", model)
     if not isinstance(network, Network):
         return False
-    kinds = ((network, Network, ("forward", "make_edges", "geometry", "read_out")),)
-    if model is not network:
-        kinds = (*kinds, (model, Potential, ("forward", "evaluate")))
-    return all(map(_as_it_was, kinds))
+    ways = ("forward", "make_edges", "geometry", "read_out")
+    outer = model is network or _as_it_was(model, Potential, ("forward", "evaluate"))
+    return outer and _as_it_was(network, Network, ways)
 
 
-def _as_it_was(kind: tuple[nn.Module, type, Sequence[str]]) -> bool:
-    module, base, names = kind
+def _as_it_was(module: nn.Module, base: type, names: Sequence[str]) -> bool:
+    """Whether methods are those of a class, without hooks before and behind."""
     if module._forward_hooks or module._forward_pre_hooks:  # noqa: SLF001
         return False
     return all(
@@ -161,7 +160,7 @@ class GraphStore:
     def __init__(
         self, model: nn.Module, *, cells: bool = True, budget: int = BUDGET
     ) -> None:
-        self.network: Network = getattr(model, "network", model)
+        self.network = cast("Network", getattr(model, "network", model))
         self.cells, self.budget, self.used = cells, budget, 0
         self._known: dict[int, _Molecule] = {}
 
