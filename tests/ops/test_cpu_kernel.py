@@ -277,7 +277,9 @@ def test_the_kernel_is_used_and_can_be_switched_off(
     conv = CormorantConv(3, 3, lmax=1, lmax_in=1)
     conv(x, index, vec)
     assert sorted(calls) == [
-        "cormorant_dots_forward",
+        "cormorant_edge",
+        "cormorant_frames",
+        "cormorant_radial",
         "cormorant_sum_forward",
         "cormorant_vertex",
     ]
