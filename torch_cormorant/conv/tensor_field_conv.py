@@ -153,7 +153,7 @@ class TensorFieldConv(IrrepsConv):
         """Update the nodes; arguments and shapes as in the class description."""
         rows = (self.irreps_in, None)
         source, _, geometry = self.inputs(x, rows, edge_index, edge_vec, pos)
-        sums = self.norm * self.neighbour_sum(source, geometry, edge_weight)
+        sums: Tensor = self.norm * self.neighbour_sum(source, geometry, edge_weight)
         if self.linear is None:
             return sums
         result: Tensor = self.linear(sums)
