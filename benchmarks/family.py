@@ -17,6 +17,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +41,7 @@ class Molecules(NamedTuple):
     z: Tensor
     pos: Tensor
     batch: Tensor
-    edge_index: Tensor
+    edges: Tensor
 
 
 def molecules(count: int = 25, atoms: int = 18) -> Molecules:
@@ -59,13 +60,13 @@ def molecules(count: int = 25, atoms: int = 18) -> Molecules:
 
 def ours(network: Network, given: Molecules) -> Energy:
     """Sum of the energies, from positions; the plan of the edges is made before."""
-    vec = given.pos[given.edge_index[1]] - given.pos[given.edge_index[0]]
-    plan = build_plan(given.edge_index, len(given.z), len(given.z), vec)
+    vec = given.pos[given.edges[1]] - given.pos[given.edges[0]]
+    plan = build_plan(given.edges, len(given.z), len(given.z), vec)
     count = int(given.batch.max()) + 1
 
     def energy(pos: Tensor) -> Tensor:
-        vec = pos[given.edge_index[1]] - pos[given.edge_index[0]]
-        geometry = EdgeGeometry.from_plan(given.edge_index, vec, plan)
+        vec = pos[given.edges[1]] - pos[given.edges[0]]
+        geometry = EdgeGeometry.from_plan(given.edges, vec, plan)
         levels = network.run_levels(given.z, geometry)
         out = network.read_out(
             levels, geometry, given.batch, count, z=given.z, check=False
@@ -106,7 +107,7 @@ class PlainPaiNN(nn.Module):
 
     def forward(self, given: Molecules, pos: Tensor) -> Tensor:
         """Sum of the energies."""
-        source, target = given.edge_index
+        source, target = given.edges
         vec = pos[source] - pos[target]
         r = vec.norm(dim=1, keepdim=True)
         basis = "representation.radial_basis"
@@ -138,8 +139,8 @@ def schnet(given: Molecules) -> tuple[Energy, Energy]:
 
     def graph(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
         del batch
-        vec = pos[given.edge_index[0]] - pos[given.edge_index[1]]
-        return given.edge_index, vec.norm(dim=1)
+        vec = pos[given.edges[0]] - pos[given.edges[1]]
+        return given.edges, vec.norm(dim=1)
 
     peer = Theirs(128, 128, 6, 50, CUTOFF, graph).eval().requires_grad_(False)
     network = SchNet.from_original(peer.state_dict()).requires_grad_(False)
@@ -156,8 +157,8 @@ def painn(given: Molecules) -> tuple[Energy, Energy]:
 def nequip(given: Molecules) -> tuple[Energy, Energy] | None:
     """32 channels to degree 2, one parity, 4 levels; None without the package."""
     try:
-        from nequip.data import AtomicDataDict, compute_neighborlist_  # noqa: F401
-        from nequip.model import NequIPGNNModel
+        AtomicDataDict = import_module("nequip.data").AtomicDataDict
+        NequIPGNNModel = import_module("nequip.model").NequIPGNNModel
     except ImportError:
         return None
     settings: dict[str, Any] = {
@@ -171,7 +172,7 @@ def nequip(given: Molecules) -> tuple[Energy, Energy] | None:
     peer = NequIPGNNModel(seed=0, model_dtype="float32", **settings)
     network = NequIP.from_original(peer.state_dict(), settings).requires_grad_(False)
     types = network.index(given.z)
-    flipped = given.edge_index.flip(0)  # there the receiver is row 0
+    flipped = given.edges.flip(0)  # there the receiver is row 0
 
     def energy(pos: Tensor) -> Tensor:
         data = {
@@ -214,7 +215,7 @@ def compare(name: str, given: Molecules, rounds: int) -> dict[str, Any] | None:
     here, there = map(statistics.median, times)
     return {
         "network": name,
-        "edges": given.edge_index.shape[1],
+        "edges": given.edges.shape[1],
         "ours_ms": 1e3 * here,
         "theirs_ms": 1e3 * there,
         "ratio": there / here,

@@ -177,6 +177,18 @@ class OriginalWeights:
             raise WeightsError(msg)
 
 
+def _check_shapes(network: Network, state: Mapping[str, Tensor], package: str) -> None:
+    """Refuse weights of other shapes than the network has."""
+    for name, own in network.state_dict().items():
+        if name in state and state[name].shape != own.shape:
+            msg = (
+                f"the weights of {package} make {name} of shape "
+                f"{list(state[name].shape)}, the network needs {list(own.shape)}; the "
+                "configuration may be another one"
+            )
+            raise WeightsError(msg)
+
+
 def check_settings(
     config: Mapping[str, Any], known: Iterable[str], package: str
 ) -> None:
@@ -272,6 +284,7 @@ class WithOriginal(Network):
         network = cls(**{**original.arguments(given, config), **options})
         state = original.fold(given, network, config)
         given.finish()
+        _check_shapes(network, state, original.package)
         types = {v.dtype for v in state.values() if v.is_floating_point()}
         wide = torch.float64 in types
         return network.to(torch.float64 if wide else torch.float32), state

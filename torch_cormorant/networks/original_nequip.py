@@ -211,14 +211,14 @@ class OriginalNequIP(Original):
             zip(network.convs, network.radials, strict=True)
         ):
             q = f"{P}layer{s}_convnet.conv"
-            for name, factor in _mlp(radial, conv):
-                theirs = weights.take(f"{q}.edge_mlp.mlp.{name}").T
+            for name, factor, shape in _mlp(radial, conv):
+                theirs = weights.take(f"{q}.edge_mlp.mlp.{name}", *shape).T
                 state[f"radials.{s}.{name}"] = theirs * factor.to(theirs)
             for part, old in _maps(conv):
                 flat = weights.take(f"{q}.{old}.weight")
                 state |= _blocks(flat, conv.get_submodule(part), f"convs.{s}.{part}", q)
-        for name, factor in _mlp(network.head.mlp):
-            theirs = weights.take(f"{READOUT}.mlp.{name}").T
+        for name, factor, shape in _mlp(network.head.mlp):
+            theirs = weights.take(f"{READOUT}.mlp.{name}", *shape).T
             state[f"head.mlp.{name}"] = theirs * factor.to(theirs)
         for part in ("scale", "shift"):
             value = weights.take(f"{SCALES}.{part}s")
@@ -243,14 +243,14 @@ class OriginalNequIP(Original):
             zip(network.convs, network.radials, strict=True)
         ):
             q = f"{P}layer{s}_convnet.conv"
-            for name, factor in _mlp(radial, conv):
+            for name, factor, _ in _mlp(radial, conv):
                 ours = state[f"radials.{s}.{name}"]
                 result[f"{q}.edge_mlp.mlp.{name}"] = (ours / factor.to(ours)).T
             for part, old in _maps(conv):
                 weights = conv.get_submodule(part).weights
                 parts = [w.flatten() * _fan_in(w) ** 0.5 for w in weights.values()]
                 result[f"{q}.{old}.weight"] = torch.cat(parts)
-        for name, factor in _mlp(network.head.mlp):
+        for name, factor, _ in _mlp(network.head.mlp):
             ours = state[f"head.mlp.{name}"]
             result[f"{READOUT}.mlp.{name}"] = (ours / factor.to(ours)).T
         for part in ("scale", "shift"):
@@ -276,15 +276,18 @@ def _is_trained(name: str, config: Mapping[str, Any]) -> bool:
     return not name.startswith((f"{P}edge_norm.", f"{P}pair_potential."))
 
 
-def _mlp(mlp: MLP, conv: NequIPConv | None = None) -> Iterator[tuple[str, Tensor]]:
-    """Name and factor of every matrix; the last one of a layer's by its paths."""
+def _mlp(
+    mlp: MLP, conv: NequIPConv | None = None
+) -> Iterator[tuple[str, Tensor, tuple[int, int]]]:
+    """Name, factor and shape of every matrix; the last of a layer by its paths."""
     last = len(mlp.linears) - 1
     for k, linear in enumerate(mlp.linears):
         factor = ((2 if k else 1) / linear.in_features) ** 0.5
         rows = torch.tensor([factor], dtype=torch.float64)
         if conv is not None and k == last:
             rows = factor * conv.path_factors(signs=True)
-        yield f"{2 * k}.weight", rows.unsqueeze(1)
+        shape = (linear.in_features, linear.out_features)
+        yield f"{2 * k}.weight", rows.unsqueeze(1), shape
 
 
 def _maps(conv: NequIPConv) -> Iterator[tuple[str, str]]:

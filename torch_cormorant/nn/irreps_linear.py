@@ -191,7 +191,7 @@ class SpeciesLinear(_Mixing):
 def _chosen(x: Tensor, table: Tensor, weight: Tensor, index: Tensor) -> Tensor:
     """One matrix for each row of the table; every node takes the result of its own."""
     matrices: Tensor = torch.einsum("tv,uvw->utw", table, weight)
-    wide = _product(x, matrices.flatten(1)).unflatten(-1, matrices.shape[1:])
+    wide: Tensor = _product(x, matrices.flatten(1)).unflatten(-1, matrices.shape[1:])
     place = index.view(-1, 1, 1, 1).expand(-1, wide.shape[1], 1, wide.shape[3])
     found: Tensor = wide.gather(2, place)
     return found.squeeze(2)

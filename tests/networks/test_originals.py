@@ -1,0 +1,185 @@
+"""Weights of nequip and SchNetPack, there and back, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from torch_cormorant.errors import ConfigError, WeightsError
+from torch_cormorant.networks import NequIP, PaiNN, network_from_original
+from torch_cormorant.testing import random_molecule
+
+P = "model.func."
+NEQUIP: dict[str, Any] = {
+    "r_max": 3.0,
+    "type_names": ["O", "C", "H", "N", "F"],
+    "num_layers": 3,
+    "l_max": 2,
+    "num_features": [4, 3, 2],
+    "avg_num_neighbors": {"H": 2.0, "C": 3.0, "N": 4.0, "O": 5.0, "F": 6.0},
+    "per_type_energy_shifts_trainable": True,
+}
+OURS: dict[str, Any] = {
+    "species": [8, 6, 1, 7, 9],
+    "cutoff": 3.0,
+    "num_levels": 3,
+    "lmax": 2,
+    "channels": [4, 3, 2],
+    "radial": [5],
+    "avg_num_neighbors": [5.0, 3.0, 2.0, 4.0, 6.0],
+    "zbl": "real",
+    "constants": "e3nn",
+    "head": {
+        "kind": "atomwise",
+        "layers": [3],
+        "bias": False,
+        "scale": "shared",
+        "shift": "species",
+        "trainable": ["shift"],
+        "pair": True,
+    },
+}
+
+
+def nequip(**options: Any) -> NequIP:
+    network = NequIP(**{**OURS, **options}).double()
+    for part in (*network.head.buffers(), *network.head.parameters()):
+        if part.is_floating_point():
+            nn.init.normal_(part)
+    return network
+
+
+def energy(network: Any) -> Tensor:
+    z, pos = random_molecule(8)
+    out: Tensor = network(z, pos).detach()
+    return out
+
+
+def test_nequip_there_and_back() -> None:
+    network = nequip()
+    weights = network.to_original()
+    again = NequIP.from_original(weights, NEQUIP)
+    assert torch.allclose(energy(again), energy(network), rtol=1e-13)
+    assert again.config["head"]["trainable"] == ["shift"]
+    assert "shift" in dict(again.head.named_parameters())
+    for name, value in again.to_original().items():
+        assert torch.allclose(value, weights[name], rtol=1e-13), name
+    assert type(network_from_original(weights, NEQUIP)) is NequIP
+
+
+def test_single_precision_stays_single() -> None:
+    weights = nequip().float().to_original()
+    single = {name: value.float() for name, value in weights.items()}
+    assert NequIP.from_original(single, NEQUIP).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "match"),
+    [
+        ("convnet_resnet", True, "convnet_resnet=True of nequip"),
+        ("readout_mlp_nonlinearity", "mish", "readout_mlp_nonlinearity='mish'"),
+        ("learnable_shift", True, "learnable_shift=True"),
+        ("r_maximum", 3.0, "'r_maximum' of nequip has no counterpart.*'r_max'"),
+        ("type_names", ["A", "B", "C", "D", "E"], "symbols of elements"),
+        ("avg_num_neighbors", {"H": 2.0}, "avg_num_neighbors has no entry"),
+        ("pair_potential", {"_target_": "nequip.LennardJones"}, "LennardJones"),
+    ],
+)
+def test_settings_without_counterpart_are_refused(
+    setting: str, value: Any, match: str
+) -> None:
+    weights = nequip(zbl=None, head={**OURS["head"], "pair": False}).to_original()
+    with pytest.raises(ConfigError, match=match):
+        NequIP.from_original(weights, {**NEQUIP, setting: value})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("l_max", 1), ("parity", False), ("num_features", 4), ("num_layers", 2)],
+)
+def test_other_sizes_than_those_of_the_weights_are_refused(
+    setting: str, value: Any
+) -> None:
+    weights = nequip().to_original()
+    with pytest.raises((WeightsError, ConfigError), match=r"needs|channels must be"):
+        NequIP.from_original(weights, {**NEQUIP, setting: value})
+
+
+def test_other_weights_are_refused() -> None:
+    weights = nequip().to_original()
+    with pytest.raises(WeightsError, match="has no place in this network"):
+        NequIP.from_original({**weights, f"{P}more.weight": torch.ones(2)}, NEQUIP)
+    twice = {f"a.{name}": value for name, value in weights.items()} | weights
+    with pytest.raises(WeightsError, match="several"):
+        NequIP.from_original(twice, NEQUIP)
+    odd = {**weights, f"{P}pair_potential._qqr2exesquare": torch.tensor(1.0)}
+    with pytest.raises(WeightsError, match="neither of the units"):
+        NequIP.from_original(odd, NEQUIP)
+    with pytest.raises(WeightsError, match="are of none of NequIP of nequip"):
+        network_from_original({"weight": torch.ones(2)})
+    with pytest.raises(WeightsError, match="there is no"):
+        PaiNN.from_original(weights)
+
+
+def test_networks_that_nequip_does_not_know_are_not_written() -> None:
+    with pytest.raises(ConfigError, match="exact constants"):
+        nequip(constants="exact").to_original()
+    with pytest.raises(ConfigError, match="head 'extensive'"):
+        NequIP(channels=4, head="extensive", constants="e3nn").to_original()
+
+
+def painn(**options: Any) -> PaiNN:
+    return PaiNN(channels=4, num_levels=2, cutoff=3.0, **options).double()
+
+
+def test_painn_there_and_back() -> None:
+    network = painn(
+        basis="bessel_basis",
+        envelope={"kind": "mollifier", "eps": 1e-6},
+        epsilon=1e-3,
+        shared_levels=True,
+        shared_filters=True,
+        head={"kind": "atomwise", "shift": "species", "constant": True},
+    )
+    settings = {"epsilon": 1e-3, "shared_interactions": True}
+    weights = network.to_original()
+    again = PaiNN.from_original(weights, settings)
+    assert torch.allclose(energy(again), energy(network), rtol=1e-13)
+    assert again.to_original().keys() == weights.keys()
+    bare = PaiNN.from_original(weights, {**settings, "offsets": False})
+    assert bare.head.shift is None
+
+
+def test_settings_that_painn_weights_contradict_are_refused() -> None:
+    weights = painn().to_original()
+    for settings, match in [
+        ({"radial_basis": "BesselRBF"}, "radial_basis is 'BesselRBF' in the settings"),
+        ({"n_interactions": 3}, "n_interactions is 3"),
+        ({"shared_filters": True}, "shared_filters does not fit"),
+    ]:
+        with pytest.raises(WeightsError, match=match):
+            PaiNN.from_original(weights, settings)
+    with pytest.raises(ConfigError, match="hold no postprocessors"):
+        PaiNN.from_original(weights, {"offsets": True})
+    more = {**weights, "output_modules.1.outnet.0.weight": torch.ones(1, 4)}
+    with pytest.raises(WeightsError, match=r"output_modules\.1"):
+        PaiNN.from_original(more)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"basis": "gaussian"}, "the basis 'gaussian'"),
+        ({"envelope": "polynomial"}, "the envelope 'polynomial'"),
+        ({"head": "dipole"}, "the head 'dipole'"),
+        ({"head": {"kind": "atomwise", "scale": "shared"}}, "a head with scale"),
+    ],
+)
+def test_networks_that_schnetpack_does_not_know_are_not_written(
+    options: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(ConfigError, match=match):
+        painn(**options).to_original()
