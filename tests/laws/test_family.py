@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant import load_model, save_model
-from torch_cormorant.errors import SpeciesError
+from torch_cormorant.errors import SpeciesError, WeightsError
+from torch_cormorant.interfaces.engine import Engine
+from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import Potential
 from torch_cormorant.networks import NequIP, Network, PaiNN, SchNet
 from torch_cormorant.ops import EdgeGeometry
@@ -186,6 +188,27 @@ def test_one_compiled_graph(kind: Callable[..., Network]) -> None:
     torch.compiler.reset()
     compiled = torch.compile(energy, fullgraph=True, backend="eager")
     assert close(compiled(z, geometry), energy(z, geometry))
+
+
+def test_a_traced_graph_gives_the_same() -> None:
+    potential, (z, pos, _) = make("painn"), molecules(5)
+    traced = TracedPotential(Engine(potential, dtype=pos.dtype), z, pos)
+    expected = potential.evaluate(z, pos)
+    found = traced(pos)
+    assert close(found.energy.view(1), expected.energy)
+    assert close(found.forces.view_as(pos), expected.forces)
+
+
+def test_weights_of_other_settings_are_refused() -> None:
+    state = NequIP(channels=4, num_levels=2).state_dict()
+    with pytest.raises(WeightsError, match=r"avg_num_neighbors=3\.0"):
+        NequIP(channels=4, num_levels=2, avg_num_neighbors=3.0).load_state_dict(state)
+    with pytest.raises(WeightsError, match="power is 5"):
+        NequIP(channels=4, num_levels=2, power=5.0).load_state_dict(state)
+    state = PaiNN(channels=4, num_levels=2).state_dict()
+    other = PaiNN(channels=4, num_levels=2, envelope="polynomial")
+    with pytest.raises(WeightsError, match="envelope is"):
+        other.load_state_dict(state)
 
 
 def test_smooth_where_a_neighbour_comes_in(potential: Potential) -> None:
