@@ -52,4 +52,5 @@ def test_scans_of_the_shipped_potential(
     assert scan.largest_jump < 2e-5
     beyond = scan.length >= model.cutoff
     assert not scan.force[beyond].any()
-    assert not scan.energy[beyond].any()
+    # atoms far apart, up to rounding: where they lie in a batch may decide its last bit
+    assert float(scan.energy[beyond].abs().max()) < 1e-12

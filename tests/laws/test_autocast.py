@@ -109,6 +109,33 @@ CASES: dict[str, Callable[[], Case]] = {
         parts.ZBL([1, 6, 8]),
         (Z, geometry().edge_index, geometry().edge_vec),
     ),
+    "BesselBasis": lambda: (parts.BesselBasis(8, 3.0, trainable=True), (LENGTH,)),
+    "GaussianBasis": lambda: (parts.GaussianBasis(8, 3.0, trainable=True), (LENGTH,)),
+    "Envelope": lambda: (parts.Envelope("cosine", 3.0), (LENGTH,)),
+    "MLP": lambda: (parts.MLP([4, 8, 2], bias=True), (torch.randn(5, 4),)),
+    "RadialMLP": lambda: (
+        parts.RadialMLP(parts.BesselBasis(8, 3.0), [8], 6),
+        (LENGTH,),
+    ),
+    "ShiftedSoftplus": lambda: (parts.ShiftedSoftplus(), (torch.randn(5),)),
+    "SpeciesIndex": lambda: (parts.SpeciesIndex([1, 6, 8]), (Z,)),
+    "IrrepsLinear": lambda: (
+        parts.IrrepsLinear("4x0e + 2x1o", "3x0e + 2x1o", bias=True),
+        (torch.randn(5, 10),),
+    ),
+    "SpeciesLinear": lambda: (
+        parts.SpeciesLinear("4x0e + 2x1o", "3x0e + 2x1o", 3),
+        (torch.randn(5, 10), torch.randn(5, 3)),
+    ),
+    "GatedBlock": lambda: (
+        (block := parts.GatedBlock("4x0e + 2x1o")),
+        (torch.randn(5, block.irreps_in.dim),),
+    ),
+    "NormActivation": lambda: (
+        parts.NormActivation("4x0e + 2x1o"),
+        (torch.randn(5, 10),),
+    ),
+    "AtomwiseHead": head({"kind": "atomwise", "layers": [4]}),
     "Contraction": lambda: (parts.Contraction(SIZES, [0, 1, 2]), (atoms(),)),
     "PublishedHead": head("published"),
     "LinearHead": head("linear"),
@@ -191,7 +218,10 @@ def halved(value: Any, dtype: torch.dtype) -> Any:
     return value
 
 
-EXACT = ("Cormorant", "Edge", "Vertex", "Degree", "Atom", "ZBL", "Potential", "Predict")
+EXACT = (
+    *("Cormorant", "Edge", "Vertex", "Degree", "AtomFeatures", "ZBL", "Potential"),
+    *("Predict", "SpeciesIndex", "Shifted"),
+)
 HALF_INPUTS = [name for name in CASES if not name.startswith(EXACT)]
 
 
@@ -208,7 +238,10 @@ def test_inputs_of_half_precision_are_computed_in_the_type_of_the_weights(
     assert all(t.dtype == torch.float32 for t in expected)
 
 
-WEIGHTLESS = {"Invariants", "Bessel", "Gaussian", "AtomFeatures", "ZBL"}
+WEIGHTLESS = {
+    *("Invariants", "Bessel", "Gaussian", "AtomFeatures", "ZBL", "Envelope"),
+    *("GatedBlock", "ShiftedSoftplus", "SpeciesIndex"),
+}
 KEEPS = {"DegreeWeights"}  # hands out what it holds and computes nothing
 
 

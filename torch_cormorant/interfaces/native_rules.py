@@ -24,7 +24,15 @@ __all__ = ["native_problem"]
 
 LIMITS = {"num_levels": 8, "channels": 1024, "hidden": 4096, "species": 128}
 """Largest sizes; csrc/native/parameters.h has the same."""
-METHODS = ("forward", "run_levels", "read_out", "atomwise", "evaluate", "energy_of")
+METHODS = (
+    "forward",
+    "run_levels",
+    "read_out",
+    "atomwise",
+    "evaluate",
+    "energy_of",
+    "pair_energies",
+)
 """What a class of a user's own may compute in another way."""
 
 
@@ -42,7 +50,7 @@ def native_problem(model: Any) -> str:
         >>> native_problem(Cormorant.potential([1], num_levels=9, channels=4))
         'num_levels is 9, at most 8 are covered'
         >>> native_problem(Cormorant([1], channels=4, num_levels=1))
-        "head is 'published', 'extensive' is covered"
+        "input is MPNNInput, 'linear' is covered"
     """
     missing = cpu_kernel.problem()
     if missing:

@@ -375,7 +375,7 @@ def is_hooked(module: nn.Module) -> bool:
     """Whether someone watches or replaces the calls of a module."""
     own = vars(module)
     kinds = ("forward", "forward_pre", "backward", "backward_pre")
-    return "forward" in own or any(own[f"_{kind}_hooks"] for kind in kinds)
+    return "forward" in own or any(own.get(f"_{kind}_hooks") for kind in kinds)
 
 
 def planes_of_state(g: Tensor, geometry: EdgeGeometry) -> Tensor:

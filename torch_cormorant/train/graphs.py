@@ -21,7 +21,7 @@ from torch_geometric.data import Batch
 
 from torch_cormorant.errors import CormorantError
 from torch_cormorant.graph.lattice import as_cells, edge_vectors
-from torch_cormorant.models import Potential
+from torch_cormorant.models import Potential, Predictor
 from torch_cormorant.models.evaluation import Structures, find_edges
 from torch_cormorant.networks import Network
 from torch_cormorant.networks.checks import check_structures
@@ -112,8 +112,11 @@ def joins_graphs(model: nn.Module) -> bool:
     if not isinstance(network, Network):
         return False
     ways = ("forward", "make_edges", "geometry", "read_out")
-    outer = model is network or _as_it_was(model, Potential, ("forward", "evaluate"))
-    return outer and _as_it_was(network, Network, ways)
+    if not _as_it_was(network, Network, ways):
+        return False
+    if isinstance(model, Potential):
+        return _as_it_was(model, Potential, ("forward", "evaluate"))
+    return model is network or _as_it_was(model, Predictor, ("forward",))
 
 
 def _as_it_was(module: nn.Module, base: type, names: Sequence[str]) -> bool:
