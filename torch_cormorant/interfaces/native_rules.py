@@ -40,7 +40,7 @@ def native_problem(model: Any) -> str:
         >>> native_problem(Cormorant.potential([1], num_levels=9, channels=4))
         'num_levels is 9, at most 8 are covered'
         >>> native_problem(Cormorant([1], channels=4, num_levels=1))
-        "head is 'published', 'extensive' is covered"
+        "input is MPNNInput, 'linear' is covered"
     """
     missing = cpu_kernel.problem()
     if missing:
