@@ -116,7 +116,9 @@ fuzz: $(VENV)/.dev
 
 sanitize: $(VENV)/.dev
 	CORMORANT_FUZZ=1000 bash scripts/sanitize.sh $(PY) tests/ops/test_operands.py \
-		tests/ops/test_cpu_kernel.py tests/interfaces/native
+		tests/ops/test_cpu_kernel.py tests/ops/test_fused_edge.py \
+		tests/ops/test_fused_frames.py tests/ops/test_fused_vertex.py \
+		tests/ops/test_weighted_sum.py tests/interfaces/native
 
 bench: $(VENV)/.dev
 	$(PY) -m benchmarks.speed $(BENCH_ARGS)
