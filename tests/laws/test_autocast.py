@@ -85,6 +85,7 @@ def holding(kind: type[nn.Module]) -> Callable[..., nn.Module]:
     return lambda **options: kind(CormorantNetwork(**options))
 
 
+IRREPS = "2x0e + 3x1o"
 LENGTH = torch.linspace(0.5, 2.0, 6)
 CASES: dict[str, Callable[[], Case]] = {
     "CormorantConv": lambda: (
@@ -102,6 +103,28 @@ CASES: dict[str, Callable[[], Case]] = {
     "Bessel": lambda: (parts.Bessel(8, 3.0), (LENGTH,)),
     "Gaussian": lambda: (parts.Gaussian(8, 3.0), (LENGTH,)),
     "SoftCutoff": lambda: (parts.SoftCutoff(4), (LENGTH,)),
+    "BesselBasis": lambda: (parts.BesselBasis(8, 3.0, trainable=True), (LENGTH,)),
+    "GaussianBasis": lambda: (parts.GaussianBasis(8, 3.0, trainable=True), (LENGTH,)),
+    "Envelope": lambda: (parts.Envelope("cosine", 3.0), (LENGTH,)),
+    "MLP": lambda: (parts.MLP([5, 8, 3], "ssp", bias=True), (torch.randn(4, 5),)),
+    "RadialMLP": lambda: (
+        parts.RadialMLP(
+            parts.BesselBasis(8, 3.0), [8], 4, envelope=parts.Envelope("cosine", 3.0)
+        ),
+        (LENGTH,),
+    ),
+    "ShiftedSoftplus": lambda: (parts.ShiftedSoftplus(), (LENGTH,)),
+    "IrrepsLinear": lambda: (
+        parts.IrrepsLinear(IRREPS, IRREPS, bias=True),
+        (torch.randn(4, 11),),
+    ),
+    "SpeciesLinear": lambda: (
+        parts.SpeciesLinear(IRREPS, IRREPS, 3),
+        (torch.randn(4, 11), torch.randn(4, 3)),
+    ),
+    "GatedBlock": lambda: (parts.GatedBlock("2x0e + 3x1o"), (torch.randn(4, 14),)),
+    "NormActivation": lambda: (parts.NormActivation(IRREPS), (torch.randn(4, 11),)),
+    "SpeciesIndex": lambda: (parts.SpeciesIndex([1, 6, 8]), (Z,)),
     "AtomFeatures": lambda: (parts.AtomFeatures([1, 6, 8]), (Z, torch.float32)),
     "LinearInput": lambda: (parts.LinearInput(5, 8), (torch.randn(4, 5), geometry())),
     "MPNNInput": lambda: (parts.MPNNInput(5, 8), (torch.randn(4, 5), geometry())),
@@ -113,6 +136,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "PublishedHead": head("published"),
     "LinearHead": head("linear"),
     "ExtensiveHead": head("extensive"),
+    "AtomwiseHead": head("atomwise"),
     "MeanHead": head("mean"),
     "AttentionHead": head("attention"),
     "DipoleHead": head("dipole"),
@@ -191,7 +215,10 @@ def halved(value: Any, dtype: torch.dtype) -> Any:
     return value
 
 
-EXACT = ("Cormorant", "Edge", "Vertex", "Degree", "Atom", "ZBL", "Potential", "Predict")
+EXACT = (
+    *("Cormorant", "Edge", "Vertex", "Degree", "AtomFeatures", "ZBL", "Potential"),
+    *("Predict", "SpeciesIndex"),
+)
 HALF_INPUTS = [name for name in CASES if not name.startswith(EXACT)]
 
 
@@ -208,7 +235,10 @@ def test_inputs_of_half_precision_are_computed_in_the_type_of_the_weights(
     assert all(t.dtype == torch.float32 for t in expected)
 
 
-WEIGHTLESS = {"Invariants", "Bessel", "Gaussian", "AtomFeatures", "ZBL"}
+WEIGHTLESS = {
+    *("Invariants", "Bessel", "Gaussian", "AtomFeatures", "ZBL"),
+    *("Envelope", "ShiftedSoftplus", "GatedBlock", "SpeciesIndex"),
+}
 KEEPS = {"DegreeWeights"}  # hands out what it holds and computes nothing
 
 
