@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.ops.autocast import weights_precision
 
 __all__ = ["ACTIVATIONS", "ShiftedSoftplus", "activation", "moment_factor"]
 
@@ -15,6 +16,7 @@ __all__ = ["ACTIVATIONS", "ShiftedSoftplus", "activation", "moment_factor"]
 class ShiftedSoftplus(nn.Module):
     r""":math:`\log(1 + e^x) - \log 2`, the activation of SchNet; zero at zero."""
 
+    @weights_precision
     def forward(self, x: Tensor) -> Tensor:
         """``[...]`` to ``[...]``."""
         return functional.softplus(x) - math.log(2)
