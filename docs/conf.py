@@ -45,6 +45,7 @@ nitpick_ignore_regex = [
         "py:class",
         r"(.*\.)?(FrameReader|NormSpec|Pairs|Progress|RadialSpec|Words|H|N|R)",
     ),
+    ("py:class", r"(.*\.)?WithOriginal"),
     ("py:class", r"(.*\.)?(Data|Loss|Model|Output|Training)Config"),
 ]
 

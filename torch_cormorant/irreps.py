@@ -145,7 +145,7 @@ class Irreps:
 
     @property
     def num_irreps(self) -> int:
-        """Copies in all blocks together: the number of channels."""
+        """Copies in all blocks together, the number of channels."""
         return sum(block.mul for block in self.blocks)
 
     @property

@@ -79,7 +79,7 @@ class EnergyModel(Holder):
     r"""A network with one energy, energies of pairs beside it, and their unit.
 
     Args:
-        network: As :class:`Holder` takes it.
+        network: The network, its class, or what describes it in a model file.
         pair: A :class:`~torch_cormorant.nn.Pair`, its name such as ``"zbl"``, or None.
         info: Unit, scale and references of the energy. Default: those of the network
             where it states its unit, else ``energy_unit`` and nothing more.

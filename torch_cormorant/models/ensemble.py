@@ -56,8 +56,6 @@ class Ensemble(nn.Module):
 
     Attributes:
         models: The models.
-        info: Names and units, which all share.
-        network: The first network, for what all have in common: elements, cutoff.
 
     Raises:
         ConfigError: There are too few, or they differ in units, elements, cutoff or

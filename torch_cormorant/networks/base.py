@@ -146,7 +146,7 @@ class Network(NetworkFacts, Part):
             geometry: The edges, with self edges if the class says so.
 
         Returns:
-            One or several tensors: SO3-vectors ``[N, M, P, C]`` with M packed
+            One or several tensors, SO3-vectors ``[N, M, P, C]`` with M packed
             components, P planes and C channels, or scalars ``[N, C]``.
         """
         raise NotImplementedError
@@ -155,7 +155,7 @@ class Network(NetworkFacts, Part):
         """The numbers of every atom that a head starts from ``[N, I]``.
 
         Scalars as they are, of SO3-vectors those of
-        :func:`~torch_cormorant.nn.readout.scalars`. A class that reads something else
+        ``torch_cormorant.nn.readout.scalars``. A class that reads something else
         tells its head so with ``LevelSizes(..., inputs=I)``.
         """
         flat = [level for level in levels if level.ndim == 2]

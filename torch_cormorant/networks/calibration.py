@@ -37,7 +37,7 @@ OUTPUT = 0.1
 
 @dataclass(frozen=True)
 class Calibration:
-    """What :meth:`.Cormorant.calibrate` did.
+    """What :meth:`torch_cormorant.Cormorant.calibrate` did.
 
     Attributes:
         target: RMS given to every level and degree.

@@ -160,7 +160,7 @@ class CormorantNetwork(Network):
 
     @property
     def hops(self) -> int:  # type: ignore[override]
-        """How many cutoffs far an atom looks: one for each level and input layer."""
+        """How many cutoffs far an atom looks, one for each level and input layer."""
         return self.num_levels + len(getattr(self.input, "filters", ()))
 
     @property

@@ -44,7 +44,7 @@ class VertexMixing(nn.Module):
 
     Attributes:
         backend: As of a layer. ``"auto"`` and ``"cpu_kernel"``: one operator on CPUs,
-            see :func:`~torch_cormorant.ops.fused.fits`, else matrix products around
+            see ``torch_cormorant.ops.fused``, else matrix products around
             :func:`~torch_cormorant.ops.folded_square`; ``"reference"``: as the formula
             is written.
     """

@@ -270,7 +270,7 @@ class Regression(StatesFacts, LightningModule):
 
         Args:
             network: The network, in training mode.
-            graph: A :class:`~torch_cormorant.train.graphs.BatchGraph`, or the like.
+            graph: Edges and plan of a batch, as ``BatchGraph`` holds them.
         """
         raise NotImplementedError
 

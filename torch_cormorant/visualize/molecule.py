@@ -90,7 +90,7 @@ def plot_contributions(
         z: Atomic numbers ``[N]``.
         pos: Positions ``[N, 3]`` in Angstrom.
         values: One number per atom ``[N]`` or ``[N, 1]``, such as what
-            :meth:`.Cormorant.atom_contributions` returns.
+            :meth:`torch_cormorant.Cormorant.atom_contributions` returns.
         unit: Unit of the numbers, for the colour bar.
         title: Title of the figure.
         centre: What is subtracted first: nothing (``"zero"``, default), the mean of
