@@ -43,7 +43,8 @@ class CormorantPotential(Potential):
     - A norm after every level: bounded features when atoms come close.
     - SiLU: the published LeakyReLU makes forces jump.
     - Head ``"extensive"``: far fragments add up, per-atom energies exist.
-    - References of atoms in float64 (``info.normalisation``): see :meth:`.Potential.set_units`.
+    - References of atoms in float64 (``info.normalisation``): see
+      :meth:`.Potential.set_units`.
     - Optional repulsion at distances that no training data holds.
 
     Args:
