@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from torch_cormorant import Cormorant, EdgeGeometry
+from torch_cormorant.errors import ShapeError
 from torch_cormorant.ops import cpu_kernel, fused
+from torch_cormorant.ops.norm import so3_norm
 
 pytestmark = pytest.mark.skipif(
     bool(cpu_kernel.problem()), reason="the CPU kernel is not there"
@@ -114,3 +116,19 @@ def test_hessians_are_those_of_the_composition(agree: Agree) -> None:
     with fused.enabled(False):
         expected = torch.autograd.functional.hessian(energy, pos)
     agree([found], [expected], 1e-10)
+
+
+def test_memory_that_is_freed_before_the_backward_pass_is_refused() -> None:
+    x, weight = torch.randn(3, 4, 2, 5, requires_grad=True), torch.ones(2, 5)
+    out = so3_norm(x, weight, 1e-6)
+    weight.untyped_storage().resize_(0)
+    with pytest.raises(ShapeError, match="memory of weight was freed"):
+        out.sum().backward()
+
+
+def test_other_tensors_out_of_saved_tensor_hooks_are_refused() -> None:
+    x, weight = torch.randn(3, 4, 2, 5, requires_grad=True), torch.ones(2, 5)
+    with torch.autograd.graph.saved_tensors_hooks(lambda a: a, lambda a: a[:1]):
+        out = so3_norm(x, weight, 1e-6)
+    with pytest.raises(ShapeError, match="weight must have shape"):
+        out.sum().backward()

@@ -239,7 +239,8 @@ def _run(
     parts = layout.parts(p.operands)
     first = len(layout.names)
     weights, (index_a, index_b) = p.operands[first:], p.constants
-    check_edge_network(parts, weights, p.constants, layout.widths)
+    if not p.checked:
+        check_edge_network(parts, weights, p.constants, layout.widths)
     missing: Some = [None] * len(p.operands)
     changes = missing if tangents is None else tangents
     found = missing
@@ -249,7 +250,7 @@ def _run(
             for part, wanted in zip(p.operands, need, strict=True)
         ]
     table = [
-        address(part)
+        None if part is None else part.data_ptr()
         for row in zip(p.operands, changes, found, strict=True)
         for part in row
     ]

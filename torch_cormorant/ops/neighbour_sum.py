@@ -33,7 +33,7 @@ from torch_cormorant.ops.operands import (
 )
 from torch_cormorant.ops.operator import Operator
 from torch_cormorant.ops.paths import PathTable, table_of
-from torch_cormorant.ops.plan import GraphPlan, plan_of
+from torch_cormorant.ops.plan import GraphPlan, known_plan, plan_of
 from torch_cormorant.ops.portable import Need, shapes
 from torch_cormorant.ops.tensors import plain
 from torch_cormorant.ops.transforms import is_transformed
@@ -201,6 +201,7 @@ def _fake_gradient(
 def _keep_sum(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001
     ctx.save_for_backward(*inputs[:5])
     ctx.num_targets, ctx.key, ctx.backend = inputs[5:]
+    ctx.plan = known_plan(inputs[3])
     ctx.set_materialize_grads(False)
 
 
@@ -220,6 +221,7 @@ def _sum_backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
 def _keep_gradient(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001
     ctx.save_for_backward(*inputs[:5], *inputs[8])
     ctx.key, ctx.backend, ctx.need = inputs[5:8]
+    ctx.plan = known_plan(inputs[3])
     ctx.set_materialize_grads(False)
 
 

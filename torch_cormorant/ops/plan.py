@@ -224,6 +224,11 @@ def plan_of(packed: Tensor, header: Tensor) -> GraphPlan:
     return plan
 
 
+def known_plan(packed: Tensor) -> GraphPlan | None:
+    """The plan whose tensor this is: who keeps it need not read the tensor again."""
+    return _plans.get(id(packed))
+
+
 def _version(x: Tensor) -> int:
     """How often a tensor was changed; inference tensors do not count."""
     return 0 if x.is_inference() else x._version  # noqa: SLF001

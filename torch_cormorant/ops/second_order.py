@@ -36,12 +36,14 @@ class Problem(NamedTuple):
         constants: Others, such as indices.
         sizes: Whole numbers.
         numbers: Other numbers.
+        checked: The tensors are as they were when a kernel checked them.
     """
 
     operands: Sequence[Tensor]
     constants: Sequence[Tensor]
     sizes: Sequence[int]
     numbers: Sequence[float]
+    checked: bool = False
 
 
 class Kernel(Protocol):
@@ -243,7 +245,9 @@ class _Value(torch.autograd.Function):
         ctx.family, ctx.count, ctx.settings = family, count, settings
         ctx.set_materialize_grads(False)
         p = _contiguous((tensors[:count], tensors[count:], *settings))
-        return tuple(family.kernel.forward(p))
+        found = tuple(family.kernel.forward(p))
+        ctx.seen = _looks(tensors)
+        return found
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
@@ -254,7 +258,7 @@ class _Value(torch.autograd.Function):
             return (*none, *[None] * len(tensors))
         if is_direct(grads):
             given = [grad for grad in grads if grad is not None]
-            marks = (len(tensors), need, there)
+            marks = (len(tensors), need, there, ctx.seen)
             parts = _Gradient.apply(  # type: ignore[no-untyped-call]
                 family, count, ctx.settings, marks, *tensors, *given
             )
@@ -280,8 +284,8 @@ class _Gradient(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
         ctx.family, ctx.count, ctx.settings, ctx.marks = family, count, settings, marks
         ctx.set_materialize_grads(False)
-        end, need, there = marks
-        p = _contiguous((tensors[:count], tensors[count:end], *settings))
+        end, need, there, seen = marks
+        p = _known(seen, tensors[:count], tensors[count:end], settings)
         grads = iter(tensors[end:])
         full = [plain(next(grads)) if given else None for given in there]
         return tuple(family.kernel.backward(p, full, need))
@@ -289,7 +293,7 @@ class _Gradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
         family, count, tensors = ctx.family, ctx.count, ctx.saved_tensors
-        end, _, there = ctx.marks
+        end, _, there, seen = ctx.marks
         flags = asked_for(ctx, ctx.needs_input_grad[4:])
         given = [u is not None for u in cotangents]
         need = family.kernel.reached(ctx.settings[0], given, flags[:count])
@@ -306,7 +310,7 @@ class _Gradient(torch.autograd.Function):
             found, dgrads = parts[:count], parts[count:]
         else:
             changes = [None if u is None else plain(u) for u in cotangents]
-            whole = _contiguous((tensors[:count], tensors[count:end], *ctx.settings))
+            whole = _known(seen, tensors[:count], tensors[count:end], ctx.settings)
             found, dgrads = family.kernel.double_backward(
                 whole, full, changes, need, need_grads
             )
@@ -339,6 +343,40 @@ def twice_differentiable(name: str, kernel: Kernel) -> Callable[..., list[Tensor
 def _contiguous(given: Sequence[Any]) -> Problem:
     operands, constants, sizes, numbers = given
     return Problem([*map(plain, operands)], [*map(plain, constants)], sizes, numbers)
+
+
+def _looks(tensors: Sequence[Tensor]) -> list[tuple[Any, ...]]:
+    """All that decides what memory a kernel reads, and how; the values aside."""
+    return [
+        (
+            x.shape,
+            x.dtype,
+            x.is_cpu,
+            x.is_contiguous(),
+            x.is_conj(),
+            x.is_neg(),
+            x.storage_offset(),
+            x.untyped_storage().nbytes(),
+        )
+        for x in tensors
+    ]
+
+
+_PLAIN = (True, True, False, False)
+
+
+def _known(
+    seen: Sequence[tuple[Any, ...]],
+    operands: Sequence[Tensor],
+    constants: Sequence[Tensor],
+    settings: Sequence[Any],
+) -> Problem:
+    """A problem that a kernel has checked, if its tensors look as they did then."""
+    looks = _looks([*operands, *constants])
+    if looks == seen and all(look[2:6] == _PLAIN for look in looks):
+        sizes, numbers = settings
+        return Problem(operands, constants, sizes, numbers, checked=True)
+    return _contiguous((operands, constants, *settings))
 
 
 def _marked(parts: Sequence[Tensor | None], like: Tensor) -> tuple[list[Tensor], Any]:
