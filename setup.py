@@ -6,6 +6,8 @@ installing) the package is built without it, says so, and works all the same.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.util
 import os
 import platform
@@ -79,6 +81,48 @@ def instruction_sets() -> dict[str, list[str]]:
     return variants
 
 
+def kernel_jobs(sources: Path) -> dict[str, list[str]]:
+    """Arguments of the compiler for every object of the kernel."""
+    native, weighted = sources / "native", sources / "weighted"
+    jobs = {
+        "dispatch": [str(sources / "dispatch.cpp")],
+        "native": [str(native / "cormorant.cpp")],
+    }
+    for name, extra in instruction_sets().items():
+        isa = [*extra, f"-DISA={name}"]
+        jobs[name] = [*isa, f"-DKERNELS=kernels_{name}", str(sources / "kernels.cpp")]
+        for real in ("float", "double"):
+            given = [*isa, f"-DREAL={real}", "-DWEIGHTED_TOP=3"]
+            jobs[f"weighted_{name}_{real}"] = [*given, str(weighted / "kernels.cpp")]
+        fast = ["-fno-math-errno", "-fno-trapping-math"]
+        jobs[f"native_{name}"] = [*isa, *fast, str(native / "kernels.cpp")]
+    return jobs
+
+
+def kept_kernel(sources: Path, command: list[str], jobs: dict[str, list[str]]) -> Path:
+    """Where a library is kept that the same compiler made of the same sources.
+
+    Installing with other extras, or a wheel after that, takes it from there.
+    """
+    version = subprocess.run(  # noqa: S603
+        [*command, "--version"], check=True, capture_output=True
+    ).stdout
+    text = repr((command, jobs, platform.machine())).replace(str(sources), "")
+    digest = hashlib.sha256(version + text.encode())
+    for path in sorted(p for p in sources.rglob("*") if p.is_file()):
+        digest.update(str(path.relative_to(sources)).encode() + path.read_bytes())
+    folder = Path(__file__).resolve().parent / "build" / "kernel"
+    return folder / f"{digest.hexdigest()[:32]}.so"
+
+
+def put(library: Path, target: Path) -> None:
+    """Copy a library to its place; a running process keeps the old file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_suffix(f".{os.getpid()}.new")
+    shutil.copyfile(library, fresh)
+    fresh.replace(target)
+
+
 def compile_kernel(root: Path) -> None:
     """Compile the CPU kernel into a tree of the package; never fails, says why not.
 
@@ -94,23 +138,16 @@ def compile_kernel(root: Path) -> None:
     sources = Path(__file__).resolve().parent / "torch_cormorant" / "csrc"
     flags = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-pthread"]
     flags += shlex.split(os.environ.get("CORMORANT_KERNEL_FLAGS", ""))
-    jobs = {"dispatch": [str(sources / "dispatch.cpp")]}
-    native = sources / "native"
-    jobs["native"] = [str(native / "cormorant.cpp")]
-    for name, extra in instruction_sets().items():
-        defines = [f"-DISA={name}", f"-DKERNELS=kernels_{name}"]
-        jobs[name] = [*extra, *defines, str(sources / "kernels.cpp")]
-        for real in ("float", "double"):  # the weighted sum, see csrc/weighted
-            given = [*extra, f"-DISA={name}", f"-DREAL={real}", "-DWEIGHTED_TOP=3"]
-            kernels = str(sources / "weighted" / "kernels.cpp")
-            jobs[f"weighted_{name}_{real}"] = [*given, kernels]
-        defines = [f"-DISA={name}", "-fno-math-errno", "-fno-trapping-math"]
-        jobs[f"native_{name}"] = [*extra, *defines, str(native / "kernels.cpp")]
+    jobs = {name: [*flags, *given] for name, given in kernel_jobs(sources).items()}
 
     def run(arguments: list[str]) -> None:
-        subprocess.run([*command, *flags, *arguments], check=True)  # noqa: S603
+        subprocess.run([*command, *arguments], check=True)  # noqa: S603
 
     try:
+        kept = kept_kernel(sources, command, jobs)
+        if kept.is_file():
+            put(kept, target)
+            return
         with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
             objects = {name: str(Path(folder, f"{name}.o")) for name in jobs}
             made = [
@@ -120,11 +157,10 @@ def compile_kernel(root: Path) -> None:
             for job in made:
                 job.result()
             built = Path(folder, KERNEL)
-            run(["-shared", *objects.values(), "-o", str(built)])
-            target.parent.mkdir(parents=True, exist_ok=True)
-            fresh = target.with_suffix(".new")
-            shutil.copyfile(built, fresh)
-            fresh.replace(target)  # a running process keeps the old file
+            run([*flags, "-shared", *objects.values(), "-o", str(built)])
+            put(built, target)
+            with contextlib.suppress(OSError):  # a folder that cannot be written
+                put(built, kept)
     except (OSError, subprocess.CalledProcessError) as error:
         target.unlink(missing_ok=True)
         say(f"built without the CPU kernel: {error}")
