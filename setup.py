@@ -72,23 +72,34 @@ def compiler() -> list[str] | None:
 
 
 def instruction_sets() -> dict[str, list[str]]:
-    """Compiler flags of every variant of the kernels; the best one is chosen later."""
+    """Compiler flags of every variant of the kernels; the best one is chosen later.
+
+    ``CORMORANT_KERNEL_SET=avx2`` compiles this one alone, for a library that stays on
+    machines like this one and for sanitizers.
+    """
     variants = {"baseline": ["-DVECTOR_BYTES=16"]}
     if platform.machine().lower() in {"x86_64", "amd64"}:
         avx512 = [f"-mavx512{part}" for part in ("f", "dq", "vl", "bw")]
         variants["avx2"] = ["-DVECTOR_BYTES=32", "-mavx2", "-mfma"]
         variants["avx512"] = ["-DVECTOR_BYTES=64", *avx512, "-mavx2", "-mfma"]
-    return variants
+    only = os.environ.get("CORMORANT_KERNEL_SET", "")
+    if not only:
+        return variants
+    if only not in variants:
+        raise SystemExit(f"CORMORANT_KERNEL_SET: {only!r} is none of {[*variants]}")
+    return {"baseline": variants[only]}
 
 
 def kernel_jobs(sources: Path) -> dict[str, list[str]]:
     """Arguments of the compiler for every object of the kernel."""
     native, weighted = sources / "native", sources / "weighted"
+    sets = instruction_sets()
+    several = ["-DSEVERAL_SETS"] if len(sets) > 1 else []
     jobs = {
-        "dispatch": [str(sources / "dispatch.cpp")],
-        "native": [str(native / "cormorant.cpp")],
+        "dispatch": [*several, str(sources / "dispatch.cpp")],
+        "native": [*several, str(native / "cormorant.cpp")],
     }
-    for name, extra in instruction_sets().items():
+    for name, extra in sets.items():
         isa = [*extra, f"-DISA={name}"]
         jobs[name] = [*isa, f"-DKERNELS=kernels_{name}", str(sources / "kernels.cpp")]
         for real in ("float", "double"):

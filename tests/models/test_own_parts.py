@@ -12,7 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torch_cormorant import Cormorant, CormorantConv, load_model, save_model
+from torch_cormorant import (
+    Cormorant,
+    CormorantConv,
+    load_model,
+    radius_graph,
+    save_model,
+)
 from torch_cormorant.errors import ConfigError, ModelFileError, WeightsError
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.traced import TracedPotential
@@ -24,12 +30,14 @@ from torch_cormorant.nn import (
     Head,
     HeadInput,
     LevelSizes,
+    Mask,
     Norm,
     Radial,
     SumHead,
     make_head,
     make_radial,
     register_head,
+    register_mask,
     register_radial,
 )
 from torch_cormorant.nn.heads.make import HEAD_PARTS
@@ -107,20 +115,46 @@ class Halved(Norm):
         return x * self.factor * self.weight[0]
 
 
+class Step(Mask):
+    """A learned polynomial step of every channel."""
+
+    def __init__(self, channels: int, *, end: float = 4.5) -> None:
+        super().__init__(channels)
+        self.end = end
+        self.scale = nn.Parameter(torch.ones(channels))
+
+    def set_channels(self, channels: int) -> None:
+        """Another number of channels."""
+        self.scale.data = self.scale.data.new_ones(channels)
+        super().set_channels(channels)
+
+    def forward(self, length: Tensor) -> Tensor:
+        """``[E]`` to ``[E, channels]``."""
+        share = (1 - length / self.end).clamp_min(0.0).unsqueeze(-1)
+        return self.scale * share.square() * share
+
+
 PATH = f"{__name__}."
 FORMS: dict[str, Callable[[], dict[str, Any]]] = {
     "names": lambda: {"head": "test_soft", "radial": "test_waves"},
-    "classes": lambda: {"head": SoftHead, "radial": Waves, "norm": Halved},
+    "classes": lambda: {
+        "head": SoftHead,
+        "radial": Waves,
+        "norm": Halved,
+        "cutoff_type": Step,
+    },
     "mappings": lambda: {
         "head": {"class": SoftHead, "width": 6},
         "radial": {"kind": "test_waves", "num_basis": 4, "power": 2.0},
         "norm": {"class": Halved, "factor": 0.25},
+        "cutoff_type": {"class": Step, "end": 4.0},
     },
     "paths": lambda: {"head": {"class": f"{PATH}SoftHead"}, "radial": "bessel"},
     "instances": lambda: {
         "head": SoftHead(LevelSizes((4, 4), (1, 1), 2).scalars, width=5),
         "radial": Waves(6, cutoff=5.0, power=2.0),
         "norm": Halved(4, 1),
+        "cutoff_type": Step(4),
     },
     "no sum": lambda: {"head": Largest},
     "ours": lambda: {
@@ -206,6 +240,12 @@ class Cornered(SoftHead):
         self.mlp[1] = nn.ReLU()
 
 
+class Jump(Step):
+    """A mask that says it ends at once."""
+
+    smooth = False
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -213,6 +253,7 @@ class Cornered(SoftHead):
         ({"radial": "power_trig"}, "bounded radial, which 'power_trig'"),
         ({"head": Largest}, "additive head, which 'Largest'"),
         ({"head": Cornered}, "smooth head, which 'Cornered'"),
+        ({"cutoff_type": Jump}, "a smooth end"),
     ],
     ids=str,
 )
@@ -355,6 +396,8 @@ class Inverse(Waves):
         (lambda: Cormorant(**SMALL, head=nn.Linear(1, 2)), "a Head or its class"),
         (lambda: Cormorant(**SMALL, head=Largest, num_targets=3), "num_targets is 3"),
         (lambda: Cormorant(**SMALL, norm="batch"), "norm must be one of"),
+        (lambda: Cormorant(**SMALL, cutoff_type={"class": Waves}), "cutoff_type must"),
+        (lambda: Cormorant(**SMALL, cutoff_type="sof"), "cutoff_type must be among"),
         (lambda: Cormorant(head={"class": SoftHead, "inputs": 3}), "option 'inputs'"),
         (lambda: know([int]), "Radial"),  # type: ignore[list-item]
         (lambda: import_part("no_such_module:Mine"), "cannot be imported"),
@@ -395,6 +438,29 @@ def test_energies_of_own_heads_are_the_same_everywhere() -> None:
     engine = Engine(model, dtype=torch.float64)
     traced = TracedPotential(engine, z, pos)
     torch.testing.assert_close(traced(pos).energy, expected.energy)
+
+
+def test_layers_take_own_masks_in_all_ways() -> None:
+    """Lazy, on every path, with the same numbers; facts and names are held."""
+    torch.manual_seed(0)
+    _, pos = random_molecule(6)
+    edges = radius_graph(pos, cutoff=4.0)
+    lazy = CormorantConv(-1, 3, lmax=1, cutoff=4.0, cutoff_type=Step).double()
+    x = torch.randn(6, 2, dtype=torch.float64)
+    found = lazy(x, edges, pos=pos)
+    same = CormorantConv(2, 3, lmax=1, cutoff=4.0, cutoff_type=Step(7)).double()
+    same.load_state_dict(lazy.state_dict())
+    again = CormorantConv(-1, 3, lmax=1, cutoff=4.0, cutoff_type={"class": Step})
+    again.double().load_state_dict(lazy.state_dict())
+    for backend in ("portable", "reference"):
+        same.set_backend(backend)
+        torch.testing.assert_close(same(x, edges, pos=pos), found)
+    torch.testing.assert_close(again(x, edges, pos=pos), found)
+    other = CormorantConv(2, 3, lmax=1, cutoff=4.0, cutoff_type=Step(2, end=3.0))
+    with pytest.raises(WeightsError, match="mask"):
+        other.double().load_state_dict(lazy.state_dict())
+    with pytest.raises(ConfigError, match="word of SoftCutoff"):
+        register_mask("hard")
 
 
 def test_layers_take_own_radial_functions_too() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch_cormorant.cli.foreign import SUFFIXES, read_settings, read_state
 from torch_cormorant.errors import ConfigError, DataError
+from torch_cormorant.nn import SoftCutoff
 
 __all__ = ["backends", "convert", "datasets", "info"]
 
@@ -72,6 +73,8 @@ def _indented(content: dict[str, Any]) -> str:
 def _radii(layer: Any) -> str:
     """Learned cutoffs of the channels of a level."""
     cutoff = layer.edge_network.cutoff
+    if not isinstance(cutoff, SoftCutoff):
+        return f"masks {cutoff}"
     if not cutoff.soft:
         return "no soft cutoffs"
     values = cutoff.radius.detach().flatten()

@@ -319,8 +319,6 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "Architecture, parameters per part, paths, cutoffs, units, training record.",
     )
     info.add_argument("model", type=_path, help="model.safetensors")
-    for command in (evaluate, predict, info):
-        _add_parts(command)
     convert = _add(
         commands,
         "convert",
@@ -353,6 +351,8 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         metavar="SYMBOL",
         help="elements that PaiNN or SchNet were trained on",
     )
+    for command in (evaluate, predict, info, convert):
+        _add_parts(command)
 
 
 def _add_others(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -3,7 +3,7 @@ r"""The Cormorant layer as a PyTorch Geometric operator."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,9 +29,9 @@ from torch_cormorant.conv.inputs import (
     make_geometry,
     rows_of_state,
 )
-from torch_cormorant.conv.masks import start_radius, warn_of_masks
+from torch_cormorant.conv.masks import mask_facts, start_radius, warn_of_masks
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.nn.cutoff import SoftCutoff
+from torch_cormorant.nn.cutoff import MaskSpec, is_smooth, make_mask
 from torch_cormorant.nn.edge_network import EdgeNetwork, planes_of_state, rows_of_edges
 from torch_cormorant.nn.facts import StatesFacts
 from torch_cormorant.nn.init import VERTEX_INITS
@@ -86,7 +86,8 @@ class CormorantConv(StatesFacts, MessagePassing):
         cutoff: Cutoff radius of your graph in Angstrom. Default None: no envelope.
         envelope: Multiply by a smooth envelope that vanishes at the cutoff. Default:
             True if there is a cutoff and no ``"hard"`` in ``cutoff_type``.
-        cutoff_type: As in :class:`~torch_cormorant.nn.SoftCutoff`. Default
+        cutoff_type: As in :class:`~torch_cormorant.nn.SoftCutoff`; or an own
+            :class:`~torch_cormorant.nn.Mask`, given as ``radial``. Default
             ``("learn",)``.
         soft_radius: Start of the soft radii in Angstrom. Default: 0.8 of ``cutoff``,
             or 1.73 (published) without one. A layer whose masks let less than half of
@@ -172,7 +173,7 @@ class CormorantConv(StatesFacts, MessagePassing):
         num_basis: int = 16,
         cutoff: float | None = None,
         envelope: bool | None = None,
-        cutoff_type: Sequence[str] = ("learn",),
+        cutoff_type: MaskSpec = ("learn",),
         soft_radius: float | None = None,
         soft_width: float = 0.2,
         gaussian_mask: bool = False,
@@ -214,8 +215,8 @@ class CormorantConv(StatesFacts, MessagePassing):
         )
         if cutoff is not None:
             check_cutoff(cutoff)
-        hard = "hard" in cutoff_type
-        smooth = (cutoff is not None and not hard) if envelope is None else envelope
+        ends = cutoff is not None and is_smooth(cutoff_type)
+        smooth = ends if envelope is None else envelope
         if smooth and cutoff is None:
             msg = "envelope=True needs cutoff= in Angstrom"
             raise ConfigError(msg)
@@ -233,9 +234,9 @@ class CormorantConv(StatesFacts, MessagePassing):
                 cutoff=cutoff,
                 complex=complex,
             ),
-            cutoff=SoftCutoff(
-                known or 1,
+            cutoff=make_mask(
                 cutoff_type,
+                known or 1,
                 soft_radius=start_radius(soft_radius, cutoff),
                 soft_width=soft_width,
                 hard_radius=cutoff,
@@ -281,9 +282,7 @@ class CormorantConv(StatesFacts, MessagePassing):
             "paths": self.paths,
             "harmonics": self.harmonics,
             "radial": str(net.radial),
-            "soft_mask": net.cutoff.soft,
-            "gaussian_mask": net.cutoff.gaussian,
-            "hard_cutoff": net.cutoff.hard_radius,
+            **mask_facts(net.cutoff),
             "envelope_cutoff": net.envelope_cutoff,
         }
 
@@ -319,9 +318,9 @@ class CormorantConv(StatesFacts, MessagePassing):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any
     ) -> None:
-        radius = state_dict.get(f"{prefix}edge_network.cutoff.radius")
-        if self.in_channels == -1 and radius is not None:
-            self.materialize(radius.numel())
+        weight = state_dict.get(f"{prefix}edge_network.weights.weight_l0")
+        if self.in_channels == -1 and weight is not None:
+            self.materialize(weight.shape[1])
             self.lazy_hook.remove()
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -338,7 +337,7 @@ class CormorantConv(StatesFacts, MessagePassing):
         return_edge_state: bool | str = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Update the nodes; arguments and shapes as in the class description."""
-        dtype = self.edge_network.cutoff.radius.dtype
+        dtype = self.edge_network.weights[0].dtype
         check_weights(dtype)
         bipartite = isinstance(x, (tuple, list))
         source, target = raised(as_pair(x, "x"), dtype)
@@ -439,7 +438,7 @@ class CormorantConv(StatesFacts, MessagePassing):
             channels=self.in_channels,
             lmax=self.lmax_in,
             planes=self.planes,
-            like=self.edge_network.cutoff.radius,
+            like=self.edge_network.weights[0],
         )
 
     def __repr__(self) -> str:

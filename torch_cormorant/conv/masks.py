@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from torch_cormorant.errors import CormorantWarning
-from torch_cormorant.nn.cutoff import SoftCutoff
+from torch_cormorant.nn.cutoff import Mask, SoftCutoff
 
-__all__ = ["PUBLISHED", "SILENT", "start_radius", "warn_of_masks"]
+__all__ = ["PUBLISHED", "SILENT", "mask_facts", "start_radius", "warn_of_masks"]
 
 PUBLISHED = 1.73
 """Published start of the soft radii in Angstrom: about one bond."""
@@ -31,15 +32,28 @@ def start_radius(given: float | None, cutoff: float | None) -> float:
     return PUBLISHED if cutoff is None else SHARE * cutoff
 
 
+def mask_facts(mask: Mask) -> dict[str, Any]:
+    """What decides the numbers of a mask beside its weights."""
+    if not isinstance(mask, SoftCutoff):
+        return {"mask": str(mask)}
+    return {
+        "soft_mask": mask.soft,
+        "gaussian_mask": mask.gaussian,
+        "hard_cutoff": mask.hard_radius,
+    }
+
+
 @torch.no_grad()
-def warn_of_masks(cutoff: SoftCutoff, length: Tensor) -> None:
+def warn_of_masks(cutoff: Mask, length: Tensor) -> None:
     """Warn where most edges of a graph are masked away.
 
     Args:
         cutoff: The masks of a layer.
         length: Lengths of the edges in Angstrom; zero for self edges.
     """
-    if not cutoff.soft or (length.is_cuda and torch.cuda.is_current_stream_capturing()):
+    if not isinstance(cutoff, SoftCutoff) or not cutoff.soft:
+        return
+    if length.is_cuda and torch.cuda.is_current_stream_capturing():
         return
     try:
         apart = length.detach()[length.detach() > 0]

@@ -21,7 +21,7 @@ const Kernels *choose(const char *name) {
   const auto is = [name](const char *other) {
     return !name || std::string_view(name) == other;
   };
-#if defined(__x86_64__) || defined(_M_X64)
+#if defined(SEVERAL_SETS)
   __builtin_cpu_init();
   if (is("avx512") && __builtin_cpu_supports("avx512f") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

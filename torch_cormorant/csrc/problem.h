@@ -96,7 +96,7 @@ struct Kernels {
 };
 
 const Kernels *kernels_baseline();
-#if defined(__x86_64__) || defined(_M_X64)
+#if defined(SEVERAL_SETS)
 const Kernels *kernels_avx2();
 const Kernels *kernels_avx512();
 #endif

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch_cormorant.cg import clebsch_gordan
 from torch_cormorant.conv import CormorantConv
 from torch_cormorant.models import Model
-from torch_cormorant.nn.cutoff import CLAMP
+from torch_cormorant.nn.cutoff import CLAMP, SoftCutoff
 from torch_cormorant.nn.heads.base import SCALE
 from torch_cormorant.nn.heads.scalar import ExtensiveHead
 from torch_cormorant.nn.inputs import LinearInput
@@ -102,7 +102,8 @@ class _Block:
 
     def _sizes(self) -> Iterable[int]:
         net = self.model.conv_layers()[0].edge_network
-        kinds = (0 if not net.cutoff.soft else 2 if net.cutoff.gaussian else 1,)
+        mask = cast("SoftCutoff", net.cutoff)
+        kinds = (0 if not mask.soft else 2 if mask.gaussian else 1,)
         head = cast("ExtensiveHead", self.model.head)
         return (
             *(self.lmax, self.planes, int(self.even), self.channels),
@@ -199,7 +200,7 @@ class _Block:
             if self.planes == 2:
                 rows[1::2, l] = self._padded(1j * radial.T)
         self._put(rows)
-        for value in (net.cutoff.radius, net.cutoff.width):
+        for value in map(net.cutoff.get_parameter, ("radius", "width")):
             radii = np.ones(C)
             radii[: value.numel()] = np.maximum(np.abs(_array(value)), CLAMP)
             self._put(radii)

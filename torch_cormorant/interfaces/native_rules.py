@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from torch_cormorant.interfaces.native_block import MAX_LMAX
 from torch_cormorant.models import Cormorant, Potential
 from torch_cormorant.models.copies import check_weights_are_plain
 from torch_cormorant.networks import CormorantNetwork
+from torch_cormorant.nn.cutoff import SoftCutoff
 from torch_cormorant.nn.heads.scalar import ExtensiveHead
 from torch_cormorant.nn.inputs import LinearInput
 from torch_cormorant.nn.norm import Gate, SO3Norm
@@ -84,10 +85,8 @@ def _problems(whole: nn.Module, model: CormorantNetwork) -> Iterator[str]:
     radials: list[nn.Module] = [net.radial for net in nets]
     yield from _of_rows("radial", radials, (Bessel, Gaussian), "num_basis", "cutoff")
     cutoffs: list[nn.Module] = [net.cutoff for net in nets]
-    yield from _of_rows("cutoff", cutoffs, None, "soft", "gaussian", "hard_radius")
+    yield from _of_masks(cutoffs)
     for s, (conv, net) in enumerate(zip(convs, nets, strict=True)):
-        if net.cutoff.hard_radius is not None:
-            yield "cutoff_type holds 'hard', smooth masks are covered"
         if net.envelope_cutoff not in (None, model.cutoff):
             yield f"the envelope of level {s} ends elsewhere than the cutoff"
         if (net.envelope_cutoff is None) != (nets[0].envelope_cutoff is None):
@@ -101,6 +100,16 @@ def _problems(whole: nn.Module, model: CormorantNetwork) -> Iterator[str]:
         if conv.harmonics != "unit":
             yield f"harmonics is {conv.harmonics!r}, 'unit' is covered"
     yield from _of_hooks(whole)
+
+
+def _of_masks(masks: list[nn.Module]) -> Iterator[str]:
+    found = {type(mask).__name__ for mask in masks if type(mask) is not SoftCutoff}
+    if found:
+        yield f"cutoff_type is {min(found)}, SoftCutoff is covered"
+        return
+    yield from _of_rows("cutoff", masks, None, "soft", "gaussian", "hard_radius")
+    if any("hard" in cast("SoftCutoff", mask).cutoff_type for mask in masks):
+        yield "cutoff_type holds 'hard', smooth masks are covered"
 
 
 def _of_class(model: nn.Module) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models.potential import Potential
 from torch_cormorant.networks import CormorantNetwork
+from torch_cormorant.nn.cutoff import is_smooth
 from torch_cormorant.nn.facts import activations_of
 
 __all__ = ["CormorantPotential"]
@@ -110,7 +111,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
                 f"{options[name]!r}; Cormorant(...) takes anything"
             )
             raise ConfigError(msg)
-    if options["cutoff"] is None or "hard" in options.get("cutoff_type", ()):
+    if options["cutoff"] is None or not is_smooth(options.get("cutoff_type", ())):
         msg = "a potential needs a cutoff in Angstrom with a smooth end"
         raise ConfigError(msg)
 

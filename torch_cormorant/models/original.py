@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, WeightsError
 from torch_cormorant.networks import CormorantNetwork
+from torch_cormorant.nn.cutoff import SoftCutoff
 from torch_cormorant.nn.heads import LinearHead, PublishedHead
 from torch_cormorant.nn.inputs import LinearInput, MPNNInput
 from torch_cormorant.nn.mixing import DegreeWeights
@@ -195,6 +196,8 @@ def _check_parts(model: CormorantNetwork) -> None:
     """
     odd = [] if isinstance(model.head, (LinearHead, PublishedHead)) else [model.head]
     odd += [m for m in (*model.norms, *model.gates) if not isinstance(m, nn.Identity)]
+    masks = [conv.edge_network.cutoff for conv in model.conv_layers()]
+    odd += [mask for mask in masks if not isinstance(mask, SoftCutoff)]
     if odd:
         msg = (
             f"the original has no {type(odd[0]).__name__}, so its weights have no name "
@@ -210,8 +213,8 @@ def _plain(model: CormorantNetwork) -> Iterator[tuple[str, Tensor]]:
         net = conv.edge_network
         yield f"rad{s}_scales", net.radial.get_parameter("scales")
         yield f"rad{s}_phases", net.radial.get_parameter("phases")
-        yield f"edge{s}_soft_cut_rad", net.cutoff.radius
-        yield f"edge{s}_soft_cut_width", net.cutoff.width
+        yield f"edge{s}_soft_cut_rad", net.cutoff.get_parameter("radius")
+        yield f"edge{s}_soft_cut_width", net.cutoff.get_parameter("width")
     if isinstance(model.input, LinearInput):
         yield from _linear("input_linear", model.input.linear)
     if isinstance(model.input, MPNNInput):

@@ -14,6 +14,7 @@ from torch import nn
 from torch_cormorant.conv import CormorantConv
 from torch_cormorant.conv.masks import PUBLISHED
 from torch_cormorant.errors import ConfigError, check_keywords
+from torch_cormorant.nn.cutoff import is_smooth
 from torch_cormorant.nn.heads import LevelSizes
 from torch_cormorant.nn.inputs import LinearInput, MPNNInput
 from torch_cormorant.nn.norm import NORM_PARTS, Gate, NormSpec
@@ -73,7 +74,7 @@ def has_envelope(conv: Mapping[str, Any]) -> bool:
     chosen = conv.get("envelope")
     if chosen is not None:
         return bool(chosen)
-    return conv["cutoff"] is not None and "hard" not in conv.get("cutoff_type", ())
+    return conv["cutoff"] is not None and is_smooth(conv.get("cutoff_type", ()))
 
 
 def per_level(value: int | Sequence[int], count: int, name: str) -> list[int]:

@@ -133,8 +133,9 @@ class CormorantNetwork(Network):
     # ---------------------------------------------------------------- building
 
     def _make_conv(self, s: int, conv: dict[str, Any]) -> CormorantConv:
-        # every level learns radial functions of its own
-        conv = {**conv, "radial": copy.deepcopy(conv["radial"])}
+        # every level learns radial functions and masks of its own
+        own = {"radial", "cutoff_type"} & conv.keys()
+        conv = {**conv, **{name: copy.deepcopy(conv[name]) for name in own}}
         made = CormorantConv(
             self.channels[s],
             self.channels[s + 1],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch_cormorant.nn.activations import ShiftedSoftplus, activation, moment_factor
 from torch_cormorant.nn.bases import BesselBasis, GaussianBasis
-from torch_cormorant.nn.cutoff import SoftCutoff, envelope
+from torch_cormorant.nn.cutoff import Mask, SoftCutoff, envelope, register_mask
 from torch_cormorant.nn.edge_network import EdgeNetwork
 from torch_cormorant.nn.envelopes import (
     Envelope,
@@ -87,6 +87,7 @@ __all__ = [
     "LinearHead",
     "LinearInput",
     "MPNNInput",
+    "Mask",
     "MeanHead",
     "Norm",
     "NormActivation",
@@ -117,6 +118,7 @@ __all__ = [
     "moment_factor",
     "polynomial_cutoff",
     "register_head",
+    "register_mask",
     "register_norm",
     "register_radial",
     "scalars",

@@ -2,12 +2,14 @@ r"""Cutoffs: learnable soft masks per channel, a hard cutoff, a smooth envelope.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.nn.parts import Part, Registry, text_of
 from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.radial_basis import check_cutoff
 
@@ -16,7 +18,45 @@ CLAMP = 1e-3
 CUTOFF_TYPES = ("soft", "learn", "learn_rad", "learn_width", "hard")
 
 
-class SoftCutoff(nn.Module):
+class Mask(Part):
+    """Base class of masks, ``cutoff_type=``: a factor of every edge and channel.
+
+    ``forward`` maps lengths ``[E]`` in Angstrom to ``[E, channels]``. Self edges have
+    length zero, where values and slopes must be finite.
+
+    Args:
+        channels: Number of channels, which the layer gives.
+
+    Attributes:
+        smooth: Two derivatives are continuous, so that potentials may use it and the
+            layer multiplies by its smooth envelope. Default True.
+    """
+
+    from_network = ("channels",)
+    smooth: bool = True
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def reset_parameters(self) -> None:
+        """Start what is learned again. Default: nothing is."""
+
+    def set_channels(self, channels: int) -> None:
+        """Another number of channels (lazy layers)."""
+        self.channels = channels
+        self.reset_parameters()
+
+    def forward(self, length: Tensor) -> Tensor:
+        """``[E]`` in Angstrom to the mask ``[E, channels]``."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """The arguments it was made with; weights of another are refused."""
+        return text_of(self)
+
+
+class SoftCutoff(Mask):
     r"""The mask :math:`\mu_c(r)` of every channel.
 
     .. math::
@@ -54,7 +94,7 @@ class SoftCutoff(nn.Module):
         hard_radius: float | None = None,
         gaussian: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(channels)
         kinds = (cutoff_type,) if isinstance(cutoff_type, str) else tuple(cutoff_type)
         unknown = [kind for kind in kinds if kind not in CUTOFF_TYPES]
         if unknown:
@@ -88,7 +128,7 @@ class SoftCutoff(nn.Module):
         """Another number of channels, at the start values (lazy layers)."""
         for value in (self.radius, self.width):
             value.data = value.data.new_zeros(channels)
-        self.reset_parameters()
+        super().set_channels(channels)
 
     @weights_precision
     def forward(self, length: Tensor) -> Tensor:
@@ -112,6 +152,73 @@ class SoftCutoff(nn.Module):
     def extra_repr(self) -> str:
         """Number of channels and kind."""
         return f"{self.radius.numel()}, cutoff_type={self.cutoff_type}"
+
+
+MaskSpec: TypeAlias = str | Sequence[str] | Mapping[str, Any] | Mask | type[Mask]
+"""Words of :class:`SoftCutoff`; or an own mask: a name, a mapping, a class, itself."""
+MASK_PARTS: Registry[Mask] = Registry("cutoff_type", Mask, {"soft_cutoff": SoftCutoff})
+K = TypeVar("K", bound=Mask)
+
+
+def register_mask(name: str) -> Callable[[type[K]], type[K]]:
+    """Give an own mask a name, as a decorator.
+
+    Args:
+        name: What ``cutoff_type=`` of layers and networks is then told.
+
+    Raises:
+        ConfigError: Another mask has that name, or the name is one of
+            ``CUTOFF_TYPES``.
+    """
+    if name in CUTOFF_TYPES:
+        msg = f"{name!r} is a word of SoftCutoff, give the mask another name"
+        raise ConfigError(msg)
+    add: Any = MASK_PARTS.register(name)
+    return cast("Callable[[type[K]], type[K]]", add)
+
+
+def is_smooth(kind: MaskSpec) -> bool:
+    """Whether a mask lets edges end smoothly: not where a hard cutoff is asked for.
+
+    Args:
+        kind: As ``cutoff_type`` of :class:`~torch_cormorant.CormorantConv`.
+
+    Raises:
+        ConfigError: There is no such mask.
+    """
+    if isinstance(kind, Mask):
+        return kind.smooth
+    own = _own_spec(kind)
+    return MASK_PARTS.resolve(own)[1].smooth if own is not None else "hard" not in kind
+
+
+def make_mask(kind: MaskSpec, channels: int, **soft: Any) -> Mask:
+    """The mask of a layer.
+
+    Args:
+        kind: As ``cutoff_type`` of :class:`~torch_cormorant.CormorantConv`.
+        channels: Channels of the layer.
+        **soft: Options of :class:`SoftCutoff`.
+
+    Raises:
+        ConfigError: There is no such mask, or it does not fit.
+    """
+    if isinstance(kind, Mask):
+        MASK_PARTS.remember(type(kind))
+        if kind.channels != channels:
+            kind.set_channels(channels)
+        return kind
+    own = _own_spec(kind)
+    if own is None:
+        return SoftCutoff(channels, cast("Sequence[str]", kind), **soft)
+    return MASK_PARTS.make(own, soft, {"channels": channels})
+
+
+def _own_spec(kind: MaskSpec) -> Any:
+    """A specification that is not made of the words of :class:`SoftCutoff`."""
+    if isinstance(kind, str):
+        return kind if kind in MASK_PARTS.names else None
+    return kind if isinstance(kind, (Mapping, type)) else None
 
 
 def envelope(length: Tensor, cutoff: float) -> Tensor:

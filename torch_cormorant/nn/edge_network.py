@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from torch_cormorant.nn.cutoff import SoftCutoff, envelope
+from torch_cormorant.nn.cutoff import Mask, SoftCutoff, envelope
 from torch_cormorant.nn.init import init_block, init_edge, writable
 from torch_cormorant.nn.mixing import DegreeWeights, interleave_columns, real_rows
 from torch_cormorant.nn.radial import Bessel, Gaussian, PowerTrig, Radial
@@ -41,7 +41,7 @@ class EdgeNetwork(nn.Module):
         state_channels: Channels of the incoming edge scalars; 0 for none.
         state_lmax: Largest degree of the incoming edge scalars.
         radial: The radial functions.
-        cutoff: The soft mask; its channels are made with the layer's.
+        cutoff: The mask; its channels are made with the layer's.
         edge_dim: Number of the user's invariants per edge.
         envelope_cutoff: Cutoff in Angstrom of the smooth envelope, or None.
         complex: Complex (default) or real.
@@ -63,7 +63,7 @@ class EdgeNetwork(nn.Module):
         state_channels: int | None,
         state_lmax: int,
         radial: Radial,
-        cutoff: SoftCutoff,
+        cutoff: Mask,
         edge_dim: int = 0,
         envelope_cutoff: float | None = None,
         complex: bool = True,
@@ -251,7 +251,7 @@ class EdgeNetwork(nn.Module):
 
     def _fused_mask(self, length: Tensor) -> EdgeMask:
         cutoff = self.cutoff
-        if type(cutoff) is not SoftCutoff or is_hooked(cutoff):
+        if not isinstance(cutoff, SoftCutoff) or _is_changed(cutoff):
             return EdgeMask(rows=self._mask_rows(length))
         radii = {}
         if cutoff.soft:
@@ -369,6 +369,10 @@ def rows_of_edges(state: Tensor, geometry: EdgeGeometry) -> Tensor:
     if geometry.shared and state.shape[0] == geometry.pair_length.shape[0]:
         return geometry.to_edges(state)
     return state
+
+
+def _is_changed(cutoff: SoftCutoff) -> bool:
+    return type(cutoff) is not SoftCutoff or is_hooked(cutoff)
 
 
 def is_hooked(module: nn.Module) -> bool:

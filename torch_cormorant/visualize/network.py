@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch_cormorant.conv import CormorantConv
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import Model
-from torch_cormorant.nn import EdgeNetwork, envelope
+from torch_cormorant.nn import EdgeNetwork, SoftCutoff, envelope
 from torch_cormorant.visualize.style import GREY, new_figure, plain
 
 NEAREST = 0.7
@@ -73,14 +73,18 @@ def plot_radial(model: nn.Module, lmax: int | None = None) -> Figure:
 
 
 def _draw_level(row: list[Axes], net: EdgeNetwork) -> None:
-    end = net.envelope_cutoff or net.cutoff.hard_radius or FARTHEST
+    cutoff = net.cutoff
+    soft = cutoff if isinstance(cutoff, SoftCutoff) else None
+    end = net.envelope_cutoff or (soft and soft.hard_radius) or FARTHEST
     dtype = net.weights[0].dtype
     length = torch.linspace(NEAREST, 1.05 * end, POINTS, dtype=dtype)
     length = length.to(net.weights[0].device)
-    mask = net.cutoff(length)
+    mask = cutoff(length)
     if net.envelope_cutoff is not None:
         mask = mask * envelope(length, net.envelope_cutoff).unsqueeze(-1)
-    order = net.cutoff.radius.abs().argsort().argsort().tolist()
+    order = list(range(mask.shape[1]))
+    if soft is not None:
+        order = soft.radius.abs().argsort().argsort().tolist()
     colours = colormaps["viridis"]([k / max(1, len(order) - 1) for k in order])
     _lines(row[0], length, mask, colours)
     row[0].set_ylim(-0.05, 1.05)

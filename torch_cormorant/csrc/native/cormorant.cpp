@@ -49,7 +49,7 @@ template <class S> struct Choice;
       return native_##S##_baseline(shape);                                \
     }                                                                     \
   };
-#if defined(__x86_64__) || defined(_M_X64)
+#if defined(SEVERAL_SETS)
 #define X86(...) __VA_ARGS__
 #else
 #define X86(...)

@@ -101,7 +101,7 @@ struct Shape {
   const Passes<float> *native_float_##ISA(const Shape &); \
   const Passes<double> *native_double_##ISA(const Shape &);
 DECLARE_PASSES(baseline)
-#if defined(__x86_64__) || defined(_M_X64)
+#if defined(SEVERAL_SETS)
 DECLARE_PASSES(avx2)
 DECLARE_PASSES(avx512)
 #endif

@@ -6,7 +6,7 @@ namespace {
 
 const WeightedKernels *weighted_kernels(const Weighted *p) {
   const std::string_view isa = chosen->name;
-#if defined(__x86_64__) || defined(_M_X64)
+#if defined(SEVERAL_SETS)
   if (isa == "avx512")
     return p->is_double ? weighted_avx512_double() : weighted_avx512_float();
   if (isa == "avx2") return p->is_double ? weighted_avx2_double() : weighted_avx2_float();

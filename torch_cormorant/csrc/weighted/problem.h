@@ -59,7 +59,7 @@ struct WeightedKernels {
   const WeightedKernels *weighted_##isa##_float(); \
   const WeightedKernels *weighted_##isa##_double();
 WEIGHTED(baseline)
-#if defined(__x86_64__) || defined(_M_X64)
+#if defined(SEVERAL_SETS)
 WEIGHTED(avx2)
 WEIGHTED(avx512)
 #endif
