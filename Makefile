@@ -2,6 +2,7 @@
 #   make qm9     environment, installation and the main job on the embedded molecules
 #   make test    the whole test suite
 #   make full    what takes too long for every change; each part skips by name
+#   make wheels  wheels for users without a compiler, into dist/; docs/release.md
 #
 # Variables (example: make qm9 PYTHON=python3.12 DEVICE=gpu):
 #   PYTHON       interpreter that makes the virtual environment
@@ -17,6 +18,7 @@
 #   PYTHON312    Python 3.12, for the suite of torch-sim
 #   SIM_VENV     where the environment of that suite lies
 #   WHEEL_CACHE  where the compiled extensions are kept
+#   MACHINES     processors that make wheels builds for
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -32,6 +34,7 @@ WHEEL_TESTS ?= -m "not slow" tests/cg tests/conv tests/data tests/models \
 BENCH_ARGS ?=
 PYTHON312 ?= python3.12
 SIM_VENV ?= build/torch-sim-venv
+MACHINES ?= x86_64 aarch64
 WHEEL_CACHE ?= $(HOME)/.cache/torch-cormorant/wheels
 
 SCATTER := torch-scatter==2.1.2
@@ -49,7 +52,7 @@ BUILD_INPUTS := pyproject.toml setup.py torch_cormorant/cg/exact.py \
 .DELETE_ON_ERROR:
 .PHONY: help qm9 test test-extensions extensions \
 	extensions-folder bench fuzz sanitize lint format types docs \
-	wheel-test clean full torch-sim
+	wheel-test wheels publish clean full torch-sim
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -108,6 +111,13 @@ docs: $(VENV)/.docs
 # a folder that does not hold the source.
 wheel-test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 bash scripts/wheel_test.sh $(PY) -n $(WORKERS) $(WHEEL_TESTS)
+
+# What is published: a wheel for each processor, the source archive and their digests.
+wheels: $(VENV)/.dev
+	bash scripts/wheels.sh $(PY) dist $(MACHINES)
+
+publish: wheels
+	build/wheel-tools/bin/python -m twine upload $(PUBLISH_ARGS) dist/*.whl dist/*.tar.gz
 
 # Thousands of spoilt calls of the operators, plainly and with the kernel built with
 # AddressSanitizer and UndefinedBehaviorSanitizer.

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import importlib.util
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -71,14 +70,22 @@ def compiler() -> list[str] | None:
     return None
 
 
-def instruction_sets() -> dict[str, list[str]]:
+def machine_of(command: list[str]) -> str:
+    """Processor that a compiler writes for: another one than this where it crosses."""
+    found = subprocess.run(  # noqa: S603
+        [*command, "-dumpmachine"], check=True, capture_output=True, text=True
+    )
+    return found.stdout.split("-")[0].lower()
+
+
+def instruction_sets(machine: str) -> dict[str, list[str]]:
     """Compiler flags of every variant of the kernels; the best one is chosen later.
 
     ``CORMORANT_KERNEL_SET=avx2`` compiles this one alone, for a library that stays on
     machines like this one and for sanitizers.
     """
     variants = {"baseline": ["-DVECTOR_BYTES=16"]}
-    if platform.machine().lower() in {"x86_64", "amd64"}:
+    if machine in {"x86_64", "amd64"}:
         avx512 = [f"-mavx512{part}" for part in ("f", "dq", "vl", "bw")]
         variants["avx2"] = ["-DVECTOR_BYTES=32", "-mavx2", "-mfma"]
         variants["avx512"] = ["-DVECTOR_BYTES=64", *avx512, "-mavx2", "-mfma"]
@@ -90,10 +97,10 @@ def instruction_sets() -> dict[str, list[str]]:
     return {"baseline": variants[only]}
 
 
-def kernel_jobs(sources: Path) -> dict[str, list[str]]:
+def kernel_jobs(sources: Path, machine: str) -> dict[str, list[str]]:
     """Arguments of the compiler for every object of the kernel."""
     native, weighted = sources / "native", sources / "weighted"
-    sets = instruction_sets()
+    sets = instruction_sets(machine)
     several = ["-DSEVERAL_SETS"] if len(sets) > 1 else []
     jobs = {
         "dispatch": [*several, str(sources / "dispatch.cpp")],
@@ -118,7 +125,7 @@ def kept_kernel(sources: Path, command: list[str], jobs: dict[str, list[str]]) -
     version = subprocess.run(  # noqa: S603
         [*command, "--version"], check=True, capture_output=True
     ).stdout
-    text = repr((command, jobs, platform.machine())).replace(str(sources), "")
+    text = repr((command, jobs)).replace(str(sources), "")
     digest = hashlib.sha256(version + text.encode())
     for path in sorted(p for p in sources.rglob("*") if p.is_file()):
         digest.update(str(path.relative_to(sources)).encode() + path.read_bytes())
@@ -149,12 +156,13 @@ def compile_kernel(root: Path) -> None:
     sources = Path(__file__).resolve().parent / "torch_cormorant" / "csrc"
     flags = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-pthread"]
     flags += shlex.split(os.environ.get("CORMORANT_KERNEL_FLAGS", ""))
-    jobs = {name: [*flags, *given] for name, given in kernel_jobs(sources).items()}
 
     def run(arguments: list[str]) -> None:
         subprocess.run([*command, *arguments], check=True)  # noqa: S603
 
     try:
+        given = kernel_jobs(sources, machine_of(command))
+        jobs = {name: [*flags, *job] for name, job in given.items()}
         kept = kept_kernel(sources, command, jobs)
         if kept.is_file():
             put(kept, target)
