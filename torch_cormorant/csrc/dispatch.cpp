@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "problem.h"
+#include "processor.h"
 #include "threads.h"
 
 namespace {
@@ -22,13 +23,9 @@ const Kernels *choose(const char *name) {
     return !name || std::string_view(name) == other;
   };
 #if defined(SEVERAL_SETS)
-  __builtin_cpu_init();
-  if (is("avx512") && __builtin_cpu_supports("avx512f") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512bw"))
-    return kernels_avx512();
-  if (is("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    return kernels_avx2();
+  const Processor here;
+  if (is("avx512") && here.avx512) return kernels_avx512();
+  if (is("avx2") && here.avx2) return kernels_avx2();
 #endif
   return is("baseline") ? kernels_baseline() : nullptr;
 }
