@@ -307,12 +307,17 @@ def backward(
     table: PathTable,
     need: Need,
     grads: Sequence[Tensor],
+    known: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Its gradients; as in :mod:`torch_cormorant.ops.portable`."""
+    """Its gradients; as in :mod:`torch_cormorant.ops.portable`.
+
+    ``known``: what the gradient of x is added to, in place.
+    """
     dx, dg, dsh = (
         torch.zeros_like(part) if needed else None
-        for part, needed in zip((x, g, sh), need, strict=True)
+        for part, needed in zip((x, g, sh), (need[0] and known is None, *need[1:]))
     )
+    dx = known if known is not None else dx
     struct, _kept = _sum_struct(x, g, sh, plan, table, grads)
     struct.need_x, struct.need_g, struct.need_sh = map(int, need)
     struct.dx, struct.dg, struct.dsh = map(address, (dx, dg, dsh))

@@ -125,15 +125,30 @@ def edge_network(
         EdgeIndexError: If an index names a node that does not exist.
         BackendError: If the kernel is missing, or a third derivative is asked for.
     """
-    nodes = [target] if source is target else [target, source]
-    parts = [getattr(mask, name) for name in _MASKS[mask.kind]]
-    operands = [*nodes, *([] if state is None else [state]), radial, *parts, *weights]
-    sizes = [len(nodes), int(state is not None), KINDS.index(mask.kind)]
-    sizes += [count for row in widths for count in row]
-    found: Tensor = _operator(
-        operands, [*index], sizes, [float(mask.envelope), float(mask.hard)]
-    )[0]
+    operands, sizes, numbers = problem(
+        target, source, state, radial, mask, weights, widths
+    )
+    found: Tensor = OPERATOR(operands, [*index], sizes, numbers)[0]
     return found
+
+
+def problem(
+    target: Tensor,
+    source: Tensor,
+    state: Tensor | None,
+    radial: Tensor,
+    mask: EdgeMask,
+    weights: Sequence[Tensor],
+    widths: Sequence[tuple[int, int, int, int]],
+) -> tuple[list[Tensor], list[int], list[float]]:
+    """Operands, sizes and numbers of the operator; arguments as above."""
+    nodes = [target] if source is target else [target, source]
+    kind = mask.kind
+    parts = [getattr(mask, name) for name in _MASKS[kind]]
+    operands = [*nodes, *([] if state is None else [state]), radial, *parts, *weights]
+    sizes = [len(nodes), int(state is not None), KINDS.index(kind)]
+    sizes += [count for row in widths for count in row]
+    return operands, sizes, [float(mask.envelope), float(mask.hard)]
 
 
 class _Layout:
@@ -286,4 +301,5 @@ def _run(
     return found
 
 
-_operator = twice_differentiable("edge_network", _Kernel())
+KERNEL = _Kernel()
+OPERATOR = twice_differentiable("edge_network", KERNEL)

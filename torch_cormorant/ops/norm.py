@@ -132,4 +132,5 @@ def _run(p: Problem, *, second: bool = False, **tensors: Tensor | None) -> None:
     cpu_kernel.call("cormorant_norm", struct)
 
 
-_norm = twice_differentiable("so3_norm", _Kernel())
+KERNEL = _Kernel()
+_norm = twice_differentiable("so3_norm", KERNEL)

@@ -246,7 +246,7 @@ class _Value(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         p = _contiguous((tensors[:count], tensors[count:], *settings))
         found = tuple(family.kernel.forward(p))
-        ctx.seen = _looks(tensors)
+        ctx.seen = looks_of(tensors)
         return found
 
     @staticmethod
@@ -345,7 +345,7 @@ def _contiguous(given: Sequence[Any]) -> Problem:
     return Problem([*map(plain, operands)], [*map(plain, constants)], sizes, numbers)
 
 
-def _looks(tensors: Sequence[Tensor]) -> list[tuple[Any, ...]]:
+def looks_of(tensors: Sequence[Tensor]) -> list[tuple[Any, ...]]:
     """All that decides what memory a kernel reads, and how; the values aside."""
     return [
         (
@@ -365,6 +365,12 @@ def _looks(tensors: Sequence[Tensor]) -> list[tuple[Any, ...]]:
 _PLAIN = (True, True, False, False)
 
 
+def look_alike(seen: Sequence[tuple[Any, ...]], tensors: Sequence[Tensor]) -> bool:
+    """Whether tensors still look as they did, and kernels can read them as they are."""
+    looks = looks_of(tensors)
+    return looks == seen and all(look[2:6] == _PLAIN for look in looks)
+
+
 def _known(
     seen: Sequence[tuple[Any, ...]],
     operands: Sequence[Tensor],
@@ -372,8 +378,7 @@ def _known(
     settings: Sequence[Any],
 ) -> Problem:
     """A problem that a kernel has checked, if its tensors look as they did then."""
-    looks = _looks([*operands, *constants])
-    if looks == seen and all(look[2:6] == _PLAIN for look in looks):
+    if look_alike(seen, [*operands, *constants]):
         sizes, numbers = settings
         return Problem(operands, constants, sizes, numbers, checked=True)
     return _contiguous((operands, constants, *settings))

@@ -221,4 +221,5 @@ def _there(grads: Some, likes: Sequence[Tensor]) -> Tensor:
     return torch.zeros_like(like) if grad is None else grad
 
 
-_step = twice_differentiable("vertex_step", _Kernel())
+KERNEL = _Kernel()
+_step = twice_differentiable("vertex_step", KERNEL)
