@@ -15,7 +15,7 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -199,6 +199,9 @@ class _Kernel:
         index = check_rank("index_a", p.constants[0], ("pairs",))
         return [x.new_empty(index.shape[0], degrees, x.shape[-1])]
 
+    def prepare(self, p: Problem) -> Any:
+        return _Prepared(p)
+
     def forward(self, p: Problem) -> list[Tensor]:
         found = self.results(p)
         _run(p, out=found[0])
@@ -250,55 +253,77 @@ def _run(
     out: Tensor | None = None,
 ) -> Some:
     """Call the kernel; gradients of the operands that need one."""
-    layout = _layout(tuple(p.sizes))
-    parts = layout.parts(p.operands)
-    first = len(layout.names)
-    weights, (index_a, index_b) = p.operands[first:], p.constants
-    if not p.checked:
-        check_edge_network(parts, weights, p.constants, layout.widths)
-    missing: Some = [None] * len(p.operands)
-    changes = missing if tangents is None else tangents
-    found = missing
-    if need is not None:
-        found = [
-            torch.empty_like(part) if wanted else None
-            for part, wanted in zip(p.operands, need, strict=True)
-        ]
-    table = [
-        None if part is None else part.data_ptr()
-        for row in zip(p.operands, changes, found, strict=True)
-        for part in row
+    made = p.made or _Prepared(p)
+    struct, first = cpu_kernel.copied(made.struct), len(made.slots)
+    struct.grad, struct.out = address(grad), address(out)
+    if need is None:
+        cpu_kernel.call("cormorant_edge", struct)
+        return []
+    struct.order = 1 if tangents is None else 2
+    found: Some = [
+        torch.empty_like(part) if wanted else None
+        for part, wanted in zip(p.operands, need, strict=True)
     ]
-    x, state = parts["target"], parts.get("state")
-    struct = _Edge(
-        pairs=index_a.shape[0],
-        rows_a=x.shape[0],
-        rows_b=parts.get("source", x).shape[0],
-        channels=x.shape[-1],
-        degrees=len(layout.widths),
-        dot_degrees=layout.widths[0][1] // x.shape[-1],
-        state_channels=0 if state is None else state.shape[-1],
-        state_rows=0 if state is None else state.shape[1],
-        state_used=0 if state is None else sum(row[0] > 0 for row in layout.widths),
-        radials=layout.widths[0][2],
-        mask=layout.mask,
-        is_complex=int(x.is_complex()),
-        is_double=int(x.dtype in (torch.float64, torch.complex128)),
-        order=0 if need is None else 1 if tangents is None else 2,
-        envelope=p.numbers[0],
-        hard=p.numbers[1],
-        index_a=address(index_a),
-        index_b=address(index_b),
-        columns=ctypes.addressof(layout.columns),
-        grad=address(grad),
-        out=address(out),
-    )
-    for k, slot in enumerate(layout.slots):
-        struct.operands[slot : slot + 3] = table[3 * k : 3 * k + 3]
-    kept = (_P * (len(table) - 3 * first))(*table[3 * first :])
-    struct.weights = ctypes.addressof(kept)
+    changes: Some = [None] * len(found) if tangents is None else tangents
+    rows = [*zip(made.addresses, map(address, changes), map(address, found))]
+    struct.operands[:] = _table(made.slots, rows[:first])
+    weights = _array(rows[first:])
+    struct.weights = ctypes.addressof(weights)
     cpu_kernel.call("cormorant_edge", struct)
     return found
+
+
+class _Prepared:
+    """What the kernel is told of its operands; they are checked."""
+
+    def __init__(self, p: Problem) -> None:
+        layout = _layout(tuple(p.sizes))
+        parts = layout.parts(p.operands)
+        first = len(layout.names)
+        index_a, index_b = p.constants
+        check_edge_network(parts, p.operands[first:], p.constants, layout.widths)
+        self.slots, self.columns = layout.slots, layout.columns
+        self.addresses = [part.data_ptr() for part in p.operands]
+        rows = [(value, None, None) for value in self.addresses]
+        self.weights = _array(rows[first:])
+        x, state = parts["target"], parts.get("state")
+        self.struct = _Edge(
+            pairs=index_a.shape[0],
+            rows_a=x.shape[0],
+            rows_b=parts.get("source", x).shape[0],
+            channels=x.shape[-1],
+            degrees=len(layout.widths),
+            dot_degrees=layout.widths[0][1] // x.shape[-1],
+            state_channels=0 if state is None else state.shape[-1],
+            state_rows=0 if state is None else state.shape[1],
+            state_used=0 if state is None else sum(row[0] > 0 for row in layout.widths),
+            radials=layout.widths[0][2],
+            mask=layout.mask,
+            is_complex=int(x.is_complex()),
+            is_double=int(x.dtype in (torch.float64, torch.complex128)),
+            envelope=p.numbers[0],
+            hard=p.numbers[1],
+            index_a=address(index_a),
+            index_b=address(index_b),
+            columns=ctypes.addressof(self.columns),
+            weights=ctypes.addressof(self.weights),
+        )
+        self.struct.operands[:] = _table(self.slots, rows[:first])
+
+
+_Row = tuple[int | None, int | None, int | None]
+
+
+def _table(slots: Sequence[int], rows: Sequence[_Row]) -> list[int | None]:
+    """Operand, tangent and gradient of everything that there may be."""
+    table: list[int | None] = [None] * (3 * len(_NAMES))
+    for slot, row in zip(slots, rows, strict=True):
+        table[slot : slot + 3] = row
+    return table
+
+
+def _array(rows: Sequence[_Row]) -> Any:
+    return (_P * (3 * len(rows)))(*(value for row in rows for value in row))
 
 
 KERNEL = _Kernel()

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from torch_cormorant.ops.operator import asked_for, is_direct
 from torch_cormorant.ops.paths import PathTable
 from torch_cormorant.ops.plan import GraphPlan, plan_of
 from torch_cormorant.ops.pullback import pulled_back
-from torch_cormorant.ops.second_order import Problem, Some, look_alike, looks_of
+from torch_cormorant.ops.second_order import Problem, Some, seen_as, still_made
 from torch_cormorant.ops.tensors import plain, plus
 from torch_cormorant.ops.vertex_paths import VertexPaths, vertex_paths
 
@@ -135,6 +135,15 @@ def level(
     return found[0], found[1]
 
 
+class _Made(NamedTuple):
+    """What the kernels prepared."""
+
+    edge: Any
+    sum: Any
+    vertex: Any
+    norm: Any
+
+
 class _Work:
     """Kernels of a level on plain tensors."""
 
@@ -144,36 +153,52 @@ class _Work:
         operands: Sequence[Tensor],
         constants: Sequence[Tensor],
         plan: GraphPlan,
-        *,
-        checked: bool,
+        made: _Made | None = None,
     ) -> None:
-        self.sizes, self.plan, self.checked = sizes, plan, checked
+        self.sizes, self.plan = sizes, plan
+        self.made = _Made(None, None, None, None) if made is None else made
         edges, last = sizes.edges, sizes.last
         self.x, self.sh = operands[0], operands[edges]
         self.mixing = operands[edges + 1 : last]
         self.scale = operands[last] if sizes.normed else None
         self.edge = Problem(
-            operands[:edges], constants[:2], sizes.edge, sizes.numbers[:2], checked
+            operands[:edges],
+            constants[:2],
+            sizes.edge,
+            sizes.numbers[:2],
+            self.made.edge,
         )
 
     def vertex(self, sums: Sequence[Tensor]) -> Problem:
         operands = [*sums, self.x, *self.mixing]
-        return Problem(operands, (), self.sizes.key, (), self.checked)
+        return Problem(operands, (), self.sizes.key, (), self.made.vertex)
 
     def norm(self, mixed: Tensor) -> Problem:
         scale: Any = self.scale
         eps = self.sizes.numbers[2:]
-        return Problem((mixed, scale), (), (), eps, self.checked)
+        return Problem((mixed, scale), (), (), eps, self.made.norm)
+
+    def sum(self, g: Tensor) -> tuple[Any, ...]:
+        return self.x, g, self.sh, self.plan, self.sizes.table
 
     def forward(self) -> list[Tensor]:
-        (g,) = edge_network.KERNEL.forward(self.edge)
-        given = self.x, g, self.sh, self.plan, self.sizes.table
+        """Check operands, prepare kernels and run them."""
+        edge = edge_network.KERNEL.prepare(self.edge)
+        (g,) = edge_network.KERNEL.forward(self.edge._replace(made=edge))
+        given = self.sum(g)
         check_sum(*given)
-        sums = cpu_kernel.forward(*given)
-        (mixed,) = vertex.KERNEL.forward(self.vertex(sums))
+        aggregate = cpu_kernel.prepare_sum(*given)
+        sums = cpu_kernel.forward(*given, aggregate)
+        p = self.vertex(sums)
+        mixing = vertex.KERNEL.prepare(p)
+        (mixed,) = vertex.KERNEL.forward(p._replace(made=mixing))
         if not self.sizes.normed:
+            self.made = _Made(edge, aggregate, mixing, None)
             return [mixed, g, *sums]
-        (out,) = norm.KERNEL.forward(self.norm(mixed))
+        p = self.norm(mixed)
+        scaling = norm.KERNEL.prepare(p)
+        (out,) = norm.KERNEL.forward(p._replace(made=scaling))
+        self.made = _Made(edge, aggregate, mixing, scaling)
         return [out, g, *sums, mixed]
 
     def between(self, results: Sequence[Any]) -> tuple[Any, Any, list[Any]]:
@@ -210,13 +235,10 @@ class _Work:
         if below and any(part is not None for part in dsums):
             dsums = _filled(dsums, sums)
             dx, more, dsh = cpu_kernel.backward(
-                self.x,
-                g,
-                self.sh,
-                self.plan,
-                self.sizes.table,
+                *self.sum(g),
                 (need[0], need_edge, need[edges]),
                 dsums,
+                self.made.sum,
                 dx,
             )
             dg = plus(dg, more)
@@ -280,15 +302,12 @@ class _Work:
         tsums: Some = [None] * len(sums)
         if dsums[0] is not None and any(part is not None for part in along):
             of_x, of_g, of_sh, found = cpu_kernel.double_backward(
-                self.x,
-                g,
-                self.sh,
-                self.plan,
-                self.sizes.table,
+                *self.sum(g),
                 (need[0], need_g, need[edges]),
                 on_sums,
                 dsums,
                 along,
+                self.made.sum,
             )
             tsums = found if found is not None else tsums
         tangent = [*tsums, tangents[0], *tangents[edges + 1 : last]]
@@ -335,10 +354,10 @@ class _Value(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         operands = [*map(plain, tensors[:count])]
         constants = [*map(plain, tensors[count : count + 2])]
-        work = _Work(sizes, operands, constants, plan, checked=False)
+        work = _Work(sizes, operands, constants, plan)
         results = tuple(work.forward())
         kept = (*tensors, *results[1:])  # nothing reads the first one again
-        ctx.seen = looks_of(kept)
+        ctx.seen = seen_as(kept, work.made)
         ctx.save_for_backward(*kept)
         return results
 
@@ -430,13 +449,14 @@ def _known(
     tensors: Sequence[Tensor],
 ) -> tuple[_Work, list[Any]]:
     """The kernels and the results, as they were checked or checked again."""
-    checked = look_alike(seen, tensors)
-    full = tensors if checked else [*map(plain, tensors)]
+    made = still_made(seen, tensors)
+    full = [*map(plain, tensors)] if made is None else tensors
     operands, constants, results = full[:count], full[count:][:4], full[count + 4 :]
-    work = _Work(sizes, operands, constants, plan, checked=checked)
-    if not checked:  # what does not fit any more is refused
+    work = _Work(sizes, operands, constants, plan, made)
+    if made is None:  # what does not fit any more is refused
         for k, (like, part) in enumerate(zip(work.forward()[1:], results, strict=True)):
             check_like(f"results[{k + 1}]", part, like)
+        work.made = _Made(None, None, None, None)
     return work, [None, *results]
 
 
