@@ -245,9 +245,15 @@ def call(name: str, struct: Any) -> None:
         raise BackendError(message)
 
 
+@cache
+def addresses(count: int) -> Any:
+    """Type of an array of addresses; ctypes would make it anew every time."""
+    return _P * count
+
+
 def pointers(parts: Sequence[Tensor | None]) -> Any:
     """Addresses of tensors; None: there is none."""
-    return (_P * len(parts))(*map(address, parts))
+    return addresses(len(parts))(*map(address, parts))
 
 
 def address(x: Tensor | None) -> int | None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.ops import cpu_kernel
-from torch_cormorant.ops.cpu_kernel import address
+from torch_cormorant.ops.cpu_kernel import address, addresses
 from torch_cormorant.ops.operands import (
     FEATURE_AXES,
     check_count,
@@ -323,7 +323,7 @@ def _table(slots: Sequence[int], rows: Sequence[_Row]) -> list[int | None]:
 
 
 def _array(rows: Sequence[_Row]) -> Any:
-    return (_P * (3 * len(rows)))(*(value for row in rows for value in row))
+    return addresses(3 * len(rows))(*(value for row in rows for value in row))
 
 
 KERNEL = _Kernel()

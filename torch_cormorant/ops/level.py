@@ -27,7 +27,7 @@ from torch_cormorant.ops.paths import PathTable
 from torch_cormorant.ops.plan import GraphPlan, plan_of
 from torch_cormorant.ops.pullback import pulled_back
 from torch_cormorant.ops.second_order import Problem, Some, seen_as, still_made
-from torch_cormorant.ops.tensors import plain, plus
+from torch_cormorant.ops.tensors import plain
 from torch_cormorant.ops.vertex_paths import VertexPaths, vertex_paths
 
 Flags = Sequence[bool]
@@ -223,13 +223,13 @@ class _Work:
                 more, *dscale = norm.KERNEL.backward(
                     self.norm(mixed), [grads[0]], wanted
                 )
-                dmixed = plus(dmixed, more)
+                dmixed = _onto(more, dmixed)
         dmixing: Some = [None] * len(self.mixing)
         dx: Tensor | None = None
         if dmixed is not None:
             wanted = [below] * len(sums) + [need[0], *need[edges + 1 : last]]
             parts = vertex.KERNEL.backward(self.vertex(sums), [dmixed], wanted)
-            dsums = [*map(plus, dsums, parts)]
+            dsums = [*map(_onto, parts, dsums)]
             dx, dmixing = parts[len(sums)], parts[len(sums) + 1 :]
         dsh: Tensor | None = None
         if below and any(part is not None for part in dsums):
@@ -241,11 +241,11 @@ class _Work:
                 self.made.sum,
                 dx,
             )
-            dg = plus(dg, more)
+            dg = _onto(more, dg)
         dedge: Some = [None] * edges
         if dg is not None and need_edge:
             dedge = edge_network.KERNEL.backward(self.edge, [dg], need[:edges])
-            dedge[0] = plus(dx, dedge[0])
+            dedge[0] = _onto(dedge[0], dx)
         else:
             dedge[0] = dx
         arrived = [grads[0], dg, *dsums]
@@ -330,10 +330,17 @@ class _Work:
                 (of_mixed, *of_scale), (tout,) = norm.KERNEL.double_backward(
                     self.norm(mixed), [arrived[0]], along, wanted, [need_grads[0]]
                 )
-        of_edge[0] = plus(plus(of_edge[0], of_x), rest[0])
+        of_edge[0] = _onto(of_edge[0], _onto(of_x, rest[0]))
         of_results = [None, of_g, *of_sums, *([of_mixed] if normed else [])]
         of_grads = [tout, tg, *tsums, *([tmixed] if normed else [])]
         return [*of_edge, of_sh, *rest[1:], *of_scale], of_results, of_grads
+
+
+def _onto(own: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The sum, in the place of the first, which nobody else has."""
+    if own is None or other is None:
+        return other if own is None else own
+    return own.add_(other)
 
 
 def _filled(parts: Some, likes: Sequence[Tensor]) -> list[Tensor]:
