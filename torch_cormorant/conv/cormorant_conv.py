@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from torch_cormorant.conv.arguments import (
@@ -30,6 +30,7 @@ from torch_cormorant.conv.inputs import (
     rows_of_state,
 )
 from torch_cormorant.conv.masks import mask_facts, start_radius, warn_of_masks
+from torch_cormorant.conv.whole import whole_level
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.cutoff import MaskSpec, is_smooth, make_mask
 from torch_cormorant.nn.edge_network import EdgeNetwork, planes_of_state, rows_of_edges
@@ -335,6 +336,7 @@ class CormorantConv(StatesFacts, MessagePassing):
         pos: NodeInput | None = None,
         edge_state: Tensor | None = None,
         return_edge_state: bool | str = False,
+        norm: nn.Module | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Update the nodes; arguments and shapes as in the class description."""
         dtype = self.edge_network.weights[0].dtype
@@ -363,7 +365,7 @@ class CormorantConv(StatesFacts, MessagePassing):
             warn_of_masks(self.edge_network.cutoff, geometry.edge_length)
         xs = as_internal(source, self.planes)
         xt = as_internal(target, self.planes) if bipartite else xs
-        out, g = self.levels(xs, xt, geometry, rows, attr)
+        out, g = self.levels(xs, xt, geometry, rows, attr, norm)
         if return_edge_state == "rows":
             return out, g
         return (out, planes_of_state(g, geometry)) if return_edge_state else out
@@ -375,6 +377,7 @@ class CormorantConv(StatesFacts, MessagePassing):
         geometry: EdgeGeometry,
         state: Tensor | None = None,
         edge_attr: Tensor | None = None,
+        norm: nn.Module | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The layer on internal tensors, without checks.
 
@@ -384,12 +387,34 @@ class CormorantConv(StatesFacts, MessagePassing):
             geometry: The edges.
             state: Edge scalars of the last level, rows of pairs or of edges.
             edge_attr: ``[E, edge_dim]``.
+            norm: What the features go through at the end.
 
         Returns:
             Real ``[N, M, P, C_out]``, and the edge scalars, rows of pairs or of edges.
         """
         if self.backend != "reference":
             geometry.prepare(self.lmax_sh, self.backend)
+        if source is target and edge_attr is None and not self._watched:
+            parts = self.edge_network, self.vertex, norm
+            found = whole_level(*parts, source, geometry, state, self.lmax_sh)
+            if found is not None:
+                return found
+        out, g = self._part_by_part(source, target, geometry, state, edge_attr)
+        return (out if norm is None else norm(out)), g
+
+    @property
+    def _watched(self) -> bool:
+        """Whether someone wants to see messages."""
+        return bool(self.explain) or has_hooks(self)
+
+    def _part_by_part(
+        self,
+        source: Tensor,
+        target: Tensor,
+        geometry: EdgeGeometry,
+        state: Tensor | None,
+        edge_attr: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
         g = self.edge_network(target, source, geometry, state, edge_attr)
         if self.backend == "reference" or has_hooks(self):
             return self.vertex(self._propagated(source, target, geometry, g), target), g

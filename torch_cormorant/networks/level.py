@@ -6,6 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from torch_cormorant.conv import CormorantConv
+from torch_cormorant.conv.whole import is_bare
+from torch_cormorant.nn.norm import SO3Norm
 from torch_cormorant.ops import EdgeGeometry
 
 __all__ = ["run_level"]
@@ -25,6 +28,11 @@ def run_level(
         geometry: The edges, self edges included.
         state: Edge scalars of the level below.
     """
+    conv, norm, gate = network.convs[s], network.norms[s], network.gates[s]
     options = {"edge_state": state, "return_edge_state": "rows"}
-    out, scalars = network.convs[s](x, geometry, **options)
-    return network.gates[s](network.norms[s](out)), scalars
+    if is_bare(conv, CormorantConv) and is_bare(norm, SO3Norm):
+        out, scalars = conv(x, geometry, norm=norm, **options)
+    else:
+        out, scalars = conv(x, geometry, **options)
+        out = norm(out)
+    return gate(out), scalars

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -162,7 +164,7 @@ class EdgeNetwork(nn.Module):
         """
         if self.backend == "reference":
             return self._reference(target, source, geometry, state, edge_attr)
-        if edge_attr is None and self._fits(target, source, geometry, state):
+        if edge_attr is None and self.fits(target, source, geometry, state):
             return self._fused(target, source, geometry, state)
         index = geometry.pair_index
         length = geometry.pair_length
@@ -196,7 +198,7 @@ class EdgeNetwork(nn.Module):
 
     # -------------------------------------------------------------------- fused
 
-    def _fits(
+    def fits(
         self,
         target: Tensor,
         source: Tensor,
@@ -222,11 +224,16 @@ class EdgeNetwork(nn.Module):
         geometry: EdgeGeometry,
         state: Tensor | None,
     ) -> Tensor:
-        return edge_network(
-            target,
-            source,
-            (geometry.pair_index[1], geometry.pair_index[0]),
-            state,
+        index = geometry.pair_index[1], geometry.pair_index[0]
+        return edge_network(target, source, index, state, *self.operands(geometry))
+
+    def operands(
+        self, geometry: EdgeGeometry
+    ) -> tuple[
+        Tensor, EdgeMask, Sequence[Tensor], Sequence[tuple[int, int, int, int]]
+    ]:
+        """Radial functions, mask, weights and their columns, as the operator reads."""
+        return (
             self._fused_radial(geometry),
             self._fused_mask(geometry.pair_length),
             self.weights(),

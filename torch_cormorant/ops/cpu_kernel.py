@@ -213,9 +213,19 @@ def coefficients(table: PathTable, dtype: torch.dtype) -> _Arrays:
         return _Arrays(table, dtype)
 
 
+@cache
+def _entry(name: str) -> Any:
+    return getattr(library(), name)
+
+
+def copied(struct: Any) -> Any:
+    """A copy of a structure, to be filled in further."""
+    return type(struct).from_buffer_copy(struct)
+
+
 def call(name: str, struct: Any) -> None:
     """Run one entry point; with one thread where the system gives no more."""
-    entry = getattr(library(), name)
+    entry = _entry(name)
     struct.threads = torch.get_num_threads()
     status = entry(ctypes.byref(struct))
     if status == 2:
@@ -235,9 +245,15 @@ def call(name: str, struct: Any) -> None:
         raise BackendError(message)
 
 
+@cache
+def addresses(count: int) -> Any:
+    """Type of an array of addresses; ctypes would make it anew every time."""
+    return _P * count
+
+
 def pointers(parts: Sequence[Tensor | None]) -> Any:
     """Addresses of tensors; None: there is none."""
-    return (_P * len(parts))(*map(address, parts))
+    return addresses(len(parts))(*map(address, parts))
 
 
 def address(x: Tensor | None) -> int | None:
@@ -254,19 +270,14 @@ def _kind(x: Tensor) -> dict[str, int]:
     }
 
 
-def _sum_struct(
-    x: Tensor,
-    g: Tensor,
-    sh: Tensor,
-    plan: GraphPlan,
-    table: PathTable,
-    outs: Sequence[Tensor],
-) -> tuple[_Sum, Any]:
+def prepare_sum(
+    x: Tensor, g: Tensor, sh: Tensor, plan: GraphPlan, table: PathTable
+) -> _Sum:
+    """What the kernel is told of the operands of a neighbour sum: addresses."""
     arrays = coefficients(table, x.dtype.to_real())
     paired = plan.pairs is not None and g.shape[0] == plan.pairs.edge.shape[0]
     row = plan.csr_row if paired else plan.csr_edge
-    kept = pointers(outs)
-    struct = _Sum(
+    return _Sum(
         targets=plan.num_targets,
         edges=plan.num_edges,
         sources=x.shape[0],
@@ -281,20 +292,33 @@ def _sum_struct(
         source=plan.csr_source.data_ptr(),
         row=row.data_ptr(),
         cg=arrays.struct,
-        out=ctypes.cast(kept, _P),
         out_rows=arrays.out_rows.data_ptr(),
         **_kind(x),
     )
+
+
+def _sum_call(made: _Sum, parts: Sequence[Tensor]) -> tuple[_Sum, Any]:
+    """A call of its own, with the sums or their gradients; and what it reads."""
+    struct, kept = copied(made), pointers(parts)
+    struct.out = ctypes.addressof(kept)
     return struct, kept
 
 
 def forward(
-    x: Tensor, g: Tensor, sh: Tensor, plan: GraphPlan, table: PathTable
+    x: Tensor,
+    g: Tensor,
+    sh: Tensor,
+    plan: GraphPlan,
+    table: PathTable,
+    made: _Sum | None = None,
 ) -> list[Tensor]:
-    """The neighbour sum; as in :mod:`torch_cormorant.ops.portable`."""
+    """The neighbour sum; as in :mod:`torch_cormorant.ops.portable`.
+
+    ``made``: what :func:`prepare_sum` gave, here and below.
+    """
     sizes = shapes(plan.num_targets, table, x.shape[-1])
     outs = [x.new_empty(size) for size in sizes]
-    struct, _kept = _sum_struct(x, g, sh, plan, table, outs)
+    struct, _kept = _sum_call(made or prepare_sum(x, g, sh, plan, table), outs)
     call("cormorant_sum_forward", struct)
     return outs
 
@@ -307,13 +331,19 @@ def backward(
     table: PathTable,
     need: Need,
     grads: Sequence[Tensor],
+    made: _Sum | None = None,
+    known: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Its gradients; as in :mod:`torch_cormorant.ops.portable`."""
+    """Its gradients; as in :mod:`torch_cormorant.ops.portable`.
+
+    ``known``: what the gradient of x is added to, in place.
+    """
     dx, dg, dsh = (
         torch.zeros_like(part) if needed else None
-        for part, needed in zip((x, g, sh), need, strict=True)
+        for part, needed in zip((x, g, sh), (need[0] and known is None, *need[1:]))
     )
-    struct, _kept = _sum_struct(x, g, sh, plan, table, grads)
+    dx = known if known is not None else dx
+    struct, _kept = _sum_call(made or prepare_sum(x, g, sh, plan, table), grads)
     struct.need_x, struct.need_g, struct.need_sh = map(int, need)
     struct.dx, struct.dg, struct.dsh = map(address, (dx, dg, dsh))
     call("cormorant_sum_backward", struct)
@@ -330,6 +360,7 @@ def double_backward(
     need_grads: bool,
     grads: Sequence[Tensor],
     cotangents: Sequence[Tensor | None],
+    made: _Sum | None = None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, list[Tensor] | None]:
     """Gradients of the gradients: the sum and its gradient along cotangents.
 
@@ -343,12 +374,13 @@ def double_backward(
         need_grads: Whether ``grads`` do.
         grads: Gradients of the sums.
         cotangents: Of the gradients of x, g and sh; None: zero.
+        made: The same.
     """
     parts: list[Tensor | None] = [
         torch.zeros_like(part) if needed else None
         for part, needed in zip((x, g, sh), need, strict=True)
     ]
-    struct, _kept = _sum_struct(x, g, sh, plan, table, grads)
+    struct, _kept = _sum_call(made or prepare_sum(x, g, sh, plan, table), grads)
     struct.second = 1
     struct.tangent_x, struct.tangent_g, struct.tangent_sh = map(address, cotangents)
     if any(need):
@@ -359,7 +391,7 @@ def double_backward(
         return parts[0], parts[1], parts[2], None
     outs = [torch.empty_like(grad) for grad in grads]
     array = pointers(outs)
-    struct.out = ctypes.cast(array, _P)
+    struct.out = ctypes.addressof(array)
     call("cormorant_sum_forward", struct)
     return parts[0], parts[1], parts[2], outs
 

@@ -15,14 +15,14 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.ops import cpu_kernel
-from torch_cormorant.ops.cpu_kernel import address
+from torch_cormorant.ops.cpu_kernel import address, addresses
 from torch_cormorant.ops.operands import (
     FEATURE_AXES,
     check_count,
@@ -125,15 +125,30 @@ def edge_network(
         EdgeIndexError: If an index names a node that does not exist.
         BackendError: If the kernel is missing, or a third derivative is asked for.
     """
-    nodes = [target] if source is target else [target, source]
-    parts = [getattr(mask, name) for name in _MASKS[mask.kind]]
-    operands = [*nodes, *([] if state is None else [state]), radial, *parts, *weights]
-    sizes = [len(nodes), int(state is not None), KINDS.index(mask.kind)]
-    sizes += [count for row in widths for count in row]
-    found: Tensor = _operator(
-        operands, [*index], sizes, [float(mask.envelope), float(mask.hard)]
-    )[0]
+    operands, sizes, numbers = problem(
+        target, source, state, radial, mask, weights, widths
+    )
+    found: Tensor = OPERATOR(operands, [*index], sizes, numbers)[0]
     return found
+
+
+def problem(
+    target: Tensor,
+    source: Tensor,
+    state: Tensor | None,
+    radial: Tensor,
+    mask: EdgeMask,
+    weights: Sequence[Tensor],
+    widths: Sequence[tuple[int, int, int, int]],
+) -> tuple[list[Tensor], list[int], list[float]]:
+    """Operands, sizes and numbers of the operator; arguments as above."""
+    nodes = [target] if source is target else [target, source]
+    kind = mask.kind
+    parts = [getattr(mask, name) for name in _MASKS[kind]]
+    operands = [*nodes, *([] if state is None else [state]), radial, *parts, *weights]
+    sizes = [len(nodes), int(state is not None), KINDS.index(kind)]
+    sizes += [count for row in widths for count in row]
+    return operands, sizes, [float(mask.envelope), float(mask.hard)]
 
 
 class _Layout:
@@ -183,6 +198,9 @@ class _Kernel:
         x = check_rank("target", p.operands[0], FEATURE_AXES)
         index = check_rank("index_a", p.constants[0], ("pairs",))
         return [x.new_empty(index.shape[0], degrees, x.shape[-1])]
+
+    def prepare(self, p: Problem) -> Any:
+        return _Prepared(p)
 
     def forward(self, p: Problem) -> list[Tensor]:
         found = self.results(p)
@@ -235,55 +253,78 @@ def _run(
     out: Tensor | None = None,
 ) -> Some:
     """Call the kernel; gradients of the operands that need one."""
-    layout = _layout(tuple(p.sizes))
-    parts = layout.parts(p.operands)
-    first = len(layout.names)
-    weights, (index_a, index_b) = p.operands[first:], p.constants
-    if not p.checked:
-        check_edge_network(parts, weights, p.constants, layout.widths)
-    missing: Some = [None] * len(p.operands)
-    changes = missing if tangents is None else tangents
-    found = missing
-    if need is not None:
-        found = [
-            torch.empty_like(part) if wanted else None
-            for part, wanted in zip(p.operands, need, strict=True)
-        ]
-    table = [
-        None if part is None else part.data_ptr()
-        for row in zip(p.operands, changes, found, strict=True)
-        for part in row
+    made = p.made or _Prepared(p)
+    struct, first = cpu_kernel.copied(made.struct), len(made.slots)
+    struct.grad, struct.out = address(grad), address(out)
+    if need is None:
+        cpu_kernel.call("cormorant_edge", struct)
+        return []
+    struct.order = 1 if tangents is None else 2
+    found: Some = [
+        torch.empty_like(part) if wanted else None
+        for part, wanted in zip(p.operands, need, strict=True)
     ]
-    x, state = parts["target"], parts.get("state")
-    struct = _Edge(
-        pairs=index_a.shape[0],
-        rows_a=x.shape[0],
-        rows_b=parts.get("source", x).shape[0],
-        channels=x.shape[-1],
-        degrees=len(layout.widths),
-        dot_degrees=layout.widths[0][1] // x.shape[-1],
-        state_channels=0 if state is None else state.shape[-1],
-        state_rows=0 if state is None else state.shape[1],
-        state_used=0 if state is None else sum(row[0] > 0 for row in layout.widths),
-        radials=layout.widths[0][2],
-        mask=layout.mask,
-        is_complex=int(x.is_complex()),
-        is_double=int(x.dtype in (torch.float64, torch.complex128)),
-        order=0 if need is None else 1 if tangents is None else 2,
-        envelope=p.numbers[0],
-        hard=p.numbers[1],
-        index_a=address(index_a),
-        index_b=address(index_b),
-        columns=ctypes.addressof(layout.columns),
-        grad=address(grad),
-        out=address(out),
-    )
-    for k, slot in enumerate(layout.slots):
-        struct.operands[slot : slot + 3] = table[3 * k : 3 * k + 3]
-    kept = (_P * (len(table) - 3 * first))(*table[3 * first :])
-    struct.weights = ctypes.addressof(kept)
+    changes: Some = [None] * len(found) if tangents is None else tangents
+    rows = [*zip(made.addresses, map(address, changes), map(address, found))]
+    struct.operands[:] = _table(made.slots, rows[:first])
+    weights = _array(rows[first:])
+    struct.weights = ctypes.addressof(weights)
     cpu_kernel.call("cormorant_edge", struct)
     return found
 
 
-_operator = twice_differentiable("edge_network", _Kernel())
+class _Prepared:
+    """What the kernel is told of its operands; they are checked."""
+
+    def __init__(self, p: Problem) -> None:
+        layout = _layout(tuple(p.sizes))
+        parts = layout.parts(p.operands)
+        first = len(layout.names)
+        index_a, index_b = p.constants
+        check_edge_network(parts, p.operands[first:], p.constants, layout.widths)
+        self.slots, self.columns = layout.slots, layout.columns
+        self.addresses = [part.data_ptr() for part in p.operands]
+        rows = [(value, None, None) for value in self.addresses]
+        self.weights = _array(rows[first:])
+        x, state = parts["target"], parts.get("state")
+        self.struct = _Edge(
+            pairs=index_a.shape[0],
+            rows_a=x.shape[0],
+            rows_b=parts.get("source", x).shape[0],
+            channels=x.shape[-1],
+            degrees=len(layout.widths),
+            dot_degrees=layout.widths[0][1] // x.shape[-1],
+            state_channels=0 if state is None else state.shape[-1],
+            state_rows=0 if state is None else state.shape[1],
+            state_used=0 if state is None else sum(row[0] > 0 for row in layout.widths),
+            radials=layout.widths[0][2],
+            mask=layout.mask,
+            is_complex=int(x.is_complex()),
+            is_double=int(x.dtype in (torch.float64, torch.complex128)),
+            envelope=p.numbers[0],
+            hard=p.numbers[1],
+            index_a=address(index_a),
+            index_b=address(index_b),
+            columns=ctypes.addressof(self.columns),
+            weights=ctypes.addressof(self.weights),
+        )
+        self.struct.operands[:] = _table(self.slots, rows[:first])
+
+
+_Row = tuple[int | None, int | None, int | None]
+
+
+def _table(slots: Sequence[int], rows: Sequence[_Row]) -> list[int | None]:
+    """Operand, tangent and gradient of everything that there may be."""
+    table: list[int | None] = [None] * (3 * len(_NAMES))
+    for slot, row in zip(slots, rows, strict=True):
+        table[slot : slot + 3] = row
+    return table
+
+
+def _array(rows: Sequence[_Row]) -> Any:
+    return addresses(3 * len(rows))(*(value for row in rows for value in row))
+
+
+KERNEL = _Kernel()
+OPERATOR = twice_differentiable("edge_network", KERNEL)

@@ -95,6 +95,30 @@ class _Kernel:
         sh = vec.new_empty(vec.shape[0], (lmax + 1) ** 2)
         return [sh, vec.new_empty(rows.shape[0])]
 
+    def prepare(self, p: Problem) -> Any:
+        (vec,) = p.operands
+        pair = p.constants[0] if p.constants else None
+        check_frames(vec, pair)
+        lmax, unit = p.sizes
+        if unit not in {0, 1}:
+            msg = f"sizes must be [lmax, 0 or 1], got {[*p.sizes]}"
+            raise ConfigError(msg)
+        tables = _tables(lmax, vec.dtype)
+        edges = vec.shape[0]
+        return _Frames(
+            edges=edges,
+            pairs=edges if pair is None else pair.shape[0],
+            count=tables.values.shape[0],
+            lmax=lmax,
+            unit=unit,
+            is_double=int(vec.dtype == torch.float64),
+            vec=address(vec),
+            pair=address(pair),
+            entries=address(tables.entries),
+            values=address(tables.values),
+            pole=address(tables.pole),
+        )
+
     def forward(self, p: Problem) -> list[Tensor]:
         sh, length = self.results(p)
         _run(p, 0, sh=address(sh), length=address(length))
@@ -147,32 +171,12 @@ def _given(grads: Some) -> dict[str, int | None]:
 
 
 def _run(p: Problem, order: int, **addresses: int | None) -> None:
-    (vec,) = p.operands
-    pair = p.constants[0] if p.constants else None
-    if not p.checked:
-        check_frames(vec, pair)
-    lmax, unit = p.sizes
-    if unit not in {0, 1}:
-        msg = f"sizes must be [lmax, 0 or 1], got {[*p.sizes]}"
-        raise ConfigError(msg)
-    tables = _tables(lmax, vec.dtype)
-    edges = vec.shape[0]
-    struct: Any = _Frames(
-        edges=edges,
-        pairs=edges if pair is None else pair.shape[0],
-        count=tables.values.shape[0],
-        lmax=lmax,
-        unit=unit,
-        is_double=int(vec.dtype == torch.float64),
-        order=order,
-        vec=address(vec),
-        pair=address(pair),
-        entries=address(tables.entries),
-        values=address(tables.values),
-        pole=address(tables.pole),
-        **addresses,
-    )
+    struct = cpu_kernel.copied(p.made or _KERNEL.prepare(p))
+    struct.order = order
+    for name, value in addresses.items():
+        setattr(struct, name, value)
     cpu_kernel.call("cormorant_frames", struct)
 
 
-_operator = twice_differentiable("edge_frames", _Kernel())
+_KERNEL = _Kernel()
+_operator = twice_differentiable("edge_frames", _KERNEL)

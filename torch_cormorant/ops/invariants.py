@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,15 +52,29 @@ class _Kernel:
         x = p.operands[0]
         return [x.new_empty(x.shape[0], _columns(p.operands))]
 
+    def prepare(self, p: Problem) -> Any:
+        levels = p.operands
+        check_levels(levels)
+        pairs = [(x.shape[3], math.isqrt(x.shape[1]) - 1) for x in levels]
+        sizes = (_I * (2 * len(pairs)))(*(number for pair in pairs for number in pair))
+        x = pointers(levels)
+        struct = _Invariants(
+            nodes=levels[0].shape[0],
+            columns=_columns(levels),
+            levels=len(levels),
+            is_complex=int(levels[0].shape[2] == 2),
+            is_double=int(levels[0].dtype == torch.float64),
+            sizes=ctypes.addressof(sizes),
+            x=ctypes.addressof(x),
+        )
+        return struct, sizes, x
+
     def forward(self, p: Problem) -> list[Tensor]:
-        check_levels(p.operands)
         (out,) = self.results(p)
         _run(p, out=out)
         return [out]
 
     def backward(self, p: Problem, grads: Some, need: Sequence[bool]) -> Some:
-        if not p.checked:
-            check_levels(p.operands)
         found = _room(p.operands, need)
         _run(p, grad=_there(grads, self.results(p)), dx=found)
         return found
@@ -81,8 +96,6 @@ class _Kernel:
         need: Sequence[bool],
         need_grads: Sequence[bool],
     ) -> tuple[Some, Some]:
-        if not p.checked:
-            check_levels(p.operands)
         found = _room(
             p.operands, self.reached([], [t is not None for t in tangents], need)
         )
@@ -119,26 +132,16 @@ def _run(
     tangents: Some | None = None,
     dx: Some | None = None,
 ) -> None:
-    levels = p.operands
-    pairs = [(x.shape[3], math.isqrt(x.shape[1]) - 1) for x in levels]
-    sizes = (_I * (2 * len(pairs)))(*(number for pair in pairs for number in pair))
-    kept = [None if part is None else pointers(part) for part in (levels, tangents, dx)]
-    x, along, room = (None if a is None else ctypes.cast(a, _P) for a in kept)
-    struct = _Invariants(
-        nodes=levels[0].shape[0],
-        columns=_columns(levels),
-        levels=len(levels),
-        is_complex=int(levels[0].shape[2] == 2),
-        is_double=int(levels[0].dtype == torch.float64),
-        second=int(tangents is not None),
-        sizes=ctypes.cast(sizes, _P),
-        x=x,
-        tangents=along,
-        dx=room,
-        grad=address(grad),
-        out=address(out),
-    )
+    made, *_kept = p.made or _KERNEL.prepare(p)
+    struct = cpu_kernel.copied(made)
+    struct.second = tangents is not None
+    struct.grad, struct.out = address(grad), address(out)
+    along = None if tangents is None else pointers(tangents)
+    room = None if dx is None else pointers(dx)
+    struct.tangents = along and ctypes.addressof(along)
+    struct.dx = room and ctypes.addressof(room)
     cpu_kernel.call("cormorant_invariants", struct)
 
 
-_invariants = twice_differentiable("level_invariants", _Kernel())
+_KERNEL = _Kernel()
+_invariants = twice_differentiable("level_invariants", _KERNEL)

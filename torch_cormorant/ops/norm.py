@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,6 +59,20 @@ class _Kernel:
     def results(self, p: Problem) -> list[Tensor]:
         x = p.operands[0]
         return [x.new_empty(x.shape)]
+
+    def prepare(self, p: Problem) -> Any:
+        x, weight = p.operands
+        check_norm(x, weight)
+        return _Norm(
+            nodes=x.shape[0],
+            channels=x.shape[3],
+            planes=x.shape[2],
+            lmax=math.isqrt(x.shape[1]) - 1,
+            is_double=int(x.dtype == torch.float64),
+            eps=p.numbers[0],
+            x=x.data_ptr(),
+            weight=weight.data_ptr(),
+        )
 
     def forward(self, p: Problem) -> list[Tensor]:
         (out,) = self.results(p)
@@ -113,23 +128,12 @@ def _there(grads: Some, p: Problem) -> Tensor:
 
 
 def _run(p: Problem, *, second: bool = False, **tensors: Tensor | None) -> None:
-    x, weight = p.operands
-    if not p.checked:
-        check_norm(x, weight)
-    nodes, components, planes, channels = x.shape
-    struct = _Norm(
-        nodes=nodes,
-        channels=channels,
-        planes=planes,
-        lmax=math.isqrt(components) - 1,
-        is_double=int(x.dtype == torch.float64),
-        second=int(second),
-        eps=p.numbers[0],
-        x=address(x),
-        weight=address(weight),
-        **{name: address(value) for name, value in tensors.items()},
-    )
+    struct = cpu_kernel.copied(p.made or KERNEL.prepare(p))
+    struct.second = second
+    for name, value in tensors.items():
+        setattr(struct, name, address(value))
     cpu_kernel.call("cormorant_norm", struct)
 
 
-_norm = twice_differentiable("so3_norm", _Kernel())
+KERNEL = _Kernel()
+_norm = twice_differentiable("so3_norm", KERNEL)

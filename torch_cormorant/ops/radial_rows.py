@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from torch_cormorant.ops.second_order import Problem, Some, twice_differentiable
 
 _P, _I, _L, _D = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_double
 BESSEL, GAUSSIAN, POWER_TRIG = range(3)
+_NAMES = ("length", "scales", "phases")
 
 
 class _Rows(ctypes.Structure):
@@ -87,6 +89,21 @@ class _Kernel:
         length = p.operands[0]
         return [length.new_empty(length.shape[0], functions * powers)]
 
+    def prepare(self, p: Problem) -> Any:
+        self.results(p)  # checks them
+        struct = _Rows(
+            pairs=p.operands[0].shape[0],
+            kind=p.sizes[0],
+            functions=p.sizes[1],
+            powers=p.sizes[2],
+            is_double=int(p.operands[0].dtype == torch.float64),
+            first=p.numbers[0],
+            second=p.numbers[1],
+        )
+        for name, part in zip(_NAMES, p.operands, strict=False):
+            setattr(struct, name, part.data_ptr())
+        return struct
+
     def forward(self, p: Problem) -> list[Tensor]:
         (found,) = self.results(p)
         _run(p, 0, out=found)
@@ -132,25 +149,14 @@ def _run(
         torch.empty_like(part) if wanted else None
         for part, wanted in zip(p.operands, need, strict=False)
     ]
-    changes: Some = [] if tangents is None else tangents
-    names = ("length", "scales", "phases")
-    struct = _Rows(
-        pairs=p.operands[0].shape[0],
-        kind=p.sizes[0],
-        functions=p.sizes[1],
-        powers=p.sizes[2],
-        is_double=int(p.operands[0].dtype == torch.float64),
-        order=order,
-        first=p.numbers[0],
-        second=p.numbers[1],
-        grad=address(grad),
-        out=address(out),
-    )
-    for prefix, parts in (("", p.operands), ("d_", changes), ("to_", found)):
-        for name, part in zip(names, parts, strict=False):
+    struct = cpu_kernel.copied(p.made or _KERNEL.prepare(p))
+    struct.order, struct.grad, struct.out = order, address(grad), address(out)
+    for prefix, parts in (("d_", tangents or ()), ("to_", found)):
+        for name, part in zip(_NAMES, parts, strict=False):
             setattr(struct, prefix + name, address(part))
     cpu_kernel.call("cormorant_radial", struct)
     return found
 
 
-_operator = twice_differentiable("radial_rows", _Kernel())
+_KERNEL = _Kernel()
+_operator = twice_differentiable("radial_rows", _KERNEL)

@@ -36,14 +36,14 @@ class Problem(NamedTuple):
         constants: Others, such as indices.
         sizes: Whole numbers.
         numbers: Other numbers.
-        checked: The tensors are as they were when a kernel checked them.
+        made: What the kernel prepared for these tensors when it checked them.
     """
 
     operands: Sequence[Tensor]
     constants: Sequence[Tensor]
     sizes: Sequence[int]
     numbers: Sequence[float]
-    checked: bool = False
+    made: Any = None
 
 
 class Kernel(Protocol):
@@ -52,8 +52,11 @@ class Kernel(Protocol):
     def results(self, p: Problem) -> list[Tensor]:
         """Results without values."""
 
+    def prepare(self, p: Problem) -> Any:
+        """Check the operands; what to tell the kernel of them, without tensors."""
+
     def forward(self, p: Problem) -> list[Tensor]:
-        """Results, operands checked."""
+        """Results."""
 
     def backward(self, p: Problem, grads: Some, need: Sequence[bool]) -> Some:
         """Gradients of the operands that need one.
@@ -245,9 +248,9 @@ class _Value(torch.autograd.Function):
         ctx.family, ctx.count, ctx.settings = family, count, settings
         ctx.set_materialize_grads(False)
         p = _contiguous((tensors[:count], tensors[count:], *settings))
-        found = tuple(family.kernel.forward(p))
-        ctx.seen = _looks(tensors)
-        return found
+        p = p._replace(made=family.kernel.prepare(p))
+        ctx.seen = seen_as(tensors, p.made)
+        return tuple(family.kernel.forward(p))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
@@ -345,38 +348,56 @@ def _contiguous(given: Sequence[Any]) -> Problem:
     return Problem([*map(plain, operands)], [*map(plain, constants)], sizes, numbers)
 
 
-def _looks(tensors: Sequence[Tensor]) -> list[tuple[Any, ...]]:
+class Seen(NamedTuple):
+    """What was prepared for tensors, and how these looked then."""
+
+    made: Any
+    looks: list[tuple[Any, ...]]
+
+
+def seen_as(tensors: Sequence[Tensor], made: Any) -> Seen | None:
+    """What was prepared for tensors; None where kernels read copies of them."""
+    looks = [_look(x) for x in tensors]
+    as_they_are = all(x.is_contiguous() for x in tensors)
+    if not as_they_are or any(look[4] or look[5] for look in looks):
+        return None
+    return Seen(made, looks)
+
+
+def _look(x: Tensor) -> tuple[Any, ...]:
     """All that decides what memory a kernel reads, and how; the values aside."""
-    return [
-        (
-            x.shape,
-            x.dtype,
-            x.is_cpu,
-            x.is_contiguous(),
-            x.is_conj(),
-            x.is_neg(),
-            x.storage_offset(),
-            x.untyped_storage().nbytes(),
-        )
-        for x in tensors
-    ]
+    return (
+        x.data_ptr(),
+        x.shape,
+        x.stride(),
+        x.dtype,
+        x.is_conj(),
+        x.is_neg(),
+        x.untyped_storage().nbytes(),
+    )
 
 
-_PLAIN = (True, True, False, False)
+def still_made(seen: Seen | None, tensors: Sequence[Tensor]) -> Any:
+    """What was prepared, if the tensors still look as they did then; else None.
+
+    Autograd itself refuses tensors with other values, but not those of other shapes
+    out of hooks, or without their memory.
+    """
+    same = seen is not None and seen.looks == [_look(x) for x in tensors]
+    return seen.made if seen is not None and same else None
 
 
 def _known(
-    seen: Sequence[tuple[Any, ...]],
+    seen: Seen | None,
     operands: Sequence[Tensor],
     constants: Sequence[Tensor],
     settings: Sequence[Any],
 ) -> Problem:
     """A problem that a kernel has checked, if its tensors look as they did then."""
-    looks = _looks([*operands, *constants])
-    if looks == seen and all(look[2:6] == _PLAIN for look in looks):
-        sizes, numbers = settings
-        return Problem(operands, constants, sizes, numbers, checked=True)
-    return _contiguous((operands, constants, *settings))
+    made = still_made(seen, [*operands, *constants])
+    if made is None:
+        return _contiguous((operands, constants, *settings))
+    return Problem(operands, constants, *settings, made)
 
 
 def _marked(parts: Sequence[Tensor | None], like: Tensor) -> tuple[list[Tensor], Any]:

@@ -116,16 +116,18 @@ class _Kernel:
         shape = (x.shape[0], (paths.lmax + 1) ** 2, *weight.shape[:2])
         return [weight.new_empty(shape)]
 
+    def prepare(self, p: Problem) -> Any:
+        return _Prepared(p)
+
     def forward(self, p: Problem) -> list[Tensor]:
-        call = _Call(p)
         found = self.results(p)
-        call.run(out=address(found[0]))
+        _Call(p).run(out=address(found[0]))
         return found
 
     def backward(self, p: Problem, grads: Some, need: Sequence[bool]) -> Some:
         call = _Call(p)
         found = call.gradients(need)
-        call.run(grad=address(_there(grads, self.results(p))))
+        call.run(grad=address(_there(grads, p)))
         return found
 
     def reached(
@@ -147,44 +149,53 @@ class _Kernel:
         need_grads: Sequence[bool],
     ) -> tuple[Some, Some]:
         call = _Call(p)
-        found, (like,) = call.gradients(need), self.results(p)
-        out = like if need_grads[0] else None
+        found = call.gradients(need)
+        out = self.results(p)[0] if need_grads[0] else None
         call.tangents(tangents)
-        call.run(grad=address(_there(grads, [like])), out=address(out))
+        call.run(grad=address(_there(grads, p)), out=address(out))
         return found, [out]
 
 
-class _Call:
-    """One call of the kernel; operands are checked."""
+class _Prepared:
+    """What the kernel is told of its operands; they are checked."""
 
     def __init__(self, p: Problem) -> None:
         paths = vertex_paths(tuple(p.sizes))
-        self.paths, self.operands = paths, p.operands
-        rows, x, weights = self._split(p.operands)
-        if not p.checked:
-            check_vertex(rows, x, weights, paths)
-        made = _arrays(paths, weights[0].dtype).struct
-        self.struct = _Vertex.from_buffer_copy(made)
+        self.sums, self.degrees = len(paths.sums.counts), paths.lmax + 1
+        rows, x, weights = self.split(p.operands)
+        check_vertex(rows, x, weights, paths)
+        self.struct = cpu_kernel.copied(_arrays(paths, weights[0].dtype).struct)
         self.struct.is_complex = int(x.is_complex())
         self.struct.nodes, _, self.struct.channels = x.shape
         self.struct.outs = weights[0].shape[1]
-        self.kept: list[Any] = []
-        self._point("", p.operands)
+        self.kept = self.point(self.struct, "", p.operands)
 
-    def _split(self, parts: Sequence[Any]) -> tuple[Any, Any, Any]:
+    def split(self, parts: Sequence[Any]) -> tuple[Any, Any, Any]:
         """Aggregates, x and weights."""
-        sums = len(self.paths.sums.counts)
+        sums = self.sums
         return parts[:sums], parts[sums], parts[sums + 1 :]
 
-    def _point(self, kind: str, parts: Sequence[Tensor | None]) -> None:
-        rows, x, weights = self._split(parts)
-        setattr(self.struct, f"{kind}x", address(x))
+    def point(self, struct: Any, kind: str, parts: Sequence[Tensor | None]) -> Any:
+        """Tell where tensors of one kind lie; what has to be kept for the call."""
+        rows, x, weights = self.split(parts)
+        kept = []
+        if x is not None:
+            setattr(struct, f"{kind}x", x.data_ptr())
         for name, some in (("rows", rows), ("weights", weights)):
             if any(part is not None for part in some):
-                missing = self.paths.lmax + 1 - len(some)
-                array = pointers([*some, *[None] * missing])
-                self.kept.append(array)
-                setattr(self.struct, kind + name, ctypes.cast(array, _P))
+                array = pointers([*some, *[None] * (self.degrees - len(some))])
+                kept.append(array)
+                setattr(struct, kind + name, ctypes.addressof(array))
+        return kept
+
+
+class _Call:
+    """One call of the kernel."""
+
+    def __init__(self, p: Problem) -> None:
+        self.made, self.operands = p.made or _Prepared(p), p.operands
+        self.struct = cpu_kernel.copied(self.made.struct)
+        self.kept: list[Any] = []
 
     def gradients(self, need: Sequence[bool]) -> Some:
         """Room for the gradients of those operands that need one."""
@@ -192,22 +203,21 @@ class _Call:
             torch.empty_like(part) if wanted else None
             for part, wanted in zip(self.operands, need, strict=True)
         ]
-        self._point("d", found)
+        self.kept.append(self.made.point(self.struct, "d", found))
         return found
 
     def tangents(self, tangents: Some) -> None:
         """Compute derivatives of the gradients along these."""
-        rows, x, weights = self._split(tangents)
+        rows, x, weights = self.made.split(tangents)
         if any(part is not None for part in weights):  # all of them, or none
-            likes = self._split(self.operands)[2]
+            likes = self.made.split(self.operands)[2]
             weights = [
                 torch.zeros_like(like) if part is None else part
                 for part, like in zip(weights, likes, strict=True)
             ]
         self.struct.second = 1
         given = [*rows, x, *weights]
-        self.kept.append(given)
-        self._point("tangent_", given)
+        self.kept += [given, self.made.point(self.struct, "tangent_", given)]
 
     def run(self, **addresses: int | None) -> None:
         """Call it."""
@@ -216,9 +226,10 @@ class _Call:
         cpu_kernel.call("cormorant_vertex", self.struct)
 
 
-def _there(grads: Some, likes: Sequence[Tensor]) -> Tensor:
-    (grad,), (like,) = grads, likes
-    return torch.zeros_like(like) if grad is None else grad
+def _there(grads: Some, p: Problem) -> Tensor:
+    (grad,) = grads
+    return KERNEL.results(p)[0].zero_() if grad is None else grad
 
 
-_step = twice_differentiable("vertex_step", _Kernel())
+KERNEL = _Kernel()
+_step = twice_differentiable("vertex_step", KERNEL)

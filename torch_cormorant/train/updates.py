@@ -83,7 +83,9 @@ def clip_to(parameters: Iterable[Tensor], limit: float) -> None:
         # Multiplied by 1 where they are small enough: nobody waits for a GPU. The
         # small number is that of torch.nn.utils.clip_grad_norm_.
         factor = (limit / (_length(found) + 1e-6)).clamp(max=1.0)
-        torch._foreach_mul_(found, factor)
+        for dtype in {x.dtype for x in found}:  # of one type: one pass
+            same = [x for x in found if x.dtype == dtype]
+            torch._foreach_mul_(same, factor.to(dtype))
 
 
 @torch.no_grad()
