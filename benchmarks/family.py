@@ -1,12 +1,16 @@
 """Networks of the family against the public ones, with the same weights, in turns.
 
-    python -m benchmarks.family [--rounds 7] [--only painn] [--json FILE]
+    python -m benchmarks.family [--rounds 7] [--only painn] [--structures water]
+        [--peer-python PATH] [--json FILE]
 
-Energies and forces of 25 random molecules of 18 atoms (cutoff 5 A) in float32 on one
-thread, from positions and given edges. SchNet against the class of torch-geometric,
-PaiNN against its formulas in plain PyTorch with rows for every edge, NequIP against the
-nequip package where it is installed. Forces are compared too. Times are CPU
-times of the process; every round runs each side, medians are compared.
+Energies and forces in float32 on one thread, from positions and given edges: 25 random
+molecules of 18 atoms (all pairs within 5 A), 64 molecules of water in a periodic box
+and 343 of them (cutoff 5 A). Every side is a process of its own, ours with exact radial
+functions, ours with tables, and the peer; in every round each computes once and says
+its CPU time, of which medians are compared. The first time tells the growth of the peak
+memory. SchNet is that of torch-geometric, PaiNN its equations in plain PyTorch with
+rows for every edge; NequIP and, as "painn-spk", PaiNN of SchNetPack are taken from the
+Python that ``--peer-python`` names.
 """
 
 from __future__ import annotations
@@ -14,242 +18,196 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
-import warnings
-from collections.abc import Callable
-from importlib import import_module
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.machine import cpu_model
-from benchmarks.peers import version_of
-from torch_cormorant import radius_graph
-from torch_cormorant.networks import NequIP, Network, PaiNN, SchNet
-from torch_cormorant.ops import EdgeGeometry, build_plan
+from benchmarks.weighted_sum import water_box
+from torch_cormorant.graph import neighbour_list
 from torch_cormorant.testing import random_molecule
 
 CUTOFF = 5.0
-Energy = Callable[[Tensor], Tensor]
+PAINN = {"cutoff": CUTOFF, "channels": 128, "levels": 3, "n_rbf": 20}
+NEQUIP = {
+    "r_max": CUTOFF,
+    "type_names": ["H", "C", "N", "O", "F"],
+    "l_max": 2,
+    "parity": False,
+    "num_features": 32,
+    "avg_num_neighbors": 15.0,
+}
 
 
-class Molecules(NamedTuple):
-    """A batch and its edges."""
+class Case(NamedTuple):
+    """A network: its kind, settings, and what the other side is."""
 
-    z: Tensor
-    pos: Tensor
-    batch: Tensor
-    edges: Tensor
+    kind: str
+    settings: dict[str, Any]
+    peer: str
 
 
-def molecules(count: int = 25, atoms: int = 18) -> Molecules:
-    """Random molecules in float32.
+CASES = {
+    "schnet": Case("schnet", {**PAINN, "levels": 6, "n_rbf": 50}, "pyg"),
+    "painn": Case("painn", PAINN, "plain"),
+    "painn-spk": Case("painn", PAINN, "python"),
+    "nequip": Case("nequip", NEQUIP, "python"),
+    "nequip-defaults": Case(
+        "nequip", {**NEQUIP, "l_max": 1, "parity": True, "num_features": 32}, "python"
+    ),
+}
+
+
+def molecules(count: int = 25, atoms: int = 18) -> dict[str, Tensor]:
+    """Random molecules in float32 and their edges.
 
     Example:
-        >>> molecules(2, 3).z.shape
+        >>> molecules(2, 3)["z"].shape
         torch.Size([6])
     """
     generator = torch.Generator().manual_seed(0)
     parts = [random_molecule(atoms, generator, torch.float32) for _ in range(count)]
     z, pos = (torch.cat(list(values)) for values in zip(*parts, strict=True))
     batch = torch.arange(count).repeat_interleave(atoms)
-    return Molecules(z, pos, batch, radius_graph(pos, CUTOFF, batch))
+    edges, shift = neighbour_list(pos, CUTOFF, batch)
+    return _atoms(z, pos, batch, edges, shift, torch.zeros(3, 3))
 
 
-def ours(network: Network, given: Molecules) -> Energy:
-    """Sum of the energies, from positions; the plan of the edges is made before."""
-    vec = given.pos[given.edges[1]] - given.pos[given.edges[0]]
-    plan = build_plan(given.edges, len(given.z), len(given.z), vec)
-    count = int(given.batch.max()) + 1
-
-    def energy(pos: Tensor) -> Tensor:
-        vec = pos[given.edges[1]] - pos[given.edges[0]]
-        geometry = EdgeGeometry.from_plan(given.edges, vec, plan)
-        levels = network.run_levels(given.z, geometry)
-        out = network.read_out(
-            levels, geometry, given.batch, count, z=given.z, check=False
-        )
-        return out.sum()
-
-    return energy
-
-
-class PlainPaiNN(nn.Module):
-    """The formulas of SchNetPack's PaiNN, with rows for every edge.
-
-    Args:
-        weights: A ``state_dict`` with SchNetPack's names.
-        cutoff: In Angstrom.
+def water(side: int) -> dict[str, Tensor]:
+    """A periodic box of water and its edges.
 
     Example:
-        >>> given = molecules(1, 4)
-        >>> network = PaiNN(channels=4, num_levels=1, cutoff=CUTOFF)
-        >>> plain = PlainPaiNN(network.to_original(), CUTOFF)
-        >>> bool((plain(given, given.pos) - network(*given[:3])).abs() < 1e-5)
-        True
+        >>> water(3)["z"].shape
+        torch.Size([81])
     """
-
-    def __init__(self, weights: dict[str, Tensor], cutoff: float) -> None:
-        super().__init__()
-        self.w, self.cutoff = weights, cutoff
-        self.levels = sum("mu_channel_mix" in name for name in weights)
-
-    def linear(self, x: Tensor, name: str) -> Tensor:
-        """A linear layer by its name."""
-        bias = self.w.get(f"{name}.bias")
-        return nn.functional.linear(x, self.w[f"{name}.weight"], bias)
-
-    def dense(self, x: Tensor, name: str) -> Tensor:
-        """Two linear layers with a SiLU between them."""
-        return self.linear(nn.functional.silu(self.linear(x, f"{name}.0")), f"{name}.1")
-
-    def forward(self, given: Molecules, pos: Tensor) -> Tensor:
-        """Sum of the energies."""
-        source, target = given.edges
-        vec = pos[source] - pos[target]
-        r = vec.norm(dim=1, keepdim=True)
-        basis = "representation.radial_basis"
-        scaled = (r - self.w[f"{basis}.offsets"]) / self.w[f"{basis}.widths"]
-        rows = self.linear((-0.5 * scaled**2).exp(), "representation.filter_net")
-        rows = rows * 0.5 * (torch.cos(r * (torch.pi / self.cutoff)) + 1)
-        q = self.w["representation.embedding.weight"][given.z]
-        mu = q.new_zeros(len(q), 3, q.shape[1])
-        for k, filters in enumerate(rows.chunk(self.levels, dim=1)):
-            name = f"representation.interactions.{k}.interatomic_context_net"
-            dq, dr, dm = (self.dense(q, name)[source] * filters).chunk(3, dim=1)
-            step = dr[:, None] * (vec / r)[..., None] + dm[:, None] * mu[source]
-            q = q.index_add(0, target, dq)
-            mu = mu.index_add(0, target, step)
-            name = f"representation.mixing.{k}"
-            v, u = self.linear(mu, f"{name}.mu_channel_mix").chunk(2, dim=2)
-            norm = (v.square().sum(1) + 1e-8).sqrt()
-            both = torch.cat([q, norm], dim=1)
-            a, b, d = self.dense(both, f"{name}.intraatomic_context_net").chunk(
-                3, dim=1
-            )
-            q, mu = q + a + d * (v * u).sum(1), mu + b[:, None] * u
-        return self.dense(q, "output_modules.0.outnet").sum()
+    pos, cell = water_box(side)
+    z = torch.tensor([8, 1, 1]).repeat(side**3)
+    edges, shift = neighbour_list(pos, CUTOFF, cell=cell)
+    return _atoms(z, pos, torch.zeros_like(z), edges, shift, cell)
 
 
-def schnet(given: Molecules) -> tuple[Energy, Energy]:
-    """128 channels, 6 levels, 50 Gaussians: the published size."""
-    from torch_geometric.nn.models import SchNet as Theirs
-
-    def graph(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
-        del batch
-        vec = pos[given.edges[0]] - pos[given.edges[1]]
-        return given.edges, vec.norm(dim=1)
-
-    peer = Theirs(128, 128, 6, 50, CUTOFF, graph).eval().requires_grad_(False)
-    network = SchNet.from_original(peer.state_dict()).requires_grad_(False)
-    return ours(network, given), lambda pos: peer(given.z, pos, given.batch).sum()
+def _atoms(
+    z: Tensor, pos: Tensor, batch: Tensor, edges: Tensor, shift: Tensor, cell: Tensor
+) -> dict[str, Tensor]:
+    order = edges[1].argsort(stable=True)
+    found = {"z": z, "pos": pos, "batch": batch, "cell": cell}
+    return {**found, "edges": edges[:, order], "shift": shift[order].to(pos)}
 
 
-def painn(given: Molecules) -> tuple[Energy, Energy]:
-    """128 channels, 3 levels, 20 Gaussians."""
-    network = PaiNN(channels=128, num_levels=3, cutoff=CUTOFF).requires_grad_(False)
-    plain = PlainPaiNN(network.to_original(), CUTOFF)
-    return ours(network, given), lambda pos: plain(given, pos)
+STRUCTURES = {
+    "molecules": molecules,
+    "water": lambda: water(4),
+    "large": lambda: water(7),
+}
 
 
-def nequip(given: Molecules) -> tuple[Energy, Energy] | None:
-    """32 channels to degree 2, one parity, 4 levels; None without the package."""
-    try:
-        AtomicDataDict = import_module("nequip.data").AtomicDataDict
-        NequIPGNNModel = import_module("nequip.model").NequIPGNNModel
-    except ImportError:
-        return None
-    settings: dict[str, Any] = {
-        "r_max": CUTOFF,
-        "type_names": ["H", "C", "N", "O", "F"],
-        "l_max": 2,
-        "parity": False,
-        "num_features": 32,
-        "avg_num_neighbors": 15.0,
-    }
-    peer = NequIPGNNModel(seed=0, model_dtype="float32", **settings)
-    network = NequIP.from_original(peer.state_dict(), settings).requires_grad_(False)
-    types = network.index(given.z)
-    flipped = given.edges.flip(0)  # there the receiver is row 0
+class Side:
+    """A process that computes when it is asked."""
 
-    def energy(pos: Tensor) -> Tensor:
-        data = {
-            AtomicDataDict.POSITIONS_KEY: pos,
-            AtomicDataDict.EDGE_INDEX_KEY: flipped,
-            AtomicDataDict.ATOM_TYPE_KEY: types,
-            AtomicDataDict.BATCH_KEY: given.batch,
-            AtomicDataDict.NUM_NODES_KEY: given.batch.bincount(),
-        }
-        out: Tensor = peer.model.func(data)[AtomicDataDict.TOTAL_ENERGY_KEY].sum()
-        return out
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name, self.times, self.growth = name, list[float](), 0.0
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.orders, self.answers = (
+            cast("IO[str]", stream)
+            for stream in (self.process.stdin, self.process.stdout)
+        )
+        self.problem = self.read().removeprefix("missing: ").strip()
+        if self.problem == "ready":
+            self.problem = ""
 
-    return ours(network, given), energy
+    def read(self) -> str:
+        """The next line."""
+        return self.answers.readline() or "missing: it ended"
 
+    def go(self, *, first: bool) -> None:
+        """Compute once."""
+        self.orders.write(f"{self.name}.pt\n")
+        self.orders.flush()
+        took, growth = map(float, self.read().split())
+        if first:
+            self.growth = growth
+        else:
+            self.times.append(took)
 
-PAIRS = {"schnet": schnet, "painn": painn, "nequip": nequip}
+    def end(self) -> None:
+        """Let the process end."""
+        self.process.communicate()
 
 
-def forces(energy: Energy, pos: Tensor) -> tuple[Tensor, Tensor]:
-    """Energy and forces, the job that is timed."""
-    pos = pos.detach().requires_grad_()
-    total = energy(pos)
-    (slope,) = torch.autograd.grad(total, pos)
-    return total.detach(), -slope
-
-
-def compare(name: str, given: Molecules, rounds: int) -> dict[str, Any] | None:
-    """Medians of both sides, and how far their forces are apart."""
-    pair = PAIRS[name](given)
-    if pair is None:
-        return None
-    results = [forces(energy, given.pos) for energy in pair]
-    (_, f), (_, g) = results
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for energy, own in zip(pair, times, strict=True):
-            start = time.process_time()
-            forces(energy, given.pos)
-            own.append(time.process_time() - start)
-    here, there = map(statistics.median, times)
-    return {
-        "network": name,
-        "edges": given.edges.shape[1],
-        "ours_ms": 1e3 * here,
-        "theirs_ms": 1e3 * there,
-        "ratio": there / here,
-        "force_difference": float((f - g).abs().max() / g.abs().max()),
-    }
+def compare(
+    case: Case, atoms: dict[str, Tensor], rounds: int, python: str | None
+) -> dict[str, Any] | str:
+    """Medians of all sides and differences of forces; or why there are none."""
+    here = [sys.executable, "-m", "benchmarks.family_worker"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        torch.save(
+            {**atoms, "kind": case.kind, "settings": case.settings}, folder / "given.pt"
+        )
+        command = [*here, name, case.peer]
+        if case.peer == "python":
+            if python is None:
+                return "not run: give --peer-python"
+            worker = Path(__file__).with_name("peer_worker.py")
+            command = [python, str(worker), name]
+        sides = [Side("peer", command)]
+        if sides[0].problem:
+            return f"not run: {sides[0].problem}"
+        sides += [Side(side, [*here, name, side]) for side in ("exact", "tables")]
+        for round_ in range(rounds + 1):
+            for side in sides:
+                side.go(first=round_ == 0)
+        for side in sides:
+            side.end()
+        peer, *own = (torch.load(folder / f"{side.name}.pt") for side in sides)
+    found: dict[str, Any] = {"edges": atoms["edges"].shape[1]}
+    for side in sides:
+        found[f"{side.name}_ms"] = statistics.median(side.times)
+        found[f"{side.name}_mib"] = side.growth
+    for side, forces in zip(sides[1:], own, strict=True):
+        ratio = found["peer_ms"] / found[f"{side.name}_ms"]
+        difference = float((forces - peer).abs().max() / peer.abs().max())
+        found |= {f"{side.name}_ratio": ratio, f"{side.name}_difference": difference}
+    return found
 
 
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", choices=list(PAIRS))
+    parser.add_argument("--only", choices=list(CASES), action="append")
+    parser.add_argument("--structures", choices=list(STRUCTURES), action="append")
+    parser.add_argument("--peer-python", help="a Python with nequip or SchNetPack")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    given, rows = molecules(), []
-    for name in PAIRS if args.only is None else [args.only]:
-        row = compare(name, given, args.rounds)
-        if row is None:
-            print(f"{name}: the package is not installed")
-            continue
-        rows.append(row)
-        print(
-            f"{name:8} {row['edges']} edges: {row['ours_ms']:.1f} ms, theirs "
-            f"{row['theirs_ms']:.1f} ms, ratio {row['ratio']:.2f}; forces differ by "
-            f"{row['force_difference']:.1e}"
-        )
+    print(f"{cpu_model()}, torch {torch.__version__}")
+    rows = []
+    for structure in args.structures or ["molecules", "water"]:
+        atoms = STRUCTURES[structure]()
+        for name in args.only or CASES:
+            found = compare(CASES[name], atoms, args.rounds, args.peer_python)
+            if isinstance(found, str):
+                print(f"{name}, {structure}: {found}")
+                continue
+            rows.append({"network": name, "structure": structure, **found})
+            print(f"{name}, {structure}, {found['edges']} edges:")
+            for side in ("peer", "exact", "tables"):
+                line = f"  {side:7}{found[f'{side}_ms']:8.1f} ms"
+                line += f"{found[f'{side}_mib']:8.0f} MiB"
+                if side != "peer":
+                    line += f", ratio {found[f'{side}_ratio']:.1f}, forces differ by "
+                    line += f"{found[f'{side}_difference']:.1e}"
+                print(line, flush=True)
     if args.json is not None:
-        names = ("torch", "torch_geometric", "nequip")
-        versions = {package: version_of(package) for package in names}
-        record = {"cpu": cpu_model(), "versions": versions, "rows": rows}
-        args.json.write_text(json.dumps(record, indent=1))
+        args.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

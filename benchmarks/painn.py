@@ -24,12 +24,18 @@ class Message(nn.Module):
         self.filters = nn.Linear(num_basis, 3 * features)
 
     def forward(
-        self, s: Tensor, v: Tensor, index: Tensor, basis: Tensor, unit: Tensor
+        self,
+        s: Tensor,
+        v: Tensor,
+        index: Tensor,
+        basis: Tensor,
+        near: Tensor,
+        unit: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """New scalars ``[N, F]`` and vectors ``[N, 3, F]``."""
         source, target = index
-        weights = self.phi(s)[source] * self.filters(basis)
-        scalar, kept, along = weights.chunk(3, dim=-1)
+        weights = self.phi(s)[source] * (self.filters(basis) * near)
+        scalar, along, kept = weights.chunk(3, dim=-1)
         vector = v[source] * kept[:, None] + unit[:, :, None] * along[:, None]
         return s.index_add(0, target, scalar), v.index_add(0, target, vector)
 
@@ -48,9 +54,9 @@ class Update(nn.Module):
 
     def forward(self, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """As :class:`Message`."""
-        left, right = self.mixes(v).chunk(2, dim=-1)
+        right, left = self.mixes(v).chunk(2, dim=-1)
         length = (right.square().sum(1) + 1e-8).sqrt()
-        vv, sv, ss = self.gates(torch.cat([s, length], dim=-1)).chunk(3, dim=-1)
+        ss, vv, sv = self.gates(torch.cat([s, length], dim=-1)).chunk(3, dim=-1)
         return s + ss + sv * (left * right).sum(1), v + vv[:, None] * left
 
 
@@ -95,14 +101,46 @@ class PaiNNPeer(InCell):
         """One number per molecule ``[num_graphs, 1]``."""
         index, shift = self.edges(pos, batch, cell, pbc)
         vec = edge_vectors(pos, index, shift if cell is not None else None, cell, batch)
+        rows = self.energies(z, index, vec)
+        return rows.new_zeros(num_graphs, 1).index_add(0, batch, rows)
+
+    def energies(self, z: Tensor, index: Tensor, vec: Tensor) -> Tensor:
+        """One number per atom ``[N, 1]``, from edges and their vectors."""
         length = vec.norm(dim=-1, keepdim=True)
-        number = torch.arange(1, self.num_basis + 1, device=pos.device)
+        number = torch.arange(1, self.num_basis + 1, device=vec.device)
         waves = torch.sin(number * math.pi / self.cutoff * length) / length
         near = 0.5 * (torch.cos(math.pi / self.cutoff * length) + 1)
         s = self.atoms(z)
         v = s.new_zeros(len(s), 3, self.features)
+        unit = vec / length
         for message, update in zip(self.messages, self.updates, strict=True):
-            s, v = message(s, v, index, near * waves, vec / length)
+            s, v = message(s, v, index, waves, near, unit)
             s, v = update(s, v)
         rows: Tensor = self.head(s)
-        return rows.new_zeros(num_graphs, 1).index_add(0, batch, rows)
+        return rows
+
+    def to_original(self) -> dict[str, Tensor]:
+        """The weights by the names of SchNetPack."""
+        rc, body = self.cutoff, "representation"
+        number = torch.arange(1, self.num_basis + 1)
+        found = {
+            f"{body}.embedding.weight": self.atoms.weight,
+            f"{body}.radial_basis.freqs": number * math.pi / rc,
+            f"{body}.cutoff_fn.cutoff": torch.tensor([rc]),
+        }
+        for kind in ("weight", "bias"):
+            filters = [getattr(part.filters, kind) for part in self.messages]
+            found[f"{body}.filter_net.{kind}"] = torch.cat(filters)
+        names = {"output_modules.0.outnet.": self.head}
+        for k, (message, update) in enumerate(
+            zip(self.messages, self.updates, strict=True)
+        ):
+            context = "interatomic_context_net."
+            names[f"{body}.interactions.{k}.{context}"] = message.phi
+            names[f"{body}.mixing.{k}.intraatomic_context_net."] = update.gates
+            found[f"{body}.mixing.{k}.mu_channel_mix.weight"] = update.mixes.weight
+        for name, layers in names.items():
+            for k, layer in ((0, layers[0]), (1, layers[2])):
+                found[f"{name}{k}.weight"] = layer.weight
+                found[f"{name}{k}.bias"] = layer.bias
+        return found

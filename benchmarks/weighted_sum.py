@@ -82,19 +82,30 @@ def molecules(count: int = 25, atoms: int = 18) -> Graph:
     return Graph(f"{count}x{atoms}", index, build_plan(index, len(of), len(of)))
 
 
-def water(side: int = 4, cutoff: float = 5.0) -> Graph:
-    """Randomly turned molecules of water on a grid, at the density of the liquid."""
+def water_box(side: int = 4) -> tuple[Tensor, Tensor]:
+    """Positions and cell of randomly turned molecules of water on a grid.
+
+    At the density of the liquid.
+
+    Example:
+        >>> water_box(2)[0].shape
+        torch.Size([24, 3])
+    """
     generator = torch.Generator().manual_seed(0)
     step, count = 3.104, side**3
     at = torch.cartesian_prod(*[torch.arange(side)] * 3) * step
     arms = torch.randn(count, 2, 3, generator=generator)
     arms = 0.96 * arms / arms.norm(dim=2, keepdim=True)
     pos = torch.cat([at.unsqueeze(1), at.unsqueeze(1) + arms], dim=1).flatten(0, 1)
-    cell = torch.eye(3) * side * step
-    found = neighbour_list(pos, cutoff, cell=cell)
-    index = found[0]
+    return pos, torch.eye(3) * side * step
+
+
+def water(cutoff: float = 5.0) -> Graph:
+    """64 molecules of water."""
+    pos, cell = water_box()
+    index = neighbour_list(pos, cutoff, cell=cell)[0]
     index = index[:, index[1].argsort(stable=True)]
-    return Graph("water", index, build_plan(index, 3 * count, 3 * count))
+    return Graph("water", index, build_plan(index, len(pos), len(pos)))
 
 
 def product_of_e3nn(paths: ProductPaths) -> Any:

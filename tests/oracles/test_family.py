@@ -151,7 +151,9 @@ def nequip_activations(
     compare("node_attrs", network.embedding.weight[types])
     x = network._to_edges(network._parts(types, geometry), geometry)
     compare("normed_length", x[:, None])
-    rows = network._to_edges(network.edge_rows(types, geometry), geometry)
+    rows = network._to_edges(
+        network.basis_rows(network._parts(types, geometry)), geometry
+    )
     compare("radial", rows)
     bessel = network.basis(x) * 2 / network.cutoff**2
     compare("cutoff", (rows / bessel)[:, :1].nan_to_num())

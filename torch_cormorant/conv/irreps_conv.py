@@ -28,6 +28,7 @@ from torch_cormorant.nn.mlp import RadialMLP
 from torch_cormorant.ops import (
     EdgeGeometry,
     ProductPaths,
+    Splines,
     tensor_product,
     weighted_neighbour_sum,
 )
@@ -110,7 +111,9 @@ class IrrepsConv(StatesFacts, MessagePassing):
             check_all_finite(named)
         return source, target, geometry
 
-    def edge_weights(self, geometry: EdgeGeometry, given: Tensor | None) -> Tensor:
+    def edge_weights(
+        self, geometry: EdgeGeometry, given: Tensor | Splines | None
+    ) -> Tensor | Splines:
         """Weights of the paths of every edge or pair, computed or given and checked."""
         if given is None:
             if self.radial is None:
@@ -123,16 +126,29 @@ class IrrepsConv(StatesFacts, MessagePassing):
             return made
         edges, pairs = geometry.plan.num_edges, geometry.pair_index[0].shape[0]
         numel = self.paths.weight_numel
-        if tuple(given.shape) not in {(edges, numel), (pairs, numel)}:
+        if isinstance(given, Splines):
+            shape = (*given.place.shape, *given.table.shape[1:])
+        else:
+            shape = tuple(given.shape)
+        if shape not in {(edges, numel), (pairs, numel)}:
             msg = (
                 f"edge_weight must have shape [{edges}, {numel}] (edges, weights of all"
-                f" paths) or a row for each of {pairs} pairs, got {list(given.shape)}"
+                f" paths) or a row for each of {pairs} pairs, got {list(shape)}"
             )
             raise ShapeError(msg)
         return given
 
+    def weight_rows(
+        self, geometry: EdgeGeometry, given: Tensor | Splines | None
+    ) -> Tensor:
+        """The same as a row for every edge."""
+        weights = self.edge_weights(geometry, given)
+        rows = weights.rows() if isinstance(weights, Splines) else weights
+        own = rows.shape[0] == geometry.plan.num_edges
+        return rows if own else geometry.to_edges(rows)
+
     def neighbour_sum(
-        self, source: Tensor, geometry: EdgeGeometry, given: Tensor | None
+        self, source: Tensor, geometry: EdgeGeometry, given: Tensor | Splines | None
     ) -> Tensor:
         """The sum of the class description, ``[N, paths.out.dim]``.
 
@@ -146,19 +162,16 @@ class IrrepsConv(StatesFacts, MessagePassing):
         if not (self.explain or has_hooks(self)):
             blocks = self.fast_sum(source, geometry, given)
             return torch.cat([block.flatten(1) for block in blocks], dim=1)
-        weights = self.edge_weights(geometry, given)
-        if weights.shape[0] != geometry.plan.num_edges:
-            weights = geometry.to_edges(weights)
         return self.propagate(
             geometry.edge_index,
             x=(source, None),
-            w=weights,
+            w=self.weight_rows(geometry, given),
             sh=geometry.sh(self.irreps_sh.lmax),
             size=(geometry.num_sources, geometry.num_targets),
         )
 
     def fast_sum(
-        self, source: Tensor, geometry: EdgeGeometry, given: Tensor | None
+        self, source: Tensor, geometry: EdgeGeometry, given: Tensor | Splines | None
     ) -> tuple[Tensor, ...]:
         """One tensor for each block of ``paths.out``, arguments as above."""
         weights = self.edge_weights(geometry, given)

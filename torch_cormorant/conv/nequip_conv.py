@@ -18,7 +18,7 @@ from torch_cormorant.nn.envelopes import Envelope
 from torch_cormorant.nn.gated import GatedBlock
 from torch_cormorant.nn.irreps_linear import IrrepsLinear, SpeciesLinear
 from torch_cormorant.nn.mlp import MLP, RadialMLP
-from torch_cormorant.ops import ProductPaths
+from torch_cormorant.ops import ProductPaths, Splines
 from torch_cormorant.ops.autocast import full_precision
 
 __all__ = ["NequIPConv"]
@@ -63,7 +63,8 @@ class NequIPConv(IrrepsConv):
         - ``node_attr``: ``[N, num_attr]`` of the receivers, or ``[T, num_attr]`` with
           ``node_type``
         - ``node_type``: ``[N]``, 0 to T - 1; a pair on bipartite graphs
-        - ``edge_weight``: ``[E, paths.weight_numel]``
+        - ``edge_weight``: ``[E, paths.weight_numel]``, or
+          :class:`~torch_cormorant.ops.Splines`
         - returns ``[N, irreps_out.dim]``
 
     Raises:
@@ -178,7 +179,7 @@ class NequIPConv(IrrepsConv):
         pos: NodeInput | None = None,
         node_attr: Tensor | None = None,
         node_type: NodeInput | None = None,
-        edge_weight: Tensor | None = None,
+        edge_weight: Tensor | Splines | None = None,
     ) -> Tensor:
         """Update the nodes; arguments and shapes as in the class description."""
         rows = (self.irreps_in, self.irreps_in)

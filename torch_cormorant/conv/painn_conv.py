@@ -14,7 +14,7 @@ from torch_cormorant.irreps import Irreps
 from torch_cormorant.nn.envelopes import Envelope
 from torch_cormorant.nn.mlp import MLP, RadialMLP
 from torch_cormorant.nn.radial import RadialSpec, make_radial
-from torch_cormorant.ops import ProductPaths
+from torch_cormorant.ops import ProductPaths, Splines
 from torch_cormorant.ops.autocast import full_precision, weights_precision
 
 __all__ = ["PaiNNConv", "PaiNNMixing"]
@@ -51,7 +51,8 @@ class PaiNNConv(IrrepsConv):
         - ``edge_index``: ``[2, E]``, or an ``EdgeIndex``, a sparse (transposed)
           adjacency, an :class:`~torch_cormorant.EdgeGeometry`
         - ``edge_vec``: ``[E, 3]`` Angstrom, target minus source; or ``pos``: ``[N, 3]``
-        - ``edge_weight``: ``[E, 3 C]``, W of every edge
+        - ``edge_weight``: ``[E, 3 C]``, W of every edge, or
+          :class:`~torch_cormorant.ops.Splines`
         - returns ``[N, 4 C]``
 
     Raises:
@@ -114,7 +115,7 @@ class PaiNNConv(IrrepsConv):
         edge_vec: Tensor | None = None,
         *,
         pos: NodeInput | None = None,
-        edge_weight: Tensor | None = None,
+        edge_weight: Tensor | Splines | None = None,
     ) -> Tensor:
         """Update the nodes; arguments and shapes as in the class description."""
         if isinstance(x, (tuple, list)):

@@ -16,7 +16,12 @@ from torch_cormorant.nn.envelopes import Envelope
 from torch_cormorant.nn.irreps_linear import IrrepsLinear
 from torch_cormorant.nn.mlp import RadialMLP
 from torch_cormorant.nn.radial import RadialSpec, make_radial
-from torch_cormorant.ops import EdgeGeometry, ProductPaths, kernel_neighbour_sum
+from torch_cormorant.ops import (
+    EdgeGeometry,
+    ProductPaths,
+    Splines,
+    kernel_neighbour_sum,
+)
 from torch_cormorant.ops.autocast import full_precision
 from torch_cormorant.ops.segment import scatter_sum
 
@@ -68,7 +73,8 @@ class TensorFieldConv(IrrepsConv):
         - ``edge_index``: ``[2, E]``, or an ``EdgeIndex``, a sparse (transposed)
           adjacency, an :class:`~torch_cormorant.EdgeGeometry`
         - ``edge_vec``: ``[E, 3]`` Angstrom, target minus source; or ``pos``: ``[N, 3]``
-        - ``edge_weight``: ``[E, paths.weight_numel]``
+        - ``edge_weight``: ``[E, paths.weight_numel]``, or
+          :class:`~torch_cormorant.ops.Splines`
         - returns ``[N, irreps_out.dim]``
 
     Raises:
@@ -148,7 +154,7 @@ class TensorFieldConv(IrrepsConv):
         edge_vec: Tensor | None = None,
         *,
         pos: NodeInput | None = None,
-        edge_weight: Tensor | None = None,
+        edge_weight: Tensor | Splines | None = None,
     ) -> Tensor:
         """Update the nodes; arguments and shapes as in the class description."""
         rows = (self.irreps_in, None)
@@ -160,7 +166,7 @@ class TensorFieldConv(IrrepsConv):
         return result
 
     def fast_sum(
-        self, source: Tensor, geometry: EdgeGeometry, given: Tensor | None
+        self, source: Tensor, geometry: EdgeGeometry, given: Tensor | Splines | None
     ) -> tuple[Tensor, ...]:
         """Full with own weights: the last layer of their MLP acts behind the sum."""
         if self.mode == "depthwise":
@@ -168,9 +174,7 @@ class TensorFieldConv(IrrepsConv):
         if given is None and self.radial is not None:
             hidden, last = self.radial.halves(geometry.pair_length)
             return kernel_neighbour_sum(source, geometry, hidden, last, self.paths)
-        weights = self.edge_weights(geometry, given)
-        if weights.shape[0] != geometry.plan.num_edges:
-            weights = geometry.to_edges(weights)
+        weights = self.weight_rows(geometry, given)
         index, sh = geometry.edge_index, geometry.sh(self.irreps_sh.lmax)
         rows = self.message(source.index_select(0, index[0]), weights, sh)
         return (scatter_sum(rows, index[1], geometry.num_targets, validate=False),)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from torch_cormorant.models.energy import EnergyModel, Result
 from torch_cormorant.models.evaluation import Structures, run
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
+from torch_cormorant.models.tabulated import tabulated
 
 __all__ = ["Potential"]
 
@@ -272,3 +273,46 @@ class Potential(EnergyModel):
         units = Normalisation((0.0,), (float(scale),), values)
         self.info = ModelInfo(("energy",), (self.energy_unit,), units)
         return self
+
+    def tabulate(
+        self,
+        pieces: int | None = None,
+        tolerance: float = 1e-5,
+        structures: Sequence[tuple[Tensor, Tensor]] | None = None,
+    ) -> Self:
+        r"""The same potential with its radial functions read from tables.
+
+        For fixed weights: simulations, screening. Splines of degree five,
+        :class:`~torch_cormorant.ops.Splines`, stand in for basis, MLP and envelope of
+        every level, which cost more than all else in a NequIP; forces are exact
+        derivatives of the energies with splines. Forces of some structures are compared
+        with the exact ones when it is made.
+
+        Args:
+            pieces: Of every spline, from zero to the cutoff. Default: 64, or as many
+                times twice that as are needed.
+            tolerance: How far forces may be from the exact ones, as a part of the
+                largest. Default 1e-5.
+            structures: Pairs ``(z, pos)`` that are compared. Default: random clusters.
+
+        Returns:
+            A copy in evaluation mode, whose weights require no gradients. It is
+            derived: :func:`~torch_cormorant.save_model` saves the exact potential, and
+            it refuses to be used in training mode or after its weights were changed.
+
+        Raises:
+            ConfigError: The network has no such functions, or forces differ by more
+                than the tolerance.
+
+        Example:
+            >>> import torch
+            >>> from torch_cormorant.models import Potential
+            >>> from torch_cormorant.networks import NequIP
+            >>> potential = Potential(NequIP([1, 8], channels=4, num_levels=2))
+            >>> fast = potential.tabulate()
+            >>> z, pos = torch.tensor([8, 1]), torch.tensor([[0.0, 0, 0], [0, 0, 1.0]])
+            >>> a, b = (p.evaluate(z, pos).forces for p in (potential, fast))
+            >>> torch.allclose(a, b, rtol=1e-4)
+            True
+        """
+        return tabulated(self, pieces, tolerance, structures)

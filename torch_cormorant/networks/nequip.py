@@ -2,7 +2,7 @@ r"""NequIP: features of any degree and parity on atoms."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch_cormorant.networks.checks import check_counts
 from torch_cormorant.networks.nequip_zbl import UNITS, nequip_zbl
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.original_nequip import OriginalNequIP
+from torch_cormorant.networks.radial_weights import WithRadialWeights
 from torch_cormorant.nn.bases import BesselBasis
 from torch_cormorant.nn.envelopes import polynomial_cutoff
 from torch_cormorant.nn.heads import HeadSpec, LevelSizes
@@ -30,7 +31,7 @@ __all__ = ["NequIP"]
 
 
 @register_network("nequip")
-class NequIP(WithOriginal):
+class NequIP(WithOriginal, WithRadialWeights):
     r"""`NequIP <https://doi.org/10.1038/s41467-022-29939-5>`_ (Batzner et al. 2022).
 
     An embedding of the species, then levels of
@@ -152,26 +153,37 @@ class NequIP(WithOriginal):
         types = self.index(z)
         every = torch.arange(len(self.index.species), device=z.device)
         table = self.embedding(every)
-        x, rows = table.index_select(0, types), self.edge_rows(types, geometry)
-        for conv, radial in zip(self.convs, self.radials, strict=True):
+        x = table.index_select(0, types)
+        levels = self.level_weights(self._parts(types, geometry))
+        for conv, weights in zip(self.convs, levels, strict=True):
             x = conv(
                 x,
                 geometry,
                 node_attr=None if conv.connection is None else table,
                 node_type=types,
-                edge_weight=radial(rows),
+                edge_weight=weights,
             )
         if self.zbl is None:
             return [x]
         return [x, self._repulsion(z, types, geometry)]
 
-    def edge_rows(self, types: Tensor, geometry: EdgeGeometry) -> Tensor:
-        r"""Bessel functions under the envelope ``[pairs or E, num_basis]``.
+    @property
+    def span(self) -> float:
+        """One: the functions depend on lengths as parts of the cutoff."""
+        return 1.0
+
+    def radial_weights(self, x: Tensor) -> Iterator[Tensor]:
+        """MLPs of Bessel functions under the envelope, see :meth:`basis_rows`."""
+        rows = self.basis_rows(x)
+        for radial in self.radials:
+            yield radial(rows)
+
+    def basis_rows(self, x: Tensor) -> Tensor:
+        r"""Bessel functions under the envelope ``[E, num_basis]``.
 
         :math:`2 / r_c^2 \, \sin(\omega_n x) / x \, u(x)`, x being the length as a part
-        of the cutoff. Rows of pairs where all cutoffs are equal, else of edges.
+        of the cutoff.
         """
-        x = self._parts(types, geometry)
         factor = polynomial_cutoff(x, self.power) * (2 / self.radius**2)
         rows: Tensor = self.basis(x) * factor.unsqueeze(-1)
         return rows

@@ -2,7 +2,7 @@ r"""PaiNN: scalars and vectors on atoms."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch_cormorant.networks.base import register_network
 from torch_cormorant.networks.checks import check_counts
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.original_painn import OriginalPaiNN
+from torch_cormorant.networks.radial_weights import WithRadialWeights
 from torch_cormorant.nn.envelopes import Envelope
 from torch_cormorant.nn.heads import HeadSpec, LevelSizes
 from torch_cormorant.nn.radial import RadialSpec, make_radial
@@ -25,7 +26,7 @@ NUM_ELEMENTS = 100
 
 
 @register_network("painn")
-class PaiNN(WithOriginal):
+class PaiNN(WithOriginal, WithRadialWeights):
     r"""`PaiNN <https://arxiv.org/abs/2102.03150>`_ (Schütt, Unke, Gastegger 2021).
 
     An embedding of the species, then levels of
@@ -108,17 +109,19 @@ class PaiNN(WithOriginal):
     def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """Scalars and vectors of the last level ``[N, 4, 1, C]``."""
         x = self.embedding(z)
-        for s, weights in enumerate(self.edge_weights(geometry)):
+        for s, weights in enumerate(self.level_weights(geometry.pair_length)):
             conv = self.convs[min(s, len(self.convs) - 1)]
             x = conv(x, geometry, edge_weight=weights)
         return [as_packed(x, self.convs[0].irreps)]
 
-    def edge_weights(self, geometry: EdgeGeometry) -> list[Tensor]:
-        """Filters times envelope of every level, ``[pairs or E, 3 C]`` each."""
-        length = geometry.pair_length
-        u, rows = self.envelope(length).unsqueeze(-1), self.basis(length)
-        levels = [filters(rows) * u for filters in self.filters]
-        return levels if len(levels) > 1 else levels * self.num_levels
+    def radial_weights(self, x: Tensor) -> Iterator[Tensor]:
+        """Filters times envelope of every level, ``[E, 3 C]`` each."""
+        u, rows = self.envelope(x).unsqueeze(-1), self.basis(x)
+        if len(self.filters) == 1:  # the same for all levels
+            yield from [self.filters[0](rows) * u] * self.num_levels
+        else:
+            for filters in self.filters:
+                yield filters(rows) * u
 
     def invariants(self, levels: Sequence[Tensor]) -> Tensor:
         """The scalars ``[N, C]``."""

@@ -2,7 +2,7 @@ r"""SchNet: scalars on atoms, filters of distances."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch_cormorant.networks.checks import check_counts
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.original_schnet import OriginalSchNet
 from torch_cormorant.networks.painn import NUM_ELEMENTS
+from torch_cormorant.networks.radial_weights import WithRadialWeights
 from torch_cormorant.nn.activations import ShiftedSoftplus
 from torch_cormorant.nn.envelopes import cosine_cutoff
 from torch_cormorant.nn.heads import HeadSpec, LevelSizes
@@ -25,7 +26,7 @@ __all__ = ["SchNet"]
 
 
 @register_network("schnet")
-class SchNet(WithOriginal):
+class SchNet(WithOriginal, WithRadialWeights):
     r"""`SchNet <https://arxiv.org/abs/1706.08566>`_ (Schütt et al. 2017).
 
     An embedding of the species, then levels of a
@@ -105,15 +106,18 @@ class SchNet(WithOriginal):
     @full_precision
     def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """Scalars of the last level ``[N, C]``."""
-        length = geometry.pair_length
-        rows = self.basis(length)
-        u = cosine_cutoff(length, self.radius).unsqueeze(-1)
         h = self.embedding(z)
-        levels = zip(self.radials, self.before, self.convs, self.after, strict=True)
-        for radial, before, conv, after in levels:
-            out = conv(before(h), geometry, edge_weight=radial(rows) * u)
-            h = h + after(self.act(out))
+        weights = self.level_weights(geometry.pair_length)
+        levels = zip(weights, self.before, self.convs, self.after, strict=True)
+        for w, before, conv, after in levels:
+            h = h + after(self.act(conv(before(h), geometry, edge_weight=w)))
         return [h]
+
+    def radial_weights(self, x: Tensor) -> Iterator[Tensor]:
+        """Filters times envelope of every level, ``[E, filters]`` each."""
+        u, rows = cosine_cutoff(x, self.radius).unsqueeze(-1), self.basis(x)
+        for radial in self.radials:
+            yield radial(rows) * u
 
     def facts(self) -> dict[str, Any]:
         """Those of every network, and the radial functions."""

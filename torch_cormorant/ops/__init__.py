@@ -11,6 +11,7 @@ from torch_cormorant.ops.neighbour_sum import neighbour_sum
 from torch_cormorant.ops.paths import PathTable
 from torch_cormorant.ops.plan import GraphPlan, build_plan
 from torch_cormorant.ops.product_paths import ProductPath, ProductPaths
+from torch_cormorant.ops.splines import Splines, spline_table
 from torch_cormorant.ops.square import fold_columns, folded_square
 from torch_cormorant.ops.tensor_product import tensor_product
 from torch_cormorant.ops.weighted_sum import weighted_neighbour_sum
@@ -21,6 +22,7 @@ __all__ = [
     "PathTable",
     "ProductPath",
     "ProductPaths",
+    "Splines",
     "build_plan",
     "cg_product",
     "edge_dots",
@@ -29,6 +31,7 @@ __all__ = [
     "from_complex",
     "kernel_neighbour_sum",
     "neighbour_sum",
+    "spline_table",
     "tensor_product",
     "to_complex",
     "use_backend",

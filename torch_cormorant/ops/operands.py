@@ -84,6 +84,21 @@ def check_linear(
     _alike("last", last, (width, paths.weight_numel), x.dtype, x)
 
 
+def check_splines(
+    x: Tensor,
+    sh: Tensor,
+    place: Tensor,
+    table: Tensor,
+    plan: GraphPlan,
+    paths: ProductPaths,
+) -> None:
+    """The same where the weights are splines."""
+    _weighted(x, sh, plan, paths, "uvu")
+    _alike("place", place, (_edge_rows(place, plan),), x.dtype, x)
+    rows = table.shape[0] if table.ndim else 0
+    _alike("table", table, (max(rows, 6), paths.weight_numel), x.dtype, x)
+
+
 def check_full(
     x: Tensor,
     sh: Tensor,

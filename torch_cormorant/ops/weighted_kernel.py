@@ -15,6 +15,7 @@ from torch_cormorant.ops import cpu_kernel
 from torch_cormorant.ops.plan import GraphPlan
 from torch_cormorant.ops.portable import Need
 from torch_cormorant.ops.product_paths import ProductPaths
+from torch_cormorant.ops.splines import DEGREE
 from torch_cormorant.ops.weighted_reference import block_shapes, weight_rows
 
 MAX_LMAX = 3
@@ -41,7 +42,9 @@ class _Weighted(ctypes.Structure):
         *((name, _I) for name in ("paths", "outs", "is_double", "threads")),
         *((name, _I) for name in ("need_x", "need_sh", "need_w", "need_out")),
         *((name, _P) for name in ("rowptr", "edge", "source", "row")),
-        *((name, _P) for name in ("path", "cg", "x", "sh", "w", "of_out", "out")),
+        *((name, _P) for name in ("path", "cg", "x", "sh", "w", "table")),
+        ("knots", _L),
+        *((name, _P) for name in ("dplace", "of_out", "out")),
         *((name, _P) for name in ("dx", "dsh", "dw", "ux", "us", "uw")),
         *((name, _L) for name in ("ux_step", "us_step", "uw_step")),
         ("dout", _P),
@@ -88,6 +91,7 @@ class Problem:
         paths: The paths.
         outs: Results, or gradients that arrive.
         base: See w. Default: rows of w belong to edges, or to pairs.
+        table: Of splines; w then holds their places.
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class Problem:
         paths: ProductPaths,
         outs: Sequence[Tensor],
         base: int | None = None,
+        table: Tensor | None = None,
     ) -> None:
         arrays = _arrays(paths, x.dtype)
         self._pairs = weight_rows(w, plan) is not None and base is None
@@ -130,6 +135,10 @@ class Problem:
             sh=sh.data_ptr(),
             w=w.data_ptr(),
         )
+        self._splines = table is not None
+        if table is not None:
+            self.struct.table = table.data_ptr()
+            self.struct.knots = table.shape[0] - DEGREE
 
     @staticmethod
     def _pointers(parts: Sequence[Tensor]) -> Any:
@@ -145,14 +154,15 @@ class Problem:
     ) -> None:
         """Where gradients go."""
         struct = self.struct
-        for name, part in (("x", dx), ("sh", dsh), ("w", dw)):
+        last = "dplace" if self._splines else "dw"
+        for name, to, part in (("x", "dx", dx), ("sh", "dsh", dsh), ("w", last, dw)):
             setattr(struct, f"need_{name}", int(part is not None))
-            setattr(struct, f"d{name}", None if part is None else part.data_ptr())
+            setattr(struct, to, None if part is None else part.data_ptr())
 
     def new_gradients(self, need: Need) -> list[Tensor | None]:
         """The same with new tensors, a row for every edge in that of the weights."""
         x, sh, w = self._like
-        rows = w.new_empty(self._plan.num_edges, w.shape[1]) if need[2] else None
+        rows = w.new_empty(self._plan.num_edges, *w.shape[1:]) if need[2] else None
         dx, dsh = (
             torch.zeros_like(part) if wanted else None
             for part, wanted in zip((x, sh), need, strict=False)
@@ -185,11 +195,16 @@ class Problem:
 
 
 def forward(
-    x: Tensor, sh: Tensor, w: Tensor, plan: GraphPlan, paths: ProductPaths
+    x: Tensor,
+    sh: Tensor,
+    w: Tensor,
+    plan: GraphPlan,
+    paths: ProductPaths,
+    table: Tensor | None = None,
 ) -> list[Tensor]:
     """The weighted sum; as in :mod:`torch_cormorant.ops.weighted_reference`."""
     outs = [x.new_empty(shape) for shape in block_shapes(plan.num_targets, paths)]
-    problem = Problem(x, sh, w, plan, paths, outs)
+    problem = Problem(x, sh, w, plan, paths, outs, table=table)
     cpu_kernel.call("cormorant_weighted_forward", problem.struct)
     return outs
 
@@ -202,9 +217,10 @@ def backward(
     paths: ProductPaths,
     need: Need,
     grads: Sequence[Tensor],
+    table: Tensor | None = None,
 ) -> list[Tensor | None]:
     """Its gradients; as in :mod:`torch_cormorant.ops.weighted_reference`."""
-    problem = Problem(x, sh, w, plan, paths, grads)
+    problem = Problem(x, sh, w, plan, paths, grads, table=table)
     parts = problem.new_gradients(need)
     cpu_kernel.call("cormorant_weighted_backward", problem.struct)
     return problem.collected(parts)

@@ -139,10 +139,11 @@ def _fake_gradient(
     need: Sequence[bool],
     grads: Sequence[Tensor],  # noqa: ARG001
 ) -> list[Tensor]:
-    return _fakes((x, sh, w), need)
+    return fakes((x, sh, w), need)
 
 
-def _fakes(likes: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
+def fakes(likes: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
+    """Tensors without values, empty where nothing is wanted."""
     return [
         like.new_empty(like.shape if needed else (0,))
         for like, needed in zip(likes, wanted, strict=True)
@@ -276,7 +277,7 @@ def _fake_double(
     cotangents: Sequence[Tensor],  # noqa: ARG001
     given: Sequence[bool],  # noqa: ARG001
 ) -> list[Tensor]:
-    return _fakes((x, sh, w, *grads), _wanted(need, grads))
+    return fakes((x, sh, w, *grads), _wanted(need, grads))
 
 
 def _keep_double(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:  # noqa: ARG001

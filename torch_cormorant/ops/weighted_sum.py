@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from torch_cormorant.errors import ShapeError
@@ -10,16 +12,18 @@ from torch_cormorant.ops.geometry import EdgeGeometry
 from torch_cormorant.ops.operands import check_rank
 from torch_cormorant.ops.plan import GraphPlan, build_plan
 from torch_cormorant.ops.product_paths import ProductPaths
+from torch_cormorant.ops.splines import Splines, spline_rows
 from torch_cormorant.ops.tensors import plain
 from torch_cormorant.ops.transforms import is_transformed
 from torch_cormorant.ops.weighted_linear import keeps, linear_sum
 from torch_cormorant.ops.weighted_operators import sum_operator
+from torch_cormorant.ops.weighted_splines import spline_sum
 
 
 def weighted_neighbour_sum(
     x: Tensor,
     edges: EdgeGeometry | tuple[GraphPlan | Tensor, Tensor],
-    weights: Tensor | tuple[Tensor, Tensor],
+    weights: Tensor | tuple[Tensor, Tensor] | Splines,
     paths: ProductPaths,
     backend: str = "auto",
 ) -> tuple[Tensor, ...]:
@@ -41,7 +45,8 @@ def weighted_neighbour_sum(
             makes them and the matrix behind it: their product is then made for a
             thousand edges at a time and never kept. (It is kept for every pair where
             there is a row for every pair, and where it is small and wide layers make it
-            costly.)
+            costly.) Or :class:`~torch_cormorant.ops.Splines`, which the kernel
+            evaluates edge by edge.
         paths: Paths of mode ``"uvu"``, with the harmonics of degrees 0, 1, ..., lmax as
             second operand.
         backend: ``"portable"`` (PyTorch alone, edge by edge), ``"cpu_kernel"`` (degrees
@@ -84,6 +89,8 @@ def weighted_neighbour_sum(
     if not isinstance(weights, tuple):
         check_rank("weights", weights, ("edges", "weights"))
         return tuple(sum_operator(plain(x), plain(sh), plain(weights), *tail))
+    if isinstance(weights, Splines):
+        return _of_splines(x, sh, weights, tail)
     hidden, last = weights
     check_rank("hidden", hidden, ("edges", "hidden"))
     check_rank("last", last, ("hidden", "weights"))
@@ -94,6 +101,19 @@ def weighted_neighbour_sum(
             raise ShapeError(msg)
         return tuple(sum_operator(plain(x), plain(sh), plain(hidden @ last), *tail))
     return tuple(linear_sum(plain(x), plain(sh), plain(hidden), plain(last), *tail))
+
+
+def _of_splines(
+    x: Tensor, sh: Tensor, weights: Splines, tail: tuple[Any, ...]
+) -> tuple[Tensor, ...]:
+    place, table = weights
+    check_rank("place", place, ("edges",))
+    check_rank("table", table, ("knots", "weights"))
+    if is_transformed():
+        rows = spline_rows(place, table)
+        return tuple(sum_operator(plain(x), plain(sh), plain(rows), *tail))
+    fixed = table.detach()
+    return tuple(spline_sum(plain(x), plain(sh), plain(place), plain(fixed), *tail))
 
 
 def edges_of(

@@ -30,6 +30,11 @@ struct Weighted {
   const struct WeightedPath *path;
   const void *cg;
   const void *x, *sh, *w;
+  // Instead of weights: w holds places, one for each row, in splines of `knots` pieces,
+  // whose coefficients are the rows [knots + 5, w_dim] of this table; see spline.h.
+  const void *table;
+  int64_t knots;
+  void *dplace;            // gradients of the places, one for each edge
   const struct WeightedOut *of_out;
   void *const *out;        // results, or gradients that arrive
   void *dx, *dsh, *dw;     // dx zeroed by the caller; dw: a row for every edge

@@ -5,6 +5,7 @@
 #pragma once
 #include "path.h"
 #include "problem.h"
+#include "spline.h"
 
 namespace {
 
@@ -18,10 +19,12 @@ template <class S> struct Room {
   S *w, *uw, *dw;                    // [EDGES][W]
   S *out;                            // [M][W]
   S *part, *unused;                  // [EDGES][x_dim], a row of weights
+  S *value, *slope, *dvalue;         // [EDGES][channels of a path], of splines
 
   static int64_t numbers(const Weighted *p) {
     return EDGES * (HARMONICS * W + 2 * HARMONICS + 2 * ENTRIES + 3 * (M + 1) * W) +
-           M * W + EDGES * p->x_dim + p->w_dim + 2 * W;
+           M * W + EDGES * p->x_dim + p->w_dim + 2 * W +
+           (p->table ? 3 * EDGES * p->w_dim : 0);
   }
   explicit Room(const Weighted *p, void *scratch) {
     S *at = (S *)scratch;
@@ -38,6 +41,8 @@ template <class S> struct Room {
     out = take(M * W);
     unused = take(p->w_dim + W);
     part = take(EDGES * p->x_dim);
+    const int64_t splines = p->table ? EDGES * p->w_dim : 0;
+    value = take(splines), slope = take(splines), dvalue = take(splines);
     memset(y, 0, sizeof(S) * 2 * HARMONICS * EDGES);
   }
 };
@@ -50,6 +55,7 @@ template <class S> struct Block {
   int count;
   bool fresh, second;   // first block of the receiver; cotangents are read too
   Rows<S> rows;
+  Places<S> places;
 
   int64_t row_of(int64_t e) const { return p->row ? p->row[e] : e - p->base; }
   int64_t dw_row(int64_t e) const { return p->row ? p->edge[e] : e - p->base; }
@@ -65,12 +71,21 @@ template <class S> struct Block {
     }
   }
 
-  void aim(const WeightedPath &path) {
+  void place(bool slopes) {
+    for (int q = 0; p->table && q < count; q++)
+      places.set(p, q, ((const S *)p->w)[row_of(begin + q)], slopes);
+  }
+
+  void aim(const WeightedPath &path, bool slopes = false) {
     rows.count = count;
+    if (p->table)
+      places.evaluate(path.w, path.channels, count, room.value,
+                      slopes ? room.slope : nullptr);
     for (int q = 0; q < count; q++) {
       const int64_t e = begin + q, j = p->source[e], row = row_of(e);
       rows.x[q] = (const S *)p->x + j * p->x_dim + path.x;
-      rows.w[q] = (const S *)p->w + row * p->w_dim + path.w;
+      rows.w[q] = p->table ? room.value + q * path.channels
+                           : (const S *)p->w + row * p->w_dim + path.w;
       if (!second) continue;
       rows.ux[q] = (const S *)p->ux + j * p->ux_step + path.x;
       rows.uw[q] = (const S *)p->uw + row * p->uw_step + path.w;
@@ -85,7 +100,9 @@ template <class S> struct Block {
       const int64_t e = begin + q;
       rows.y[q] = (const S *)p->sh + p->edge[e] * p->sh_dim + first;
       rows.dx[q] = part + q * p->x_dim + path.x;
-      rows.dw[q] = p->need_w ? (S *)p->dw + dw_row(e) * p->w_dim + path.w : room.unused;
+      rows.dw[q] = !p->need_w ? room.unused
+                   : p->table ? room.dvalue + q * path.channels
+                              : (S *)p->dw + dw_row(e) * p->w_dim + path.w;
       if (second)
         rows.uy[q] = (const S *)p->us + p->edge[e] * p->us_step + first;
     }
@@ -212,8 +229,9 @@ void sums(const Weighted *p, int64_t first, int64_t last, void *scratch, bool se
     if (begin == end) clear<S>(p, node, outs);
     for (int64_t e = begin; e < end; e += EDGES) {
       const int count = (int)(end - e < EDGES ? end - e : EDGES);
-      Block<S> block = {p, room, node, e, count, e == begin, second, {}};
+      Block<S> block = {p, room, node, e, count, e == begin, second, {}, {}};
       block.transpose();
+      block.place(false);
       for (int k = 0; k < p->paths; k++) path_forward<S>(block, p->path[k], outs);
     }
   }
@@ -227,15 +245,20 @@ void path_backward(Block<S> &block, const WeightedPath &path, S *part) {
   const S *cg = (const S *)block.p->cg + path.cg;
   const S *out = block.result(block.p->out, path);
   const Strides<S> s = {path.channels, block.p->of_out[path.out].wide};
-  block.aim(path);
+  const bool slopes = block.p->table && block.p->need_w;
+  block.aim(path, slopes);
   block.aim_gradients(path, part);
   int64_t at = 0;
   for (; at + W <= path.channels; at += W) run(block.rows, cg, out, s, at);
-  if (at == path.channels) return;
-  Tail<S> tail(block, path, at);
-  tail.aim_gradients();
-  run(tail.rows, cg, tail.result(out, s.wide, true), tail.strides(), 0);
-  tail.give_gradients();
+  if (at < path.channels) {
+    Tail<S> tail(block, path, at);
+    tail.aim_gradients();
+    run(tail.rows, cg, tail.result(out, s.wide, true), tail.strides(), 0);
+    tail.give_gradients();
+  }
+  if (slopes)
+    block.places.add_slopes(path.channels, block.count, block.room.slope,
+                            block.room.dvalue);
 }
 
 // Sums over the channels of the gradients of harmonics.
@@ -262,12 +285,15 @@ void gradients(const Weighted *p, int64_t node, int64_t e0, int64_t e1, int64_t 
   Room<S> room(p, scratch);
   for (int64_t e = e0; e < e1; e += EDGES) {
     const int count = (int)(e1 - e < EDGES ? e1 - e : EDGES);
-    Block<S> block = {p, room, node, e, count, true, second, {}};
+    Block<S> block = {p, room, node, e, count, true, second, {}, {}};
+    block.place(true);
     S *part = parts ? parts + (e - base) * p->x_dim : room.part;
     memset(part, 0, sizeof(S) * (size_t)(count * p->x_dim));
     memset(room.dy, 0, sizeof(Vec<S>) * count * HARMONICS);
     for (int k = 0; k < p->paths; k++) path_backward<S>(block, p->path[k], part);
     if (p->need_sh) give_dsh<S>(block);
+    for (int q = 0; p->table && p->need_w && q < count; q++)
+      ((S *)p->dplace)[p->edge[e + q]] = block.places.gradient[q];
     if (!parts && p->need_x)
       for (int q = 0; q < count; q++)
         add_row((S *)p->dx + p->source[e + q] * p->x_dim, part + q * p->x_dim, p->x_dim);

@@ -1,0 +1,147 @@
+"""A network of another package in a Python of its own, run by :mod:`benchmarks.family`.
+
+    PYTHON peer_worker.py FOLDER
+
+``FOLDER/given.pt`` says what: ``kind`` and ``settings`` of the network, and the atoms.
+The weights go to ``FOLDER/weights.pt``, then "ready" is printed. For every line that is
+read, energy and forces are computed once; their CPU time in milliseconds and the growth
+of the peak memory in MiB are printed, and the forces go to ``FOLDER`` under the name
+that the line gives. Imports nothing of torch-cormorant.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+Energy = Callable[[Tensor], Tensor]
+
+
+def nequip(given: dict[str, Any]) -> tuple[torch.nn.Module, Energy]:
+    """``NequIPGNNModel``; there row 0 of the edges is the receiver."""
+    from nequip.data import AtomicDataDict as Keys
+    from nequip.model import NequIPGNNModel
+    from nequip.utils.global_state import set_global_state
+
+    set_global_state()
+    model = NequIPGNNModel(seed=0, model_dtype="float32", **given["settings"])
+    names = given["settings"]["type_names"]
+    symbols = {1: "H", 6: "C", 7: "N", 8: "O", 9: "F"}
+    types = torch.tensor([names.index(symbols[z]) for z in given["z"].tolist()])
+    batch = given["batch"]
+    data = {
+        Keys.EDGE_INDEX_KEY: given["edges"].flip(0),
+        Keys.EDGE_CELL_SHIFT_KEY: -given["shift"],
+        Keys.CELL_KEY: given["cell"].expand(int(batch.max()) + 1, 3, 3),
+        Keys.ATOM_TYPE_KEY: types,
+        Keys.BATCH_KEY: batch,
+        Keys.NUM_NODES_KEY: batch.bincount(),
+    }
+
+    def energy(pos: Tensor) -> Tensor:
+        out: Tensor = model.model.func({**data, Keys.POSITIONS_KEY: pos})[
+            Keys.TOTAL_ENERGY_KEY
+        ]
+        return out.sum()
+
+    return model, energy
+
+
+def painn(given: dict[str, Any]) -> tuple[torch.nn.Module, Energy]:
+    """``PaiNN`` of SchNetPack with ``Atomwise``."""
+    from torch.utils.data import dataloader
+
+    if not hasattr(dataloader, "T_co"):  # SchNetPack 2.1 imports it
+        dataloader.T_co = TypeVar("T_co", covariant=True)
+    import schnetpack as spk
+    from schnetpack import properties
+
+    settings = given["settings"]
+    basis = spk.nn.radial.BesselRBF(settings["n_rbf"], settings["cutoff"])
+    cosine = spk.nn.CosineCutoff(settings["cutoff"])
+    body = spk.representation.PaiNN(
+        settings["channels"], settings["levels"], basis, cosine
+    )
+    head = spk.atomistic.Atomwise(settings["channels"], output_key="energy")
+    model = torch.nn.ModuleDict(
+        {"representation": body, "output_modules": torch.nn.ModuleList([head])}
+    )
+    source, target = given["edges"]
+    offsets = given["shift"] @ given["cell"]
+    count = int(given["batch"].max()) + 1
+    data = {
+        properties.Z: given["z"],
+        properties.idx_i: target,
+        properties.idx_j: source,
+        properties.idx_m: given["batch"],
+        properties.n_atoms: given["batch"].bincount(minlength=count),
+    }
+
+    def energy(pos: Tensor) -> Tensor:
+        # what PairwiseDistances computes: r_j - r_i
+        vec = pos[source] - pos[target] - offsets
+        out: Tensor = head(body({**data, properties.Rij: vec}))["energy"]
+        return out.sum()
+
+    return model, energy
+
+
+KINDS = {"nequip": nequip, "painn": painn}
+
+
+def peak() -> float:
+    """Largest resident memory so far, in MiB."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def serve(
+    folder: Path, given: dict[str, Any], energy: Energy, weights: dict[str, Tensor]
+) -> None:
+    """Compute once for every line that is read.
+
+    Args:
+        folder: Where results go.
+        given: What was asked for.
+        energy: Sum of the energies as a function of positions.
+        weights: By the names of the peer.
+    """
+    if weights:
+        own = {name: value.detach().clone() for name, value in weights.items()}
+        torch.save(own, folder / "weights.pt")
+    before = peak()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        start = time.process_time()
+        pos = given["pos"].clone().requires_grad_()
+        (slope,) = torch.autograd.grad(energy(pos), pos)
+        took = time.process_time() - start
+        torch.save(-slope, folder / line.strip())
+        print(1e3 * took, peak() - before, flush=True)
+
+
+def main() -> None:
+    """Compute what is asked for."""
+    folder = Path(sys.argv[1])
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    given = torch.load(folder / "given.pt", weights_only=True)
+    try:
+        model, energy = KINDS[given["kind"]](given)
+    except ImportError as missing:
+        print(f"missing: {missing}", flush=True)
+        return
+    model.eval().requires_grad_(requires_grad=False)
+    serve(folder, given, energy, model.state_dict())
+
+
+if __name__ == "__main__":
+    main()

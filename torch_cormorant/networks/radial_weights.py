@@ -1,0 +1,144 @@
+"""Networks whose edges enter by functions of their lengths, which may be tabulated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.networks.base import Network
+from torch_cormorant.ops import Splines, spline_table
+
+__all__ = ["RadialTables", "WithRadialWeights"]
+
+
+class WithRadialWeights(Network):
+    """A network whose edges, but for directions, enter by functions of one number.
+
+    A class writes :meth:`radial_weights` and takes what :meth:`level_weights` gives to
+    its layers.
+
+    Attributes:
+        span: Largest value of that number: the cutoff where it is the length. There
+            and beyond all functions are zero.
+        tables: What :meth:`level_weights` reads instead of computing, or None.
+    """
+
+    tables: RadialTables | None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register_module("tables", None)
+
+    @property
+    def span(self) -> float:
+        """Largest value of what the functions depend on."""
+        return float(self.cutoff or 0.0)
+
+    def radial_weights(self, x: Tensor) -> Iterator[Tensor]:
+        """Weights of every level: ``[E]`` to ``[E, W]``, one level after the other."""
+        raise NotImplementedError
+
+    def level_weights(self, x: Tensor) -> Iterator[Tensor | Splines]:
+        """Weights of every level, as rows or as places in tables.
+
+        Args:
+            x: For every edge or pair what the functions depend on, ``[E]``.
+
+        Raises:
+            ConfigError: Tables stand in for weights that were changed, or that are to
+                be trained.
+        """
+        if self.tables is None:
+            return self.radial_weights(x)
+        self.tables.check(self)
+        return self.tables.at(x)
+
+
+class RadialTables(nn.Module):
+    """The functions of all levels as splines of degree five.
+
+    They are no part of the weights: a ``state_dict`` is that of the exact network.
+
+    Args:
+        network: In evaluation mode, without gradients of weights.
+        exact: The same network in double precision, on the CPU.
+        pieces: Of each spline.
+
+    Raises:
+        ConfigError: A function is not finite somewhere.
+    """
+
+    def __init__(
+        self, network: WithRadialWeights, exact: WithRadialWeights, pieces: int
+    ) -> None:
+        super().__init__()
+        self.pieces, self.scale = pieces, pieces / network.span
+        widths: list[int] = []
+
+        def rows(place: Tensor) -> Tensor:
+            found = list(exact.radial_weights(place / self.scale))
+            widths[:] = [part.shape[1] for part in found]
+            return torch.cat(found, dim=1)
+
+        with torch.no_grad():
+            table = spline_table(rows, pieces)
+        if not bool(table.isfinite().all()):
+            msg = "radial functions that are not finite down to zero have no table"
+            raise ConfigError(msg)
+        like = next(network.parameters())
+        for k, part in enumerate(table.to(like).split(widths, dim=1)):
+            self.register_buffer(f"level_{k}", part.contiguous(), persistent=False)
+        self.dtype = network.dtype
+        self._versions = _versions(network)
+        self._weights = [value.detach().clone() for value in _weights(network)]
+
+    def at(self, x: Tensor) -> Iterator[Splines]:
+        """Places of edges in the table of each level."""
+        place = x * self.scale
+        for table in self.buffers():
+            yield Splines(place, table)
+
+    def check(self, network: Network) -> None:
+        """Refuse to stand in for other weights than those they were made of."""
+        problem = None
+        if network.training:
+            problem = "the network is in training mode; call eval()"
+        elif torch.is_grad_enabled() and any(
+            p.requires_grad for p in network.parameters()
+        ):
+            problem = "weights require gradients; call requires_grad_(False)"
+        elif network.dtype != self.dtype:
+            problem = f"the type was {self.dtype} and is {network.dtype}"
+        elif not self._same(network):
+            problem = "the weights were changed"
+        if problem is not None:
+            msg = (
+                f"tables of radial functions hold for fixed weights only: {problem}, "
+                "or tabulate the exact potential again"
+            )
+            raise ConfigError(msg)
+
+    def _same(self, network: Network) -> bool:
+        versions = _versions(network)
+        if versions == self._versions:
+            return True
+        pairs = zip(_weights(network), self._weights, strict=True)
+        if not all(torch.equal(a, b.to(a.device)) for a, b in pairs):
+            return False
+        self._versions = versions
+        return True
+
+
+def _weights(network: Network) -> Sequence[Tensor]:
+    tables = getattr(network, "tables", None)
+    own = set() if tables is None else {id(part) for part in tables.buffers()}
+    every = [*network.parameters(), *network.buffers()]
+    return [part for part in every if id(part) not in own]
+
+
+def _versions(network: Network) -> list[int]:
+    return [0 if p.is_inference() else p._version for p in _weights(network)]  # noqa: SLF001
