@@ -12,25 +12,20 @@
 #include <system_error>
 #include <vector>
 
+#include "isa.h"
 #include "problem.h"
 #include "threads.h"
 
 namespace {
 
 const Kernels *choose(const char *name) {
-  const auto is = [name](const char *other) {
-    return !name || std::string_view(name) == other;
-  };
+  const char *const found = instruction_set(name);
+  if (!found) return nullptr;
 #if defined(__x86_64__) || defined(_M_X64)
-  __builtin_cpu_init();
-  if (is("avx512") && __builtin_cpu_supports("avx512f") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512bw"))
-    return kernels_avx512();
-  if (is("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    return kernels_avx2();
+  if (found == std::string_view("avx512")) return kernels_avx512();
+  if (found == std::string_view("avx2")) return kernels_avx2();
 #endif
-  return is("baseline") ? kernels_baseline() : nullptr;
+  return kernels_baseline();
 }
 
 const Kernels *chosen = choose(nullptr);

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.interfaces.native_block import MAX_LMAX
+from torch_cormorant.interfaces.native_block import MAX_LMAX, UNIT
 from torch_cormorant.models import Cormorant, Potential
 from torch_cormorant.models.copies import check_weights_are_plain
 from torch_cormorant.networks import CormorantNetwork
@@ -69,6 +69,9 @@ def native_problem(model: Any) -> str:
 def _problems(whole: nn.Module, model: CormorantNetwork) -> Iterator[str]:
     yield from _of_class(whole)
     yield from _of_class(model)
+    unit = cast("Any", whole).info.units[0]
+    if len(unit.encode()) > UNIT:
+        yield f"unit is {unit!r}, at most {UNIT} bytes are covered"
     yield from _of_sizes(model)
     yield from _of_ends(model)
     try:
