@@ -69,6 +69,7 @@ def script(plugin: Path, model: Path, body: str, **options: str) -> str:
     }
     columns = "".join(f"$(c_press[{k}]:%.17g) " for k in range(1, 7))
     sums = "".join(f"$(c_sum[{k}]:%.17g) " for k in range(1, 8))
+    written = WRITE.format(every=given.get("every", "1"), sums=sums, presses=columns)
     return f"""
 plugin load {plugin}
 units {given["units"]}
@@ -80,7 +81,7 @@ atom_modify map array
 pair_style cormorant {given["style"]}
 pair_coeff * * {model} H O
 neighbor 0.6 bin
-{body.replace("WRITE", WRITE.format(every=given.get("every", "1"), sums=sums, presses=columns))}
+{body.replace("WRITE", written)}
 """
 
 

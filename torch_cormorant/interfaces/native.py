@@ -18,6 +18,7 @@ from typing_extensions import Self
 from torch_cormorant.data.files import write_atomically
 from torch_cormorant.errors import (
     BackendError,
+    BlowUpError,
     CellError,
     CoincidentAtomsError,
     ConfigError,
@@ -52,6 +53,7 @@ _ERRORS: dict[int, type[CormorantError]] = {
     9: BackendError,
     _NO_THREADS: BackendError,
     11: ModelFileError,
+    12: BlowUpError,
 }
 """Errors by the codes of csrc/native/cormorant.h, which has their text."""
 
@@ -82,6 +84,7 @@ def _library() -> Any:
         raise BackendError(message)
     library.cormorant_error.restype = ctypes.c_char_p
     library.cormorant_create.argtypes = (ctypes.c_char_p, _L, _I, _P)
+    library.cormorant_run.argtypes = (_P, _P, _L, _I)
     library.cormorant_unit.restype = ctypes.c_char_p
     library.cormorant_cutoff.restype = ctypes.c_double
     for name in ("unit", "cutoff", "bits"):
@@ -159,17 +162,7 @@ class NativePotential:
         if problem:
             msg = f"the native evaluator does not cover this model: {problem}"
             raise ConfigError(msg)
-        self._settings(parameter_block(model), dtype, skin)
-        self._open()
-
-    def _settings(self, block: bytes, dtype: torch.dtype | None, skin: float) -> None:
-        if dtype not in _BITS:
-            msg = f"dtype must be torch.float32 or torch.float64, got {dtype}"
-            raise ConfigError(msg)
-        if not 0 <= skin < float("inf"):
-            msg = f"skin must not be negative, got {skin!r}"
-            raise ConfigError(msg)
-        self._block, self._bits, self.skin = block, _BITS[dtype], float(skin)
+        self.__setstate__(_state(parameter_block(model), dtype, skin))
 
     @classmethod
     def from_file(
@@ -195,10 +188,9 @@ class NativePotential:
         except OSError as error:
             msg = f"{path}: it cannot be read ({error.strerror})"
             raise ModelFileError(msg) from error
-        made = cls.__new__(cls)
-        made._settings(block, dtype, skin)
+        made, state = cls.__new__(cls), _state(block, dtype, skin)
         try:
-            made._open()
+            made.__setstate__(state)
         except (ConfigError, ModelFileError, NonFiniteError) as error:
             msg = f"{path}: {error}"
             raise type(error)(msg) from error
@@ -355,6 +347,20 @@ class NativePotential:
         strain = out.tensor("strain") if forces else torch.zeros(3, 3).double()
         return out.result(self.unit, None), strain
 
+    def run_dynamics(self, run: Any, steps: int) -> None:
+        """Steps of molecular dynamics, for :class:`.NativeDynamics`.
+
+        Args:
+            run: A ``cormorant_dynamics`` of csrc/native/cormorant.h.
+            steps: Go on until so many are done.
+
+        Raises:
+            BlowUpError: A force is too large.
+            CormorantError: A frame does not fit the potential.
+        """
+        address = ctypes.addressof(run)
+        _threaded(_library().cormorant_run, self._handle, address, steps)
+
 
 class _Arrays:
     """Where the library writes."""
@@ -377,11 +383,26 @@ class _Arrays:
 
 
 def _run(function: Any, *args: Any, results: _Results) -> None:
+    _threaded(function, *args, last=(ctypes.addressof(results),))
+
+
+def _threaded(function: Any, *args: Any, last: tuple[Any, ...] = ()) -> None:
     """Call with as many threads as torch has; with one where there are no more."""
     for threads in (torch.get_num_threads(), 1):
-        if not _call(function, *args, threads, ctypes.addressof(results)):
+        if not _call(function, *args, threads, *last):
             return
     raise BackendError(_library().cormorant_error().decode())
+
+
+def _state(block: bytes, dtype: torch.dtype | None, skin: float) -> dict[str, Any]:
+    """What a potential keeps beside its handle."""
+    if dtype not in _BITS:
+        msg = f"dtype must be torch.float32 or torch.float64, got {dtype}"
+        raise ConfigError(msg)
+    if not 0 <= skin < float("inf"):
+        msg = f"skin must not be negative, got {skin!r}"
+        raise ConfigError(msg)
+    return {"_block": block, "_bits": _BITS[dtype], "skin": float(skin)}
 
 
 def _array(value: Any) -> np.ndarray:

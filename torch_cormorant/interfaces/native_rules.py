@@ -69,9 +69,7 @@ def native_problem(model: Any) -> str:
 def _problems(whole: nn.Module, model: CormorantNetwork) -> Iterator[str]:
     yield from _of_class(whole)
     yield from _of_class(model)
-    unit = cast("Any", whole).info.units[0]
-    if len(unit.encode()) > UNIT:
-        yield f"unit is {unit!r}, at most {UNIT} bytes are covered"
+    yield from _of_unit(cast("Any", whole).info.units[0])
     yield from _of_sizes(model)
     yield from _of_ends(model)
     try:
@@ -104,6 +102,11 @@ def _problems(whole: nn.Module, model: CormorantNetwork) -> Iterator[str]:
         if conv.harmonics != "unit":
             yield f"harmonics is {conv.harmonics!r}, 'unit' is covered"
     yield from _of_hooks(whole)
+
+
+def _of_unit(unit: str) -> Iterator[str]:
+    if len(unit.encode()) > UNIT:
+        yield f"unit is {unit!r}, at most {UNIT} bytes are covered"
 
 
 def _of_class(model: nn.Module) -> Iterator[str]:

@@ -212,7 +212,7 @@ def test_damaged_blocks_are_refused(native: NativePotential) -> None:
     ):
         broken = copy.copy(native)
         broken._block = bad
-        with pytest.raises(ModelFileError, match="native model|damaged"):
+        with pytest.raises(ModelFileError, match=r"native model|damaged"):
             broken._open()
 
 

@@ -44,11 +44,11 @@ def test_a_file_gives_the_same_numbers(saved: tuple[NativePotential, Path]) -> N
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="none.cormorant"):
+    with pytest.raises(ModelFileError, match=r"none\.cormorant"):
         NativePotential.from_file(tmp_path / "none.cormorant")
     path = tmp_path / "other.safetensors"
     path.write_bytes(bytes(1000))
-    with pytest.raises(ModelFileError, match="other.safetensors.*no native model"):
+    with pytest.raises(ModelFileError, match=r"other\.safetensors.*no native model"):
         NativePotential.from_file(path)
 
 

@@ -5,6 +5,7 @@
 #include <new>
 #include <string_view>
 
+#include "dynamics.h"
 #include "evaluator.h"
 
 extern "C" const char *cormorant_isa();  // dispatch.cpp
@@ -193,6 +194,31 @@ EXPORT int32_t cormorant_evaluate_pairs(cormorant_model *model, int64_t atoms,
                                         int32_t threads, cormorant_results *results) {
   return evaluate(model, {atoms, local, numbers, nullptr, nullptr, nullptr, pairs, first,
                           second, vectors, nullptr, threads, results}, true);
+}
+
+EXPORT int32_t cormorant_run(cormorant_model *model, cormorant_dynamics *run,
+                             int64_t steps, int32_t threads) {
+  return guarded([&] {
+    require(model && run, "model or run is NULL");
+    require(run->atoms >= 0 && run->atoms < (int64_t)1 << 30 && steps >= 0,
+            "a number of atoms or steps is negative or too large");
+    require(run->random[0] | run->random[1] | run->random[2] | run->random[3],
+            "random is zero");
+    require(!run->atoms || (run->numbers && run->inverse_masses && run->positions &&
+                            run->velocities && run->forces),
+            "numbers, inverse_masses, positions, velocities or forces is NULL");
+    require(run->timestep > 0 && run->friction >= 0 && run->temperature >= 0,
+            "timestep must be positive, friction and temperature not negative");
+    cormorant_results results = {};
+    results.energy = &run->energy;
+    results.forces = run->forces;
+    const std::function<void()> forces = [&] {
+      model->evaluator->run({run->atoms, run->atoms, run->numbers, run->positions,
+                             run->cell, run->periodic, 0, nullptr, nullptr, nullptr,
+                             nullptr, threads, &results});
+    };
+    Dynamics(*run, forces).go(steps);
+  });
 }
 
 EXPORT const char *cormorant_error(void) { return reason; }

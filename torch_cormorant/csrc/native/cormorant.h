@@ -26,7 +26,8 @@ enum cormorant_status {
   CORMORANT_BAD_PAIR,      /* a pair with an atom that does not exist */
   CORMORANT_NO_MEMORY,
   CORMORANT_NO_THREADS,
-  CORMORANT_NO_FILE        /* it cannot be read */
+  CORMORANT_NO_FILE,       /* it cannot be read */
+  CORMORANT_BLOWN_UP       /* a run: a force is too large */
 };
 
 typedef struct cormorant_model cormorant_model;
@@ -114,6 +115,30 @@ int32_t cormorant_evaluate_domain(cormorant_model *model, int64_t atoms, int64_t
 
 /* Bytes of a row; all processes must have the same. */
 int64_t cormorant_row_bytes(const cormorant_model *model);
+
+/* A run of molecular dynamics. Times are in any unit t; an acceleration in Angstrom / t^2
+ * is a force times the inverse mass, so that half a mass times the square of a velocity
+ * is an energy of the model's unit. */
+typedef struct cormorant_dynamics {
+  int64_t atoms;
+  const int32_t *numbers;       /* [atoms] */
+  const double *inverse_masses; /* [atoms] */
+  const double *cell;           /* as in cormorant_evaluate */
+  const int32_t *periodic;
+  double *positions, *velocities, *forces; /* [atoms][3], changed */
+  double energy;                /* written */
+  double timestep;              /* t */
+  double friction;              /* 1 / t; 0: velocity Verlet, else Langevin (BAOAB) */
+  double temperature;           /* of the bath, kT in the model's unit of energy */
+  double max_force;             /* a larger one ends the run */
+  uint64_t random[4];           /* state of the random numbers, changed; not all zero */
+  int32_t fresh;                /* forces and energy are those of the positions */
+  int64_t done;                 /* steps that went well, counted on; 0 at the start */
+} cormorant_dynamics;
+
+/* Go on until `steps` are done. After a fault everything is as after the last step that went well. */
+int32_t cormorant_run(cormorant_model *model, cormorant_dynamics *run, int64_t steps,
+                      int32_t threads);
 
 /* What went wrong in the last call of this thread that answered a code. */
 const char *cormorant_error(void);
