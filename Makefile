@@ -19,6 +19,7 @@
 #   SIM_VENV     where the environment of that suite lies
 #   WHEEL_CACHE  where the compiled extensions are kept
 #   MACHINES     processors that make wheels builds for
+#   PLUGIN       where the pair style of LAMMPS is built
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -36,6 +37,7 @@ PYTHON312 ?= python3.12
 SIM_VENV ?= build/torch-sim-venv
 MACHINES ?= x86_64 aarch64
 WHEEL_CACHE ?= $(HOME)/.cache/torch-cormorant/wheels
+PLUGIN ?= build/lammps
 
 SCATTER := torch-scatter==2.1.2
 CLUSTER := torch-cluster==1.6.3
@@ -52,7 +54,7 @@ BUILD_INPUTS := pyproject.toml setup.py torch_cormorant/cg/exact.py \
 .DELETE_ON_ERROR:
 .PHONY: help qm9 test test-extensions extensions \
 	extensions-folder bench fuzz sanitize lint format types docs \
-	wheel-test wheels publish clean full torch-sim
+	wheel-test wheels publish clean full torch-sim lammps-plugin
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -165,6 +167,17 @@ test-extensions: $(VENV)/.dev
 	PYTHONPATH=$(EXTENSIONS) $(PY) -c 'import torch_cluster, torch_scatter'
 	PYTHONPATH=$(EXTENSIONS) $(PYTEST) $(TEST_ARGS) tests/graph tests/ops \
 		tests/test_backends.py tests/test_package.py tests/test_doctests.py
+
+# ---- pair_style cormorant for the LAMMPS of the environment (seconds)
+
+lammps-plugin: $(PLUGIN)/cormorantplugin.so
+
+$(PLUGIN)/cormorantplugin.so: $(VENV)/.dev scripts/lammps_plugin.sh \
+		$(wildcard plugins/lammps/*) torch_cormorant/csrc/native/cormorant.h \
+		torch_cormorant/ops/_cpu_kernel.so
+	bash scripts/lammps_plugin.sh $(PY) $(PLUGIN)
+
+torch_cormorant/ops/_cpu_kernel.so: $(VENV)/.train
 
 clean:
 	rm -rf build dist docs/_build docs/api *.egg-info

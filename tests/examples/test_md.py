@@ -13,6 +13,8 @@ import torch
 from ase import Atoms
 from ase.io import read, write
 
+from torch_cormorant.ops import cpu_kernel
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -38,13 +40,16 @@ def names(folder: Path) -> set[str]:
     return {file.name for file in folder.iterdir()}
 
 
+@pytest.mark.parametrize("engine", ["ase", "native"])
 @pytest.mark.parametrize("ensemble", ["nve", "langevin"])
 def test_dynamics_write_a_trajectory_and_a_drift_plot(
-    ensemble: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ensemble: str, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if engine == "native" and cpu_kernel.problem():
+        pytest.skip(f"the CPU kernel is {cpu_kernel.problem()}")
     example = load("md.py")
     out = tmp_path / "out"
-    arguments = f"--ensemble {ensemble} --ps 0.03 --every 10 --out {out}"
+    arguments = f"--ensemble {ensemble} --engine {engine} --ps 0.03 --out {out}"
     assert example.main(arguments.split()) == 0
     text = capsys.readouterr().out
     assert text.startswith("NVE," if ensemble == "nve" else "Langevin,")

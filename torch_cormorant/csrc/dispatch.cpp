@@ -12,22 +12,20 @@
 #include <system_error>
 #include <vector>
 
+#include "isa.h"
 #include "problem.h"
-#include "processor.h"
 #include "threads.h"
 
 namespace {
 
 const Kernels *choose(const char *name) {
-  const auto is = [name](const char *other) {
-    return !name || std::string_view(name) == other;
-  };
+  const char *const found = instruction_set(name);
+  if (!found) return nullptr;
 #if defined(SEVERAL_SETS)
-  const Processor here;
-  if (is("avx512") && here.avx512) return kernels_avx512();
-  if (is("avx2") && here.avx2) return kernels_avx2();
+  if (found == std::string_view("avx512")) return kernels_avx512();
+  if (found == std::string_view("avx2")) return kernels_avx2();
 #endif
-  return is("baseline") ? kernels_baseline() : nullptr;
+  return kernels_baseline();
 }
 
 const Kernels *chosen = choose(nullptr);

@@ -57,15 +57,15 @@ class CormorantCalculator(Calculator):
         device: Where to compute, such as ``"cuda"``. Default: where the model is.
         dtype: ``torch.float32`` or ``torch.float64``. Default: that of the model.
             Positions stay in float64 until edges are formed.
-        skin: Skin of the neighbour list in Angstrom. Default 0.5. Results do not
-            depend on it.
+        skin: Skin of the neighbour list in Angstrom. Default 0.5. Results depend on
+            it by rounding only.
         traced: Trace energies and forces of a molecule once, which makes runs of small
             molecules more than twice as fast (see
             :class:`~torch_cormorant.interfaces.traced.TracedPotential`); tracing takes
             some seconds. Not for periodic structures. ``"compiled"`` also compiles it,
             which takes minutes and pays in long runs. Default False.
         backend: ``"native"``: our C++ evaluator, many times faster on a CPU, with the
-            weights that the model has now and a search of its own (no ``skin``);
+            weights that the model has now;
             ``"model"``: the network itself; ``"auto"`` (default): native where the
             model is covered, see :class:`.NativePotential`.
 
@@ -213,6 +213,44 @@ class CormorantCalculator(Calculator):
             out = self._compute(*tensors, num_graphs=1, stress=wants_stress)
         self.results = _split(out, [len(self.atoms)])[0]
 
+    @property
+    def engine_used(self) -> object:
+        """What computes: an :class:`.Engine` or a native one."""
+        return self._compute
+
+    def keep(self, atoms: Atoms, results: dict[str, Any]) -> None:
+        """Take results from elsewhere, such as an integrator of our own.
+
+        Args:
+            atoms: The structure that they belong to; it is copied.
+            results: By ASE's names and in its units.
+        """
+        self.atoms, self.results = atoms.copy(), dict(results)
+
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """What differs from the structure of the last results, in any digit.
+
+        Args:
+            atoms: The structure that is asked about.
+            tol: Not used: ASE compares up to rounding, which takes longer than a
+                small molecule's forces.
+
+        Returns:
+            Some of ``"positions"``, ``"numbers"``, ``"cell"`` and ``"pbc"``; nothing
+            else matters here.
+        """
+        del tol
+        last = self.atoms
+        if not isinstance(last, Atoms) or not isinstance(atoms, Atoms):
+            return list(all_changes)
+        pairs = {
+            "positions": (last.positions, atoms.positions),
+            "numbers": (last.numbers, atoms.numbers),
+            "cell": (last.cell.array, atoms.cell.array),
+            "pbc": (last.pbc, atoms.pbc),
+        }
+        return [name for name, (a, b) in pairs.items() if not np.array_equal(a, b)]
+
     def _traced(self, z: Tensor, pos: Tensor, *more: Tensor | None) -> Result:
         """Results of a molecule; another one is traced anew."""
         if any(part is not None for part in more):
@@ -280,9 +318,9 @@ class CormorantCalculator(Calculator):
 
     def _look_at(self, atoms: Atoms, name: str) -> None:
         """Warn once of a structure that is hardly meant; a run is looked at once."""
+        self._seen = atoms.numbers.copy()
         if self._warned:
             return
-        self._seen = atoms.numbers.copy()
         self._warned = warn_if_not_angstrom(torch.from_numpy(atoms.positions), name)
         if not self._warned:
             kinds = torch.from_numpy(atoms.numbers)
@@ -294,8 +332,8 @@ class CormorantCalculator(Calculator):
         """Atomic numbers, positions, batch, cells and periodic directions."""
         for atoms, name in zip(structures, names, strict=True):
             _check_atoms(atoms, name)
-            self.engine.check_species(atoms.numbers, name)
             if len(structures) > 1 or not np.array_equal(self._seen, atoms.numbers):
+                self.engine.check_species(atoms.numbers, name)
                 self._look_at(atoms, name)
         z = torch.from_numpy(np.concatenate([a.numbers for a in structures])).long()
         pos = torch.from_numpy(np.concatenate([a.positions for a in structures]))
@@ -303,11 +341,11 @@ class CormorantCalculator(Calculator):
         if len(structures) > 1:
             sizes = torch.tensor([len(atoms) for atoms in structures])
             batch = torch.repeat_interleave(sizes)
-        pbc = torch.from_numpy(np.stack([atoms.pbc for atoms in structures]))
-        if not bool(pbc.any()):
+        pbc = np.stack([atoms.pbc for atoms in structures])
+        if not pbc.any():
             return z, pos, batch, None, None
         cells = np.stack([np.asarray(atoms.cell) for atoms in structures])
-        return z, pos, batch, torch.from_numpy(cells), pbc
+        return z, pos, batch, torch.from_numpy(cells), torch.from_numpy(pbc)
 
 
 def _check_atoms(atoms: Atoms, name: str) -> None:

@@ -131,12 +131,15 @@ class BlowUpGuard:
         self.bonds = None if max_stretch is None else Bonds(atoms)
         self.good = atoms.copy()
 
-    def run(self, dynamics: MolecularDynamics, steps: int) -> None:
+    def run(self, dynamics: MolecularDynamics, steps: int, stride: int = 1) -> None:
         """Run some steps.
 
         Args:
-            dynamics: The integrator; what is attached to it is called as usual.
+            dynamics: The integrator, of ASE or a :class:`.NativeDynamics`; what is
+                attached to it is called as usual.
             steps: Number of steps.
+            stride: Steps between two looks. Default 1; a NativeDynamics looks at the
+                forces of every step itself, and is fast only where it runs many.
 
         Raises:
             BlowUpError: A position or force is not finite, a force, the temperature or
@@ -148,14 +151,15 @@ class BlowUpGuard:
             # Nothing has moved: an element that the model does not know, or a cell
             # that it cannot use, is no explosion.
             self.atoms.get_forces()
-        for _ in range(steps):
-            step = dynamics.nsteps + 1  # ASE counts a step when it is done
+        last = dynamics.nsteps + steps
+        while dynamics.nsteps < last:
             try:
-                dynamics.run(1)
+                dynamics.run(min(stride, last - dynamics.nsteps))
                 forces = self.atoms.get_forces()
             except CormorantError as error:
-                self._stop(step, self._fastest(), str(error), error)
-            self._check(step, forces)
+                # a step counts when it is done
+                self._stop(dynamics.nsteps + 1, self._fastest(), str(error), error)
+            self._check(dynamics.nsteps, forces)
             self.good.positions[:] = self.atoms.positions
             self.good.arrays["momenta"] = self.atoms.get_momenta()
             self.good.cell[:] = self.atoms.cell

@@ -6,20 +6,26 @@ import ctypes
 import weakref
 from collections.abc import Sequence
 from functools import cache
+from os import PathLike
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
+from torch_cormorant.data.files import write_atomically
 from torch_cormorant.errors import (
     BackendError,
+    BlowUpError,
     CellError,
     CoincidentAtomsError,
     ConfigError,
     CormorantError,
     DtypeError,
     EdgeIndexError,
+    ModelFileError,
     NonFiniteError,
     ShapeError,
     SpeciesError,
@@ -33,10 +39,10 @@ __all__ = ["NativePotential", "native_problem"]
 
 Rows: TypeAlias = Tensor | np.ndarray | Sequence[Any]
 _P, _I, _L = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
-_ABI = 1
+_ABI = 2
 _NO_THREADS = 10
 _ERRORS: dict[int, type[CormorantError]] = {
-    1: BackendError,
+    1: ModelFileError,
     2: ConfigError,
     3: ConfigError,
     4: SpeciesError,
@@ -46,13 +52,19 @@ _ERRORS: dict[int, type[CormorantError]] = {
     8: EdgeIndexError,
     9: BackendError,
     _NO_THREADS: BackendError,
+    11: ModelFileError,
+    12: BlowUpError,
 }
 """Errors by the codes of csrc/native/cormorant.h, which has their text."""
 
 
+_BITS = {None: 0, torch.float32: 32, torch.float64: 64}
+RESULTS = ("energy", "energies", "forces", "strain", "strains")
+
+
 class _Results(ctypes.Structure):
     _fields_ = (
-        *((name, _P) for name in ("energy", "energies", "forces", "strain")),
+        *((name, _P) for name in RESULTS),
         ("pairs", _L),
     )
 
@@ -72,6 +84,13 @@ def _library() -> Any:
         raise BackendError(message)
     library.cormorant_error.restype = ctypes.c_char_p
     library.cormorant_create.argtypes = (ctypes.c_char_p, _L, _I, _P)
+    library.cormorant_run.argtypes = (_P, _P, _L, _I)
+    library.cormorant_unit.restype = ctypes.c_char_p
+    library.cormorant_cutoff.restype = ctypes.c_double
+    for name in ("unit", "cutoff", "bits"):
+        getattr(library, f"cormorant_{name}").argtypes = (_P,)
+    library.cormorant_set_skin.argtypes = (_P, ctypes.c_double)
+    library.cormorant_set_skin.restype = None
     library.cormorant_destroy.argtypes = (_P,)
     library.cormorant_destroy.restype = None
     library.cormorant_evaluate.argtypes = (_P, _L, _P, _P, _P, _P, _I, _P)
@@ -106,6 +125,9 @@ class NativePotential:
         model: The potential; it is read and not kept.
         dtype: ``torch.float32`` or ``torch.float64``, the arithmetic inside. Default:
             that of the weights. Positions and results are always float64.
+        skin: Search for pairs this much (Angstrom) farther out, and anew only when an
+            atom has moved by half of it or the cell has changed. Results change by
+            rounding. Default 0: search in every call.
 
     Attributes:
         unit: Unit of energy.
@@ -113,7 +135,8 @@ class NativePotential:
         dtype: As above.
 
     Raises:
-        ConfigError: The model has an option that is not covered; the message names it.
+        ConfigError: The model has an option that is not covered, which the message
+            names, or an argument is out of range.
         BackendError: The package was built without a C++ compiler.
 
     Note:
@@ -132,33 +155,80 @@ class NativePotential:
         ((3, 3), torch.float64)
     """
 
-    def __init__(self, model: Any, *, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, model: Any, *, dtype: torch.dtype | None = None, skin: float = 0.0
+    ) -> None:
         problem = native_problem(model)
         if problem:
             msg = f"the native evaluator does not cover this model: {problem}"
             raise ConfigError(msg)
-        dtype = model.dtype if dtype is None else dtype
-        if dtype not in (torch.float32, torch.float64):
-            msg = f"dtype must be torch.float32 or torch.float64, got {dtype}"
-            raise ConfigError(msg)
-        self.dtype = dtype
-        self.unit = model.info.units[0]
-        self.cutoff = float(model.cutoff or 0.0)
-        self._block = parameter_block(model)
-        self._open()
+        self.__setstate__(_state(parameter_block(model), dtype, skin))
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | PathLike[str],
+        *,
+        dtype: torch.dtype | None = None,
+        skin: float = 0.0,
+    ) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Args:
+            path: The file.
+            dtype: As the class.
+            skin: As the class.
+
+        Raises:
+            ModelFileError: The file is missing, damaged or no native model.
+            ConfigError: Its sizes are not covered, or an argument is out of range.
+        """
+        try:
+            block = Path(path).read_bytes()
+        except OSError as error:
+            msg = f"{path}: it cannot be read ({error.strerror})"
+            raise ModelFileError(msg) from error
+        made, state = cls.__new__(cls), _state(block, dtype, skin)
+        try:
+            made.__setstate__(state)
+        except (ConfigError, ModelFileError, NonFiniteError) as error:
+            msg = f"{path}: {error}"
+            raise type(error)(msg) from error
+        return made
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model as a file for C programs, LAMMPS and :meth:`from_file`.
+
+        Args:
+            path: The file, by habit with the suffix ``.cormorant``.
+
+        Raises:
+            OSError: It cannot be written; an older file is left as it was.
+
+        Example:
+            >>> import pathlib, tempfile
+            >>> from torch_cormorant import Cormorant
+            >>> model = Cormorant.potential([1, 8], channels=4, num_levels=2)
+            >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.cormorant"
+            >>> NativePotential(model).save(path)
+            >>> NativePotential.from_file(path).unit
+            'eV'
+        """
+        write_atomically(Path(path), lambda stream: stream.write(self._block))
 
     def _open(self) -> None:
         library, self._handle = _library(), _P()
-        bits = 64 if self.dtype == torch.float64 else 32
-        size = len(self._block)
         _call(
             library.cormorant_create,
-            self._block,
-            size,
-            bits,
+            *(self._block, len(self._block), self._bits),
             ctypes.addressof(self._handle),
         )
         weakref.finalize(self, library.cormorant_destroy, self._handle.value)
+        library.cormorant_set_skin(self._handle, self.skin)
+        double = library.cormorant_bits(self._handle) == 64
+        self.dtype = torch.float64 if double else torch.float32
+        self.unit = library.cormorant_unit(self._handle).decode()
+        self.cutoff = float(library.cormorant_cutoff(self._handle))
 
     def __getstate__(self) -> dict[str, Any]:
         """The numbers; the handle belongs to this process."""
@@ -277,6 +347,20 @@ class NativePotential:
         strain = out.tensor("strain") if forces else torch.zeros(3, 3).double()
         return out.result(self.unit, None), strain
 
+    def run_dynamics(self, run: Any, steps: int) -> None:
+        """Steps of molecular dynamics, for :class:`.NativeDynamics`.
+
+        Args:
+            run: A ``cormorant_dynamics`` of csrc/native/cormorant.h.
+            steps: Go on until so many are done.
+
+        Raises:
+            BlowUpError: A force is too large.
+            CormorantError: A frame does not fit the potential.
+        """
+        address = ctypes.addressof(run)
+        _threaded(_library().cormorant_run, self._handle, address, steps)
+
 
 class _Arrays:
     """Where the library writes."""
@@ -299,11 +383,26 @@ class _Arrays:
 
 
 def _run(function: Any, *args: Any, results: _Results) -> None:
+    _threaded(function, *args, last=(ctypes.addressof(results),))
+
+
+def _threaded(function: Any, *args: Any, last: tuple[Any, ...] = ()) -> None:
     """Call with as many threads as torch has; with one where there are no more."""
     for threads in (torch.get_num_threads(), 1):
-        if not _call(function, *args, threads, ctypes.addressof(results)):
+        if not _call(function, *args, threads, *last):
             return
     raise BackendError(_library().cormorant_error().decode())
+
+
+def _state(block: bytes, dtype: torch.dtype | None, skin: float) -> dict[str, Any]:
+    """What a potential keeps beside its handle."""
+    if dtype not in _BITS:
+        msg = f"dtype must be torch.float32 or torch.float64, got {dtype}"
+        raise ConfigError(msg)
+    if not 0 <= skin < float("inf"):
+        msg = f"skin must not be negative, got {skin!r}"
+        raise ConfigError(msg)
+    return {"_block": block, "_bits": _BITS[dtype], "skin": float(skin)}
 
 
 def _array(value: Any) -> np.ndarray:

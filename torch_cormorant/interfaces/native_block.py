@@ -1,4 +1,4 @@
-"""The weights of a potential as one block of numbers for the native evaluator.
+"""The weights of a potential as a file for the native evaluator.
 
 What follows from weights alone is worked out here, once and in float64:
 
@@ -14,6 +14,7 @@ All levels get equal sizes: degrees and channels that one lacks have weights of 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -38,23 +39,34 @@ from torch_cormorant.ops.paths import check_paths
 __all__ = ["MAX_LMAX", "parameter_block"]
 
 Array = NDArray[np.float64]
-MAGIC = 0x31564E4D43
-HEADER = 32
+MAGIC = 0x32564E4D43
+HEADER, SUM = 40, 30
+CUTS = (SUM, SUM + 1)
+UNIT = 16
+"""Bytes of the name of the unit."""
 MAX_LMAX = 4
 """Largest degree that is compiled in."""
 
 
 def parameter_block(model: Model) -> bytes:
-    """The block of a potential that :func:`.native_problem` has nothing against.
+    """The file of a potential that :func:`.native_problem` has nothing against.
 
     Args:
         model: The potential.
 
     Returns:
-        A header of 32 whole numbers (int64), then float64 numbers.
+        A header of 40 whole numbers (int64), then float64 numbers, little endian; entry
+        30 of the header is the CRC-32 of everything else.
     """
     with torch.no_grad():
         return _Block(model).bytes()
+
+
+def with_checksum(header: NDArray[np.int64], numbers: bytes) -> bytes:
+    """Header and numbers, with their checksum in its place."""
+    first, _, rest = (part.astype("<i8").tobytes() for part in np.split(header, CUTS))
+    header[SUM] = zlib.crc32(numbers, zlib.crc32(rest, zlib.crc32(first)))
+    return header.astype("<i8").tobytes() + numbers
 
 
 def _array(value: Tensor) -> Array:
@@ -92,13 +104,16 @@ class _Block:
         self._repulsion()
         counts = [self._products(self.sums, folded=False)]
         counts += [self._products(self.squares, folded=True), self._harmonics()]
-        data = np.concatenate(self.numbers)
+        data = np.concatenate(self.numbers).astype("<f8")
         header = np.zeros(HEADER, np.int64)
         header[:2] = MAGIC, len(data)
         header[2 : 2 + 17] = *self._sizes(), *counts
         header[20 : 20 + self.lmax + 1] = self.sums.counts
         header[25 : 25 + self.lmax + 1] = self.squares.counts
-        return header.tobytes() + data.tobytes()
+        header[19] = 64 if self.model.dtype == torch.float64 else 32
+        unit = self.model.info.units[0].encode().ljust(UNIT, bytes(1))
+        header[32:34] = np.frombuffer(unit, np.int64)
+        return with_checksum(header, data.tobytes())
 
     def _sizes(self) -> Iterable[int]:
         net = self.model.conv_layers()[0].edge_network

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -25,7 +28,9 @@ class NativeEngine:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.native, self.factor = NativePotential(engine.model), engine.factor
+        skin = 0.0 if engine.edges is None else engine.edges.skin
+        self.native = NativePotential(engine.model, skin=skin)
+        self.factor = engine.factor
 
     def __call__(
         self,
@@ -40,33 +45,23 @@ class NativeEngine:
         reuse: bool = True,
     ) -> Result:
         """Energies, forces and, if asked for, stresses of all structures."""
-        del reuse  # there is no list
-        sizes = [len(z)]
-        if batch is not None:
-            sizes = torch.bincount(batch, minlength=num_graphs).tolist()
-        found = [
-            self.native.evaluate(
-                numbers,
-                points,
-                None if cell is None else cell.view(-1, 3, 3)[k],
-                None if pbc is None else pbc.view(-1, 3)[k],
-                stress=stress,
+        del reuse  # a list that does not fit is not used
+        cells = [None] * num_graphs if cell is None else cell.view(-1, 3, 3)
+        flags = [None] * num_graphs if pbc is None else pbc.view(-1, 3)
+        if batch is None:
+            return self._in_ev(
+                self.native.evaluate(z, pos, cells[0], flags[0], stress=stress)
             )
-            for k, (numbers, points) in enumerate(
-                zip(z.split(sizes), pos.split(sizes), strict=True)
-            )
-        ]
-        return Result(
-            torch.cat([out.energy for out in found]) * self.factor,
-            self._joined([out.energies for out in found]),
-            self._joined([out.forces for out in found]),
-            self._joined([out.stress for out in found]),
-            "eV",
-        )
+        sizes = torch.bincount(batch, minlength=num_graphs).tolist()
+        rows = zip(z.split(sizes), pos.split(sizes), cells, flags, strict=True)
+        parts = [self.native.evaluate(*row, stress=stress) for row in rows]
+        return self._in_ev(Result.joined(parts))
 
-    def _joined(self, parts: list[Tensor | None]) -> Tensor | None:
-        given = [part for part in parts if part is not None]
-        return torch.cat(given) * self.factor if given else None
+    def _in_ev(self, out: Result) -> Result:
+        scaled: dict[str, Any] = {
+            name: value * self.factor for name, value in out.tensors().items()
+        }
+        return replace(out, **scaled, unit="eV")
 
 
 def choose_engine(

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.interfaces.native_block import MAX_LMAX
+from torch_cormorant.interfaces.native_block import MAX_LMAX, UNIT
 from torch_cormorant.models import Cormorant, Potential
 from torch_cormorant.models.copies import check_weights_are_plain
 from torch_cormorant.networks import CormorantNetwork
@@ -70,6 +70,7 @@ def native_problem(model: Any) -> str:
 def _problems(whole: nn.Module, model: CormorantNetwork) -> Iterator[str]:
     yield from _of_class(whole)
     yield from _of_class(model)
+    yield from _of_unit(cast("Any", whole).info.units[0])
     yield from _of_sizes(model)
     yield from _of_ends(model)
     try:
@@ -110,6 +111,11 @@ def _of_masks(masks: list[nn.Module]) -> Iterator[str]:
     yield from _of_rows("cutoff", masks, None, "soft", "gaussian", "hard_radius")
     if any("hard" in cast("SoftCutoff", mask).cutoff_type for mask in masks):
         yield "cutoff_type holds 'hard', smooth masks are covered"
+
+
+def _of_unit(unit: str) -> Iterator[str]:
+    if len(unit.encode()) > UNIT:
+        yield f"unit is {unit!r}, at most {UNIT} bytes are covered"
 
 
 def _of_class(model: nn.Module) -> Iterator[str]:

@@ -15,18 +15,19 @@ from torch import nn
 
 from torch_cormorant import Cormorant
 from torch_cormorant.errors import (
-    BackendError,
     CellError,
     CoincidentAtomsError,
     ConfigError,
     DtypeError,
     EdgeIndexError,
+    ModelFileError,
     NonFiniteError,
     ShapeError,
     SpeciesError,
 )
 from torch_cormorant.interfaces import native as module
 from torch_cormorant.interfaces.native import NativePotential, native_problem
+from torch_cormorant.interfaces.native_block import HEADER, with_checksum
 from torch_cormorant.nn import Bessel, SO3Norm, SumHead
 
 Make = Callable[..., Any]
@@ -203,25 +204,40 @@ def test_weights_that_overflow_are_noticed(make: Make) -> None:
 
 def test_damaged_blocks_are_refused(native: NativePotential) -> None:
     block = native._block
-    for bad in (b"", block[:100], block[:-8], bytes(8) + block[8:], block + bytes(8)):
+    flipped = bytearray(block)
+    flipped[5000] ^= 4
+    for bad in (
+        *(b"", block[:100], block[:-8], bytes(8) + block[8:], block + bytes(8)),
+        *(block + b"1", bytes(flipped)),
+    ):
         broken = copy.copy(native)
         broken._block = bad
-        with pytest.raises(BackendError, match="block"):
+        with pytest.raises(ModelFileError, match=r"native model|damaged"):
             broken._open()
-    random = np.random.default_rng(0)
-    whole = np.frombuffer(block[:256], np.int64)
-    for _ in range(200):  # never a crash, whatever the header says
-        header = whole.copy()
-        header[2 + random.integers(30)] = random.integers(-3, 70)
-        broken._block = header.tobytes() + block[256:]
+
+
+def test_fuzzed_files_never_crash(native: NativePotential) -> None:
+    """Whatever header and numbers say, with a checksum that fits."""
+    random, block = np.random.default_rng(0), native._block
+    whole = np.frombuffer(block[: 8 * HEADER], np.int64)
+    numbers = np.frombuffer(block[8 * HEADER :], np.float64)
+    values = (-1.0, 0.0, 0.5, 3.0, 1e9, 1e300, np.inf, np.nan)
+    opened, broken = 0, copy.copy(native)
+    for turn in range(400):
+        header, data = whole.copy(), numbers.copy()
+        if turn % 2:
+            header[2 + random.integers(HEADER - 2)] = random.integers(-3, 70)
+        else:
+            at = random.integers(len(data)) if turn % 4 else -random.integers(1, 900)
+            data[at] = random.choice(values)
+        broken._block = with_checksum(header, data.tobytes())
         try:
             broken._open()
-        except (BackendError, ConfigError, NonFiniteError):
-            continue
-        try:
+            opened += 1
             broken.evaluate([8, 1, 1], WATER)
-        except (BackendError, NonFiniteError, SpeciesError):
+        except (ConfigError, ModelFileError, NonFiniteError, SpeciesError):
             continue
+    assert 50 < opened < 350
 
 
 def test_a_snapshot_is_kept(make: Make) -> None:

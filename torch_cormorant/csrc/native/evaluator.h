@@ -8,6 +8,9 @@
 // Threads own ranges of atoms and pairs. Only gradients of sources cross them: by one
 // thread they are added at once, else kept for a chunk of receivers and then added in
 // the same order, so that results are equal to the last bit.
+//
+// Of several processes every one computes its own atoms. Behind a level the features of
+// the atoms around them come from the others, and gradients of these go back.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -28,6 +31,7 @@ struct Request {
   int64_t pairs;
   const int32_t *first, *second;
   const double *vectors;
+  const cormorant_exchange *exchange;
   int32_t threads;
   cormorant_results *results;
 };
@@ -36,6 +40,8 @@ class Evaluator {
  public:
   virtual ~Evaluator() = default;
   virtual void run(const Request &request) = 0;
+  virtual int64_t row_bytes() const = 0;
+  double skin = 0;
 };
 
 constexpr int64_t PAIRS_OF_A_THREAD = 1000, EDGES_OF_A_CHUNK = 256;
@@ -51,13 +57,17 @@ template <class S> class EvaluatorOf : public Evaluator {
     find_pairs(request, space);
     find_kinds(request, space);
     check_lengths(space.graph);
-    const bool backward = request.results->forces || request.results->strain;
-    space.prepare(net(), passes_, request.local, backward);
+    const bool backward = request.results->forces || request.results->strain ||
+                          request.results->strains;
+    const int64_t receivers = request.exchange ? request.local : request.atoms;
+    space.prepare(net(), passes_, receivers, request.local, backward);
     const int threads = (int)std::max<int64_t>(
         1, std::min<int64_t>(request.threads, space.graph.pairs / PAIRS_OF_A_THREAD));
-    if (request.atoms) Run(*this, space, threads, backward).run();
+    if (request.atoms || request.exchange)
+      Run(*this, space, request.exchange, threads, backward).run();
     answer(request, space);
   }
+  int64_t row_bytes() const override { return net().feature * (int64_t)sizeof(S); }
 
  private:
   const Parameters p_;
@@ -92,11 +102,14 @@ template <class S> class EvaluatorOf : public Evaluator {
 
   void find_pairs(const Request &request, Workspace<S> &space) const {
     Graph &graph = space.graph;
-    graph.atoms = request.atoms;
     if (request.positions || !request.atoms) {
-      Search(graph, request.positions, request.cell, request.periodic, p_.cutoff);
+      const int64_t own = request.exchange ? request.local : request.atoms;
+      space.near_pairs.find(
+          graph, {request.atoms, own, request.positions, request.cell, request.periodic},
+          p_.cutoff, this->skin);
       return;
     }
+    graph.atoms = request.atoms;
     graph.order.resize(request.atoms);
     for (int64_t i = 0; i < request.atoms; i++) graph.order[i] = (int32_t)i;
     graph.first.clear();
@@ -145,8 +158,9 @@ template <class S> class EvaluatorOf : public Evaluator {
     const Graph &graph = space.graph;
     cormorant_results &out = *request.results;
     out.pairs = graph.pairs;
-    const double share = request.local ? p_.constant / (double)request.local : 0;
-    double energy = p_.constant;
+    const int64_t total = request.exchange ? request.exchange->total : request.local;
+    const double share = total > 0 ? p_.constant / (double)total : 0;
+    double energy = request.exchange ? share * (double)request.local : p_.constant;
     for (int64_t i = 0; i < request.atoms; i++) {
       double own = 0;
       if (i < request.local) {
@@ -166,6 +180,7 @@ template <class S> class EvaluatorOf : public Evaluator {
     if (out.energy) *out.energy = energy;
     if (out.forces) forces(space, out.forces);
     if (out.strain) strain(space, out.strain);
+    if (out.strains) strains(space, out.strains);
   }
   static void forces(const Workspace<S> &space, double *forces) {
     const Graph &graph = space.graph;
@@ -193,11 +208,30 @@ template <class S> class EvaluatorOf : public Evaluator {
       for (int b = 0; b < 3; b++) strain[3 * a + b] = 0.5 * (sum[3 * a + b] + sum[3 * b + a]);
   }
 
+  static void strains(const Workspace<S> &space, double *strains) {
+    const Graph &graph = space.graph;
+    std::fill(strains, strains + 6 * graph.atoms, 0.0);
+    for (int64_t k = 0; k < graph.pairs; k++) {
+      const double *s = &space.slopes[3 * k], *v = &graph.vec[3 * k];
+      const double part[6] = {s[0] * v[0],
+                              s[1] * v[1],
+                              s[2] * v[2],
+                              0.5 * (s[0] * v[1] + s[1] * v[0]),
+                              0.5 * (s[0] * v[2] + s[2] * v[0]),
+                              0.5 * (s[1] * v[2] + s[2] * v[1])};
+      for (const int32_t i : {graph.first[k], graph.second[k]})
+        for (int a = 0; a < 6; a++)
+          strains[6 * (int64_t)graph.order[i] + a] += 0.5 * part[a];
+    }
+  }
+
   class Run {
    public:
-    Run(const EvaluatorOf &owner, Workspace<S> &space, int threads, bool backward)
+    Run(const EvaluatorOf &owner, Workspace<S> &space, const cormorant_exchange *exchange,
+        int threads, bool backward)
         : owner_(owner), net_(owner.net()), passes_(owner.passes_), space_(space),
-          work_(space.work), threads_(threads), backward_(backward), barrier_(threads) {
+          work_(space.work), exchange_(exchange), threads_(threads), backward_(backward),
+          barrier_(threads) {
       size_ = (passes_.scratch(net_) + 31) / 32 * 32;
       scratch_ = space.scratch(size_ * threads);
       if (owner.p_.zbl) {
@@ -205,6 +239,11 @@ template <class S> class EvaluatorOf : public Evaluator {
         space.repulsion_slopes.resize(work_.pairs);
       }
       if (threads > 1 && backward) cut_chunks();
+      if (exchange) {
+        space.place.resize(space.graph.atoms);
+        for (int64_t i = 0; i < space.graph.atoms; i++)
+          space.place[space.graph.order[i]] = (int32_t)i;
+      }
     }
     void run() {
       in_threads(threads_, [this](int t) { forward_and_back(t); });
@@ -219,6 +258,7 @@ template <class S> class EvaluatorOf : public Evaluator {
     const Passes<S> &passes_;
     Workspace<S> &space_;
     const Work<S> &work_;
+    const cormorant_exchange *exchange_;
     const int threads_;
     const bool backward_;
     Barrier barrier_;
@@ -249,18 +289,29 @@ template <class S> class EvaluatorOf : public Evaluator {
       const int64_t p0 = cut(work_.padded, passes_.pair_rows, t),
                     p1 = cut(work_.padded, passes_.pair_rows, t + 1);
       const int64_t a0 = cut(work_.atoms, ATOMS, t), a1 = cut(work_.atoms, ATOMS, t + 1);
+      const int64_t others = space_.graph.atoms - work_.atoms;
+      const int64_t o0 = work_.atoms + cut(others, 1, t),
+                    o1 = work_.atoms + cut(others, 1, t + 1);
       prepare(p0, p1, a0, a1);
+      prepare_others(o0, o1);
       barrier_.wait();
       for (int s = 0; s < net_.levels; s++) {
         passes_.pairs_forward(net_, work_, s, p0, p1, scratch);
         barrier_.wait();
         passes_.atoms_forward(net_, work_, s, a0, a1, scratch);
         barrier_.wait();
+        if (exchange_ && s + 1 < net_.levels)
+          exchange(t, exchange_->forward, work_.features[s]);
       }
       passes_.head(net_, work_, a0, a1, backward_, scratch);
       if (!backward_) return;
       barrier_.wait();
       for (int s = net_.levels - 1; s >= 0; s--) {
+        if (exchange_ && s + 1 < net_.levels) {
+          passes_.gather(net_, work_, s, o0, o1);
+          barrier_.wait();
+          exchange(t, exchange_->reverse, work_.slopes[s]);
+        }
         if (threads_ == 1 || !s)
           passes_.atoms_backward(net_, work_, s, a0, a1, nullptr, 0, scratch);
         else
@@ -270,6 +321,12 @@ template <class S> class EvaluatorOf : public Evaluator {
         barrier_.wait();
       }
       finish(p0, std::min(p1, work_.pairs));
+    }
+    template <class Function> void exchange(int t, const Function &function, S *rows) {
+      if (!t)
+        function(exchange_->context, rows, space_.place.data(),
+                 net_.feature * (int64_t)sizeof(S));
+      barrier_.wait();
     }
     void chunks_backward(int s, int t, S *scratch) {
       for (const Chunk &chunk : chunks_) {
@@ -308,6 +365,21 @@ template <class S> class EvaluatorOf : public Evaluator {
                 work_.harmonic_slopes + 2 * q1 * components, S(0));
       for (S *scattered : work_.scattered)
         std::fill(scattered + a0 * net_.feature, scattered + a1 * net_.feature, S(0));
+    }
+    // Atoms of other processes receive nothing here: what nobody writes must be zero.
+    void prepare_others(int64_t o0, int64_t o1) {
+      if (!backward_) return;
+      const Graph &graph = space_.graph;
+      const auto clear = [](S *rows, int64_t size, int64_t first, int64_t last) {
+        std::fill(rows + first * size, rows + last * size, S(0));
+      };
+      for (S *scattered : work_.scattered) clear(scattered, net_.feature, o0, o1);
+      for (int s = 0; s + 1 < net_.levels; s++) {
+        clear(work_.slopes[s], net_.feature, o0, o1);
+        clear(work_.scalars[s + 1], net_.scalar, work_.self + o0, work_.self + o1);
+      }
+      for (int64_t e = graph.rowptr[o0]; e < graph.rowptr[o1]; e++)
+        clear(work_.scalar_slopes, net_.scalar, graph.row[e], graph.row[e] + 1);
     }
     // Gradients by the vectors of pairs.
     void finish(int64_t p0, int64_t p1) {

@@ -18,7 +18,7 @@ template <class K> int64_t scratch_size(const Net<typename K::S> &net) {
 template <class K> const Passes<typename K::S> *passes() {
   static constexpr Passes<typename K::S> made = {
       K::W, K::PAIRS, K::Y, scratch_size<K>, pairs_forward<K>, pairs_backward<K>,
-      atoms_forward<K>, atoms_backward<K>, collect<K>,      head<K>};
+      atoms_forward<K>, atoms_backward<K>, collect<K>, gather<K>, head<K>};
   return &made;
 }
 

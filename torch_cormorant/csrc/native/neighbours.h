@@ -227,6 +227,7 @@ inline bool fold(int64_t &x, int64_t &shift, int64_t count, bool periodic) {
   return true;
 }
 
+// Fills the order of a graph and its pairs; edges come from connect().
 class Search {
  public:
   Search(Graph &graph, const double *pos, const double *cell, const int32_t *periodic,
@@ -251,7 +252,6 @@ class Search {
     graph.second.clear();
     graph.vec.clear();
     for (int64_t b = 0; b < bins.total(); b++) around(bins, (int32_t)b);
-    graph.connect();
   }
 
  private:

@@ -58,7 +58,9 @@ template <class S> struct Net {
 };
 
 template <class S> struct Work {
-  int64_t atoms, local, pairs, self, padded;  // self: first row of the self edges
+  // atoms that receive (rows behind them belong to other processes), those of them that
+  // have an energy; self: first row of the self edges
+  int64_t atoms, local, pairs, self, padded;
   const int32_t *kind, *ends;      // species; both ends of every row of pairs
   const int64_t *rowptr;           // edges of every receiver
   const int32_t *source, *source_kind, *row;  // row: 2 pair + direction
@@ -88,6 +90,8 @@ template <class S> struct Passes {
   // Add kept rows of the edges first .. last to the sources that `owner` owns.
   void (*collect)(const Net<S> &, const Work<S> &, int level, int64_t first, int64_t last,
                   const S *parts, int32_t owner, int32_t owners);
+  // Add what a level gave to rows first .. last of the one below to their gradients.
+  void (*gather)(const Net<S> &, const Work<S> &, int level, int64_t first, int64_t last);
   void (*head)(const Net<S> &, const Work<S> &, int64_t first, int64_t last, bool slopes,
                S *scratch);
 };

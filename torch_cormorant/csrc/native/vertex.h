@@ -487,6 +487,12 @@ void atoms_backward(const Net<typename K::S> &net, const Work<typename K::S> &wo
 }
 
 template <class K>
+void gather(const Net<typename K::S> &net, const Work<typename K::S> &work, int s,
+            int64_t first, int64_t last) {
+  for (int64_t i = first; i < last; i++) collect_slopes<K>(net, work, s, i);
+}
+
+template <class K>
 void collect(const Net<typename K::S> &net, const Work<typename K::S> &work, int s,
              int64_t first, int64_t last, const typename K::S *parts, int32_t owner,
              int32_t owners) {

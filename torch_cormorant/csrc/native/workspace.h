@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #endif
 
-#include "neighbours.h"
+#include "near_pairs.h"
 #include "plan.h"
 
 namespace {
@@ -44,20 +44,24 @@ template <class T> class Buffer {
 template <class S> class Workspace {
  public:
   Graph graph;
-  std::vector<int32_t> kind, ends, source_kind;
+  NearPairs near_pairs;
+  std::vector<int32_t> kind, ends, source_kind, place;
   std::vector<double> energies, repulsion, repulsion_slopes, slopes;
   Work<S> work{};
 
-  // Room for the graph that was found; energies only without `backward`.
-  void prepare(const Net<S> &net, const Passes<S> &passes, int64_t local, bool backward) {
+  // Room for the graph that was found, whose first `receivers` atoms are computed here;
+  // energies only without `backward`.
+  void prepare(const Net<S> &net, const Passes<S> &passes, int64_t receivers,
+               int64_t local, bool backward) {
     const int64_t n = graph.atoms, rows = passes.pair_rows;
     Work<S> &w = work;
-    w.atoms = n;
+    w.atoms = receivers;
     w.local = local;
     w.pairs = graph.pairs;
     w.self = (graph.pairs + rows - 1) / rows * rows;
-    w.padded = w.self + (n + rows - 1) / rows * rows;
-    ends.assign(2 * w.padded, 0);
+    w.padded = w.self + (receivers + rows - 1) / rows * rows;
+    const int64_t all = w.self + (n + rows - 1) / rows * rows;
+    ends.assign(2 * all, 0);
     for (int64_t p = 0; p < w.pairs; p++) {
       ends[2 * p] = graph.first[p];
       ends[2 * p + 1] = graph.second[p];
@@ -75,11 +79,11 @@ template <class S> class Workspace {
     w.row = graph.row.data();
     w.energies = energies.data();
     const int64_t edges = 2 * w.pairs;
-    w.radial = radial = radial_.need(w.padded * net.radial_row);
+    w.radial = radial = radial_.need(all * net.radial_row);
     w.harmonics = harmonics = harmonics_.need((edges + 1) * passes.harmonics);
     for (int s = 0; s < net.levels; s++) {
       w.features[s] = features_[s].need(n * net.feature);
-      w.scalars[s] = scalars_[s].need(w.padded * net.scalar);
+      w.scalars[s] = scalars_[s].need(all * net.scalar);
       if (net.norm) w.inverse[s] = inverse_[s].need(n * (MAX_LMAX + 1));
       if (net.gate) {
         w.plain[s] = plain_[s].need(n * net.feature);
@@ -91,8 +95,8 @@ template <class S> class Workspace {
     for (int k = 0; k < 2; k++) w.scattered[k] = scattered_[k].need(n * net.feature);
     w.scalar_slopes = scalar_slopes_.need(edges * net.scalar);
     w.self_slopes = self_slopes_.need(n * net.scalar);
-    w.state_slopes = state_slopes_.need(w.padded * net.scalar);
-    w.length_slopes = length_slopes_.need(w.padded);
+    w.state_slopes = state_slopes_.need(all * net.scalar);
+    w.length_slopes = length_slopes_.need(all);
     // added to sixteen or more at a time
     w.harmonic_slopes = harmonic_slopes_.need((edges + 1) * passes.harmonics);
     slopes.resize(3 * w.pairs);

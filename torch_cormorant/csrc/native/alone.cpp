@@ -1,0 +1,4 @@
+// For a library of the native evaluator alone (CMakeLists.txt): the instruction set.
+#include "../isa.h"
+
+extern "C" const char *cormorant_isa() { return instruction_set(nullptr); }
