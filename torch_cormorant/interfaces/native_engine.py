@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_cormorant.backends import POTENTIALS, choose_backend
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.native import NativePotential, native_problem
 from torch_cormorant.models.energy import Result
+from torch_cormorant.models.ensemble import Ensemble
 
 __all__ = ["NativeEngine", "choose_engine"]
 
@@ -25,7 +26,8 @@ class NativeEngine:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.native, self.factor = NativePotential(engine.model), engine.factor
+        self.model, self.factor = engine.model, engine.factor
+        self.natives = [NativePotential(model) for model in _members(engine.model)]
 
     def __call__(
         self,
@@ -44,29 +46,40 @@ class NativeEngine:
         sizes = [len(z)]
         if batch is not None:
             sizes = torch.bincount(batch, minlength=num_graphs).tolist()
-        found = [
-            self.native.evaluate(
-                numbers,
-                points,
-                None if cell is None else cell.view(-1, 3, 3)[k],
-                None if pbc is None else pbc.view(-1, 3)[k],
-                stress=stress,
+        parts = list(zip(z.split(sizes), pos.split(sizes), strict=True))
+        found = []
+        for native in self.natives:
+            rows = [
+                native.evaluate(
+                    numbers,
+                    points,
+                    None if cell is None else cell.view(-1, 3, 3)[k],
+                    None if pbc is None else pbc.view(-1, 3)[k],
+                    stress=stress,
+                )
+                for k, (numbers, points) in enumerate(parts)
+            ]
+            found.append(
+                Result(
+                    torch.cat([out.energy for out in rows]) * self.factor,
+                    self._joined([out.energies for out in rows]),
+                    self._joined([out.forces for out in rows]),
+                    self._joined([out.stress for out in rows]),
+                    "eV",
+                )
             )
-            for k, (numbers, points) in enumerate(
-                zip(z.split(sizes), pos.split(sizes), strict=True)
-            )
-        ]
-        return Result(
-            torch.cat([out.energy for out in found]) * self.factor,
-            self._joined([out.energies for out in found]),
-            self._joined([out.forces for out in found]),
-            self._joined([out.stress for out in found]),
-            "eV",
-        )
+        if isinstance(self.model, Ensemble):
+            return self.model.summarised(found)
+        return found[0]
 
     def _joined(self, parts: list[Tensor | None]) -> Tensor | None:
         given = [part for part in parts if part is not None]
         return torch.cat(given) * self.factor if given else None
+
+
+def _members(model: nn.Module) -> list[nn.Module]:
+    """The models of an ensemble, or the one that there is."""
+    return list(model.models) if isinstance(model, Ensemble) else [model]
 
 
 def choose_engine(
@@ -86,7 +99,7 @@ def choose_engine(
     choose_backend(POTENTIALS, backend)
     if backend == "model" or (backend == "auto" and traced):
         return "model", engine
-    problem = native_problem(engine.model)
+    problem = next(filter(None, map(native_problem, _members(engine.model))), "")
     if engine.device.type != "cpu":
         problem = f"the model is on {engine.device}, a CPU is covered"
     if traced:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from torch_cormorant.models.cormorant import Cormorant
 from torch_cormorant.models.cormorant_potential import CormorantPotential
 from torch_cormorant.models.energy import Result
-from torch_cormorant.models.ensemble import Ensemble, EnsembleResult, Spread
+from torch_cormorant.models.ensemble import (
+    Ensemble,
+    EnsembleResult,
+    Spread,
+    load_models,
+)
 from torch_cormorant.models.files import Model, load_model, save_model
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
@@ -44,6 +49,7 @@ __all__ = [
     "head_for_target",
     "hessian",
     "load_model",
+    "load_models",
     "recipe",
     "reference_for_head",
     "save_model",
