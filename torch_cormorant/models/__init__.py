@@ -27,6 +27,7 @@ from torch_cormorant.models.targets import (
     head_for_target,
     reference_for_head,
 )
+from torch_cormorant.models.tuning import freeze, with_species
 from torch_cormorant.networks.facts import CONVENTION
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Result",
     "Spread",
     "Vibrations",
+    "freeze",
     "head_for_target",
     "hessian",
     "load_model",
@@ -54,4 +56,5 @@ __all__ = [
     "reference_for_head",
     "save_model",
     "vibrational_frequencies",
+    "with_species",
 ]

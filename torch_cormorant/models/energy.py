@@ -147,6 +147,18 @@ class EnergyModel(Holder):
             )
             raise ConfigError(msg)
 
+    def replace_head(self, head: Any, num_targets: int = 1, **options: Any) -> Self:
+        """As that of a network; unit, scale and references stay.
+
+        Raises:
+            ConfigError: The head gives no single energy: for another property, take
+                the network out, ``Predictor(potential.network).replace_head(...)``.
+        """
+        made = self.network.again(head=head, num_targets=num_targets, **options)
+        check_head(made)
+        self.network.take_head(made)
+        return self
+
     @property
     def config(self) -> dict[str, Any]:
         """What makes the same again, as plain values."""

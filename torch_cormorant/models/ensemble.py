@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -343,12 +343,16 @@ def _factors(path: Path) -> dict[str, float]:
         raise ModelFileError(msg) from error
 
 
+Loaded: TypeAlias = Model | Ensemble
+"""What a model file or a folder of them holds."""
+
+
 def load_models(
     path: str | os.PathLike[str],
     device: str | torch.device = "cpu",
     *,
     parts: Iterable[type[Part]] = (),
-) -> Model | Ensemble:
+) -> Loaded:
     """What a file or a folder holds: a model, or the ensemble of several seeds.
 
     Args:
