@@ -231,6 +231,7 @@ def _fit_in(folder: RunFolder, job: Job, *, resume: bool, overwrite: bool) -> Fi
             "split_sha256": job.split.digest,
         },
         "compositions": job.compositions(),
+        **({} if job.start is None else {"start": job.start.record}),
         "seed": job.seed,
         "parameters": job.parameters,
         "best_epoch": best_epoch,
@@ -262,6 +263,7 @@ def _settings(job: Job) -> dict[str, object]:
     training = {k: v for k, v in plain["training"].items() if k not in _FREE}
     return {
         "data_sha256": job.data.digest,
+        **({} if job.start is None else {"start_sha256": job.start.old.digest}),
         "split_sha256": job.split.digest,
         "targets": job.targets,
         "target_units": job.units,

@@ -15,8 +15,8 @@ from torch_cormorant.data.describe import symbol
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import Ensemble
 from torch_cormorant.models.ensemble import RECORD
+from torch_cormorant.networks import CormorantNetwork
 from torch_cormorant.train.callbacks import EpochLog
-from torch_cormorant.train.config import FAMILY
 from torch_cormorant.train.ensemble import calibration, plot_calibration
 from torch_cormorant.train.files import RunFolder, write_json
 from torch_cormorant.train.frame_errors import frame_errors, join_outputs
@@ -38,7 +38,8 @@ def report_of(job: Job, log: EpochLog, outputs: Any, best_epoch: int) -> RunRepo
         best_epoch: The epoch that is tested.
     """
     part = job.loaders.test
-    network = job.config.model.network
+    model = job.module.network
+    ours = isinstance(getattr(model, "network", model), CormorantNetwork)
     found = RunReport(
         title=f"{job.title}, seed {job.seed}",
         targets=[log.target] if job.frames else list(job.data.targets),
@@ -51,10 +52,10 @@ def report_of(job: Job, log: EpochLog, outputs: Any, best_epoch: int) -> RunRepo
         counts=part.element_counts() if job.frames else part.row_counts(),
         species=part.species,
         names=[],
-        network=None if network in FAMILY else job.module.network,
+        network=model if ours else None,
     )
-    owner = "" if network in FAMILY else "Cormorant, "
-    name = f"{owner}{network} (epoch {best_epoch})"
+    network = job.network_name.removesuffix(" network")
+    name = f"{'Cormorant, ' * ours}{network} (epoch {best_epoch})"
     add = _add_frames if job.frames else _add_properties
     add(found, job, outputs, name)
     return found
