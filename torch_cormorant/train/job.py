@@ -34,7 +34,7 @@ from torch_cormorant.train.potential_module import (
     potential_normalisation,
 )
 from torch_cormorant.train.sources import divided, load_data
-from torch_cormorant.train.starting import Start, refitted, replayed
+from torch_cormorant.train.starting import Start, refit_references, replayed
 
 __all__ = ["Job"]
 
@@ -216,7 +216,7 @@ class Job:
             )
         old = units = model.info.normalisation.covering(model.network.features.known)
         if training.reference != "none":
-            units, start.record["references"] = refitted(model, train)
+            units, start.record["references"] = refit_references(model, train)
         self.loaders.replay = replayed(training.replay, old, units, unit)
         start.record["replayed"] = len(self.loaders.replay)
         return model, units

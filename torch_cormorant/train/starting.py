@@ -19,7 +19,7 @@ from torch_cormorant.models.tuning import freeze, with_species
 from torch_cormorant.train.config import DataConfig, TrainingConfig
 from torch_cormorant.train.sources import load_data
 
-__all__ = ["Start", "refitted", "replayed"]
+__all__ = ["Start", "refit_references", "replayed"]
 
 
 class Start:
@@ -103,7 +103,7 @@ class Start:
         return [*lines, f"references: {r['references']}"]
 
 
-def refitted(model: Potential, frames: Frames) -> tuple[Normalisation, str]:
+def refit_references(model: Potential, frames: Frames) -> tuple[Normalisation, str]:
     r"""References for other data, from what the model says of them.
 
     .. math:: w_z' = w_z + \Delta_z, \quad
