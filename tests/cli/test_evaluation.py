@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -38,9 +39,9 @@ def load_writer() -> ModuleType:
 
 
 def row(text: str, name: str) -> list[float]:
-    """Return the numbers behind a name, one for each table."""
+    """Return the mean absolute errors behind a name, one for each table."""
     found = [line for line in text.splitlines() if line.startswith(f"  {name}")]
-    return [float(line.split()[-1]) for line in found]
+    return [float(re.split(r"\s{2,}", line.strip())[1]) for line in found]
 
 
 def written(path: Path, count: int, factor: float, *names: str) -> list[Data]:

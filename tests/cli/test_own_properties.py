@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,9 @@ def numbers(text: str) -> dict[str, float]:
     """Return the errors of a table by the name before them."""
     found = {}
     for line in text.splitlines():
-        *words, last = line.split() or [""]
-        if line[:2] == "  " and words and last[0].isdigit():
-            name = " ".join(words)
-            found["ours" if "(epoch" in name else name] = float(last)
+        name, *columns = re.split(r"\s{2,}", line.strip())
+        if line[:2] == "  " and columns and columns[0][0].isdigit():
+            found["ours" if "(epoch" in name else name] = float(columns[0])
     return found
 
 

@@ -27,6 +27,8 @@ def start(
     levels: int,
     units: str = "metal",
     training: dict[str, Any] | None = None,
+    model: Any = None,
+    **options: Any,
 ) -> LammpsPotential:
     """Put the atoms of the test into LAMMPS and attach the potential."""
     atoms = liquid(8)
@@ -51,9 +53,11 @@ def start(
         mass 2 15.999
         """
     )
-    model = small_potential(2.2, levels)
-    model.info = replace(model.info, training=training or {})
-    potential = LammpsPotential(lmp, model, [1, 8], energy_unit="eV", skin=0.6)
+    if model is None:
+        model = small_potential(2.2, levels)
+        model.info = replace(model.info, training=training or {})
+    options = {"energy_unit": "eV", "skin": 0.6, **options}
+    potential = LammpsPotential(lmp, model, [1, 8], **options)
     potential.attach()
     return potential
 

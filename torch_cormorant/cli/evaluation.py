@@ -24,7 +24,8 @@ from torch_cormorant.data import (
 )
 from torch_cormorant.data.frame_arrays import warn_of_units
 from torch_cormorant.errors import ConfigError, CormorantError
-from torch_cormorant.models import Model, Potential, load_model
+from torch_cormorant.models import Ensemble, Potential, load_models
+from torch_cormorant.models.ensemble import Loaded
 
 __all__ = ["evaluate"]
 
@@ -43,7 +44,7 @@ def evaluate(args: argparse.Namespace) -> None:
     Raises:
         CormorantError: A file, a property or a structure does not fit.
     """
-    model = load_model(args.model, args.device)
+    model = load_models(args.model, args.device)
     units = given_units(args.unit, model)
     names = Names(args.energy, args.forces, args.data_part)
     data, assumed = read_labels(args.input, model, units, names)
@@ -71,7 +72,7 @@ def evaluate(args: argparse.Namespace) -> None:
         print(f"taken as the units of the file: {assumed}")
 
 
-def _check_rows(args: argparse.Namespace, model: Model, data: Molecules) -> None:
+def _check_rows(args: argparse.Namespace, model: Loaded, data: Molecules) -> None:
     """Refuse labels of another shape than the predictions.
 
     Raises:
@@ -87,7 +88,7 @@ def _check_rows(args: argparse.Namespace, model: Model, data: Molecules) -> None
         )
 
 
-def trained_split(model: Model, data: Labelled) -> Split | None:
+def trained_split(model: Loaded, data: Labelled) -> Split | None:
     """The parts of the training, if the data are those that the model has seen.
 
     Args:
@@ -114,9 +115,8 @@ def _frame_table(args: argparse.Namespace, model: Any, known: Any, data: Any) ->
 
     frames = [data[row] for row in range(len(data))]
     forces = "forces" in data.fields
-    found = Potential.of(model).evaluate_all(
-        frames, forces=forces, batch_size=args.batch_size
-    )
+    potential = model if isinstance(model, Ensemble) else Potential.of(model)
+    found = potential.evaluate_all(frames, forces=forces, batch_size=args.batch_size)
     target = energy_target(data.energy_unit)
     table = frame_errors(known, data, found).table(
         args.model.name,
@@ -128,20 +128,23 @@ def _frame_table(args: argparse.Namespace, model: Any, known: Any, data: Any) ->
 
 
 def _property_tables(
-    args: argparse.Namespace, model: Model, known: Any, data: Any
+    args: argparse.Namespace, model: Loaded, known: Any, data: Any
 ) -> str:
     from torch_cormorant.train import compare
 
     units = zip(data.targets, model.info.units, strict=True)
     factors = [_factor(unit, target) for target, unit in units]
     frames = [data[row] for row in range(len(data))]
-    predicted = property_values(model, frames, args.batch_size).double()
     scales = torch.tensor(factors, dtype=torch.float64)
-    predicted = predicted * scales  # one property with several columns has one unit
+    # one property with several columns has one unit
+    predicted, std = (
+        None if part is None else part.double() * scales
+        for part in property_values(model, frames, args.batch_size)
+    )
     part = "these" if known is data else "the training"
     tables = []
     for number, target in enumerate(data.targets):
-        found = compare(known, data, predicted, number)
+        found = compare(known, data, predicted, number, std)
         title = (
             f"{data.title}: {target.name} of {'the atoms of ' * target.per_atom}"
             f"{len(data):,} molecules{', all components' * bool(target.shape)}"

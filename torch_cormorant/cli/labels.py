@@ -23,7 +23,7 @@ from torch_cormorant.data.download import DOWNLOAD
 from torch_cormorant.data.files import file_digest
 from torch_cormorant.data.registry import source_name
 from torch_cormorant.errors import ConfigError, DataError
-from torch_cormorant.models import Model
+from torch_cormorant.models.ensemble import Loaded
 
 __all__ = [
     "Labelled",
@@ -38,7 +38,7 @@ Labelled: TypeAlias = Molecules | Frames
 _EMBEDDED = ("mini_qm9", "mini_ethanol")
 
 
-def is_potential(model: Model) -> bool:
+def is_potential(model: Loaded) -> bool:
     """Whether the only output of a model is an energy, so that it has forces.
 
     A property of an own file may be called energy, too, and have any unit.
@@ -67,7 +67,7 @@ class Names:
 
 
 def read_labels(
-    path: Path, model: Model, units: Mapping[str, str], names: Names
+    path: Path, model: Loaded, units: Mapping[str, str], names: Names
 ) -> tuple[Labelled, str]:
     """Labelled structures for a model.
 
@@ -109,7 +109,7 @@ def read_labels(
 
 def _stated(
     path: Path,
-    model: Model,
+    model: Loaded,
     units: Mapping[str, str],
     part: str | None,
     *,
@@ -167,7 +167,7 @@ def _check_options(names: Names, path: Path, *, own_frames: bool) -> None:
         raise ConfigError(f"--data-part: {path} is no .npz file of frames")
 
 
-def trained_data(model: Model) -> Mapping[str, Any]:
+def trained_data(model: Loaded) -> Mapping[str, Any]:
     """Section ``data`` of the configuration that a model was trained with.
 
     Args:
@@ -183,7 +183,7 @@ def trained_data(model: Model) -> Mapping[str, Any]:
         return {}
 
 
-def recorded_data(model: Model, path: Path) -> Mapping[str, Any]:
+def recorded_data(model: Loaded, path: Path) -> Mapping[str, Any]:
     """Section ``data`` of the training, if a file is the one that was trained on.
 
     Args:
@@ -202,7 +202,7 @@ def recorded_data(model: Model, path: Path) -> Mapping[str, Any]:
     return trained_data(model)
 
 
-def given_units(given: Sequence[str], model: Model) -> dict[str, str]:
+def given_units(given: Sequence[str], model: Loaded) -> dict[str, str]:
     """What ``--unit`` says.
 
     Args:
@@ -227,7 +227,7 @@ def given_units(given: Sequence[str], model: Model) -> dict[str, str]:
     return units
 
 
-def _assumed(model: Model, frames: Frames | None, units: Mapping[str, str]) -> str:
+def _assumed(model: Loaded, frames: Frames | None, units: Mapping[str, str]) -> str:
     length = units.get("pos", "Angstrom")
     if frames is None:
         found = [
@@ -242,7 +242,7 @@ def _assumed(model: Model, frames: Frames | None, units: Mapping[str, str]) -> s
     return ", ".join([*found, f"pos {length}"])
 
 
-def _properties(path: Path, model: Model, units: Mapping[str, str]) -> Molecules:
+def _properties(path: Path, model: Loaded, units: Mapping[str, str]) -> Molecules:
     """Molecules whose properties stand in the second lines or columns of a file."""
     targets = model.info.targets
     own = dict(zip(targets, model.info.units, strict=True))
@@ -262,7 +262,7 @@ def _properties(path: Path, model: Model, units: Mapping[str, str]) -> Molecules
 
 
 def _own_frames(
-    path: Path, model: Model, units: Mapping[str, str], names: Names
+    path: Path, model: Loaded, units: Mapping[str, str], names: Names
 ) -> tuple[Frames, Mapping[str, str]]:
     """Frames of a file with names of its own, and the units that it is taken to have.
 

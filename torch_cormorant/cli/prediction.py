@@ -8,15 +8,25 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_cormorant.cli.labels import given_units, is_potential, recorded_data
 from torch_cormorant.cli.structures import is_own_file, read_structures
+from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.models import Model, Potential, Result, load_model
+from torch_cormorant.models import (
+    Ensemble,
+    EnsembleResult,
+    Potential,
+    Result,
+    Spread,
+    load_models,
+)
 from torch_cormorant.models.batched import bare
 from torch_cormorant.models.compositions import warn_of_composition
+from torch_cormorant.models.ensemble import Loaded
 
 __all__ = ["predict", "property_values"]
 
@@ -32,7 +42,7 @@ def predict(args: argparse.Namespace) -> None:
         CormorantError: A file or a structure does not fit.
     """
     suffix = _checked_output(args)
-    model = load_model(args.model, args.device)
+    model = load_models(args.model, args.device)
     if model.head.per_atom and suffix == ".csv":
         raise ConfigError(
             f"{args.output}: a table has one row for every structure; write values of "
@@ -46,25 +56,27 @@ def predict(args: argparse.Namespace) -> None:
             if warn_of_composition(model, frame.z, f"{args.input}: {name}"):
                 break
         forces = not args.no_forces and suffix == ".extxyz"
-        result = Potential.of(model).evaluate_all(
+        potential = model if isinstance(model, Ensemble) else Potential.of(model)
+        result = potential.evaluate_all(
             found.frames, forces=forces, batch_size=args.batch_size
         )
-        values = result.energy[:, None]
+        values, std = result.energy[:, None], getattr(result, "energy_std", None)
+        std = None if std is None else std[:, None]
     else:
-        values = property_values(model, found.frames, args.batch_size)
+        values, std = property_values(model, found.frames, args.batch_size)
     if suffix == ".csv":
-        write_csv(args.output, model, found.names, values)
+        write_csv(args.output, model, found.names, values, std)
     elif is_potential(model):
         write_frames(args.output, found.frames, result)
     else:
-        write_properties(args.output, model, found.frames, values)
+        write_properties(args.output, model, found.frames, values, std)
     what = ", ".join(model.info.targets)
     print(f"{what} of {len(found.names):,} structures in {args.output}")
     if is_potential(model) and suffix == ".csv" and not args.no_forces:
         print("a table holds no forces; for them write .extxyz")
 
 
-def _length_unit(args: argparse.Namespace, model: Model) -> str:
+def _length_unit(args: argparse.Namespace, model: Loaded) -> str:
     """Unit of the positions: what is said, or that of the training for its file.
 
     Raises:
@@ -103,13 +115,20 @@ def _checked_output(args: argparse.Namespace) -> str:
     return str(suffix)
 
 
-def property_values(model: Model, frames: Sequence[Data], batch_size: int) -> Tensor:
-    """Predictions ``[n, T]`` in the units of the model; all components in one row."""
-    values: Tensor = model.predict(frames, batch_size=batch_size)
-    return values.flatten(1)
+def property_values(
+    model: Loaded, frames: Sequence[Data], batch_size: int
+) -> tuple[Tensor, Tensor | None]:
+    """Predictions ``[n, T]`` in the units of the model, all components in one row.
+
+    Behind them the spreads of an ensemble, or None.
+    """
+    found: Tensor | Spread = model.predict(frames, batch_size=batch_size)
+    if isinstance(found, Spread):
+        return found.mean.flatten(1), found.std.flatten(1)
+    return found.flatten(1), None
 
 
-def component_names(model: Model) -> list[str]:
+def component_names(model: Loaded) -> list[str]:
     """What tells the components of one target apart, such as ``_x``, ``_y``, ``_z``.
 
     Args:
@@ -138,7 +157,13 @@ def _plain_cell(text: str) -> str:
     return f"'{text}" if text.startswith(tuple("=+-@\t\r\n")) else text
 
 
-def write_csv(path: Path, model: Model, names: Sequence[str], values: Tensor) -> None:
+def write_csv(
+    path: Path,
+    model: Loaded,
+    names: Sequence[str],
+    values: Tensor,
+    std: Tensor | None = None,
+) -> None:
     """Write predictions as a table.
 
     Names that a spreadsheet would take for a formula stand behind an apostrophe.
@@ -148,15 +173,19 @@ def write_csv(path: Path, model: Model, names: Sequence[str], values: Tensor) ->
         model: Tells names and units.
         names: Of the structures.
         values: ``[n, T]``, or all components of T tensors.
+        std: Their spreads, which get a column each, named ``_std``.
     """
     from torch_cormorant.data.files import write_atomically
 
     text = io.StringIO(newline="")
     writer = csv.writer(text)
+    if std is not None:
+        values = torch.stack([values, std], dim=2).flatten(1)
     columns = [
-        f"{name}{ending} [{unit}]" if unit else f"{name}{ending}"
+        f"{name}{ending}{spread} [{unit}]" if unit else f"{name}{ending}{spread}"
         for name, unit in zip(model.info.targets, model.info.units, strict=True)
         for ending in component_names(model)
+        for spread in (("",) if std is None else ("", "_std"))
     ]
     writer.writerow(["name", *map(_plain_cell, columns)])
     for name, row in zip(names, values.tolist(), strict=True):
@@ -165,7 +194,11 @@ def write_csv(path: Path, model: Model, names: Sequence[str], values: Tensor) ->
 
 
 def write_properties(
-    path: Path, model: Model, frames: Sequence[Data], values: Tensor
+    path: Path,
+    model: Loaded,
+    frames: Sequence[Data],
+    values: Tensor,
+    std: Tensor | None = None,
 ) -> None:
     """Write structures with predicted properties as extended XYZ.
 
@@ -177,11 +210,15 @@ def write_properties(
         model: Tells names and units.
         frames: The structures.
         values: As :func:`property_values` returns them.
+        std: Their spreads, which stand under names that end in ``_std``.
     """
     from torch_cormorant.data import write_extxyz
 
     names = [name.replace(" ", "_") for name in model.info.targets]
     parts = values.unflatten(1, (len(names), -1))
+    if std is not None:
+        parts = torch.cat([parts, std.unflatten(1, (len(names), -1))], dim=1)
+        names += [f"{name}_std" for name in names]
     structures = [bare(data) for data in frames]
     if model.head.per_atom:
         rows = parts.split([data.z.numel() for data in structures])
@@ -216,4 +253,11 @@ def write_frames(path: Path, frames: Sequence[Data], result: Result) -> None:
         parts = result.forces.split(sizes)
         for data, forces in zip(structures, parts, strict=True):
             data.forces = forces
-    write_extxyz(path, structures, unit=result.unit or "eV")
+    info, arrays, unit = None, None, result.unit or "eV"
+    if isinstance(result, EnsembleResult) and result.energy_std is not None:
+        factor = unit_factor(unit, "eV")
+        info = [{"energy_std": v} for v in (result.energy_std * factor).tolist()]
+        if result.forces_std is not None:
+            spreads = (result.forces_std * factor).split(sizes)
+            arrays = [{"forces_std": rows} for rows in spreads]
+    write_extxyz(path, structures, unit=unit, info=info, arrays=arrays)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -30,7 +31,8 @@ from torch_cormorant.graph.spacing import warn_if_not_angstrom
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.native_engine import choose_engine
 from torch_cormorant.interfaces.traced import TracedPotential
-from torch_cormorant.models import load_model
+from torch_cormorant.models import load_models
+from torch_cormorant.models.batched import raise_first
 from torch_cormorant.models.compositions import warn_of_composition
 from torch_cormorant.models.energy import Result
 from torch_cormorant.models.ensemble import Ensemble
@@ -38,9 +40,9 @@ from torch_cormorant.nn import Part
 
 __all__ = ["CormorantCalculator"]
 
-SPREADS = ("energy_std", "forces_std")
+SPREADS = ("energy_std", "energies_std", "forces_std")
 """What an ensemble reports beside its means."""
-OF_ATOMS = {"energies", "forces", "forces_std"}
+OF_ATOMS = {"energies", "forces", "energies_std", "forces_std"}
 _FOUND_LATE = (CellError, CoincidentAtomsError, NonFiniteError)
 """What only a calculation finds wrong with a structure."""
 
@@ -51,7 +53,8 @@ class CormorantCalculator(Calculator):
     Args:
         model: A :class:`~torch_cormorant.models.Potential`, or a network with one
             energy; it is copied. Of an :class:`~torch_cormorant.models.Ensemble` the
-            means are reported, and ``energy_std`` and ``forces_std`` beside them.
+            means are reported, and ``energy_std``, ``energies_std`` and ``forces_std``
+            beside them.
         energy_unit: Unit of the model's energies, such as ``"kcal/mol"``. Default:
             what a model read from a file says. Results are always in eV and Angstrom.
         device: Where to compute, such as ``"cuda"``. Default: where the model is.
@@ -169,17 +172,17 @@ class CormorantCalculator(Calculator):
     def from_file(
         cls, path: str | Path, *, parts: Iterable[type[Part]] = (), **kwargs: Any
     ) -> Self:
-        """Make one from a model file written by :func:`torch_cormorant.save_model`.
+        """Make one from a model file, or from the folder of an ensemble.
 
         Args:
-            path: The file.
+            path: As for :func:`torch_cormorant.models.load_models`.
             parts: Own classes, as in :func:`torch_cormorant.load_model`.
             **kwargs: As the class.
 
         Raises:
             ModelFileError: The file is missing, damaged or no model file.
         """
-        return cls(load_model(path, parts=parts), **kwargs)
+        return cls(load_models(path, parts=parts), **kwargs)
 
     def calculate(
         self,
@@ -301,20 +304,17 @@ class CormorantCalculator(Calculator):
                 *tensors, num_graphs=len(structures), stress=stress, reuse=False
             )
         except _FOUND_LATE:
-            # Atoms of the joined batch are counted on; the user counts anew in each.
-            self._find_bad(structures, names)
+            calls = (
+                (name, partial(self._alone, atoms, name))
+                for atoms, name in zip(structures, names, strict=True)
+            )
+            raise_first(calls, _FOUND_LATE)
             raise
         return _split(out, [len(atoms) for atoms in structures])
 
-    def _find_bad(self, structures: Sequence[Atoms], names: Sequence[str]) -> None:
-        """Raise the error of the first structure that has one, by its own numbers."""
-        for atoms, name in zip(structures, names, strict=True):
-            try:
-                tensors = self._tensors([atoms], [name])
-                self._compute(*tensors, num_graphs=1, reuse=False)
-            except _FOUND_LATE as error:
-                msg = f"{name}: {error}"
-                raise type(error)(msg) from error
+    def _alone(self, atoms: Atoms, name: str) -> Result:
+        tensors = self._tensors([atoms], [name])
+        return self._compute(*tensors, num_graphs=1, reuse=False)
 
     def _look_at(self, atoms: Atoms, name: str) -> None:
         """Warn once of a structure that is hardly meant; a run is looked at once."""

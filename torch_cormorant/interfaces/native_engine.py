@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_cormorant.backends import POTENTIALS, choose_backend
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.native import NativePotential, native_problem
 from torch_cormorant.models.energy import Result
+from torch_cormorant.models.ensemble import Ensemble
 
 __all__ = ["NativeEngine", "choose_engine"]
 
@@ -29,8 +30,10 @@ class NativeEngine:
 
     def __init__(self, engine: Engine) -> None:
         skin = 0.0 if engine.edges is None else engine.edges.skin
-        self.native = NativePotential(engine.model, skin=skin)
-        self.factor = engine.factor
+        self.model, self.factor = engine.model, engine.factor
+        self.natives = [
+            NativePotential(model, skin=skin) for model in _members(engine.model)
+        ]
 
     def __call__(
         self,
@@ -48,20 +51,29 @@ class NativeEngine:
         del reuse  # a list that does not fit is not used
         cells = [None] * num_graphs if cell is None else cell.view(-1, 3, 3)
         flags = [None] * num_graphs if pbc is None else pbc.view(-1, 3)
-        if batch is None:
-            return self._in_ev(
-                self.native.evaluate(z, pos, cells[0], flags[0], stress=stress)
-            )
-        sizes = torch.bincount(batch, minlength=num_graphs).tolist()
-        rows = zip(z.split(sizes), pos.split(sizes), cells, flags, strict=True)
-        parts = [self.native.evaluate(*row, stress=stress) for row in rows]
-        return self._in_ev(Result.joined(parts))
+        sizes = [len(z)]
+        if batch is not None:
+            sizes = torch.bincount(batch, minlength=num_graphs).tolist()
+        rows = list(zip(z.split(sizes), pos.split(sizes), cells, flags, strict=True))
+        found = [
+            self._in_ev([native.evaluate(*row, stress=stress) for row in rows])
+            for native in self.natives
+        ]
+        if isinstance(self.model, Ensemble):
+            return self.model.summarised(found)
+        return found[0]
 
-    def _in_ev(self, out: Result) -> Result:
+    def _in_ev(self, parts: list[Result]) -> Result:
+        out = parts[0] if len(parts) == 1 else Result.joined(parts)
         scaled: dict[str, Any] = {
             name: value * self.factor for name, value in out.tensors().items()
         }
         return replace(out, **scaled, unit="eV")
+
+
+def _members(model: nn.Module) -> list[nn.Module]:
+    """The models of an ensemble, or the one that there is."""
+    return list(model.models) if isinstance(model, Ensemble) else [model]
 
 
 def choose_engine(
@@ -81,7 +93,7 @@ def choose_engine(
     choose_backend(POTENTIALS, backend)
     if backend == "model" or (backend == "auto" and traced):
         return "model", engine
-    problem = native_problem(engine.model)
+    problem = next(filter(None, map(native_problem, _members(engine.model))), "")
     if engine.device.type != "cpu":
         problem = f"the model is on {engine.device}, a CPU is covered"
     if traced:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ from torch_cormorant.errors import (
     SpeciesError,
 )
 from torch_cormorant.interfaces.engine import Engine
+from torch_cormorant.models.batched import raise_first
 from torch_cormorant.models.compositions import warn_of_composition
+from torch_cormorant.models.energy import Result
 
 with warnings.catch_warnings():
     # torch-sim scripts its neighbour lists, which newer releases of torch report
@@ -24,12 +27,15 @@ with warnings.catch_warnings():
 
 __all__ = ["CormorantSimModel"]
 
+_FOUND_LATE = (CoincidentAtomsError, NonFiniteError, SpeciesError)
+
 
 class CormorantSimModel(ModelInterface):
     """A potential for `torch-sim <https://github.com/TorchSim/torch-sim>`_.
 
     Args:
-        model: A :class:`~torch_cormorant.models.Potential`, or a network with one
+        model: A :class:`~torch_cormorant.models.Potential`, an
+            :class:`~torch_cormorant.models.Ensemble` of them, or a network with one
             energy; it is copied.
         energy_unit: Unit of the model's energies, such as ``"kcal/mol"``. Default:
             what a model read from a file says. Results are in eV and Angstrom.
@@ -84,19 +90,14 @@ class CormorantSimModel(ModelInterface):
         self._warned = False
         self._seen: Tensor | None = None
 
-    def _find_bad(
-        self, state: SimState, cell: Tensor | None, pbc: Tensor | None
-    ) -> None:
-        """Raise the error of the first system that has one, by its own numbers."""
-        for k in range(state.n_systems):
-            mine = state.system_idx == k
-            own = None if cell is None else cell[k : k + 1]
-            z, pos = state.atomic_numbers[mine], state.positions[mine]
-            try:
-                self.engine(z, pos, None, own, pbc, num_graphs=1, reuse=False)
-            except (CoincidentAtomsError, NonFiniteError, SpeciesError) as error:
-                msg = f"system {k}: {error}"
-                raise type(error)(msg) from error
+    def _alone(
+        self, state: SimState, k: int, cell: Tensor | None, pbc: Tensor | None
+    ) -> Result:
+        """Results of one system."""
+        mine = state.system_idx == k
+        own = None if cell is None else cell[k : k + 1]
+        z, pos = state.atomic_numbers[mine], state.positions[mine]
+        return self.engine(z, pos, None, own, pbc, num_graphs=1, reuse=False)
 
     @property
     def compute_stress(self) -> bool:
@@ -126,7 +127,8 @@ class CormorantSimModel(ModelInterface):
         Returns:
             ``energy`` ``[n_systems]``, ``energies`` ``[n_atoms]``, and ``forces``
             ``[n_atoms, 3]`` and ``stress`` ``[n_systems, 3, 3]`` where asked for, in
-            the type of the model.
+            the type of the model; of an ensemble also ``energy_std``,
+            ``energies_std`` and ``forces_std``.
 
         Raises:
             CormorantError: A system does not fit; the message names it.
@@ -150,15 +152,14 @@ class CormorantSimModel(ModelInterface):
                 forces=self.compute_forces,
                 stress=self.compute_stress and periodic,
             )
-        except (CoincidentAtomsError, NonFiniteError, SpeciesError) as error:
-            # Atoms of the batch are counted on; the user counts anew in each system.
-            self._find_bad(state, cell, repeats)
+        except _FOUND_LATE as error:
+            calls = (
+                (f"system {k}", partial(self._alone, state, k, cell, repeats))
+                for k in range(count)
+            )
+            raise_first(calls, _FOUND_LATE)
             raise error from None
-        found = {"energy": out.energy}
-        if out.energies is not None:
-            found["energies"] = out.energies
-        if out.forces is not None:
-            found["forces"] = out.forces
+        found = out.tensors()
         if self.compute_stress:
             zeros = out.energy.new_zeros(count, 3, 3)
             found["stress"] = zeros if out.stress is None else out.stress

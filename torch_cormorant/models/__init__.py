@@ -5,7 +5,12 @@ from __future__ import annotations
 from torch_cormorant.models.cormorant import Cormorant
 from torch_cormorant.models.cormorant_potential import CormorantPotential
 from torch_cormorant.models.energy import Result
-from torch_cormorant.models.ensemble import Ensemble, EnsembleResult, Spread
+from torch_cormorant.models.ensemble import (
+    Ensemble,
+    EnsembleResult,
+    Spread,
+    load_models,
+)
 from torch_cormorant.models.files import Model, load_model, save_model
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
@@ -22,6 +27,7 @@ from torch_cormorant.models.targets import (
     head_for_target,
     reference_for_head,
 )
+from torch_cormorant.models.tuning import freeze, with_species
 from torch_cormorant.networks.facts import CONVENTION
 
 __all__ = [
@@ -41,11 +47,14 @@ __all__ = [
     "Result",
     "Spread",
     "Vibrations",
+    "freeze",
     "head_for_target",
     "hessian",
     "load_model",
+    "load_models",
     "recipe",
     "reference_for_head",
     "save_model",
     "vibrational_frequencies",
+    "with_species",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -10,7 +11,7 @@ from torch_geometric.data import Batch, Data
 
 from torch_cormorant.errors import ConfigError, CormorantError
 
-__all__ = ["bare", "in_batches"]
+__all__ = ["bare", "in_batches", "raise_first"]
 
 T = TypeVar("T")
 
@@ -66,8 +67,42 @@ def in_batches(
         try:
             found.append(call(Batch.from_data_list(group).to(device)))
         except CormorantError as error:
-            raise _named(error, start, group, call, device) from error
+            calls = (
+                (f"structure {k}", partial(_one, call, row, device))
+                for k, row in enumerate(group, start)
+            )
+            raise_first(calls)
+            where = f"structures {start} to {start + len(group) - 1}"
+            raise type(error)(f"{where}: {error}") from error
     return found
+
+
+def _one(call: Callable[[Any], Any], structure: Data, device: torch.device) -> Any:
+    return call(Batch.from_data_list([structure]).to(device))
+
+
+def raise_first(
+    calls: Iterable[tuple[str, Callable[[], Any]]],
+    kinds: tuple[type[CormorantError], ...] = (CormorantError,),
+) -> None:
+    """Raise the error of the first structure that has one, with its name before it.
+
+    Numbers of atoms in an error of a batch are those of the batch; a user counts anew
+    in each structure.
+
+    Args:
+        calls: Names of the structures, and what evaluates each alone.
+        kinds: Errors to be named.
+
+    Raises:
+        CormorantError: The first one, of its own kind.
+    """
+    for name, call in calls:
+        try:
+            call()
+        except kinds as error:
+            msg = f"{name}: {error}"
+            raise type(error)(msg) from error
 
 
 def _listed(structures: Iterable[Any]) -> list[Data]:
@@ -77,19 +112,3 @@ def _listed(structures: Iterable[Any]) -> list[Data]:
         msg = f"structures must be PyG's Data, got {type(odd[0]).__name__}"
         raise ConfigError(msg)
     return rows
-
-
-def _named(
-    error: CormorantError,
-    start: int,
-    group: Sequence[Data],
-    call: Callable[[Any], Any],
-    device: torch.device,
-) -> CormorantError:
-    """The same error with the number of the structure that causes it."""
-    for number, one in enumerate(group, start):
-        try:
-            call(Batch.from_data_list([one]).to(device))
-        except CormorantError as own:
-            return type(own)(f"structure {number}: {own}")
-    return type(error)(f"structures {start} to {start + len(group) - 1}: {error}")

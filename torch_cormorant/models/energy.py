@@ -147,6 +147,18 @@ class EnergyModel(Holder):
             )
             raise ConfigError(msg)
 
+    def replace_head(self, head: Any, num_targets: int = 1, **options: Any) -> Self:
+        """As that of a network; unit, scale and references stay.
+
+        Raises:
+            ConfigError: The head gives no single energy: for another property, take
+                the network out, ``Predictor(potential.network).replace_head(...)``.
+        """
+        made = self.network.again(head=head, num_targets=num_targets, **options)
+        check_head(made)
+        self.network.take_head(made)
+        return self
+
     @property
     def config(self) -> dict[str, Any]:
         """What makes the same again, as plain values."""
@@ -178,6 +190,7 @@ class EnergyModel(Holder):
         edge_index: Tensor,
         edge_vec: Tensor,
         geometry: EdgeGeometry | None = None,
+        pairs: Tensor | None = None,
     ) -> Tensor:
         """Energies of atoms, without the constant.
 
@@ -186,6 +199,7 @@ class EnergyModel(Holder):
             edge_index: ``[2, E]``, with the self edges that the network wants.
             edge_vec: ``[E, 3]`` in Angstrom.
             geometry: What was made of these edges. Default: it is made.
+            pairs: :meth:`pair_energies` of these edges. Default: they are computed.
 
         Returns:
             ``[N]`` float64 in the unit of the model.
@@ -193,9 +207,10 @@ class EnergyModel(Holder):
         if geometry is None:
             geometry = self.network.geometry(edge_index, edge_vec, z.shape[0])
         raw = self.network.atomwise(self.network.run_levels(z, geometry), z).squeeze(1)
-        extra = self.pair_energies(z, edge_index, edge_vec)
+        if pairs is None:
+            pairs = self.pair_energies(z, edge_index, edge_vec)
         units = self.info.normalisation
-        return atom_energies(raw, units.atoms(z)[:, 0], units, extra)
+        return atom_energies(raw, units.atoms(z)[:, 0], units, pairs)
 
     def energy_of(
         self,
@@ -206,6 +221,7 @@ class EnergyModel(Holder):
         edge_index: Tensor,
         edge_vec: Tensor,
         geometry: EdgeGeometry,
+        pairs: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Energies of structures, and of atoms where the head is a sum over them.
 
@@ -217,6 +233,7 @@ class EnergyModel(Holder):
             edge_index: ``[2, E]``, with the self edges that the network wants.
             edge_vec: ``[E, 3]`` in Angstrom.
             geometry: What was made of the edges.
+            pairs: As for :meth:`energies_of`.
 
         Returns:
             ``[B]`` and ``[N]`` or None, float64 in the unit of the model.
@@ -228,11 +245,12 @@ class EnergyModel(Holder):
             levels = network.run_levels(z, geometry)
             out = network.head(network.head_input(levels, batch, count, z, pos))
             energy = units.restore(out.view(count, 1), z, batch).squeeze(1)
-            extra = self.pair_energies(z, edge_index, edge_vec)
-            if extra is not None:
-                energy = energy + scatter_sum(extra, batch, count, validate=False)
+            if pairs is None:
+                pairs = self.pair_energies(z, edge_index, edge_vec)
+            if pairs is not None:
+                energy = energy + scatter_sum(pairs, batch, count, validate=False)
             return energy, None
-        energies = self.energies_of(z, edge_index, edge_vec, geometry)
+        energies = self.energies_of(z, edge_index, edge_vec, geometry, pairs)
         energy = scatter_sum(energies, batch, count, validate=False)
         size = scatter_sum(torch.ones_like(energies), batch, count, validate=False)
         return with_constant(energy, energies, size[batch], units)

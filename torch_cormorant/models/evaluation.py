@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,13 +26,14 @@ from torch_cormorant.networks.checks import (
     count_graphs,
 )
 from torch_cormorant.networks.edges import own_edges
+from torch_cormorant.nn.parts import plain_part
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import check_weights, full_precision
 from torch_cormorant.ops.edges import check_edge_index
 from torch_cormorant.ops.segment import scatter_sum
 from torch_cormorant.ops.transforms import refuse_transforms
 
-__all__ = ["Edges", "Structures", "find_edges", "run", "run_on"]
+__all__ = ["Edges", "Structures", "find_edges", "run", "run_each", "run_on"]
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,32 @@ def run(
     train: bool,
 ) -> Result:
     """Evaluate a potential; with ``train`` the results can be differentiated."""
+    return run_each([model], given, forces=forces, stress=stress, train=train)[0]
+
+
+@full_precision
+def run_each(
+    models: Sequence[EnergyModel],
+    given: Structures,
+    *,
+    forces: bool,
+    stress: bool,
+    train: bool,
+) -> list[Result]:
+    """Evaluate potentials on structures that are checked and searched once.
+
+    Args:
+        models: Their networks want the same edges, in the same type.
+        given: The structures.
+        forces: Compute forces.
+        stress: Compute the stress.
+        train: Whether the results can be differentiated.
+    """
     refuse_transforms("evaluate (and energy_and_forces)")
     with torch.inference_mode(mode=False), torch.enable_grad():
         given = Structures(*map(_ordinary, given))
         z, pos, batch, cell = given[:4]
-        network = model.network
+        network = models[0].network
         _check_edges(given.edge_index, given.edge_shift)
         check_weights(network.dtype)
         z, batch = check_structures(z, pos, batch)
@@ -78,24 +101,62 @@ def run(
         count = _count(batch, pos, cell, given.num_graphs)
         edges = make_edges(network, given, count, train=train)
         geometry = network.geometry(edges.index, edges.vec, pos.shape[0])
-        energy, energies = model.energy_of(
-            z, pos, batch, count, edges.index, edges.vec, geometry
-        )
-        check_output(energy.unsqueeze(1), geometry)
-        slope = None
+        several = [edges] if len(models) == 1 else _views(edges, len(models))
+        pairs = None if len(models) == 1 else _same_pairs(models, z, edges)
+        raw = []
+        for model, own in zip(models, several, strict=True):
+            if own is not edges:
+                geometry = geometry.moved(own.vec.to(network.dtype))
+            shared = () if pairs is None else (pairs[1],)
+            inputs = (z, pos, batch, count, own.index, own.vec, geometry)
+            raw.append(model.energy_of(*inputs, *shared))
+        energies = [energy for energy, _ in raw]
+        check_output(torch.stack(energies, 1), geometry)
+        slopes = None
         if forces or stress:
-            slope = _slope(energy, edges, train=train)
+            extra = None if pairs is None else pairs[0]
+            slopes = _slopes(energies, several, train=train, shared=extra)
+        found: list[dict[str, Any]] = [
+            {"energy": energy, "energies": parts} for energy, parts in raw
+        ]
         if not train:
-            energy = energy.detach()
-            energies = None if energies is None else energies.detach()
-        force = None
-        if forces and slope is not None:
-            force = _forces(slope, edges, pos)
-            _check_forces(force)
-        strained = None
-        if stress and slope is not None:
-            strained = _stress(slope, edges, cell, batch, count)
-        return Result(energy, energies, force, strained, model.info.units[0])
+            found = [
+                {k: v if v is None else v.detach() for k, v in one.items()}
+                for one in found
+            ]
+        if forces and slopes is not None:
+            pulls = _forces(torch.cat([*slopes], dim=1), edges, pos)
+            _check_forces(pulls)
+            for one, force in zip(found, pulls.split(3, dim=1), strict=True):
+                one["forces"] = force.contiguous()
+        if stress and slopes is not None:
+            for one, slope in zip(found, slopes, strict=True):
+                one["stress"] = _stress(slope, edges, cell, batch, count)
+        return [
+            Result(**one, unit=model.info.units[0])
+            for model, one in zip(models, found, strict=True)
+        ]
+
+
+def _views(edges: Edges, count: int) -> list[Edges]:
+    """The same vectors several times, each to be differentiated by on its own."""
+    return [Edges(edges.index, edges.vec.view_as(edges.vec)) for _ in range(count)]
+
+
+def _same_pairs(
+    models: Sequence[EnergyModel], z: Tensor, edges: Edges
+) -> tuple[Edges, Tensor] | None:
+    """Energies of pairs that all models add alike, and the vectors they depend on."""
+    first = models[0]
+    own = [type(model).pair_energies is EnergyModel.pair_energies for model in models]
+    parts = [plain_part(model.pair) for model in models]
+    if first.pair is None or not all(own) or any(p != parts[0] for p in parts):
+        return None
+    if next(first.pair.parameters(), None) is not None:
+        return None
+    (edges,) = _views(edges, 1)
+    energies = first.pair_energies(z, edges.index, edges.vec)
+    return None if energies is None else (edges, energies)
 
 
 @full_precision
@@ -128,18 +189,37 @@ def run_on(
     )
     force = None
     if forces:
-        force = _forces(_slope(energy, edges, train=True), edges, pos)
+        force = _forces(_slopes([energy], [edges], train=True)[0], edges, pos)
     return Result(energy, energies, force, unit=model.info.units[0])
 
 
-def _slope(energy: Tensor, edges: Edges, *, train: bool) -> Tensor:
-    """Derivative of all energies with respect to the vectors of the edges."""
-    if not energy.requires_grad:
-        return torch.zeros_like(edges.vec)
-    (slope,) = torch.autograd.grad(
-        energy.sum(), edges.vec, create_graph=train, materialize_grads=True
+def _slopes(
+    energies: Sequence[Tensor],
+    edges: Sequence[Edges],
+    *,
+    train: bool,
+    shared: Edges | None = None,
+) -> Sequence[Tensor]:
+    """Derivatives of all energies, each with respect to its vectors of the edges.
+
+    Args:
+        energies: One sum is differentiated.
+        edges: Of each.
+        train: Whether the derivatives can be differentiated.
+        shared: Further vectors, that all energies depend on alike.
+    """
+    found = [energy.sum() for energy in energies if energy.requires_grad]
+    vectors = [own.vec for own in edges]
+    if not found:
+        return [torch.zeros_like(vec) for vec in vectors]
+    more = [] if shared is None else [shared.vec]
+    slopes = torch.autograd.grad(
+        found, [*vectors, *more], create_graph=train, materialize_grads=True
     )
-    return slope
+    if shared is None:
+        return slopes
+    common = slopes[-1] / len(energies)
+    return [slope + common for slope in slopes[:-1]]
 
 
 def _ordinary(value: Any) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from typing_extensions import Self
+
 from torch_cormorant.errors import ConfigError, WeightsError
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
@@ -34,6 +36,13 @@ class OutputFacts(StatesFacts):
     @info.setter
     def info(self, value: ModelInfo) -> None:
         self._info = value
+
+    def replace_head(self, *args: Any, **options: Any) -> Self:
+        """As that of a network; what outputs mean is forgotten."""
+        inside: Any = super()
+        inside.replace_head(*args, **options)
+        self._info = None
+        return self
 
     def get_extra_state(self) -> Any:
         """The facts, and names, units and normalisation of the outputs."""

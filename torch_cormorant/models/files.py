@@ -39,7 +39,7 @@ from torch_cormorant.models.potential import Potential
 from torch_cormorant.models.predictor import Predictor
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
 from torch_cormorant.networks.facts import CONVENTION
-from torch_cormorant.nn.parts import Part, UnknownPartError, know
+from torch_cormorant.nn.parts import Part, UnknownPartError, known, parts_in
 from torch_cormorant.version import __version__
 
 __all__ = ["Model", "load_model", "save_model"]
@@ -168,7 +168,8 @@ def model_to_bytes(model: Model, info: ModelInfo) -> bytes:
             f"{_HEADER_LIMIT / 2**20:.0f} are read again; shorten info.training"
         )
     try:
-        _read(raw, "model, info")
+        with known(parts_in(model)):
+            _read(raw, "model, info")
     except ModelFileError as error:
         raise ConfigError(f"{error}; the file could not be read again") from error
     return raw
@@ -194,11 +195,12 @@ def load_model(
     device: str | torch.device = "cpu",
     *,
     parts: Iterable[type[Part]] = (),
+    train: bool = False,
 ) -> Model:
     """Read a network from a model file, whole and checked, or raise.
 
     Nothing in the file is ever executed, and nothing is imported because a file says
-    so. The returned network is in evaluation mode;
+    so. The returned network is in evaluation mode unless ``train`` is true;
     ``model.info`` holds units, normalisation and training record, and
     ``model.predict(z, pos, batch)`` returns values in these units.
 
@@ -206,7 +208,11 @@ def load_model(
         path: The file.
         device: Where the weights go.
         parts: Own classes of networks, heads and radial functions that the file may
-            name; those that have a name (``register_head``) are known already.
+            name, in this call; those that have a name (``register_head``) are known
+            already.
+        train: Return it in training mode, to go on with: see
+            :func:`~torch_cormorant.models.freeze` and ``model.replace_head``. Default
+            False.
 
     Returns:
         The model, of the class that was saved.
@@ -218,14 +224,14 @@ def load_model(
         ConfigError: There is no such device, or ``parts`` holds something else.
     """
     place = as_device(device)
-    know(parts)
     path = Path(path)
     try:
         raw = path.read_bytes()
     except OSError as error:
         reason = error.strerror or repr(error)
         raise ModelFileError(f"{path}: cannot be read ({reason})") from None
-    return model_from_bytes(raw, str(path)).to(place)
+    with known(parts):
+        return model_from_bytes(raw, str(path)).to(place).train(train)
 
 
 def as_device(device: str | torch.device, name: str = "device") -> torch.device:
@@ -268,7 +274,8 @@ def model_from_bytes(raw: bytes, name: str = "model file") -> Model:
     """
     kind, content, info, tensors = _read(raw, name)
     # The weights that a network is made with are drawn, and thrown away here.
-    random = torch.random.fork_rng(devices=[])
+    cuda = torch.cuda.device_count() if torch.cuda.is_initialized() else 0
+    random = torch.random.fork_rng(devices=range(cuda))
     with _named(name), torch.device("cpu"), random:
         model = kind(**content["config"]).to(getattr(torch, content["dtype"]))
         model.load_state_dict(tensors, strict=True)

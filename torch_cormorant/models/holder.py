@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from typing_extensions import Self
+
 from torch_cormorant.models.facts import OutputFacts
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.networks.base import NETWORK_PARTS, Network
@@ -43,6 +45,12 @@ class Holder(OutputFacts):
     def config(self) -> dict[str, Any]:
         """What makes the same again, as plain values."""
         return {"network": plain_part(self.network)}
+
+    def replace_head(self, head: Any, num_targets: int = 1, **options: Any) -> Self:
+        """As that of a network; what outputs mean is forgotten."""
+        self.network.replace_head(head, num_targets, **options)
+        self._info = None
+        return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the network says: numbers of order one, without units."""

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from torch_cormorant.errors import ArgumentError, ConfigError
 from torch_cormorant.graph import all_pairs, radius_graph
@@ -30,7 +31,7 @@ from torch_cormorant.nn.heads import (
     targets_of,
 )
 from torch_cormorant.nn.inputs import AtomFeatures
-from torch_cormorant.nn.parts import Part, Registry
+from torch_cormorant.nn.parts import Part, Registry, known, parts_in
 from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import check_weights, full_precision
@@ -134,6 +135,61 @@ class Network(NetworkFacts, Part):
         """
         self.head = make_head(head, sizes, num_targets, **options)
         self.num_targets = targets_of(self.head)
+
+    def again(self, **changes: Any) -> Self:
+        """A new network of the same class and arguments, with new weights.
+
+        Args:
+            **changes: Arguments of the constructor that are to differ.
+
+        Raises:
+            ConfigError: The constructor has no such argument, or refuses it.
+        """
+        try:
+            with known(parts_in(self)):
+                made = type(self)(**{**self.config, **changes})
+        except TypeError as error:
+            msg = f"a {type(self).__name__} cannot be made with {sorted(changes)}"
+            raise ConfigError(f"{msg}: {error}") from error
+        weight = next(self.parameters())
+        return made.to(weight.device, weight.dtype).train(self.training)
+
+    def take_head(self, other: Self) -> None:
+        """Have the head of another network, which :meth:`again` made."""
+        self.head, self.num_targets = other.head, other.num_targets
+        self.config, self.made_with = other.config, other.made_with
+
+    def replace_head(
+        self,
+        head: HeadSpec | Sequence[HeadSpec],
+        num_targets: int = 1,
+        **options: Any,
+    ) -> Self:
+        """Another head with new weights on the same levels, for fine-tuning.
+
+        What a model says of names, units and references of its outputs is forgotten,
+        but for a potential, which stays one of the same energy.
+
+        Args:
+            head: As the constructor takes it.
+            num_targets: Outputs, of each head if there are several. Default 1.
+            **options: Further arguments of the constructor that heads read, such as
+                ``hidden``.
+
+        Returns:
+            The network or model itself.
+
+        Raises:
+            ConfigError: The head does not fit, and nothing is changed.
+
+        Example:
+            >>> from torch_cormorant import Cormorant
+            >>> model = Cormorant([1, 8], head="extensive", channels=4, num_levels=1)
+            >>> model.replace_head("dipole").head.kind, model.config["head"]
+            ('dipole', 'dipole')
+        """
+        self.take_head(self.again(head=head, num_targets=num_targets, **options))
+        return self
 
     def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """What the head reads: the one thing that a class must write.

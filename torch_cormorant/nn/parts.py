@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +16,15 @@ from torch import nn
 
 from torch_cormorant.errors import ConfigError, nearest
 
-__all__ = ["Part", "Registry", "UnknownPartError", "import_part", "know", "plain_part"]
+__all__ = [
+    "Part",
+    "Registry",
+    "UnknownPartError",
+    "import_part",
+    "know",
+    "known",
+    "plain_part",
+]
 
 
 class UnknownPartError(ConfigError):
@@ -289,6 +298,24 @@ def know(parts: Iterable[type[Part]]) -> None:
             msg = f"parts must be classes that derive from {bases}, got {part!r}"
             raise ConfigError(msg)
         registry.remember(part)
+
+
+def parts_in(module: nn.Module) -> list[type[Part]]:
+    """The classes of all parts of a network, itself included, each once."""
+    kinds = dict.fromkeys(type(part) for part in module.modules())
+    return [kind for kind in kinds if registry_of(kind) is not None]
+
+
+@contextmanager
+def known(parts: Iterable[type[Part]]) -> Iterator[None]:
+    """As :func:`know`, until the end of a ``with`` block."""
+    before = [(registry, dict(registry.classes)) for registry in REGISTRIES]
+    try:
+        know(parts)
+        yield
+    finally:
+        for registry, classes in before:
+            registry.classes = classes
 
 
 def import_part(name: str) -> type[Part]:

@@ -66,6 +66,7 @@ from torch_cormorant.train.quiet import quiet_lightning
 from torch_cormorant.train.record import hardware, results_table, versions
 from torch_cormorant.train.report import Comparison, compare
 from torch_cormorant.train.resume import resume_point
+from torch_cormorant.train.starting import refit_references
 
 __all__ = [
     "MD17_PUBLISHED",
@@ -113,6 +114,7 @@ __all__ = [
     "plot_parity",
     "potential_normalisation",
     "quiet_lightning",
+    "refit_references",
     "require_extra",
     "results_table",
     "resume_point",

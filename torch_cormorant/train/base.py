@@ -20,6 +20,7 @@ from torch_cormorant.errors import ConfigError, NonFiniteError, WeightsError
 from torch_cormorant.models import CONVENTION, Cormorant, ModelInfo, Normalisation
 from torch_cormorant.models.copies import copied
 from torch_cormorant.models.files import save_model
+from torch_cormorant.models.tuning import is_part, no_such_part
 from torch_cormorant.nn import SoftCutoff
 from torch_cormorant.nn.facts import StatesFacts
 from torch_cormorant.train.graphs import GraphStore, graph_of, joins_graphs
@@ -54,6 +55,8 @@ class Regression(StatesFacts, LightningModule):
         weight_decay: Decoupled weight decay; default none, as published.
         ema_decay: Decay of the exponential moving average of the weights, which
             validation, tests and the model file then use; default 0: no average.
+        rates: Factors on the rate of parts of the network by their names, such as
+            ``{"convs": 0.1}``; of several that fit the longest counts. Default: 1.
 
     Attributes:
         averaged: The averaged network, or None.
@@ -76,6 +79,7 @@ class Regression(StatesFacts, LightningModule):
         final_lr_factor: float = 0.01,
         weight_decay: float = 0.0,
         ema_decay: float = 0.0,
+        rates: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         if not (math.isfinite(lr) and lr > 0):
@@ -92,8 +96,13 @@ class Regression(StatesFacts, LightningModule):
                 f"ema_decay, weight_decay: {ema_decay}, {weight_decay}; expected 0 to "
                 "below 1, and at least 0"
             )
-        self.model = model
+        self.model, self.rates = model, dict(rates or {})
         make_trainable(model)
+        for part, factor in self.rates.items():
+            if not (math.isfinite(factor) and factor > 0):
+                raise ConfigError(f"rates: {part}: {factor} is not a positive number")
+            if not any(is_part(name, part) for name, _ in model.named_parameters()):
+                raise no_such_part(model, part)
         self.averaged: nn.Module | None = None
         if ema_decay:
             self.averaged = copied(model).requires_grad_(False)
@@ -157,6 +166,8 @@ class Regression(StatesFacts, LightningModule):
         Raises:
             ConfigError: See :class:`~torch_cormorant.train.CapturedStep`.
         """
+        if self.rates:
+            raise ConfigError("capture: one rate for all weights, so no rates=")
         self.steps = steps_for(sizes, self, clip)
         self.automatic_optimization = False
         return self
@@ -171,7 +182,7 @@ class Regression(StatesFacts, LightningModule):
             else 0
         )
         optimizer: torch.optim.Optimizer = (
-            adamw(self.model.parameters(), **self.adam())
+            adamw(self._weights(), **self.adam())
             if self.steps is None
             else self.steps.optimizer(total)
         )
@@ -180,6 +191,20 @@ class Regression(StatesFacts, LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def _weights(self) -> Any:
+        """The weights, or groups of them with rates of their own."""
+        if not self.rates:
+            return self.model.parameters()
+        groups: dict[float, list[Tensor]] = {}
+        for name, weight in self.model.named_parameters():
+            fitting = [part for part in self.rates if is_part(name, part)]
+            factor = self.rates[max(fitting, key=len)] if fitting else 1.0
+            groups.setdefault(factor, []).append(weight)
+        return [
+            {"params": weights, "lr": self.lr * factor}
+            for factor, weights in groups.items()
+        ]
 
     def adam(self) -> dict[str, Any]:
         """Settings of the optimiser."""
@@ -209,8 +234,8 @@ class Regression(StatesFacts, LightningModule):
                 optimizer, gradient_clip_val, gradient_clip_algorithm
             )
             return
-        for group in optimizer.param_groups:
-            clip_to(group["params"], gradient_clip_val)
+        groups = [group["params"] for group in optimizer.param_groups]
+        clip_to([weight for group in groups for weight in group], gradient_clip_val)
 
     def rate_at(self, step: int, total: int) -> float:
         """Factor on the learning rate, of the schedule and of a guard.

@@ -221,7 +221,8 @@ def _join(
     numbers, weights, molecules = zip(*rows, strict=True)
     batch = Batch.from_data_list(list(molecules))
     if weighted:
-        batch.weight = torch.tensor(weights, dtype=torch.float64)
+        given = torch.tensor(weights, dtype=torch.float64)
+        batch.weight = given * getattr(batch, "weight", 1.0)
     return batch if store is None else store.add_to(batch, numbers)
 
 

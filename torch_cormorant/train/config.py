@@ -96,7 +96,19 @@ class TrainingConfig:
     reference: str = doc(
         "auto",
         "auto; property sets: mean, composition or none; frames: isolated, the atoms' "
-        "energies of the file in place of a fit",
+        "energies of the file in place of a fit; with start: none, those of the model",
+    )
+    start: str = doc(
+        "", "model file to start from, in place of the section model but for a head"
+    )
+    freeze: list[str] = doc([], "parts that keep their weights: [input, convs.0]")
+    rates: dict[str, float] = doc(
+        {}, "factors on the rate of parts, by their names: {convs: 0.1}"
+    )
+    replay: dict[str, Any] = doc(
+        {},
+        "old frames to train on beside the new ones, by names of your choice: {old: "
+        "{source: mini_ethanol, train: 100, weight: 0.5}}",
     )
     balanced: bool = doc(False, "batches with equal numbers of edges")
     calibrate: bool = doc(False, "rescale the levels on data first")

@@ -185,13 +185,36 @@ def _check_together(config: RunConfig, fail: Fail) -> None:
         raise fail(
             "model.network", f"a potential needs frames, source is {data.source!r}"
         )
+    _check_start(config, fail)
     reference = config.training.reference
-    if reference != "auto" and frames != (reference == "isolated"):
+    kept = bool(config.training.start) and reference == "none"
+    if reference != "auto" and not kept and frames != (reference == "isolated"):
         what = "frames" if frames else "property sets"
         raise fail("training.reference", f"{reference!r} is not for {what}")
     if config.training.ema >= 1:
         raise fail("training.ema", f"{config.training.ema} is not below 1")
     _check_loss(config.loss, fail, frames=frames)
+
+
+def _check_start(config: RunConfig, fail: Fail) -> None:
+    """What goes with a model to start from, and what does not go without one."""
+    training, model = config.training, config.model
+    if not training.start:
+        for name in ("freeze", "rates", "replay"):
+            if getattr(training, name):
+                raise fail(f"training.{name}", "needs training.start: MODEL")
+        return
+    own = {name for name in model.options if name != "head"}
+    if own or model.network != ModelConfig().network:
+        what = f"options.{min(own)}" if own else "network"
+        raise fail(f"model.{what}", "the network is that of training.start")
+    if training.calibrate or training.captured:
+        what = "calibrate" if training.calibrate else "captured"
+        raise fail(f"training.{what}", "is not for a training with training.start")
+    for name, factor in training.rates.items():
+        number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
+        if not (number and factor > 0):
+            raise fail(f"training.rates.{name}", f"{factor!r} is not more than 0")
 
 
 def _check_options(model: ModelConfig, fail: Fail) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
+from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from torch_cormorant.data import (
@@ -46,6 +47,9 @@ class _Parts(LightningDataModule):
         balanced: Batches with equal numbers of edges, see
             :class:`~torch_cormorant.train.EpochBatches`.
         cutoff: Radius by which edges are counted; None: all pairs.
+
+    Attributes:
+        replay: Further structures of the training batches, each with a ``weight``.
     """
 
     def __init__(
@@ -65,16 +69,18 @@ class _Parts(LightningDataModule):
         self.train, self.valid, self.test = (dataset[part] for part in split.parts)
         self.batch_size, self.seed = batch_size, seed
         self.balanced, self.cutoff = balanced, cutoff
+        self.replay: list[Data] = []
         self._batches: EpochBatches | None = None
         self._done = (0, 0)
 
     def train_dataloader(self) -> DataLoader:
         """Training batches, in another order every epoch."""
-        self._batches = self._make(self.train, self.batch_size, self.seed)
+        train = _mixed(self.train, self.replay) if self.replay else self.train
+        self._batches = self._make(train, self.batch_size, self.seed)
         self._batches.skip(*self._done)
         module: Any = None if self.trainer is None else self.trainer.lightning_module
         store = module.graph_store() if hasattr(module, "graph_store") else None
-        return make_loader(self.train, self._batches, store)
+        return make_loader(train, self._batches, store)
 
     def val_dataloader(self) -> DataLoader:
         """Validation batches."""
@@ -126,6 +132,18 @@ class _Parts(LightningDataModule):
         self._done = (int(state_dict["epoch"]), int(state_dict["batches"]))
         if self._batches is not None:
             self._batches.skip(*self._done)
+
+
+def _mixed(train: Any, replay: Sequence[Data]) -> list[Data]:
+    """Training structures of weight 1 and others, with what all of them have."""
+    rows = [train[k] for k in range(len(train))]
+    for row in rows:
+        row.weight = torch.ones(1, dtype=torch.float64)
+    rows += replay
+    names = set.intersection(*(set(row.keys()) for row in rows))
+    return [
+        Data(**{n: v for n, v in row.to_dict().items() if n in names}) for row in rows
+    ]
 
 
 class MoleculeDataModule(_Parts):

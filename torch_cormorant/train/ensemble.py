@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from torch_cormorant.errors import ShapeError
 from torch_cormorant.train.files import write_atomically
+from torch_cormorant.train.record import rank_correlation
 
 __all__ = ["EnsembleCalibration", "calibration", "plot_calibration"]
 
@@ -44,7 +44,7 @@ class EnsembleCalibration:
 
 
 def calibration(
-    predicted: Tensor, values: Tensor, groups: int = 8
+    predicted: Tensor, values: Tensor, groups: int = 8, factor: float = 1.0
 ) -> EnsembleCalibration:
     """Compare the spread of an ensemble with its errors.
 
@@ -52,6 +52,7 @@ def calibration(
         predicted: Predictions of K networks ``[K, n, T]``.
         values: True values ``[n, T]``.
         groups: Number of groups that the molecules are sorted into by their spread.
+        factor: What the spread is multiplied by. Default 1.
 
     Returns:
         What was found; spread equal to error in every group is perfect.
@@ -72,7 +73,7 @@ def calibration(
             f"{tuple(values.shape)}, expected [K, n, T] with K of at least 2, and "
             "[n, T]"
         )
-    spread = predicted.double().std(dim=0).flatten()
+    spread = predicted.double().std(dim=0).flatten() * factor
     error = (predicted.double().mean(dim=0) - values).abs().flatten()
     order = spread.argsort(stable=True)
     parts = order.tensor_split(min(groups, len(order)))
@@ -80,19 +81,12 @@ def calibration(
         tuple(_rms(spread[part]) for part in parts),
         tuple(_rms(error[part]) for part in parts),
         error.mean().item(),
-        _correlation(spread, error),
+        rank_correlation(spread, error),
     )
 
 
 def _rms(numbers: Tensor) -> float:
     return numbers.square().mean().sqrt().item()
-
-
-def _correlation(left: Tensor, right: Tensor) -> float:
-    ranks = torch.stack([x.argsort(stable=True).argsort() for x in (left, right)])
-    if ranks.shape[1] < 2:
-        return 0.0
-    return torch.corrcoef(ranks.double())[0, 1].item()
 
 
 @rc_context({"text.parse_math": False})  # units are the user's own text

@@ -26,11 +26,17 @@ from torch_cormorant.train.files import RunFolder
 from torch_cormorant.train.guard import SpikeGuard
 from torch_cormorant.train.html_report import RunReport
 from torch_cormorant.train.job import Job
-from torch_cormorant.train.outcome import report_of, summarise, write_outcome
+from torch_cormorant.train.outcome import (
+    measured_factors,
+    report_of,
+    summarise,
+    write_outcome,
+)
 from torch_cormorant.train.progress import EpochBar
 from torch_cormorant.train.quiet import quiet_lightning
 from torch_cormorant.train.record import hardware, versions
 from torch_cormorant.train.resume import resume_point
+from torch_cormorant.train.sources import divided, load_data
 from torch_cormorant.train.threads import raised_from_threads
 
 __all__ = ["Fitted", "fit", "fit_seeds"]
@@ -122,6 +128,9 @@ def fit_seeds(
 ) -> list[Fitted]:
     """Train with every seed of ``training.seeds``, and compare spread and errors.
 
+    The folder is a model: :meth:`.Ensemble.load`, the commands and the calculators take
+    it, with spreads multiplied by factors that the validation data ask for.
+
     Args:
         config: The configuration.
         folder: Gets a folder ``seed-N`` for each, ``ensemble.json`` and a picture.
@@ -147,7 +156,11 @@ def fit_seeds(
             here = whole.path / f"seed-{seed}"
             there = resume and RunFolder(here).resumable
             found.append(_fit(config, here, seed, resume=there, overwrite=overwrite))
-        summarise(whole.path, seeds, [one.report for one in found])
+        data = load_data(config.data)
+        held_out = data[divided(data, vars(config.data)).valid]
+        files = [one.folder.model for one in found]
+        factors = measured_factors(files, list(held_out))
+        summarise(whole.path, seeds, [one.report for one in found], factors)
     return found
 
 
@@ -218,6 +231,7 @@ def _fit_in(folder: RunFolder, job: Job, *, resume: bool, overwrite: bool) -> Fi
             "split_sha256": job.split.digest,
         },
         "compositions": job.compositions(),
+        **({} if job.start is None else {"start": job.start.record}),
         "seed": job.seed,
         "parameters": job.parameters,
         "best_epoch": best_epoch,
@@ -249,6 +263,7 @@ def _settings(job: Job) -> dict[str, object]:
     training = {k: v for k, v in plain["training"].items() if k not in _FREE}
     return {
         "data_sha256": job.data.digest,
+        **({} if job.start is None else {"start_sha256": job.start.old.digest}),
         "split_sha256": job.split.digest,
         "targets": job.targets,
         "target_units": job.units,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch_cormorant.data import CompositionBaseline, Frames
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models.energy import Result
-from torch_cormorant.train.record import results_table
+from torch_cormorant.train.record import rank_correlation, results_table
 
 __all__ = ["MD17_PUBLISHED", "FrameErrors", "frame_errors", "join_outputs"]
 
@@ -36,10 +37,13 @@ class FrameErrors:
 
     Args:
         values: Numbers by name: ``energy_mae``, ``energy_rmse``, ``force_mae``,
-            ``force_rmse``, ``stress_mae``, and those of guessing:
+            ``force_rmse``, ``stress_mae``; of an ensemble the root mean squares of its
+            spreads ``energy_spread`` and ``force_spread``, and their rank correlations
+            with the errors ``energy_rank``, ``force_rank``; and those of guessing:
             ``energy_mean_mae`` of the mean energy of the training frames,
             ``energy_composition_mae`` of least squares on their composition, where
-            there are several, and ``force_zero_mae`` of no forces.
+            there are several, and ``force_zero_mae`` of no forces, each with its
+            ``_rmse``.
         unit: Of the energies; forces are per Angstrom.
         count: Number of test frames.
         paper: The published energy error in kcal/mol, where there is one.
@@ -59,26 +63,46 @@ class FrameErrors:
             factor: From the unit of the data to the shown one.
             unit: The shown one.
         """
-        v = {key: value * factor for key, value in self.values.items()}
-        rows = [
-            (f"{name}, RMSE", v["energy_rmse"]),
-            (name, v["energy_mae"]),
-            ("mean of the training frames", v["energy_mean_mae"]),
+        guesses = [
+            ("mean of the training frames", "energy_mean"),
+            ("least squares on the composition", "energy_composition"),
         ]
-        if "energy_composition_mae" in v:
-            least = ("least squares on the composition", v["energy_composition_mae"])
-            rows.insert(2, least)
+        rows = self._rows(name, "energy", guesses, factor)
         if self.paper is not None:
-            rows.append((PAPER_NOTE, self.paper * factor / _per_kcal(self.unit)))
-        text = results_table(f"{title}\n  energies", unit, rows)
-        if "force_mae" in v:
-            rows = [
-                (f"{name}, RMSE", v["force_rmse"]),
-                (name, v["force_mae"]),
-                ("no forces", v["force_zero_mae"]),
-            ]
-            text += "\n" + results_table("  force components", f"{unit}/Å", rows)
+            rest = [None] * (len(rows[0]) - 2)
+            paper = self.paper * factor / _per_kcal(self.unit)
+            rows.append((PAPER_NOTE, paper, *rest))
+        columns = ["MAE", "RMSE", "spread"]
+        text = results_table(
+            f"{title}\n  energies", unit, rows, columns[: len(rows[0]) - 1]
+        )
+        if "force_mae" in self.values:
+            rows = self._rows(name, "force", [("no forces", "force_zero")], factor)
+            heads = columns[: len(rows[0]) - 1]
+            text += "\n" + results_table("  force components", f"{unit}/Å", rows, heads)
+        ranks = [
+            f"{what} {self.values[f'{key}_rank']:.2f}"
+            for what, key in (("energies", "energy"), ("forces", "force"))
+            if f"{key}_rank" in self.values
+        ]
+        if ranks:
+            text += f"\n  rank correlation of spread and error: {', '.join(ranks)}"
         return text
+
+    def _rows(
+        self, name: str, key: str, guesses: Sequence[tuple[str, str]], factor: float
+    ) -> list[tuple[Any, ...]]:
+        """The lines of a table: MAE, RMSE, and the spread where there is one."""
+        spread = [f"{key}_spread"] if f"{key}_spread" in self.values else []
+        rows: list[tuple[Any, ...]] = []
+        for text, which in ((name, key), *guesses):
+            if f"{which}_mae" not in self.values:
+                continue
+            names = [f"{which}_mae", f"{which}_rmse", *spread]
+            own = names if which == key else names[:2]
+            numbers = [self.values[n] * factor if n in own else None for n in names]
+            rows.append((text, *numbers))
+        return rows
 
     def record(self) -> dict[str, object]:
         """The errors as plain values for JSON."""
@@ -152,31 +176,36 @@ def frame_errors(
     """
     energies = test.energies
     wrong = output.energy - energies
-    values = {
-        "energy_mae": _mae(wrong),
-        "energy_rmse": _rmse(wrong),
-        "energy_mean_mae": _mae(energies - train.energies.mean()),
-    }
+    values = _sizes("energy", wrong) | _spread("energy", wrong, output)
+    values |= _sizes("energy_mean", energies - train.energies.mean())
     known, counts = train.element_counts(), test.element_counts()
     # With one composition the fit is the mean.
     if train.species == test.species and len(known.unique(dim=0)) > 1:
         fit = CompositionBaseline.fit(known, train.values)
-        values["energy_composition_mae"] = _mae(fit.predict(counts) - test.values)
+        values |= _sizes("energy_composition", fit.predict(counts) - test.values)
     if output.forces is not None and "forces" in test.fields:
         forces = torch.cat([frame.forces for frame in test])
-        values["force_mae"] = _mae(output.forces - forces)
-        values["force_rmse"] = _rmse(output.forces - forces)
-        values["force_zero_mae"] = _mae(forces)
+        values |= _sizes("force", output.forces - forces)
+        values |= _spread("force", output.forces - forces, output)
+        values |= _sizes("force_zero", forces)
     if output.stress is not None and "stress" in test.fields:
         stress = torch.cat([frame.stress for frame in test])
-        values["stress_mae"] = _mae(output.stress - stress)
+        values["stress_mae"] = float((output.stress - stress).abs().mean())
     paper = None if molecule is None else MD17_PUBLISHED.get(molecule)
     return FrameErrors(values, str(test.energy_unit), len(test), paper)
 
 
-def _mae(error: Tensor) -> float:
-    return error.abs().mean().item()
+def _sizes(name: str, error: Tensor) -> dict[str, float]:
+    mae, square = error.abs().mean(), error.square().mean()
+    return {f"{name}_mae": float(mae), f"{name}_rmse": float(square.sqrt())}
 
 
-def _rmse(error: Tensor) -> float:
-    return error.square().mean().sqrt().item()
+def _spread(name: str, error: Tensor, output: Result) -> dict[str, float]:
+    """Of an ensemble: size of the spread, and how well it ranks the errors."""
+    field = {"energy": "energy_std", "force": "forces_std"}[name]
+    std: Tensor | None = getattr(output, field, None)
+    if std is None:
+        return {}
+    rank = rank_correlation(std.flatten(), error.abs().flatten())
+    size = float(std.square().mean().sqrt())
+    return {f"{name}_spread": size, f"{name}_rank": rank}

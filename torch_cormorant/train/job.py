@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch_cormorant.models import (
     CormorantPotential,
     CormorantQM9,
     Model,
+    Normalisation,
     Potential,
     Predictor,
 )
@@ -24,7 +26,7 @@ from torch_cormorant.models.targets import head_for_target, reference_for_head
 from torch_cormorant.networks.base import NETWORK_PARTS
 from torch_cormorant.train.callbacks import energy_target
 from torch_cormorant.train.capture import PaddedSizes
-from torch_cormorant.train.config import FAMILY, RunConfig
+from torch_cormorant.train.config import FAMILY, DataConfig, RunConfig
 from torch_cormorant.train.datamodule import FrameDataModule, MoleculeDataModule
 from torch_cormorant.train.module import PropertyRegression
 from torch_cormorant.train.potential_module import (
@@ -32,6 +34,7 @@ from torch_cormorant.train.potential_module import (
     potential_normalisation,
 )
 from torch_cormorant.train.sources import divided, load_data
+from torch_cormorant.train.starting import Start, refit_references, replayed
 
 __all__ = ["Job"]
 
@@ -55,7 +58,8 @@ class Job:
 
     def __init__(self, config: RunConfig, seed: int) -> None:
         self.config, self.seed = config, seed
-        self.data = load_data(config.data)
+        self.start = Start(config.training) if config.training.start else None
+        self.data = load_data(self._data_section())
         self.split: Split = divided(self.data, vars(config.data))
         self.frames = isinstance(self.data, Frames)
         torch.manual_seed(seed)
@@ -63,6 +67,8 @@ class Job:
         radius = options.get("cutoff", RECIPE["cutoff"])
         if config.model.network == "published" and "cutoff" not in options:
             radius = None
+        if self.start is not None:
+            radius = self.start.model.cutoff
         self.batches = {"balanced": config.training.balanced, "cutoff": radius}
         self.loaders: Any
         self.module: Any
@@ -75,11 +81,27 @@ class Job:
         if config.training.captured:
             self._capture()
 
+    def _data_section(self) -> DataConfig:
+        """Energies of frames are read in the unit of the model that is started from."""
+        data = self.config.data
+        if self.start is None or data.target or data.unit:
+            return data
+        unit = self.start.old.units[0]
+        energy = isinstance(self.start.model, Potential) and unit
+        return replace(data, unit=unit) if energy else data
+
+    @property
+    def network_name(self) -> str:
+        """What the network is called in tables."""
+        if self.start is None:
+            return f"{self.config.model.network} network"
+        return f"network of {self.start.record['file']}"
+
     @property
     def title(self) -> str:
         """Data, properties and network in one line."""
         properties = [] if self.frames else self.targets
-        what = ", ".join([*properties, f"{self.config.model.network} network"])
+        what = ", ".join([*properties, self.network_name])
         return f"{self.data.title}: {what}"
 
     @property
@@ -112,10 +134,11 @@ class Job:
         known = "" if theory == "unknown" else f", {theory}"
         head = self.module.model.head
         kinds = dict.fromkeys(part.kind for part in getattr(head, "heads", [head]))
-        network = f"{self.config.model.network} network, head {', '.join(kinds)}"
+        network = f"{self.network_name}, head {', '.join(kinds)}"
         lines = [
             f"{self.data.title}{known}: {self._learned()}, {sizes} train/valid/test",
             f"{network}, {self.parameters:,} parameters",
+            *([] if self.start is None else self.start.describe()),
             *self._remarks(),
         ]
         return "\n".join(lines)
@@ -156,8 +179,51 @@ class Job:
         )
         unit = str(self.loaders.train.energy_unit)
         self.targets, self.units = ["energy"], [unit]
-        network = self._network(self.loaders.train.species, None)
-        isolated = None
+        if self.start is not None:
+            network, units = self._started(self.start, unit)
+        else:
+            network = self._network(self.loaders.train.species, None)
+            units = self._references()
+        self.module = PotentialRegression(
+            network,
+            units,
+            unit=unit,
+            energy_weight=loss.energy,
+            force_weight=loss.forces,
+            stress_weight=loss.stress,
+            per_atom=loss.per_atom,
+            **self._optimiser(),
+        )
+
+    def _started(self, start: Start, unit: str) -> tuple[Potential, Normalisation]:
+        """The potential of a file, and its references for the data.
+
+        Raises:
+            ConfigError: The data are in another unit than the model.
+        """
+        train, training = self.loaders.train, self.config.training
+        start.extend(train.species)
+        model = start.to_potential().to(getattr(torch, training.dtype))
+        if start.record["new_head"]:
+            model.info = replace(model.info, targets=("energy",), units=(unit,))
+            model.energy_unit = unit
+            start.record["references"] = "those of the training frames"
+            return model, self._references()
+        if model.info.units[0] != unit:
+            raise ConfigError(
+                f"data.unit: the energies are in {unit}, the model of training.start "
+                f"is in {model.info.units[0]}"
+            )
+        old = units = model.info.normalisation.covering(model.network.features.known)
+        if training.reference != "none":
+            units, start.record["references"] = refit_references(model, train)
+        self.loaders.replay = replayed(training.replay, old, units, unit)
+        start.record["replayed"] = len(self.loaders.replay)
+        return model, units
+
+    def _references(self) -> Normalisation:
+        """References and scale of a new potential."""
+        config, isolated = self.config, None
         if config.training.reference == "isolated":
             isolated = self.data.isolated_energies
             if not isolated:
@@ -165,20 +231,11 @@ class Job:
                     f"training.reference: {self.data.source} holds no energies of "
                     "isolated atoms"
                 )
-        self.module = PotentialRegression(
-            network,
-            potential_normalisation(
-                self.loaders.train,
-                forces=loss.forces > 0,
-                constant=config.model.network == "published",
-                isolated=isolated,
-            ),
-            unit=unit,
-            energy_weight=loss.energy,
-            force_weight=loss.forces,
-            stress_weight=loss.stress,
-            per_atom=loss.per_atom,
-            **self._optimiser(),
+        return potential_normalisation(
+            self.loaders.train,
+            forces=config.loss.forces > 0,
+            constant=config.model.network == "published",
+            isolated=isolated,
         )
 
     def _build_property(self) -> None:
@@ -197,7 +254,16 @@ class Job:
         joined: Any = head
         if len(heads) > 1:
             joined = None if published else heads
-        network = self._network(self.data.species, joined)
+        self.targets = [target.name for target in self.data.targets]
+        self.units = [target.unit for target in self.data.targets]
+        known = False
+        if self.start is None:
+            network = self._network(self.data.species, joined)
+        else:
+            self.start.extend(self.data.species)
+            own: Any = joined if len(heads) > 1 else head
+            network, known = self.start.to_property(self.targets, self.units, own)
+            network = network.to(getattr(torch, training.dtype))
         _check_labels(network, self.data)
         references = [training.reference] * len(heads)
         if training.reference == "auto":
@@ -214,9 +280,11 @@ class Job:
             references,
             **self.batches,
         )
-        self.targets = [target.name for target in self.data.targets]
-        self.units = [target.unit for target in self.data.targets]
         units = self.loaders.normalisation
+        if self.start is not None and known:
+            units = network.info.normalisation
+        elif self.start is not None:
+            self.start.record["references"] = "those of the training molecules"
         self.module = PropertyRegression(
             network,
             list(units.mean),
@@ -246,6 +314,7 @@ class Job:
             "final_lr_factor": training.final_lr_factor,
             "weight_decay": training.weight_decay,
             "ema_decay": training.ema,
+            "rates": training.rates,
         }
 
     def _network(self, species: tuple[int, ...], head: Any) -> Model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ import torch
 from matplotlib import rc_context
 
 from torch_cormorant.data.describe import symbol
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.models import Ensemble
+from torch_cormorant.models.ensemble import RECORD
+from torch_cormorant.networks import CormorantNetwork
 from torch_cormorant.train.callbacks import EpochLog
-from torch_cormorant.train.config import FAMILY
 from torch_cormorant.train.ensemble import calibration, plot_calibration
 from torch_cormorant.train.files import RunFolder, write_json
 from torch_cormorant.train.frame_errors import frame_errors, join_outputs
@@ -22,7 +25,7 @@ from torch_cormorant.train.job import Job
 from torch_cormorant.train.plots import plot_learning_curve, plot_parity
 from torch_cormorant.train.report import compare
 
-__all__ = ["report_of", "summarise", "write_outcome"]
+__all__ = ["measured_factors", "report_of", "summarise", "write_outcome"]
 
 
 def report_of(job: Job, log: EpochLog, outputs: Any, best_epoch: int) -> RunReport:
@@ -35,7 +38,8 @@ def report_of(job: Job, log: EpochLog, outputs: Any, best_epoch: int) -> RunRepo
         best_epoch: The epoch that is tested.
     """
     part = job.loaders.test
-    network = job.config.model.network
+    model = job.module.network
+    ours = isinstance(getattr(model, "network", model), CormorantNetwork)
     found = RunReport(
         title=f"{job.title}, seed {job.seed}",
         targets=[log.target] if job.frames else list(job.data.targets),
@@ -48,10 +52,10 @@ def report_of(job: Job, log: EpochLog, outputs: Any, best_epoch: int) -> RunRepo
         counts=part.element_counts() if job.frames else part.row_counts(),
         species=part.species,
         names=[],
-        network=None if network in FAMILY else job.module.network,
+        network=model if ours else None,
     )
-    owner = "" if network in FAMILY else "Cormorant, "
-    name = f"{owner}{network} (epoch {best_epoch})"
+    network = job.network_name.removesuffix(" network")
+    name = f"{'Cormorant, ' * ours}{network} (epoch {best_epoch})"
     add = _add_frames if job.frames else _add_properties
     add(found, job, outputs, name)
     return found
@@ -153,13 +157,33 @@ def _path(path: Path, name: str, count: int) -> Path:
     return path.with_name(f"{path.stem}_{safe}{path.suffix}")
 
 
-def summarise(out: Path, seeds: Sequence[int], reports: Sequence[RunReport]) -> None:
+def measured_factors(files: Sequence[Path], held_out: Sequence[Any]) -> dict[str, Any]:
+    """By how much the spread of an ensemble is too small; nothing if that is unknown.
+
+    Args:
+        files: Its model files.
+        held_out: The validation structures.
+    """
+    try:
+        return Ensemble.load(files).calibrate(held_out)
+    except ConfigError as error:
+        print(f"the spread is not calibrated: {error}")
+        return {}
+
+
+def summarise(
+    out: Path,
+    seeds: Sequence[int],
+    reports: Sequence[RunReport],
+    factors: Mapping[str, float],
+) -> None:
     """Mean and spread over the seeds, and how far the spread tells the error.
 
     Args:
         out: Folder of the ensemble.
         seeds: The seeds.
         reports: What each of them has found.
+        factors: What spreads are multiplied by.
     """
     stacked = torch.stack([report.predicted for report in reports])
     values, targets = reports[0].values, reports[0].targets
@@ -170,7 +194,7 @@ def summarise(out: Path, seeds: Sequence[int], reports: Sequence[RunReport]) -> 
         own, truth = stacked[:, :, k : k + 1], values[:, k : k + 1]
         if target.shape:  # one vector or tensor: every component counts
             own, truth = stacked.reshape(len(seeds), -1, 1), values.reshape(-1, 1)
-        result = calibration(own, truth)
+        result = calibration(own, truth, factor=factors.get(target.name, 1.0))
         maes = [(one - truth).abs().mean().item() for one in own]
         mean, spread = statistics.fmean(maes), statistics.stdev(maes)
         records[target.name] = {
@@ -187,4 +211,7 @@ def summarise(out: Path, seeds: Sequence[int], reports: Sequence[RunReport]) -> 
             f"{target.shown(spread)}, of their mean {target.shown(result.mae)}; {out}"
         )
     only = records[targets[0].name] if len(targets) == 1 else {"targets": records}
-    write_json(out / "ensemble.json", {"seeds": list(seeds), **only})
+    known = ", ".join(f"{name} {value:.3g}" for name, value in factors.items())
+    if known:
+        print(f"spreads are multiplied by {known}, as the validation data ask for")
+    write_json(out / RECORD, {"seeds": list(seeds), "factors": dict(factors), **only})

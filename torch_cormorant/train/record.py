@@ -7,10 +7,12 @@ import platform
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["hardware", "results_table", "versions"]
+__all__ = ["hardware", "rank_correlation", "results_table", "versions"]
 
 _PACKAGES = (
     "torch-cormorant",
@@ -74,13 +76,19 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def results_table(title: str, unit: str, rows: Sequence[tuple[str, float]]) -> str:
+def results_table(
+    title: str,
+    unit: str,
+    rows: Sequence[tuple[Any, ...]],
+    columns: Sequence[str] = ("MAE",),
+) -> str:
     """A plain table of errors.
 
     Args:
         title: First line.
         unit: Unit of the errors.
-        rows: Name and error of each model.
+        rows: Name and numbers of each model, one for each column; None: empty.
+        columns: What the numbers are. Default: mean absolute errors.
 
     Returns:
         The table, without a final newline.
@@ -92,14 +100,38 @@ def results_table(title: str, unit: str, rows: Sequence[tuple[str, float]]) -> s
           ours     0.2500
           mean      12.50
     """
-    width = max(len(name) for name, _ in (*rows, ("model", 0.0)))
-    head = f"MAE [{unit}]" if unit != "1" else "MAE"
-    lines = [title, f"  {'model':<{width}}  {head}"]
-    for name, value in rows:
-        lines.append(f"  {name:<{width}}  {_four_digits(value):>{len(head)}}")
+    width = max(len(name) for name, *_ in (*rows, ("model",)))
+    heads = [f"{name} [{unit}]" if unit != "1" else name for name in columns]
+    lines = [title, "  ".join([f"  {'model':<{width}}", *heads])]
+    for name, *values in rows:
+        cells = [
+            f"{'' if value is None else _four_digits(value):>{len(head)}}"
+            for head, value in zip(heads, values, strict=True)
+        ]
+        lines.append("  ".join([f"  {name:<{width}}", *cells]).rstrip())
     return "\n".join(lines)
 
 
 def _four_digits(value: float) -> str:
     text = f"{value:#.4g}"
     return f"{value:.0f}" if "e+" in text else text.removesuffix(".")
+
+
+def rank_correlation(left: Tensor, right: Tensor) -> float:
+    """How far two lists of numbers have the same order, from -1 to 1.
+
+    Args:
+        left: ``[n]``.
+        right: ``[n]``.
+
+    Returns:
+        Spearman's correlation; 0 for fewer than two numbers.
+
+    Example:
+        >>> rank_correlation(torch.tensor([1.0, 5, 9]), torch.tensor([0.1, 0.2, 7]))
+        1.0
+    """
+    ranks = torch.stack([x.argsort(stable=True).argsort() for x in (left, right)])
+    if ranks.shape[1] < 2:
+        return 0.0
+    return torch.corrcoef(ranks.double())[0, 1].item()

@@ -13,7 +13,7 @@ from torch_cormorant.data import (
     Target,
     mean_absolute_error,
 )
-from torch_cormorant.train.record import results_table
+from torch_cormorant.train.record import rank_correlation, results_table
 
 __all__ = ["PAPER_NOTE", "Comparison", "compare"]
 
@@ -35,6 +35,9 @@ class Comparison:
         target: Tells the unit.
         title: First line of the table.
         zero: Of guessing zero; ``None`` for numbers.
+        rmse: Root mean square of the error of the predictions.
+        spread: Of an ensemble: root mean square of its spread.
+        rank: Rank correlation of its spread and the error.
     """
 
     ours: float
@@ -44,6 +47,9 @@ class Comparison:
     target: Target
     title: str
     zero: float | None = None
+    rmse: float | None = None
+    spread: float | None = None
+    rank: float | None = None
 
     def table(self, name: str, part: str = "the training") -> str:
         """The errors as text, in the unit of display.
@@ -62,22 +68,33 @@ class Comparison:
             ("always zero", self.zero),
             (PAPER_NOTE, self.paper),
         ]
-        rows = [(name, self.ours)]
-        rows += [(text, error) for text, error in guesses if error is not None]
+        more = {"RMSE": self.rmse, "spread": self.spread} if self.spread else {}
+        held = {column: value for column, value in more.items() if value is not None}
+        rows: list[tuple[str, list[float | None]]] = [
+            (name, [self.ours, *held.values()])
+        ]
+        empty = [None] * len(held)
+        rows += [
+            (text, [error, *empty]) for text, error in guesses if error is not None
+        ]
         factor, unit = self.target.shown_factor, self.target.shown_unit
-        if max(error for _, error in rows) * factor >= TOO_LARGE:
+        if max(values[0] or 0.0 for _, values in rows) * factor >= TOO_LARGE:
             factor, unit = 1.0, self.target.unit
-        return results_table(
-            self.title,
-            unit,
-            [(row, error * factor) for row, error in rows],
-        )
+        scaled = [
+            (text, *(None if value is None else value * factor for value in values))
+            for text, values in rows
+        ]
+        found = results_table(self.title, unit, scaled, ["MAE", *held])
+        if self.rank is None:
+            return found
+        return f"{found}\n  rank correlation of spread and error: {self.rank:.2f}"
 
     def record(self) -> dict[str, object]:
         """The errors as plain values for JSON, in the unit of the data."""
         return {
             "unit": self.target.unit,
             "ours": self.ours,
+            "rmse": self.rmse,
             "composition_least_squares": self.composition,
             "training_mean": self.mean,
             "zero": self.zero,
@@ -91,6 +108,7 @@ def compare(
     test: Molecules,
     predicted: Tensor,
     number: int | None = None,
+    std: Tensor | None = None,
 ) -> Comparison:
     """Errors of predictions, and of two baselines fitted to the training molecules.
 
@@ -100,6 +118,7 @@ def compare(
         predicted: Predictions for them in the unit of the data, ``[n, T]``, or shaped
             as ``test.values``.
         number: Which of several properties to look at; default the only one.
+        std: Spread of an ensemble, shaped as the predictions.
 
     Returns:
         The errors. The published one is there for QM9's own molecules only.
@@ -119,15 +138,18 @@ def compare(
     )
     if target.shape:
         values = test.values
-        ours = mean_absolute_error(predicted.reshape(values.shape), values)
+        ours = predicted.reshape(values.shape)
         zero = float(values.abs().mean())
-        return Comparison(ours, None, None, None, target, title, zero)
+        mae = mean_absolute_error(ours, values)
+        more = _further(ours, values, std)
+        return Comparison(mae, None, None, None, target, title, zero, **more)
     k = number or 0
     one = slice(k, k + 1)
     known, values = train.values[:, one], test.values[:, one]
     fit = CompositionBaseline.fit(train.row_counts(), known)
     mean = MeanBaseline.fit(known)
     paper = target.paper_mae if test.is_qm9 else None
+    own = None if std is None else std[:, one]
     return Comparison(
         ours=mean_absolute_error(predicted[:, one], values),
         composition=mean_absolute_error(fit.predict(test.row_counts()), values),
@@ -135,4 +157,15 @@ def compare(
         paper=None if paper is None else paper / target.shown_factor,
         target=target,
         title=title,
+        **_further(predicted[:, one], values, own),
     )
+
+
+def _further(ours: Tensor, values: Tensor, std: Tensor | None) -> dict[str, float]:
+    """Root mean square of the error, and what an ensemble's spread says of it."""
+    wrong = (ours - values).flatten()
+    found = {"rmse": float(wrong.square().mean().sqrt())}
+    if std is not None:
+        found["spread"] = float(std.square().mean().sqrt())
+        found["rank"] = rank_correlation(std.flatten(), wrong.abs())
+    return found

@@ -12,24 +12,31 @@ from torch.optim import AdamW
 __all__ = ["adamw", "clip_to", "gradient_norm", "move_averages"]
 
 
-def adamw(parameters: Iterable[Tensor], **settings: Any) -> AdamW:
+def adamw(
+    parameters: Iterable[Tensor] | Iterable[dict[str, Any]], **settings: Any
+) -> AdamW:
     """AdamW, on CPUs as one operator for all weights.
 
     Its state is that of the plain one, so either goes on from the other's checkpoint;
     a loaded state goes on as it was made.
 
     Args:
-        parameters: The weights.
+        parameters: The weights, or groups of them as torch takes them.
         **settings: As :class:`torch.optim.AdamW`.
 
     Example:
         >>> adamw([torch.zeros(2, requires_grad=True)], lr=1e-3).defaults["fused"]
         True
     """
-    weights = list(parameters)
+    given: list[Any] = list(parameters)
+    groups = [one["params"] if isinstance(one, dict) else [one] for one in given]
     # On a GPU torch chooses; one operator there excludes clipping in mixed precision.
-    fused = all(w.device.type == "cpu" and w.is_floating_point() for w in weights)
-    return AdamW(weights, fused=fused or None, **settings)
+    fused = all(
+        w.device.type == "cpu" and w.is_floating_point()
+        for group in groups
+        for w in group
+    )
+    return AdamW(given, fused=fused or None, **settings)
 
 
 def gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
