@@ -85,6 +85,7 @@ class Trial:
         done = self.outcome.steps
         for group in self.optimiser.param_groups:
             group["lr"] = self.candidate.lr * self.rate(done)
+        self.module.progress = done / max(1, self.total)
         self.optimiser.zero_grad(set_to_none=True)
         loss, _ = self.module.terms(self.batch(done))
         loss.backward()

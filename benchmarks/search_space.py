@@ -51,6 +51,7 @@ def _made(*parts: dict[str, Any], **network: Any) -> Candidate:
 R16 = {"complex": False}
 R32 = {"complex": False, "channels": 32}
 R32L3 = {**R32, "lmax": 3}
+SPECIES = {"radial": {"kind": "species", "hidden": 16}}
 
 CANDIDATES: dict[str, Candidate] = {
     "default": _made(num_levels=3),
@@ -91,4 +92,16 @@ CANDIDATES: dict[str, Candidate] = {
     "ema-0.999": _made(R32, ema=0.999),
     "energy-10": _made(R32, loss={"energy_weight": 10.0}),
     "energy-0.1": _made(R32, loss={"energy_weight": 0.1}),
+    "energy-late": _made(R32, loss={"first_energy_weight": 0.1, "energy_weight": 10.0}),
+    "huber": _made(R32, loss={"huber": 0.02}),
+    # what other networks have
+    "species": _made(R32, SPECIES),
+    "species-32": _made(R32, radial={"kind": "species", "hidden": 32}),
+    "species-scale": _made(R32, species_scale=True),
+    "residual": _made(R32, residual=True),
+    # together
+    "species-lmax-3": _made(R32L3, SPECIES),
+    "species-both": _made(R32, SPECIES, species_scale=True),
+    "species-all": _made(R32, SPECIES, species_scale=True, residual=True),
+    "species-all-lmax-3": _made(R32L3, SPECIES, species_scale=True, residual=True),
 }

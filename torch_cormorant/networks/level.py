@@ -1,9 +1,10 @@
-"""One level: layer, norm, gate."""
+"""One level: layer, norm, gate, and what a network adds to them."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from torch_cormorant.ops import EdgeGeometry
@@ -19,7 +20,8 @@ def run_level(
     The modules are called, not reached into: hooks and wrapped modules take effect.
 
     Args:
-        network: Holds ``convs``, ``norms`` and ``gates``, one of each for every level.
+        network: Holds ``convs``, ``norms`` and ``gates``, one of each for every level,
+            and perhaps ``scales``; its ``residual`` adds features to the result.
         s: Which level.
         x: Features ``[N, M, P, C]``; of sources and receivers where these differ.
         geometry: The edges, self edges included.
@@ -27,4 +29,17 @@ def run_level(
     """
     options = {"edge_state": state, "return_edge_state": "rows"}
     out, scalars = network.convs[s](x, geometry, **options)
-    return network.gates[s](network.norms[s](out)), scalars
+    out = network.gates[s](network.norms[s](out))
+    if network.scales:
+        out = network.scales[s](out, geometry.types[1])
+    if network.residual:
+        out = with_features(out, x[-1] if isinstance(x, tuple) else x)
+    return out, scalars
+
+
+def with_features(out: Tensor, x: Tensor) -> Tensor:
+    """A level plus the features it started from, as far as degrees reach in both."""
+    if x.shape[1] == out.shape[1]:
+        return out + x
+    shared = min(x.shape[1], out.shape[1])
+    return torch.cat([out[:, :shared] + x[:, :shared], out[:, shared:]], dim=1)
