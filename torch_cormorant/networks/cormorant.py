@@ -37,6 +37,9 @@ from torch_cormorant.so3.layout import check_degree
 
 __all__ = ["CormorantNetwork"]
 
+YOUNGER = ("species_scale", "residual")
+"""Options that older model files do not name; no file names them where they are off."""
+
 
 @register_network("CormorantNetwork")
 class CormorantNetwork(Network):
@@ -91,7 +94,8 @@ class CormorantNetwork(Network):
             max_edges=max_edges,
         )
         given["head"] = self.default_head if head is None else head
-        self.made_with = self.config = plain_config(given)
+        kept = {k: v for k, v in given.items() if v or k not in YOUNGER}
+        self.made_with = self.config = plain_config(kept)
         counts = {
             "num_levels": num_levels,
             "num_targets": num_targets,
