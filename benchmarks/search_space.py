@@ -21,6 +21,7 @@ class Candidate:
         batch: Molecules of a batch; of periodic frames a tenth, at least one.
         ema: Decay of the averaged weights.
         loss: Arguments of ``PotentialRegression``.
+        adam: What its optimiser has otherwise, such as ``betas``.
     """
 
     network: dict[str, Any] = field(default_factory=dict)
@@ -28,6 +29,7 @@ class Candidate:
     batch: int = 10
     ema: float = 0.99
     loss: dict[str, Any] = field(default_factory=dict)
+    adam: dict[str, Any] = field(default_factory=dict)
 
     def size(self, *, periodic: bool) -> int:
         """Frames of a batch."""
@@ -39,7 +41,7 @@ class Candidate:
 
 
 def _made(*parts: dict[str, Any], **network: Any) -> Candidate:
-    """A candidate of changes; ``lr``, ``batch``, ``ema``, ``loss`` are no network's."""
+    """A candidate of changes; ``lr``, ``batch``, ``loss``, ... are no network's."""
     given: dict[str, Any] = {"num_levels": 2}
     for part in (*parts, network):
         given |= part
@@ -67,6 +69,7 @@ CANDIDATES: dict[str, Candidate] = {
     "real-16-lmax-3": _made(R16, lmax=3),
     "real-24-lmax-3": _made(R16, channels=24, lmax=3),
     "real-32-lmax-3": _made(R32L3),
+    "real-48-lmax-3": _made(R16, channels=48, lmax=3),
     "real-32-levels-3": _made(R32, num_levels=3),
     "real-16-levels-3": _made(R16, num_levels=3),
     "real-32-levels-1": _made(R32, num_levels=1),
@@ -93,7 +96,10 @@ CANDIDATES: dict[str, Candidate] = {
     "energy-10": _made(R32, loss={"energy_weight": 10.0}),
     "energy-0.1": _made(R32, loss={"energy_weight": 0.1}),
     "energy-late": _made(R32, loss={"first_energy_weight": 0.1, "energy_weight": 10.0}),
-    "huber": _made(R32, loss={"huber": 0.02}),
+    "huber-0.03": _made(R32, loss={"huber": 0.03}),
+    "huber-0.01": _made(R32, loss={"huber": 0.01}),
+    "adam": _made(R32, adam={"amsgrad": False}),
+    "adam-0.99": _made(R32, adam={"amsgrad": False, "betas": (0.9, 0.99)}),
     # what other networks have
     "species": _made(R32, SPECIES),
     "species-32": _made(R32, radial={"kind": "species", "hidden": 32}),
