@@ -57,7 +57,7 @@ class Trial:
         made: Any = self.module.configure_optimizers()
         self.optimiser = made["optimizer"]
         for group in self.optimiser.param_groups:
-            group |= candidate.adam
+            group.update(candidate.adam)
         self.store = self.module.graph_store()
         self.weights = list(self.module.model.parameters())
         self.size = candidate.size(periodic=task.periodic)
