@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch_geometric.data import Data
 
 from torch_cormorant import (
     Cormorant,
     CormorantConv,
+    CormorantMD17,
     EdgeGeometry,
     load_model,
     save_model,
@@ -154,6 +156,22 @@ def test_what_does_not_fit_is_refused() -> None:
         make(residual=True, channels=[4, 4, 2])
     with pytest.raises(ConfigError, match="species"):
         SpeciesScale(4, 2, 0)
+
+
+@pytest.mark.parametrize("options", [{"residual": True}, {"species_scale": True}])
+def test_the_original_has_no_place_for_them(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="the original has no"):
+        CormorantMD17(channels=2, num_levels=1, lmax=1, **options).to_original()
+
+
+def test_levels_are_calibrated_before_the_input_is_added() -> None:
+    found = []
+    for residual in (False, True):
+        model = make(residual=residual, num_levels=1)
+        batch = Data(z=Z, pos=POS, batch=torch.zeros_like(Z))
+        model.network.calibrate([batch], 1.0)
+        found.append(model.network.convs[0].vertex.weights[1])
+    assert torch.equal(*found)
 
 
 def test_defaults_are_without_them() -> None:

@@ -195,10 +195,11 @@ def _check_parts(model: CormorantNetwork) -> None:
     """
     odd = [] if isinstance(model.head, (LinearHead, PublishedHead)) else [model.head]
     odd += [m for m in (*model.norms, *model.gates) if not isinstance(m, nn.Identity)]
-    if odd:
+    names = [type(part).__name__ for part in (*odd, *model.scales)]
+    if names or model.residual:
         msg = (
-            f"the original has no {type(odd[0]).__name__}, so its weights have no name "
-            "there; save_model keeps the whole network"
+            f"the original has no {(names or ['residual'])[0]}, so its weights have no "
+            "name there; save_model keeps the whole network"
         )
         raise ConfigError(msg)
 
