@@ -23,7 +23,7 @@ import functools
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,9 +91,11 @@ def cost(name: str, task: Task, reference: Task) -> dict[str, float]:
     }
 
 
-def one(args: argparse.Namespace, name: str, task: Task, path: Path) -> None:
+def one(
+    args: argparse.Namespace, name: str, made: Callable[[], Task], path: Path
+) -> None:
     """Make one trial and write its record."""
-    reference = TASKS[REFERENCE](args.data)
+    task, reference = made(), TASKS[REFERENCE](args.data)
     price = measured(args.scratch / f"{path.stem}.cost.json", name, task, reference)
     steps = max(1, round(args.seconds / (QUIET * price["ratio"])))
     trial = Trial(CANDIDATES[name], task, args.seed, steps)
@@ -213,7 +215,7 @@ def runs(args: argparse.Namespace) -> Iterator[records.Run]:
             path = (
                 args.records / f"{stem(name, set_name, args.seconds, args.seed)}.json"
             )
-            yield name, path, lambda n=name, t=task, p=path: one(args, n, t(), p)
+            yield name, path, partial(one, args, name, task, path)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -31,7 +31,7 @@ def run_level(
     out, scalars = network.convs[s](x, geometry, **options)
     out = network.gates[s](network.norms[s](out))
     if network.scales:
-        out = network.scales[s](out, geometry.types[1])
+        out = network.scales[s](out, geometry.target_types())
     if network.residual:
         out = with_features(out, x[-1] if isinstance(x, tuple) else x)
     return out, scalars

@@ -92,7 +92,8 @@ class AtomFeatures(nn.Module):
     def types_of(self, features: Tensor) -> Tensor:
         """Which of the species each atom is ``[N]``, from its features."""
         each = features.unflatten(1, (len(self.known), self.charge_power + 1))
-        return each[..., 0].argmax(1)  # the power 0 of its charge is one
+        found: Tensor = each[..., 0].argmax(1)  # the power 0 of its charge is one
+        return found
 
     def extra_repr(self) -> str:
         """Species and sizes."""

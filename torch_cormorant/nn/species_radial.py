@@ -94,11 +94,10 @@ class SpeciesRadial(Radial):
             ConfigError: The kinds are missing.
         """
         self.check_kinds(kinds)
-        if kinds is None:
-            scale, shift = self.scale, self.shift
-        else:
-            scale = self.scale.index_select(0, kinds)
-            shift = self.shift.index_select(0, kinds)
+        rows: list[Tensor] = [self.scale, self.shift]
+        if kinds is not None:
+            rows = [row.index_select(0, kinds) for row in rows]
+        scale, shift = rows
         hidden = torch.addcmul(shift, scale, basis @ self.weight)
         return self.factor * functional.silu(hidden)
 

@@ -144,6 +144,17 @@ class EdgeGeometry:
         made.kinds = high * (high + 1) // 2 + torch.minimum(first, second)
         return made
 
+    def target_types(self) -> Tensor:
+        """Types of the targets, as :meth:`of_types` was given them.
+
+        Raises:
+            ConfigError: It was not called.
+        """
+        if self.types is None:
+            msg = "the elements of the nodes are not known: give EdgeGeometry.of_types"
+            raise ConfigError(msg)
+        return self.types[1]
+
     @classmethod
     def from_plan(
         cls,
