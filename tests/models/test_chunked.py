@@ -51,8 +51,9 @@ def tensors(atoms: Atoms) -> tuple[torch.Tensor, ...]:
     [
         {"repulsion": "zbl", "gate": True},
         {"input": "mpnn", "norm": None, "paths": "all", "complex": False},
+        {"radial": "species", "species_scale": True, "residual": True},
     ],
-    ids=["zbl", "mpnn"],
+    ids=["zbl", "mpnn", "species"],
 )
 def test_chunks_are_exact(keep: bool, size: int, options: dict[str, object]) -> None:
     model = make(cutoff=2.8, **options)

@@ -82,6 +82,32 @@ def test_loss_is_the_sum_that_is_documented(batch: Batch) -> None:
     assert all(p.grad is not None for p in made.model.parameters())
 
 
+def test_large_errors_count_by_their_size_beyond_a_threshold(batch: Batch) -> None:
+    made = module(force_weight=0.0, huber=0.25)
+    output = made(batch)
+    error = (output.energy - batch.energy) / (0.5 * 9)
+    expected = torch.nn.functional.huber_loss(error, 0 * error, delta=0.25)
+    loss = made.training_step(batch, 0)
+    torch.testing.assert_close(loss, 2 * expected, rtol=1e-12, atol=0)
+
+
+def test_the_weight_of_the_energy_moves_in_a_training_only(batch: Batch) -> None:
+    made = module(energy_weight=10.0, first_energy_weight=0.1)
+    output = made(batch)
+    made.progress = 0.25
+    early = made.losses(batch, output)
+    made.progress = 1.0
+    late = made.losses(batch, output)
+    ratio = float((late["energy"] / early["energy"]).detach())
+    assert ratio == pytest.approx(100**0.75, rel=1e-12)
+    assert torch.equal(late["forces"], early["forces"])
+    made.progress = 0.0
+    made.eval()
+    assert torch.equal(made.losses(batch, output)["energy"], late["energy"])
+    with pytest.raises(ConfigError, match="captured"):
+        made.capture(None)
+
+
 def test_stresses_of_cells_are_learned() -> None:
     data = crystal()
     batch = Batch.from_data_list([data[0], data[1]])
@@ -155,6 +181,8 @@ def test_average_is_the_exponential_one() -> None:
     ("changed", "message"),
     [
         ({"energy_weight": -1.0}, "expected at least 0"),
+        ({"huber": 0.0}, "not positive"),
+        ({"first_energy_weight": 0.0}, "must be positive"),
         ({"energy_weight": 0.0, "force_weight": 0.0}, "nothing to learn"),
         ({"force_weight": float("nan")}, "expected at least 0"),
         ({"ema_decay": 1.0}, "ema_decay"),

@@ -79,7 +79,9 @@ class CormorantConv(StatesFacts, MessagePassing):
         paths: ``"all"``, or ``"even"``: only even ``l1 + l2 + l``, which makes the
             layer symmetric under reflections too. Default ``"all"``.
         radial: ``"power_trig"`` as published (default), or bounded: ``"bessel"``,
-            ``"gaussian"`` (these need ``cutoff``); or an own
+            ``"gaussian"``, or learned functions of the elements at both ends
+            ``"species"``, a :class:`~torch_cormorant.nn.SpeciesRadial`
+            (these need ``cutoff``); or an own
             :class:`~torch_cormorant.nn.Radial`: its name, its class, a mapping with
             ``class`` and options, or an instance.
         basis_set: (T, R) of ``"power_trig"``. Default (3, 3).
@@ -106,6 +108,8 @@ class CormorantConv(StatesFacts, MessagePassing):
             ``"portable"``: the fast path in PyTorch alone; ``"cpu_kernel"`` and
             ``"triton"``: these or an error; ``"reference"``: edge by edge through
             ``propagate``, slow and readable.
+        species: Number of elements, for ``radial="species"``; then the geometry must
+            know the atoms (:meth:`.EdgeGeometry.of_types`). Default 0: all are alike.
         **kwargs: Passed to :class:`torch_geometric.nn.MessagePassing`.
 
     Shapes:
@@ -183,6 +187,7 @@ class CormorantConv(StatesFacts, MessagePassing):
         gain: float = 1.0,
         avg_num_neighbors: float = 4.0,
         backend: str = "auto",
+        species: int = 0,
         **kwargs: Any,
     ) -> None:
         options = changed_options(CormorantConv, locals())
@@ -234,6 +239,7 @@ class CormorantConv(StatesFacts, MessagePassing):
                 num_basis=num_basis,
                 cutoff=cutoff,
                 complex=complex,
+                species=species,
             ),
             cutoff=make_mask(
                 cutoff_type,

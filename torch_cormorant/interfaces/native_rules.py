@@ -82,6 +82,7 @@ def _problems(whole: nn.Module, model: CormorantNetwork) -> Iterator[str]:
     yield from _of_weights(model)
     yield from _of_rows("norm", list(model.norms), (SO3Norm, nn.Identity), "eps")
     yield from _of_rows("gate", list(model.gates), (Gate, nn.Identity))
+    yield from _of_additions(model)
     nets = [conv.edge_network for conv in convs]
     radials: list[nn.Module] = [net.radial for net in nets]
     yield from _of_rows("radial", radials, (Bessel, Gaussian), "num_basis", "cutoff")
@@ -180,6 +181,14 @@ def _of_rows(
                 yield f"{value} of {name} differs between levels"
         if type(part) is not type(parts[0]):
             yield f"{name} differs between levels"
+
+
+def _of_additions(model: CormorantNetwork) -> Iterator[str]:
+    """What a level adds to layer, norm and gate."""
+    if model.residual:
+        yield "residual is True, levels without it are covered"
+    if len(model.scales):
+        yield "species_scale is True, levels without it are covered"
 
 
 def _of_hooks(model: nn.Module) -> Iterator[str]:

@@ -304,6 +304,7 @@ class _Sweep:
         self.model, self.network, self.z = model, network, z
         self.edges, self.keep = edges, plan.keep_edges
         self.features = network.features(z, network.dtype)
+        self.types = network.features.types_of(self.features)
         self.levels: list[Tensor] = []
         self.gradients: list[Tensor] = []
         self.states: list[Tensor | None] = []
@@ -350,7 +351,11 @@ class _Sweep:
 
     def _chunks(self) -> Iterator[_Chunk]:
         for bounds in self.edges.chunks:
-            yield _Chunk(self.edges, bounds)
+            chunk = _Chunk(self.edges, bounds)
+            chunk.geometry = self.network.with_types(
+                chunk.geometry, self.types[chunk.nodes]
+            )
+            yield chunk
 
     def _read(self, s: int, chunk: _Chunk) -> tuple[list[Tensor], Tensor | None]:
         """Features that level s reads in a chunk, and its kept edge scalars."""

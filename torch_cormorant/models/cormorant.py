@@ -55,6 +55,10 @@ class Cormorant(OutputFacts, CormorantNetwork):
         norm: ``"norm"``: an :class:`~torch_cormorant.SO3Norm` after every level;
             an own :class:`~torch_cormorant.nn.Norm` as for ``head``; None (default).
         gate: A :class:`~torch_cormorant.Gate` after every level. Default False.
+        species_scale: A :class:`~torch_cormorant.nn.SpeciesScale` after every level:
+            factors of the elements. Default False.
+        residual: Add the input of every level to its result, as far as both have the
+            degrees; needs equal channels. Default False.
         hidden: Width of hidden layers. Default 256.
         middle: Width between the two MLPs of the ``"published"`` head. Default 64.
         activation: ``"leaky_relu"`` (published, default), ``"silu"``, ``"relu"``.

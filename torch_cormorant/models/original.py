@@ -199,10 +199,11 @@ def _check_parts(model: CormorantNetwork) -> None:
     odd += [m for m in (*model.norms, *model.gates) if not isinstance(m, nn.Identity)]
     masks = [conv.edge_network.cutoff for conv in model.conv_layers()]
     odd += [mask for mask in masks if not isinstance(mask, SoftCutoff)]
-    if odd:
+    names = [type(part).__name__ for part in (*odd, *model.scales)]
+    if names or model.residual:
         msg = (
-            f"the original has no {type(odd[0]).__name__}, so its weights have no name "
-            "there; save_model keeps the whole network"
+            f"the original has no {(names or ['residual'])[0]}, so its weights have no "
+            "name there; save_model keeps the whole network"
         )
         raise ConfigError(msg)
 

@@ -18,6 +18,8 @@ from torch_cormorant.nn.cutoff import is_smooth
 from torch_cormorant.nn.heads import LevelSizes
 from torch_cormorant.nn.inputs import LinearInput, MPNNInput
 from torch_cormorant.nn.norm import NORM_PARTS, Gate, NormSpec
+from torch_cormorant.nn.radial import RADIAL_PARTS, Radial, RadialSpec
+from torch_cormorant.nn.species_scale import SpeciesScale
 from torch_cormorant.ops.radial_basis import check_cutoff
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ _OF_THE_MODEL = (
     "edge_state_channels",
     "edge_state_lmax",
     "cutoff",
+    "species",
 )
 """Arguments of a layer that the network sets itself."""
 
@@ -67,6 +70,18 @@ def conv_arguments(
         logger.warning("soft_radius %g A is clamped to the cutoff %g A", soft, cutoff)
         conv["soft_radius"] = cutoff
     return conv
+
+
+def radial_species(radial: RadialSpec, count: int) -> int:
+    """How many elements a radial basis is told of: all, if it asks for them, or none.
+
+    Args:
+        radial: As layers take it.
+        count: Number of elements of the network.
+    """
+    if isinstance(radial, Radial):
+        return 0
+    return count if "species" in RADIAL_PARTS.resolve(radial)[1].from_network else 0
 
 
 def has_envelope(conv: Mapping[str, Any]) -> bool:
@@ -129,6 +144,26 @@ def make_gates(sizes: LevelSizes, *, wanted: bool) -> list[nn.Module]:
     return [
         Gate(*level, complex=paired) if wanted else nn.Identity() for level in levels
     ]
+
+
+def make_scales(sizes: LevelSizes, species: int, *, wanted: bool) -> list[nn.Module]:
+    """The factors of elements after the levels, or an empty list."""
+    levels = zip(sizes.channels, sizes.lmax, strict=True)
+    return [SpeciesScale(*level, species) for level in levels] if wanted else []
+
+
+def check_residual(channels: Sequence[int], *, wanted: bool) -> None:
+    """Refuse residual levels between different numbers of channels.
+
+    Raises:
+        ConfigError: Input and levels are not equally wide.
+    """
+    if wanted and len(set(channels)) > 1:
+        msg = (
+            "residual=True adds the input of a level to its result, which needs equal "
+            f"channels everywhere, got {list(channels)}"
+        )
+        raise ConfigError(msg)
 
 
 def reached_degrees(lmax: Sequence[int], lmax_sh: Sequence[int]) -> list[int]:

@@ -121,8 +121,9 @@ def _rescale(model: Any, batches: list[Any], level: int, size: float) -> None:
 
 def _powers(model: Any, batch: Any, level: int) -> Tensor:
     """Mean square of every degree of one level's output, before norm and gate."""
-    with _no_norms(model, level):
-        features = _levels(model, batch, batch.pos)[level]
+    with _watched(model, level) as before:
+        _levels(model, batch, batch.pos)
+    features = before.seen
     lmax = model.lmax[level]
     return torch.stack(
         [
@@ -132,15 +133,30 @@ def _powers(model: Any, batch: Any, level: int) -> Tensor:
     )
 
 
+class _Before(torch.nn.Module):
+    """A norm that keeps what it was given."""
+
+    seen: Tensor
+
+    def __init__(self, norm: torch.nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = x
+        result: Tensor = self.norm(x)
+        return result
+
+
 @contextmanager
-def _no_norms(model: Any, level: int) -> Iterator[None]:
-    """Take norm and gate of one level out for a moment."""
-    kept = model.norms[level], model.gates[level]
-    model.norms[level], model.gates[level] = torch.nn.Identity(), torch.nn.Identity()
+def _watched(model: Any, level: int) -> Iterator[_Before]:
+    """Keep what the layer of a level returns, for a moment."""
+    kept = model.norms[level]
+    before = model.norms[level] = _Before(kept)
     try:
-        yield
+        yield before
     finally:
-        model.norms[level], model.gates[level] = kept
+        model.norms[level] = kept
 
 
 @torch.no_grad()

@@ -12,13 +12,16 @@ from torch_cormorant.conv import CormorantConv
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.networks.base import MAX_EDGES, Network, register_network
 from torch_cormorant.networks.building import (
+    check_residual,
     conv_arguments,
     has_envelope,
     input_radius,
     make_gates,
     make_input,
     make_norms,
+    make_scales,
     per_level,
+    radial_species,
     reached_degrees,
 )
 from torch_cormorant.networks.calibration import Calibration, calibrate
@@ -33,6 +36,9 @@ from torch_cormorant.ops.autocast import full_precision
 from torch_cormorant.so3.layout import check_degree
 
 __all__ = ["CormorantNetwork"]
+
+YOUNGER = ("species_scale", "residual")
+"""Options that older model files do not name; no file names them where they are off."""
 
 
 @register_network("CormorantNetwork")
@@ -71,6 +77,8 @@ class CormorantNetwork(Network):
         charge_scale: float | None = None,
         norm: NormSpec | None = None,
         gate: bool = False,
+        species_scale: bool = False,
+        residual: bool = False,
         hidden: int = 256,
         middle: int = 64,
         activation: str = "leaky_relu",
@@ -86,7 +94,8 @@ class CormorantNetwork(Network):
             max_edges=max_edges,
         )
         given["head"] = self.default_head if head is None else head
-        self.made_with = self.config = plain_config(given)
+        kept = {k: v for k, v in given.items() if v or k not in YOUNGER}
+        self.made_with = self.config = plain_config(kept)
         counts = {
             "num_levels": num_levels,
             "num_targets": num_targets,
@@ -108,6 +117,8 @@ class CormorantNetwork(Network):
         for degree in (*self.lmax, *self.lmax_sh):
             check_degree(degree, "lmax")
         self.lmax = reached_degrees(self.lmax, self.lmax_sh)
+        check_residual(self.channels, wanted=residual)
+        self.residual = residual
         self.planes = 2 if conv.get("complex", True) else 1
         self.harmonics: str = conv.get("harmonics", "unit")
         hard, smooth = input_radius(mpnn_cutoff, self.cutoff, smooth=has_envelope(conv))
@@ -122,11 +133,17 @@ class CormorantNetwork(Network):
             hard_radius=hard,
             smooth=smooth,
         )
+        told = radial_species(conv["radial"], len(species))
+        if told:
+            conv["species"] = told
+        self.typed = bool(told) or species_scale
         self.convs = nn.ModuleList(self._make_conv(s, conv) for s in range(num_levels))
         sizes = LevelSizes(tuple(self.channels[1:]), tuple(self.lmax), self.planes)
         self.norms = nn.ModuleList(make_norms(norm, sizes))
         self._tell(conv.get("backend", "auto"))
         self.gates = nn.ModuleList(make_gates(sizes, wanted=gate))
+        scales = make_scales(sizes, len(species), wanted=species_scale)
+        self.scales = nn.ModuleList(scales)
         options = {"hidden": hidden, "middle": middle, "act": activation}
         self.set_head(given["head"], sizes, num_targets, **options)
 
@@ -157,6 +174,7 @@ class CormorantNetwork(Network):
             "input_cutoff": getattr(self.input, "hard_radius", None),
             "input_envelope": getattr(self.input, "smooth", False),
             "input_activation": activations_of(self.input),
+            "residual": self.residual,
         }
 
     @property
@@ -237,6 +255,7 @@ class CormorantNetwork(Network):
         Returns:
             ``[num_graphs, *head.shape]`` and the outputs of all levels.
         """
+        geometry = self.with_types(geometry, self.features.types_of(features))
         levels = self._run_levels(self.input(features, geometry), geometry)
         out = self.read_out(
             levels, geometry, batch, num_graphs, z=z, pos=pos, check=check
@@ -247,7 +266,19 @@ class CormorantNetwork(Network):
     def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """Outputs of all levels, each ``[N, M_s, P, C]``, the input not included."""
         features = self.features(z, self.dtype)
+        geometry = self.with_types(geometry, self.features.types_of(features))
         return self._run_levels(self.input(features, geometry), geometry)
+
+    def with_types(self, geometry: EdgeGeometry, types: Tensor) -> EdgeGeometry:
+        """The geometry with the elements of its atoms, for parts that ask for them.
+
+        Args:
+            geometry: The edges; receivers are the first of the sources.
+            types: Which of the species every source is ``[N]``.
+        """
+        if not self.typed:
+            return geometry
+        return geometry.of_types(types, types[: geometry.num_targets])
 
     def _run_levels(self, h: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """All levels from the features of the input layer ``[N, P * C]``."""

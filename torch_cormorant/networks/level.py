@@ -1,9 +1,10 @@
-"""One level: layer, norm, gate."""
+"""One level: layer, norm, gate, and what a network adds to them."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from torch_cormorant.conv import CormorantConv
@@ -22,7 +23,8 @@ def run_level(
     The modules are called, not reached into: hooks and wrapped modules take effect.
 
     Args:
-        network: Holds ``convs``, ``norms`` and ``gates``, one of each for every level.
+        network: Holds ``convs``, ``norms`` and ``gates``, one of each for every level,
+            and perhaps ``scales``; its ``residual`` adds features to the result.
         s: Which level.
         x: Features ``[N, M, P, C]``; of sources and receivers where these differ.
         geometry: The edges, self edges included.
@@ -35,4 +37,17 @@ def run_level(
     else:
         out, scalars = conv(x, geometry, **options)
         out = norm(out)
-    return gate(out), scalars
+    out = gate(out)
+    if network.scales:
+        out = network.scales[s](out, geometry.target_types())
+    if network.residual:
+        out = with_features(out, x[-1] if isinstance(x, tuple) else x)
+    return out, scalars
+
+
+def with_features(out: Tensor, x: Tensor) -> Tensor:
+    """A level plus the features it started from, as far as degrees reach in both."""
+    if x.shape[1] == out.shape[1]:
+        return out + x
+    shared = min(x.shape[1], out.shape[1])
+    return torch.cat([out[:, :shared] + x[:, :shared], out[:, shared:]], dim=1)

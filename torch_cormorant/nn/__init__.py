@@ -55,6 +55,8 @@ from torch_cormorant.nn.radial import (
 from torch_cormorant.nn.readout import Invariants, scalars
 from torch_cormorant.nn.so3_linear import SO3Linear
 from torch_cormorant.nn.species import SpeciesIndex
+from torch_cormorant.nn.species_radial import SpeciesRadial
+from torch_cormorant.nn.species_scale import SpeciesScale
 from torch_cormorant.nn.vertex import VertexMixing
 from torch_cormorant.nn.zbl import ZBL, zbl_energy
 
@@ -106,6 +108,8 @@ __all__ = [
     "SpatialExtentHead",
     "SpeciesIndex",
     "SpeciesLinear",
+    "SpeciesRadial",
+    "SpeciesScale",
     "SumHead",
     "VertexMixing",
     "activation",

@@ -12,6 +12,7 @@ from torch_cormorant.nn.cutoff import Mask, SoftCutoff, envelope
 from torch_cormorant.nn.init import init_block, init_edge, writable
 from torch_cormorant.nn.mixing import DegreeWeights, interleave_columns, real_rows
 from torch_cormorant.nn.radial import Bessel, Gaussian, PowerTrig, Radial
+from torch_cormorant.nn.species_radial import SpeciesRadial
 from torch_cormorant.ops import EdgeGeometry, edge_dots, fused
 from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.cg_product import from_complex, to_complex
@@ -170,7 +171,8 @@ class EdgeNetwork(nn.Module):
         length = geometry.pair_length
         dots = edge_dots(target, source, index[1], index[0], self.backend)
         state_rows, dot_rows, radial_rows, attr_rows = self._matrices()
-        out = self._symmetric(dots, self.radial(length), dot_rows, radial_rows)
+        radial = self._radial(length, geometry.kinds)
+        out = self._symmetric(dots, radial, dot_rows, radial_rows)
         mask = self._mask(length)
         directed = edge_attr is not None
         if state is not None:
@@ -186,6 +188,16 @@ class EdgeNetwork(nn.Module):
         if self.planes == 2:
             return torch.view_as_complex(out.view(*out.shape[:2], self.wide // 2, 2))
         return out
+
+    def _radial(self, length: Tensor, kinds: Tensor | None) -> Tensor:
+        """Radial functions, of pairs of elements for those that know them."""
+        radial = self.radial
+        if isinstance(radial, SpeciesRadial):
+            radial.check_kinds(kinds)
+            typed: Tensor = radial(length, kinds)
+            return typed
+        plain: Tensor = radial(length)
+        return plain
 
     def _mask(self, length: Tensor) -> Tensor:
         return self._mask_rows(length).repeat_interleave(self.planes, dim=-1)
@@ -234,16 +246,19 @@ class EdgeNetwork(nn.Module):
     ]:
         """Radial functions, mask, weights and their columns, as the operator reads."""
         return (
-            self._fused_radial(geometry),
+            self._fused_radial(self.radial, geometry),
             self._fused_mask(geometry.pair_length),
             self.weights(),
             [self.widths(l) for l in range(self.lmax + 1)],
         )
 
-    def _fused_radial(self, geometry: EdgeGeometry) -> Tensor:
+    def _fused_radial(self, radial: Radial, geometry: EdgeGeometry) -> Tensor:
         """Radial functions; fixed ones are computed once for all layers."""
-        radial, length = self.radial, geometry.pair_length
+        length = geometry.pair_length
         kind = None if is_hooked(radial) else type(radial)
+        if isinstance(radial, SpeciesRadial) and kind is SpeciesRadial:
+            basis = self._fused_radial(radial.basis, geometry)
+            return radial.mixed(basis, geometry.kinds)
         if isinstance(radial, (Bessel, Gaussian)) and kind in {Bessel, Gaussian}:
             rows = bessel_rows if kind is Bessel else gaussian_rows
             count, cutoff = radial.num_basis, radial.cutoff
@@ -253,8 +268,7 @@ class EdgeNetwork(nn.Module):
         if isinstance(radial, PowerTrig) and kind is PowerTrig:
             powers = radial.basis_set[1] + 1
             return power_trig_rows(length, radial.scales, radial.phases, powers)
-        found: Tensor = radial(length)
-        return found
+        return self._radial(length, geometry.kinds)
 
     def _fused_mask(self, length: Tensor) -> EdgeMask:
         cutoff = self.cutoff
@@ -328,7 +342,8 @@ class EdgeNetwork(nn.Module):
         index = geometry.edge_index
         dots = reference_dots(target, source, index[1], index[0])
         rows = None if state is None else rows_of_edges(state, geometry)
-        return self.reference(dots, geometry.edge_length, rows, edge_attr)
+        kinds = None if geometry.kinds is None else geometry.to_edges(geometry.kinds)
+        return self.reference(dots, geometry.edge_length, rows, edge_attr, kinds)
 
     def reference(
         self,
@@ -336,9 +351,10 @@ class EdgeNetwork(nn.Module):
         length: Tensor,
         state: Tensor | None,
         edge_attr: Tensor | None,
+        kinds: Tensor | None = None,
     ) -> Tensor:
         """The same per edge and per degree, as the formula is written."""
-        radial = self.radial(length)
+        radial = self._radial(length, kinds)
         eta = (
             torch.view_as_complex(
                 radial.view(*length.shape, self.radial.out_channels, 2)

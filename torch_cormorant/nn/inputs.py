@@ -89,6 +89,12 @@ class AtomFeatures(nn.Module):
         charge = (z.to(dtype) / self.charge_scale).unsqueeze(-1) ** power
         return (one_hot.unsqueeze(-1) * charge.unsqueeze(1)).flatten(1)
 
+    def types_of(self, features: Tensor) -> Tensor:
+        """Which of the species each atom is ``[N]``, from its features."""
+        each = features.unflatten(1, (len(self.known), self.charge_power + 1))
+        found: Tensor = each[..., 0].argmax(1)  # the power 0 of its charge is one
+        return found
+
     def extra_repr(self) -> str:
         """Species and sizes."""
         return f"species={list(self.known)}, out_features={self.out_features}"

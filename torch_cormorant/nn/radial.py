@@ -212,6 +212,7 @@ def make_radial(
     num_basis: int = 16,
     cutoff: float | None = None,
     complex: bool = True,
+    species: int = 0,
 ) -> Radial:
     """A radial basis by name: ``"power_trig"``, ``"bessel"``, ``"gaussian"``; or own.
 
@@ -222,6 +223,7 @@ def make_radial(
         num_basis: Number of functions, for those that take it.
         cutoff: In Angstrom, for those that take it.
         complex: Whether the network is complex.
+        species: Number of elements, for those that take it.
 
     Raises:
         ConfigError: A name or an option is unknown, or what is made does not fit.
@@ -229,7 +231,7 @@ def make_radial(
     shared = {"basis_set": basis_set, "num_basis": num_basis, "complex": complex}
     if cutoff is not None:
         shared["cutoff"] = cutoff
-    radial = RADIAL_PARTS.make(kind, shared, {})
+    radial = RADIAL_PARTS.make(kind, shared, {"species": species})
     if radial.planes != (2 if complex else 1):
         msg = (
             f"the radial {radial.kind!r} was made with complex={radial.planes == 2}, "

@@ -54,6 +54,8 @@ class EdgeGeometry:
     Attributes:
         pair_index: (source, target) of each undirected pair, or of each edge where none
             are shared.
+        types: What :meth:`of_types` was given, or None.
+        kinds: Kind of each pair, see there, or None.
 
     Raises:
         ShapeError, DtypeError, DeviceError: If a tensor is not as above.
@@ -71,6 +73,9 @@ class EdgeGeometry:
         >>> tuple(geometry.sh(2).shape)
         (4, 9)
     """
+
+    types: tuple[Tensor, Tensor] | None = None
+    kinds: Tensor | None = None
 
     def __init__(
         self,
@@ -115,6 +120,40 @@ class EdgeGeometry:
         made = copy.copy(self)
         made._start(edge_vec)  # noqa: SLF001
         return made
+
+    def of_types(self, source: Tensor, target: Tensor | None = None) -> EdgeGeometry:
+        r"""The same edges between nodes of known types, for what depends on elements.
+
+        Pairs of types a and b, in either order, are of kind
+        :math:`\max(a, b) (\max(a, b) + 1) / 2 + \min(a, b)`.
+
+        Args:
+            source: Type of every source, 0, 1, ... ``[sources]``, int64.
+            target: The same of the targets. Default: the nodes are both.
+
+        Returns:
+            A geometry that shares with this one what is computed.
+        """
+        made = copy.copy(self)
+        made.types = (source, source if target is None else target)
+        first, second = (
+            types.index_select(0, index)
+            for types, index in zip(made.types, self.pair_index, strict=True)
+        )
+        high = torch.maximum(first, second)
+        made.kinds = high * (high + 1) // 2 + torch.minimum(first, second)
+        return made
+
+    def target_types(self) -> Tensor:
+        """Types of the targets, as :meth:`of_types` was given them.
+
+        Raises:
+            ConfigError: It was not called.
+        """
+        if self.types is None:
+            msg = "the elements of the nodes are not known: give EdgeGeometry.of_types"
+            raise ConfigError(msg)
+        return self.types[1]
 
     @classmethod
     def from_plan(

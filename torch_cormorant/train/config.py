@@ -78,6 +78,12 @@ class LossConfig:
     forces: float = doc(1.0, "weight of the forces; 0: energies alone")
     stress: float = doc(0.0, "weight of the stresses")
     per_atom: bool = doc(True, "divide the error of an energy by the number of atoms")
+    huber: float = doc(
+        0.0, "errors beyond this, over the scale, count by their size; 0: squares"
+    )
+    first_energy: float = doc(
+        0.0, "weight of the energies at the start, moving to energy; 0: no change"
+    )
 
 
 @dataclass
@@ -176,6 +182,8 @@ LIMITS: dict[str, tuple[float, bool]] = {
     "loss.energy": (0, True),
     "loss.forces": (0, True),
     "loss.stress": (0, True),
+    "loss.huber": (0, True),
+    "loss.first_energy": (0, True),
     "training.epochs": (1, True),
     "training.batch_size": (1, True),
     "training.lr": (0, False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -192,6 +193,8 @@ class Job:
             force_weight=loss.forces,
             stress_weight=loss.stress,
             per_atom=loss.per_atom,
+            huber=loss.huber or math.inf,
+            first_energy_weight=loss.first_energy or None,
             **self._optimiser(),
         )
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from torch_cormorant.data import Frames, reference_energies
 from torch_cormorant.errors import ConfigError, ShapeError
@@ -87,10 +88,11 @@ class PotentialRegression(Regression):
 
     over structures, force components and stress components; :math:`\sigma` is the
     scale of the normalisation and :math:`N` the number of atoms. With
-    ``per_atom=False`` the energy term does not divide by :math:`N`. Forces are exact
-    derivatives of the energy. Logged per epoch in the unit of the data:
-    ``valid_mae`` (energy), ``valid_rmse``, ``valid_force_mae``, ``valid_force_rmse``,
-    ``valid_stress_mae``, and ``valid_loss``, the loss itself.
+    ``per_atom=False`` the energy term does not divide by :math:`N`. With a threshold
+    ``huber`` the square of a scaled error x is :math:`2 \delta |x| - \delta^2` beyond
+    :math:`\delta`. Forces are exact derivatives of the energy. Logged per epoch in the
+    unit of the data: ``valid_mae`` (energy), ``valid_rmse``, ``valid_force_mae``,
+    ``valid_force_rmse``, ``valid_stress_mae``, and ``valid_loss``, the loss itself.
 
     Args:
         model: A potential, or a network with one extensive energy.
@@ -102,6 +104,10 @@ class PotentialRegression(Regression):
         stress_weight: :math:`w_S`. Default 0.
         per_atom: Whether the energy error is divided by the number of atoms. Default
             True; the paper's loss is that of ``False`` without forces.
+        huber: :math:`\delta`, in units of :math:`\sigma`. Default infinite: squares.
+        first_energy_weight: :math:`w_E` at the start of the training, from where it
+            moves to ``energy_weight`` by equal factors: forces first, energies at the
+            end. Validation has the last one always. Default None: no change.
         **training: Optimiser, schedule and averaging, as :class:`Regression`.
 
     Raises:
@@ -130,6 +136,8 @@ class PotentialRegression(Regression):
         force_weight: float = 1.0,
         stress_weight: float = 0.0,
         per_atom: bool = True,
+        huber: float = math.inf,
+        first_energy_weight: float | None = None,
         **training: Any,
     ) -> None:
         weights = {
@@ -141,6 +149,14 @@ class PotentialRegression(Regression):
             raise ConfigError(f"weights: {weights}, expected at least 0")
         if not any(weights.values()):
             raise ConfigError("weights: all are 0, there is nothing to learn")
+        if not huber > 0:
+            raise ConfigError(f"huber: {huber} is not positive")
+        first = first_energy_weight
+        if first is not None and not (0 < first < math.inf and energy_weight > 0):
+            raise ConfigError(
+                f"first_energy_weight, energy_weight: {first}, {energy_weight}; both "
+                "must be positive and finite"
+            )
         if not hasattr(model, "evaluate"):
             model = Potential(model)
         # Before a copy is made for the average.
@@ -148,6 +164,8 @@ class PotentialRegression(Regression):
         super().__init__(model, normalisation, **training)
         self.save_hyperparameters(ignore=["model", "normalisation"])
         self.weights, self.per_atom, self.unit = weights, per_atom, unit
+        self.huber, self.first_energy_weight = huber, first
+        self.progress = 1.0
         self.train_force_mae = mean_metric()
         self.valid_mae, self.valid_mse = mean_metric(), mean_metric()
         self.valid_force_mae, self.valid_force_mse = mean_metric(), mean_metric()
@@ -210,9 +228,33 @@ class PotentialRegression(Regression):
             elif name == "stress":
                 volume = torch.linalg.det(cast("Any", batch).cell.double()).abs()
                 scaled = error * (volume / (size * scale)).view(-1, 1, 1)
-            rows[name] = row_means(scaled.square()), weights
+            rows[name] = row_means(squares(scaled, self.huber)), weights
         means = zip(rows, self.weighted(*rows.values()), strict=True)
-        return {name: self.weights[name] * mean for name, mean in means}
+        return {name: self.weight_now(name) * mean for name, mean in means}
+
+    def weight_now(self, name: str) -> float:
+        """Weight of a term of the loss; that of the energy may move in a training."""
+        weight = self.weights[name]
+        if name != "energy" or self.first_energy_weight is None or not self.training:
+            return weight
+        done = self.progress
+        return float(self.first_energy_weight ** (1 - done) * weight**done)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Note how much of the training is over."""
+        del batch, batch_idx
+        total = float(self.trainer.estimated_stepping_batches)
+        self.progress = min(1.0, self.global_step / max(1.0, total))
+
+    def capture(self, sizes: Any, clip: float = 0.0) -> Self:
+        """See :meth:`Regression.capture`; a captured step has one weight always.
+
+        Raises:
+            ConfigError: The weight of the energy moves.
+        """
+        if self.first_energy_weight is not None:
+            raise ConfigError("first_energy_weight: not possible in captured steps")
+        return super().capture(sizes, clip)
 
     def _errors(self, batch: MoleculeBatch, output: Result) -> Rows:
         """Differences to the labels by their names, with the weights of their rows."""
@@ -277,6 +319,16 @@ class PotentialRegression(Regression):
         found: Result = self(batch)
         parts = (found.energy, found.energies, found.forces, found.stress)
         return tuple(None if part is None else part.detach().cpu() for part in parts)
+
+
+def squares(x: Tensor, threshold: float) -> Tensor:
+    """Squares, of numbers beyond a threshold only their tangents there."""
+    if threshold == math.inf:
+        return x.square()
+    size = x.abs()
+    return torch.where(
+        size <= threshold, x.square(), threshold * (2 * size - threshold)
+    )
 
 
 def graph_sizes(batch: MoleculeBatch) -> Tensor:

@@ -34,6 +34,7 @@ def plot_radial(model: nn.Module, lmax: int | None = None) -> Figure:
     envelope, where there is one), then for every degree l the part of the edge scalars
     that depends on the distance only, :math:`\mathrm{Re}\, \mu_c(r) (W^l \eta(r))_c`.
     Every line is a channel; colours run from the shortest soft radius to the longest.
+    Functions that know the elements are those between atoms of the first one.
 
     Args:
         model: A :class:`~torch_cormorant.Cormorant` network, a

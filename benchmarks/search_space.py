@@ -1,0 +1,113 @@
+"""What the search for the best potential tries: changes of the default, by name.
+
+One change at a time first, then those that helped together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+__all__ = ["CANDIDATES", "Candidate"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network and how it is trained.
+
+    Attributes:
+        network: Arguments of ``Cormorant.potential``.
+        lr: Largest learning rate.
+        batch: Molecules of a batch; of periodic frames a tenth, at least one.
+        ema: Decay of the averaged weights.
+        loss: Arguments of ``PotentialRegression``.
+        adam: What its optimiser has otherwise, such as ``betas``.
+    """
+
+    network: dict[str, Any] = field(default_factory=dict)
+    lr: float = 1e-2
+    batch: int = 10
+    ema: float = 0.99
+    loss: dict[str, Any] = field(default_factory=dict)
+    adam: dict[str, Any] = field(default_factory=dict)
+
+    def size(self, *, periodic: bool) -> int:
+        """Frames of a batch."""
+        return max(1, self.batch // 10) if periodic else self.batch
+
+    def settings(self) -> dict[str, Any]:
+        """What a record keeps."""
+        return {part.name: getattr(self, part.name) for part in fields(self)}
+
+
+def _made(*parts: dict[str, Any], **network: Any) -> Candidate:
+    """A candidate of changes; ``lr``, ``batch``, ``loss``, ... are no network's."""
+    given: dict[str, Any] = {"num_levels": 2}
+    for part in (*parts, network):
+        given |= part
+    names = [part.name for part in fields(Candidate) if part.name != "network"]
+    own = {name: given.pop(name) for name in names if name in given}
+    return Candidate(given, **own)
+
+
+R16 = {"complex": False}
+R32 = {"complex": False, "channels": 32}
+R32L3 = {**R32, "lmax": 3}
+SPECIES = {"radial": {"kind": "species", "hidden": 16}}
+
+CANDIDATES: dict[str, Candidate] = {
+    "default": _made(num_levels=3),
+    "levels-2": _made(),
+    # the shape of the network
+    "real-16": _made(R16),
+    "real-24": _made(R16, channels=24),
+    "real-32": _made(R32),
+    "real-48": _made(R16, channels=48),
+    "real-64": _made(R16, channels=64),
+    "real-32-lmax-1": _made(R32, lmax=1),
+    "real-64-lmax-1": _made(R16, channels=64, lmax=1),
+    "real-16-lmax-3": _made(R16, lmax=3),
+    "real-24-lmax-3": _made(R16, channels=24, lmax=3),
+    "real-32-lmax-3": _made(R32L3),
+    "real-48-lmax-3": _made(R16, channels=48, lmax=3),
+    "real-32-levels-3": _made(R32, num_levels=3),
+    "real-16-levels-3": _made(R16, num_levels=3),
+    "real-32-levels-1": _made(R32, num_levels=1),
+    # its parts, one at a time
+    "basis-6": _made(R32, num_basis=6),
+    "basis-12": _made(R32, num_basis=12),
+    "basis-16": _made(R32, num_basis=16),
+    "gaussian-16": _made(R32, radial="gaussian", num_basis=16),
+    "cutoff-4": _made(R32, cutoff=4.0),
+    "cutoff-6": _made(R32, cutoff=6.0),
+    "soft-2": _made(R32, soft_radius=2.0),
+    "soft-4": _made(R32, soft_radius=4.0),
+    "gate": _made(R32, gate=True),
+    "hidden-32": _made(R32, hidden=32),
+    "hidden-128": _made(R32, hidden=128),
+    "no-norm": _made(R32, norm=None),
+    # its training
+    "batch-5": _made(R32, batch=5),
+    "batch-20": _made(R32, batch=20),
+    "lr-5e-3": _made(R32, lr=5e-3),
+    "lr-2e-2": _made(R32, lr=2e-2),
+    "ema-0.995": _made(R32, ema=0.995),
+    "ema-0.999": _made(R32, ema=0.999),
+    "energy-10": _made(R32, loss={"energy_weight": 10.0}),
+    "energy-0.1": _made(R32, loss={"energy_weight": 0.1}),
+    "energy-late": _made(R32, loss={"first_energy_weight": 0.1, "energy_weight": 10.0}),
+    "huber-0.03": _made(R32, loss={"huber": 0.03}),
+    "huber-0.01": _made(R32, loss={"huber": 0.01}),
+    "adam": _made(R32, adam={"amsgrad": False}),
+    "adam-0.99": _made(R32, adam={"amsgrad": False, "betas": (0.9, 0.99)}),
+    # what other networks have
+    "species": _made(R32, SPECIES),
+    "species-32": _made(R32, radial={"kind": "species", "hidden": 32}),
+    "species-scale": _made(R32, species_scale=True),
+    "residual": _made(R32, residual=True),
+    # together
+    "species-lmax-3": _made(R32L3, SPECIES),
+    "species-both": _made(R32, SPECIES, species_scale=True),
+    "species-all": _made(R32, SPECIES, species_scale=True, residual=True),
+    "species-all-lmax-3": _made(R32L3, SPECIES, species_scale=True, residual=True),
+}
