@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +22,15 @@ from torch_cormorant.networks.original import Original, OriginalWeights
 if TYPE_CHECKING:
     from torch_cormorant.nn.mlp import MLP
 
-__all__ = ["OriginalMir", "by_type", "fold_mlp", "mlp_widths", "unfold_mlp"]
+__all__ = [
+    "OriginalMir",
+    "by_type",
+    "fold_linears",
+    "fold_mlp",
+    "mlp_widths",
+    "unfold_linears",
+    "unfold_mlp",
+]
 
 P = "model.func."
 SCALES = f"{P}per_type_energy_scale_shift"
@@ -176,17 +184,23 @@ class OriginalMir(Original):
         return result
 
 
-def _places(mlp: MLP, place: str) -> Iterator[tuple[str, str, float]]:
-    """Our name, theirs and the factor of every matrix of an MLP.
+def _places(
+    linears: Sequence[nn.Linear], place: str, *, plain: bool
+) -> Iterator[tuple[str, float]]:
+    """Their name and the factor of every matrix of an MLP.
 
-    Without activations theirs is a list of matrices.
+    Without activations (``plain``) theirs is a list of matrices.
     """
-    count = len(mlp.linears)
-    plain = count > 1 and isinstance(mlp[1], nn.Identity)
-    for k, linear in enumerate(mlp.linears):
+    plain = plain and len(linears) > 1
+    for k, linear in enumerate(linears):
         gain = 2 if k and not plain else 1
-        theirs = f"{place}.mlp.weights.{k}" if plain else f"{place}.mlp.{2 * k}.weight"
-        yield f"{2 * k}.weight", theirs, (gain / linear.in_features) ** 0.5
+        name = f"weights.{k}" if plain else f"{2 * k}.weight"
+        yield f"{place}.mlp.{name}", (gain / linear.in_features) ** 0.5
+
+
+def is_plain(mlp: nn.Sequential) -> bool:
+    """Whether an MLP has no activations."""
+    return len(mlp) > 1 and isinstance(mlp[1], nn.Identity)
 
 
 def mlp_widths(weights: OriginalWeights, place: str) -> tuple[list[int], str]:
@@ -203,36 +217,60 @@ def mlp_widths(weights: OriginalWeights, place: str) -> tuple[list[int], str]:
     raise WeightsError(msg)
 
 
+def fold_linears(
+    weights: OriginalWeights, linears: Sequence[nn.Linear], place: str, *, plain: bool
+) -> list[Tensor]:
+    """Our matrices of linear layers.
+
+    Args:
+        weights: Theirs.
+        linears: Ours, for the shapes.
+        place: Name of their MLP.
+        plain: Theirs has no activations.
+    """
+    found = []
+    for linear, (name, factor) in zip(
+        linears, _places(linears, place, plain=plain), strict=True
+    ):
+        shape = (linear.in_features, linear.out_features)
+        found.append(weights.take(name, *shape).T * factor)
+    return found
+
+
+def unfold_linears(
+    linears: Sequence[nn.Linear], place: str, *, plain: bool
+) -> dict[str, Tensor]:
+    """The inverse of :func:`fold_linears`."""
+    places = _places(linears, place, plain=plain)
+    return {
+        name: linear.weight.T / factor
+        for linear, (name, factor) in zip(linears, places, strict=True)
+    }
+
+
 def fold_mlp(
     weights: OriginalWeights, mlp: MLP, place: str, last: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Our matrices of an MLP.
+    """Our matrices of an MLP by their names in it.
 
     Args:
         weights: Theirs.
         mlp: Ours, for the shapes.
-        place: Theirs name.
-        last: Factor of every column of the last matrix. Default: one.
+        place: Name of theirs.
+        last: Factor of every row of our last matrix. Default: one.
     """
-    state, end = {}, len(mlp.linears) - 1
-    for k, (ours, theirs, factor) in enumerate(_places(mlp, place)):
-        linear = mlp.linears[k]
-        shape = (linear.in_features, linear.out_features)
-        matrix = weights.take(theirs, *shape) * factor
-        if k == end and last is not None:
-            matrix = matrix * last.to(matrix)
-        state[ours] = matrix.T
-    return state
+    made = fold_linears(weights, mlp.linears, place, plain=is_plain(mlp))
+    if last is not None:
+        made[-1] = made[-1] * last.to(made[-1]).unsqueeze(1)
+    return {f"{2 * k}.weight": matrix for k, matrix in enumerate(made)}
 
 
 def unfold_mlp(mlp: MLP, place: str, last: Tensor | None = None) -> dict[str, Tensor]:
     """The inverse of :func:`fold_mlp`."""
-    result, end = {}, len(mlp.linears) - 1
-    for k, (_, theirs, factor) in enumerate(_places(mlp, place)):
-        matrix = mlp.linears[k].weight.T / factor
-        if k == end and last is not None:
-            matrix = matrix / last.to(matrix)
-        result[theirs] = matrix
+    result = unfold_linears(mlp.linears, place, plain=is_plain(mlp))
+    if last is not None:
+        name = list(result)[-1]
+        result[name] = result[name] / last.to(result[name])
     return result
 
 

@@ -55,6 +55,7 @@ from torch_cormorant.nn.radial import (
 from torch_cormorant.nn.readout import Invariants, scalars
 from torch_cormorant.nn.so3_linear import SO3Linear
 from torch_cormorant.nn.species import SpeciesIndex
+from torch_cormorant.nn.two_body import BesselTwoBody, SplineTwoBody
 from torch_cormorant.nn.vertex import VertexMixing
 from torch_cormorant.nn.zbl import ZBL, zbl_energy
 
@@ -67,6 +68,7 @@ __all__ = [
     "AttentionHead",
     "Bessel",
     "BesselBasis",
+    "BesselTwoBody",
     "Contraction",
     "DegreeWeights",
     "DipoleHead",
@@ -105,6 +107,7 @@ __all__ = [
     "SpatialExtentHead",
     "SpeciesIndex",
     "SpeciesLinear",
+    "SplineTwoBody",
     "SumHead",
     "VertexMixing",
     "activation",
