@@ -4,8 +4,8 @@
 
 Energies and forces of 25 random molecules of 18 atoms (cutoff 5 A) in float32 on one
 thread, from positions and given edges. SchNet against the class of torch-geometric,
-PaiNN against its formulas in plain PyTorch with rows for every edge, NequIP against the
-nequip package where it is installed. Forces are compared too. Times are CPU
+PaiNN against its formulas in plain PyTorch with rows for every edge, NequIP and Allegro
+against the packages nequip and nequip-allegro where they are installed. Forces are compared too. Times are CPU
 times of the process; every round runs each side, medians are compared.
 """
 
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from benchmarks.machine import cpu_model
 from benchmarks.peers import version_of
 from torch_cormorant import radius_graph
-from torch_cormorant.networks import NequIP, Network, PaiNN, SchNet
+from torch_cormorant.networks import Allegro, NequIP, Network, PaiNN, SchNet
 from torch_cormorant.ops import EdgeGeometry, build_plan
 from torch_cormorant.testing import random_molecule
 
@@ -157,7 +157,7 @@ def painn(given: Molecules) -> tuple[Energy, Energy]:
 def nequip(given: Molecules) -> tuple[Energy, Energy] | None:
     """32 channels to degree 2, one parity, 4 levels; None without the package."""
     try:
-        AtomicDataDict = import_module("nequip.data").AtomicDataDict
+        import_module("nequip.utils.global_state").set_global_state()
         NequIPGNNModel = import_module("nequip.model").NequIPGNNModel
     except ImportError:
         return None
@@ -171,24 +171,53 @@ def nequip(given: Molecules) -> tuple[Energy, Energy] | None:
     }
     peer = NequIPGNNModel(seed=0, model_dtype="float32", **settings)
     network = NequIP.from_original(peer.state_dict(), settings).requires_grad_(False)
-    types = network.index(given.z)
+    return ours(network, given), theirs(peer, network.index(given.z), given)
+
+
+def allegro(given: Molecules) -> tuple[Energy, Energy] | None:
+    """32 tensors to degree 2, one parity, 64 scalars, 2 layers; None without it."""
+    try:
+        import_module("nequip.utils.global_state").set_global_state()
+        AllegroModel = import_module("allegro.model").AllegroModel
+    except ImportError:
+        return None
+    settings: dict[str, Any] = {
+        "r_max": CUTOFF,
+        "type_names": ["H", "C", "N", "O", "F"],
+        "l_max": 2,
+        "parity": False,
+        "num_tensor_features": 32,
+        "avg_num_neighbors": 15.0,
+        "radial_chemical_embed": {
+            "_target_": "allegro.nn.TwoBodyBesselScalarEmbed",
+            "num_bessels": 8,
+        },
+    }
+    peer = AllegroModel(seed=0, model_dtype="float32", **settings).requires_grad_(False)
+    network = Allegro.from_original(peer.state_dict(), settings).requires_grad_(False)
+    return ours(network, given), theirs(peer, network.index(given.z), given)
+
+
+def theirs(peer: Any, types: Tensor, given: Molecules) -> Energy:
+    """Sum of the energies by a network of the nequip family of packages."""
+    keys = import_module("nequip.data").AtomicDataDict
     flipped = given.edges.flip(0)  # there the receiver is row 0
 
     def energy(pos: Tensor) -> Tensor:
         data = {
-            AtomicDataDict.POSITIONS_KEY: pos,
-            AtomicDataDict.EDGE_INDEX_KEY: flipped,
-            AtomicDataDict.ATOM_TYPE_KEY: types,
-            AtomicDataDict.BATCH_KEY: given.batch,
-            AtomicDataDict.NUM_NODES_KEY: given.batch.bincount(),
+            keys.POSITIONS_KEY: pos,
+            keys.EDGE_INDEX_KEY: flipped,
+            keys.ATOM_TYPE_KEY: types,
+            keys.BATCH_KEY: given.batch,
+            keys.NUM_NODES_KEY: given.batch.bincount(),
         }
-        out: Tensor = peer.model.func(data)[AtomicDataDict.TOTAL_ENERGY_KEY].sum()
+        out: Tensor = peer.model.func(data)[keys.TOTAL_ENERGY_KEY].sum()
         return out
 
-    return ours(network, given), energy
+    return energy
 
 
-PAIRS = {"schnet": schnet, "painn": painn, "nequip": nequip}
+PAIRS = {"schnet": schnet, "painn": painn, "nequip": nequip, "allegro": allegro}
 
 
 def forces(energy: Energy, pos: Tensor) -> tuple[Tensor, Tensor]:
@@ -246,7 +275,7 @@ def main() -> None:
             f"{row['force_difference']:.1e}"
         )
     if args.json is not None:
-        names = ("torch", "torch_geometric", "nequip")
+        names = ("torch", "torch_geometric", "nequip", "nequip-allegro")
         versions = {package: version_of(package) for package in names}
         record = {"cpu": cpu_model(), "versions": versions, "rows": rows}
         args.json.write_text(json.dumps(record, indent=1))
