@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torch_cormorant import load_model
 from torch_cormorant.models import Potential, Predictor
-from torch_cormorant.networks import NequIP, PaiNN, SchNet
+from torch_cormorant.networks import Allegro, NequIP, PaiNN, SchNet
 from torch_cormorant.testing import random_molecule
 
 Command = Callable[..., str]
@@ -26,6 +26,26 @@ SETTINGS: dict[str, Any] = {
     "avg_num_neighbors": 3.0,
 }
 NETWORKS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
+    "allegro": (
+        Allegro,
+        {
+            "species": [6, 1, 7, 8, 9],
+            "channels": 4,
+            "scalars": 6,
+            "avg_num_neighbors": 3.0,
+        },
+        {
+            "r_max": 3.0,
+            "type_names": ["C", "H", "N", "O", "F"],
+            "l_max": 1,
+            "num_tensor_features": 4,
+            "radial_chemical_embed": {
+                "_target_": "allegro.nn.TwoBodyBesselScalarEmbed",
+                "num_bessels": 8,
+            },
+            "avg_num_neighbors": 3.0,
+        },
+    ),
     "nequip": (
         NequIP,
         {
@@ -70,7 +90,7 @@ def test_there_and_back(
         torch.save(state, tmp_path / "a.pt")
         (tmp_path / "settings.json").write_text(json.dumps(settings))
         extra = ["--config", "settings.json"]
-    species = [] if name == "nequip" else ["--species", *"HCNOF"]
+    species = [] if name in ("allegro", "nequip") else ["--species", *"HCNOF"]
     found = cormorant("convert", f"a.{suffix}", "b.safetensors", *extra, *species)
     assert "b.safetensors: written" in found
     model = load_model(tmp_path / "b.safetensors")

@@ -16,13 +16,29 @@ from torch_cormorant.errors import SpeciesError, WeightsError
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import Potential
-from torch_cormorant.networks import NequIP, Network, PaiNN, SchNet
+from torch_cormorant.networks import Allegro, NequIP, Network, PaiNN, SchNet
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.so3 import random_rotation
 from torch_cormorant.testing import random_molecule
 
 CUTOFF = 2.5
 NETWORKS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
+    "allegro": (Allegro, {"channels": 4, "scalars": 6, "num_levels": 3, "lmax": 2}),
+    "allegro_spline": (
+        Allegro,
+        {
+            "channels": 3,
+            "scalars": 5,
+            "embedding": {"kind": "spline", "num_splines": 6, "span": 3},
+            "parity": False,
+            "shared_weights": True,
+            "readout": [],
+            "acts": ["identity", "silu", "silu"],
+            "avg_num_neighbors": [3.0, 4.0, 2.0, 5.0, 1.0],
+            "edge_cutoffs": [[2.5, 2.4, 2.3, 2.2, 2.1]] * 5,
+            "zbl": "metal",
+        },
+    ),
     "nequip": (NequIP, {"channels": 4, "num_levels": 3, "lmax": 2, "radial": [8]}),
     "nequip_even": (
         NequIP,
@@ -174,7 +190,7 @@ def test_repeats_are_equal_bit_by_bit(potential: Potential) -> None:
         assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("kind", [NequIP, PaiNN, SchNet])
+@pytest.mark.parametrize("kind", [Allegro, NequIP, PaiNN, SchNet])
 def test_one_compiled_graph(kind: Callable[..., Network]) -> None:
     network = kind(cutoff=CUTOFF, channels=3, num_levels=2).double()
     z, pos, _ = molecules(6)

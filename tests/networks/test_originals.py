@@ -1,4 +1,4 @@
-"""Weights of nequip and SchNetPack, there and back, and what is refused."""
+"""Weights of other packages, there and back, and what is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, WeightsError
-from torch_cormorant.networks import NequIP, PaiNN, network_from_original
+from torch_cormorant.networks import Allegro, NequIP, PaiNN, network_from_original
 from torch_cormorant.testing import random_molecule
 
 P = "model.func."
@@ -118,7 +118,7 @@ def test_other_weights_are_refused() -> None:
     odd = {**weights, f"{P}pair_potential._qqr2exesquare": torch.tensor(1.0)}
     with pytest.raises(WeightsError, match="neither of the units"):
         NequIP.from_original(odd, NEQUIP)
-    with pytest.raises(WeightsError, match="are of none of NequIP of nequip"):
+    with pytest.raises(WeightsError, match="are of none of .*NequIP of nequip"):
         network_from_original({"weight": torch.ones(2)})
     with pytest.raises(WeightsError, match="there is no"):
         PaiNN.from_original(weights)
@@ -183,3 +183,78 @@ def test_networks_that_schnetpack_does_not_know_are_not_written(
 ) -> None:
     with pytest.raises(ConfigError, match=match):
         painn(**options).to_original()
+
+
+ALLEGRO: dict[str, Any] = {
+    "r_max": 3.0,
+    "type_names": ["H", "C", "N", "O", "F"],
+    "l_max": 2,
+    "num_layers": 3,
+    "num_tensor_features": 4,
+    "radial_chemical_embed": {
+        "_target_": "allegro.nn.TwoBodySplineScalarEmbed",
+        "num_splines": 6,
+        "spline_span": 3,
+    },
+    "tp_path_channel_coupling": False,
+    "scalar_embed_mlp_nonlinearity": None,
+    "avg_num_neighbors": {"H": 2.0, "C": 3.0, "N": 4.0, "O": 5.0, "F": 6.0},
+}
+
+
+def allegro(**options: Any) -> Allegro:
+    return Allegro(
+        cutoff=3.0,
+        lmax=2,
+        num_levels=3,
+        channels=4,
+        scalars=6,
+        embedding={"kind": "spline", "num_splines": 6, "span": 3},
+        two_body=[5, 4],
+        acts=["identity", "silu", "silu"],
+        shared_weights=True,
+        avg_num_neighbors=[2.0, 3.0, 4.0, 5.0, 6.0],
+        edge_cutoffs=[[3.0, 2.5, 2.4, 2.3, 2.2]] * 5,
+        zbl="metal",
+        **options,
+    ).double()
+
+
+def test_allegro_there_and_back() -> None:
+    network = allegro()
+    weights = network.to_original()
+    again = Allegro.from_original(weights, ALLEGRO)
+    assert torch.allclose(energy(again), energy(network), rtol=1e-13)
+    for name, value in again.to_original().items():
+        assert torch.allclose(value, weights[name], rtol=1e-13), name
+    assert type(network_from_original(weights, ALLEGRO)) is Allegro
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"allegro_mlp_nonlinearity": "mish"}, "allegro_mlp_nonlinearity='mish'"),
+        ({"scalar_embed_mlp_nonlinearity": "silu"}, "as the weights have it"),
+        ({"forward_normalize": False}, "forward_normalize=False"),
+        ({"radial_chemical_embed": {"_target_": "x.MyEmbed"}}, r"x\.MyEmbed"),
+        ({"l_maximum": 2}, "'l_maximum'.*'l_max'"),
+        ({"num_tensor_features": 5}, r"has shape .*, the network needs"),
+        ({"num_layers": 2}, "has shape .*, the network needs"),
+    ],
+)
+def test_settings_that_allegro_cannot_have_are_refused(
+    settings: dict[str, Any], match: str
+) -> None:
+    weights = allegro().to_original()
+    with pytest.raises((ConfigError, WeightsError), match=match):
+        Allegro.from_original(weights, {**ALLEGRO, **settings})
+    missing = {name: v for name, v in ALLEGRO.items() if name != "l_max"}
+    with pytest.raises(ConfigError, match="config needs l_max"):
+        Allegro.from_original(weights, missing)
+
+
+def test_networks_that_allegro_does_not_know_are_not_written() -> None:
+    with pytest.raises(ConfigError, match="a head with layers"):
+        allegro(
+            head={"kind": "atomwise", "layers": [3], "bias": False, "pair": True}
+        ).to_original()

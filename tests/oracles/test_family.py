@@ -1,4 +1,4 @@
-"""NequIP, PaiNN and SchNet against numbers and classes of the public packages.
+"""Allegro, NequIP and PaiNN against numbers and classes of the public packages.
 
 The numbers lie in a folder beside the repository, or in the one that the environment
 variable CORMORANT_FAMILY names; every file says what it is by its name and settings.
@@ -20,12 +20,13 @@ from torch.func import functional_call
 
 from torch_cormorant.irreps import Irreps
 from torch_cormorant.models import Potential
-from torch_cormorant.networks import NequIP, PaiNN
-from torch_cormorant.so3 import to_e3nn
+from torch_cormorant.networks import Allegro, NequIP, PaiNN
+from torch_cormorant.ops import use_backend
+from torch_cormorant.so3 import flat_blocks, to_e3nn
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "family"
 FOLDER = Path(os.environ.get("CORMORANT_FAMILY", SHARED))
-KINDS = {"nequip": NequIP, "painn": PaiNN}
+KINDS = {"allegro": Allegro, "nequip": NequIP, "painn": PaiNN}
 FILES = [
     path for path in sorted(FOLDER.rglob("*.npz")) if path.stem.split("_")[0] in KINDS
 ]
@@ -71,15 +72,17 @@ def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
 
 
-def test_energies_forces_and_gradients_of_weights(case: Case) -> None:
+@pytest.mark.parametrize("backend", ["auto", "portable"])
+def test_energies_forces_and_gradients_of_weights(case: Case, backend: str) -> None:
     names = [str(name) for name in case.held["param_names"]]
     for name in names:
         case.weights[name].requires_grad_()
     network, state = case.kind.read_original(case.weights, case.config)
-    energy = functional_call(network, state, (case.z, case.pos, case.batch))[:, 0]
+    with use_backend(backend):
+        energy = functional_call(network, state, (case.z, case.pos, case.batch))[:, 0]
+        wanted = [case.pos, *(case.weights[name] for name in names)]
+        slopes = torch.autograd.grad(energy.sum(), wanted, materialize_grads=True)
     case.compare("energy", energy)
-    wanted = [case.pos, *(case.weights[name] for name in names)]
-    slopes = torch.autograd.grad(energy.sum(), wanted, materialize_grads=True)
     case.compare("forces", -slopes[0])
     for name, slope in zip(names, slopes[1:], strict=True):
         case.compare(f"grad.{name}", slope)
@@ -115,7 +118,11 @@ def test_activations(case: Case) -> None:
     network.read_out(
         network.run_levels(case.z, geometry), geometry, case.batch, 3, z=case.z
     )
-    check = {NequIP: nequip_activations, PaiNN: painn_activations}[case.kind]
+    check = {
+        Allegro: allegro_activations,
+        NequIP: nequip_activations,
+        PaiNN: painn_activations,
+    }[case.kind]
     checked = check(case, network, geometry, seen)
     others = ("sd.", "grad.", "cfg_", "irreps.", "cst_")
     inputs = {"z", "pos", "batch", "edge_index", "edge_vec", "atom_types"}
@@ -183,6 +190,83 @@ def nequip_activations(
         raw = raw + network._repulsion(case.z, types, geometry)
     compare("atom_energy", raw[:, 0])
     return checked
+
+
+def strided(x: Tensor, irreps: Any, channels: int) -> Tensor:
+    """Rows of ours as theirs: channels outside, signs of edges the other way."""
+    parts = []
+    for part, (mul, ir) in zip(flat_blocks(x, irreps), irreps, strict=True):
+        turned = to_e3nn(part.flatten(1), [(mul, ir)]) * ir.p
+        parts.append(turned.unflatten(1, (channels, ir.dim)))
+    return torch.cat(parts, dim=2)
+
+
+def allegro_activations(
+    case: Case, network: Allegro, geometry: Any, seen: dict[str, list[Tensor]]
+) -> set[str]:
+    checked, C = set(), network.channels
+
+    def compare(name: str, found: Tensor, irreps: Any = None) -> None:
+        case.compare(name, found if irreps is None else strided(found, irreps, C))
+        checked.add(name)
+
+    types = network.index(case.z)
+    x, row = network._parts(types, geometry)
+    radial = network.embedding.radial(x)
+    if row is not None:
+        x, radial = x[row], radial[row]
+    compare("normed_length", x[:, None])
+    if "radial" in case.held:
+        compare("radial", radial / torch.pi)
+        envelope = radial[:, :1] / network.embedding.basis(x)[:, :1]
+        compare("cutoff", envelope.nan_to_num())
+    else:
+        compare("spline_basis", radial)
+    compare("edge_embedding0", seen["embedding"][0])
+    compare("edge_embedding", seen["two_body"][0])
+    sh = Irreps.harmonics(network.lmax)
+    roots = [(2 * ir.l + 1) ** 0.5 for _, ir in sh for _ in range(ir.dim)]
+    rows = geometry.sh(network.lmax) * torch.tensor(roots, dtype=x.dtype)
+    signs = torch.tensor([ir.p for _, ir in sh for _ in range(ir.dim)])
+    compare("sph", to_e3nn(rows, sh) * signs)
+    whole = Irreps([(C, ir) for _, ir in sh])
+    network.start = whole  # theirs keeps what no product needs
+    compare(
+        "tensor_features", network.first_tensors(seen["tensors"][0], geometry), whole
+    )
+    S, made = network.scalars, seen["projection"][0]
+    for s, block in enumerate(network.blocks):
+        if s == 0:
+            compare("projection", _rows_of(made, S, network))
+        weights = made[:, S:]
+        compare(f"layer{s}.env_edges", network.first_tensors(weights, geometry), whole)
+        nodes = block.environment(weights, geometry, types)
+        compare(f"layer{s}.env_nodes", nodes, whole)
+        out = seen[f"blocks.{s}"][0][1]
+        compare(f"layer{s}.tensor_out", out, block.irreps_out)
+        made = seen[f"blocks.{s}.latent"][0]
+        compare(f"layer{s}.latent", _rows_of(made, S, network))
+    compare("scalar_out", seen["readout<"][0])
+    last = network.head.mlp[0].weight.T
+    energies = seen["readout"][0] @ last
+    compare("edge_energy", energies * 2**0.5)
+    raw = seen["head.mlp"][0]
+    compare("atom_energy_raw", raw)
+    scaled = network.head(
+        network.head_input([seen["head.mlp<"][0]], None, 1, case.z), summed=False
+    )
+    compare("atom_energy_scaled", scaled)
+    compare("atom_energy", scaled[:, 0])
+    return checked
+
+
+def _rows_of(made: Tensor, skip: int, network: Allegro) -> Tensor:
+    """Scalars, and weights (u, l) without the roots that are folded in."""
+    rest = made[:, skip:].unflatten(1, (-1, network.channels))
+    degrees = torch.arange(rest.shape[1]).to(made)
+    roots = (2 * degrees + 1).sqrt()[:, None]
+    rest = (rest / roots).transpose(1, 2).flatten(1)
+    return torch.cat([made[:, :skip], rest], dim=1)
 
 
 def painn_activations(

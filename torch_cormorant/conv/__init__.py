@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from torch_cormorant.conv.allegro_block import AllegroBlock
 from torch_cormorant.conv.cormorant_conv import CormorantConv
 from torch_cormorant.conv.nequip_conv import NequIPConv
 from torch_cormorant.conv.painn_conv import PaiNNConv, PaiNNMixing
 from torch_cormorant.conv.tensor_field_conv import TensorFieldConv
 
-__all__ = ["CormorantConv", "NequIPConv", "PaiNNConv", "PaiNNMixing", "TensorFieldConv"]
+__all__ = [
+    "AllegroBlock",
+    "CormorantConv",
+    "NequIPConv",
+    "PaiNNConv",
+    "PaiNNMixing",
+    "TensorFieldConv",
+]

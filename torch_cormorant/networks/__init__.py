@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch_cormorant.networks.allegro import Allegro
 from torch_cormorant.networks.base import Network, register_network
 from torch_cormorant.networks.cormorant import CormorantNetwork
 from torch_cormorant.networks.facts import CONVENTION
@@ -12,6 +13,7 @@ from torch_cormorant.networks.schnet import SchNet
 
 __all__ = [
     "CONVENTION",
+    "Allegro",
     "CormorantNetwork",
     "NequIP",
     "Network",

@@ -14,6 +14,7 @@ from torch_cormorant.irreps import Irreps
 from torch_cormorant.networks.base import register_network
 from torch_cormorant.networks.building import per_level
 from torch_cormorant.networks.checks import check_counts
+from torch_cormorant.networks.edge_cutoffs import parts_of_cutoffs, reciprocals
 from torch_cormorant.networks.nequip_zbl import UNITS, nequip_zbl
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.original_nequip import OriginalNequIP
@@ -115,7 +116,7 @@ class NequIP(WithOriginal, WithRadialWeights):
         self.index = SpeciesIndex(species)
         self.embedding = nn.Embedding(len(species), width)
         self.basis = BesselBasis(num_basis, 1.0, trainable=trainable_basis)
-        self.register_buffer("recip", _reciprocals(cutoff, edge_cutoffs, len(species)))
+        self.register_buffer("recip", reciprocals(cutoff, edge_cutoffs, len(species)))
         parities = [(1, -1) if parity else ((-1) ** l,) for l in range(lmax + 1)]
         hidden = Irreps(
             [(counts[l], (l, p)) for l, ps in enumerate(parities) for p in ps]
@@ -190,11 +191,7 @@ class NequIP(WithOriginal, WithRadialWeights):
 
     def _parts(self, types: Tensor, geometry: EdgeGeometry) -> Tensor:
         """Lengths as parts of the cutoffs, of pairs or of edges."""
-        if self.recip.numel() == 1:
-            return geometry.pair_length * self.recip
-        source, target = geometry.edge_index[0], geometry.edge_index[1]
-        kind = types[target] * len(self.index.species) + types[source]
-        return geometry.edge_length * self.recip[kind]
+        return parts_of_cutoffs(self.recip, types, geometry)
 
     def _to_edges(self, rows: Tensor, geometry: EdgeGeometry) -> Tensor:
         return geometry.to_edges(rows) if self.recip.numel() == 1 else rows
@@ -216,23 +213,3 @@ class NequIP(WithOriginal, WithRadialWeights):
             "power": self.power,
             "zbl": self.zbl,
         }
-
-
-def _reciprocals(
-    cutoff: float, given: Sequence[Sequence[float]] | None, types: int
-) -> Tensor:
-    """One over the cutoff, or over those of all pairs of types, receiver outside."""
-    if given is None:
-        return torch.tensor([1 / cutoff])
-    rows = [[float(value) for value in row] for row in given]
-    fits = len(rows) == types and all(
-        len(row) == types and min(row) > 0 and max(row) <= cutoff * (1 + 1e-6)
-        for row in rows
-    )
-    if not fits:
-        msg = (
-            f"edge_cutoffs must be {types} rows of {types} lengths between 0 and the "
-            f"cutoff {cutoff:g}, got {rows}"
-        )
-        raise ConfigError(msg)
-    return torch.tensor([1 / value for row in rows for value in row])

@@ -285,8 +285,8 @@ class WithOriginal(Network):
         state = original.fold(given, network, config)
         given.finish()
         _check_shapes(network, state, original.package)
-        types = {v.dtype for v in state.values() if v.is_floating_point()}
-        wide = torch.float64 in types
+        # some packages keep cutoffs and frequencies in double precision
+        wide = given.known[original.anchor].dtype == torch.float64
         return network.to(torch.float64 if wide else torch.float32), state
 
     @torch.no_grad()

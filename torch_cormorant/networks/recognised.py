@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch_cormorant.errors import WeightsError
+from torch_cormorant.networks.allegro import Allegro
 from torch_cormorant.networks.nequip import NequIP
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.painn import PaiNN
@@ -13,7 +14,12 @@ from torch_cormorant.networks.schnet import SchNet
 
 __all__ = ["kind_of_weights", "network_from_original"]
 
-KINDS: tuple[type[WithOriginal], ...] = (NequIP, PaiNN, SchNet)
+KINDS: tuple[type[WithOriginal], ...] = (
+    Allegro,
+    NequIP,
+    PaiNN,
+    SchNet,
+)
 
 
 def kind_of_weights(weights: Mapping[str, Any]) -> type[WithOriginal] | None:
@@ -39,7 +45,7 @@ def network_from_original(
         **options: Arguments of our constructor, such as ``species``.
 
     Returns:
-        A :class:`NequIP`, :class:`PaiNN` or :class:`SchNet`.
+        One of the networks that have ``from_original``, :class:`NequIP` for example.
 
     Raises:
         WeightsError: The names are of none of them, or something does not fit.

@@ -57,6 +57,7 @@ from torch_cormorant.nn.so3_linear import SO3Linear
 from torch_cormorant.nn.species import SpeciesIndex
 from torch_cormorant.nn.species_radial import SpeciesRadial
 from torch_cormorant.nn.species_scale import SpeciesScale
+from torch_cormorant.nn.two_body import BesselTwoBody, SplineTwoBody
 from torch_cormorant.nn.vertex import VertexMixing
 from torch_cormorant.nn.zbl import ZBL, zbl_energy
 
@@ -69,6 +70,7 @@ __all__ = [
     "AttentionHead",
     "Bessel",
     "BesselBasis",
+    "BesselTwoBody",
     "Contraction",
     "DegreeWeights",
     "DipoleHead",
@@ -110,6 +112,7 @@ __all__ = [
     "SpeciesLinear",
     "SpeciesRadial",
     "SpeciesScale",
+    "SplineTwoBody",
     "SumHead",
     "VertexMixing",
     "activation",

@@ -22,7 +22,7 @@ class ShiftedSoftplus(nn.Module):
         return functional.softplus(x) - math.log(2)
 
 
-ACTIVATIONS = ("leaky_relu", "relu", "silu", "sigmoid", "ssp", "tanh")
+ACTIVATIONS = ("identity", "leaky_relu", "relu", "silu", "sigmoid", "ssp", "tanh")
 """Names of all activations."""
 
 
@@ -33,6 +33,7 @@ def activation(name: str) -> nn.Module:
         ConfigError: There is none of that name.
     """
     made = {
+        "identity": nn.Identity(),
         "leaky_relu": nn.LeakyReLU(0.01),
         "relu": nn.ReLU(),
         "silu": nn.SiLU(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch_cormorant.ops.cg_product import cg_product, from_complex, to_complex
 from torch_cormorant.ops.dispatch import use_backend
 from torch_cormorant.ops.dots import edge_dots
+from torch_cormorant.ops.edge_product import EdgePaths, edge_product
 from torch_cormorant.ops.geometry import EdgeGeometry
 from torch_cormorant.ops.kernel_sum import kernel_neighbour_sum
 from torch_cormorant.ops.neighbour_sum import neighbour_sum
@@ -18,6 +19,7 @@ from torch_cormorant.ops.weighted_sum import weighted_neighbour_sum
 
 __all__ = [
     "EdgeGeometry",
+    "EdgePaths",
     "GraphPlan",
     "PathTable",
     "ProductPath",
@@ -26,6 +28,7 @@ __all__ = [
     "build_plan",
     "cg_product",
     "edge_dots",
+    "edge_product",
     "fold_columns",
     "folded_square",
     "from_complex",
