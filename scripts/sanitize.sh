@@ -15,7 +15,7 @@ if [ ! -e "$library" ]; then
 fi
 rm -rf "$tree"
 mkdir -p "$tree"
-cp -r setup.py pyproject.toml torch_cormorant "$tree"
+cp -r setup.py pyproject.toml torch_cormorant tests benchmarks "$tree"
 # One instruction set, the best here: three times less to compile.
 set_of=$(cd "$tree" && "$python" -c "
 from pathlib import Path
@@ -36,4 +36,5 @@ built = pathlib.Path(cpu_kernel.FILE)
 assert built.is_relative_to(sys.argv[1]) and b"__asan_init" in built.read_bytes()
 print("testing", built, cpu_kernel.instruction_set())
 ' "$tree")
+cd "$tree" # pytest takes the package of the folder that it runs in
 exec "$(dirname "$python")/pytest" -q -p no:cacheprovider -p no:xdist "$@"

@@ -87,6 +87,7 @@ def holding(kind: type[nn.Module]) -> Callable[..., nn.Module]:
 
 IRREPS = "2x0e + 3x1o"
 LENGTH = torch.linspace(0.5, 2.0, 6)
+SHARE = LENGTH / 2.5
 CASES: dict[str, Callable[[], Case]] = {
     "CormorantConv": lambda: (
         CormorantConv(4, 4, lmax=2, edge_dim=3),
@@ -103,6 +104,16 @@ CASES: dict[str, Callable[[], Case]] = {
     "Bessel": lambda: (parts.Bessel(8, 3.0), (LENGTH,)),
     "Gaussian": lambda: (parts.Gaussian(8, 3.0), (LENGTH,)),
     "SoftCutoff": lambda: (parts.SoftCutoff(4), (LENGTH,)),
+    "SpeciesRadial": lambda: (
+        parts.SpeciesRadial(8, 3.0, hidden=8, species=3),
+        (LENGTH, torch.arange(6)),
+    ),
+    "SpeciesScale": lambda: (
+        parts.SpeciesScale(4, 2, 3),
+        (features(), torch.tensor([0, 1, 2, 0])),
+    ),
+    "BesselTwoBody": lambda: (parts.BesselTwoBody(3, 4), (SHARE, torch.arange(6))),
+    "SplineTwoBody": lambda: (parts.SplineTwoBody(3, 4), (SHARE, torch.arange(6))),
     "BesselBasis": lambda: (parts.BesselBasis(8, 3.0, trainable=True), (LENGTH,)),
     "GaussianBasis": lambda: (parts.GaussianBasis(8, 3.0, trainable=True), (LENGTH,)),
     "Envelope": lambda: (parts.Envelope("cosine", 3.0), (LENGTH,)),
@@ -151,7 +162,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "Potential": network(holding(Potential), head="extensive", **SMALL),
     "Predictor": network(holding(Predictor), **SMALL),
 }
-ABSTRACT = {"Ensemble", "Head", "Norm", "Pair", "Part", "Radial", "SumHead"}
+ABSTRACT = {"Ensemble", "Head", "Mask", "Norm", "Pair", "Part", "Radial", "SumHead"}
 
 
 def test_every_module_of_the_package_is_a_case() -> None:

@@ -123,7 +123,7 @@ WEIGHTED = {
     "weighted_sum_backward": weighted_operators.sum_gradient,
     "weighted_sum_double_backward": weighted_operators._double,
     "weighted_sum_linear": weighted_linear.linear_sum,
-    "weighted_sum_linear_backward": weighted_linear._gradient,
+    "weighted_sum_linear_backward": weighted_linear.linear_sum.gradient,
 }
 OPERATORS = {
     "neighbour_sum": sums._sum,

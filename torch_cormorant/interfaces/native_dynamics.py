@@ -96,6 +96,8 @@ class NativeDynamics:
                 'backend="native"'
             )
             raise ConfigError(msg)
+        if len(engine.natives) != 1:
+            raise ConfigError("NativeDynamics runs one potential, not an ensemble")
         if atoms.constraints:
             raise ConfigError("NativeDynamics does not know constraints of atoms")
         if not 0 < timestep < np.inf or not 0 <= friction < np.inf or not max_force > 0:
@@ -167,7 +169,7 @@ class NativeDynamics:
     def _go(self, steps: int) -> None:
         self._read()
         try:
-            self.engine.native.run_dynamics(self._run, steps)
+            self.engine.natives[0].run_dynamics(self._run, steps)
         finally:
             self.nsteps += self._run.done
             if self._run.fresh:
