@@ -265,7 +265,8 @@ def _run(
         for part, wanted in zip(p.operands, need, strict=True)
     ]
     changes: Some = [None] * len(found) if tangents is None else tangents
-    rows = [*zip(made.addresses, map(address, changes), map(address, found))]
+    places = map(address, changes), map(address, found)
+    rows = [*zip(made.addresses, *places, strict=True)]
     struct.operands[:] = _table(made.slots, rows[:first])
     weights = _array(rows[first:])
     struct.weights = ctypes.addressof(weights)

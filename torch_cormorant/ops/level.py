@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from torch_cormorant.ops import cpu_kernel, edge_network, neighbour_sum, norm, vertex
+from torch_cormorant.ops import cpu_kernel, edge_network, norm, vertex
 from torch_cormorant.ops.edge_network import EdgeMask
+from torch_cormorant.ops.neighbour_sum import neighbour_sum
 from torch_cormorant.ops.operands import check_like, check_sum
 from torch_cormorant.ops.operator import asked_for, is_direct
 from torch_cormorant.ops.paths import PathTable
@@ -385,13 +386,15 @@ class _Value(torch.autograd.Function):
             )
         else:
             parts = pulled_back(
-                lambda *x: composed(ctx.sizes, x, saved[count:end]), saved[:count], grads
+                lambda *x: composed(ctx.sizes, x, saved[count:end]),
+                saved[:count],
+                grads,
             )
         return (*none, *parts, *[None] * 4)
 
 
 class _Gradient(torch.autograd.Function):
-    """Its gradient; operands, constants and results go in, and what arrived for them."""
+    """Its gradient: of operands, constants, results and what arrived for these."""
 
     @staticmethod
     def forward(
@@ -478,7 +481,7 @@ def composed(
     )
     plan = plan_of(packed, header)
     x, sh, table = operands[0], operands[edges], sizes.table
-    sums = neighbour_sum.neighbour_sum(x, g, sh, plan, table)
+    sums = neighbour_sum(x, g, sh, plan, table)
     mixing = operands[edges + 1 : last]
     mixed = vertex.vertex_step(sums, x, mixing, [*sizes.key])
     if not sizes.normed:
