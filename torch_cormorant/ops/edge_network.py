@@ -43,7 +43,7 @@ _MASKS = {
 }
 KINDS = tuple(_MASKS)
 """Kinds of masks, in the order in which the kernel numbers them."""
-_NAMES = (*_NODES, "length", "rows", "radius", "width")
+_NAMES = (*_NODES, "length", "rows", "radius", "width", "mixed")
 
 
 class _Edge(ctypes.Structure):
@@ -151,6 +151,17 @@ def problem(
     return operands, sizes, [float(mask.envelope), float(mask.hard)]
 
 
+def without_mask(
+    operands: Sequence[Tensor], sizes: Sequence[int]
+) -> tuple[list[Tensor], list[int]]:
+    """Operands and sizes of the operator whose mask is one, without its numbers."""
+    layout = _layout(tuple(sizes))
+    first, radial = len(layout.names), layout.names.index("radial")
+    length = operands[radial].new_zeros(operands[radial].shape[0])
+    kept = [*operands[: radial + 1], length, *operands[first:]]
+    return kept, [*sizes[:2], KINDS.index("none"), *sizes[3:]]
+
+
 class _Layout:
     """Where operands stand, from the whole numbers of a problem."""
 
@@ -186,6 +197,11 @@ def _layout(sizes: tuple[int, ...]) -> _Layout:
     return _Layout(sizes)
 
 
+Mixed = tuple[Tensor | None, Tensor | None, Tensor | None]
+"""Rows before the mask, ``[pairs, degrees, C]``; a gradient that arrives for them; and
+room for one: what the kernel is to keep, read, add and write."""
+
+
 class _Kernel:
     """As :class:`~torch_cormorant.ops.second_order.Kernel` says."""
 
@@ -202,26 +218,45 @@ class _Kernel:
     def prepare(self, p: Problem) -> Any:
         return _Prepared(p)
 
-    def forward(self, p: Problem) -> list[Tensor]:
-        found = self.results(p)
-        _run(p, out=found[0])
+    def forward(self, p: Problem, *, keep: bool = False) -> list[Tensor]:
+        """Results; with ``keep`` the rows before the mask, too."""
+        found = self.results(p) * (1 + keep)
+        if keep:
+            found[1] = torch.empty_like(found[0])
+        _run(p, out=found[0], mixed=(found[1] if keep else None, None, None))
         return found
 
-    def backward(self, p: Problem, grads: Some, need: Sequence[bool]) -> Some:
-        return _run(p, grad=_there(p, grads), need=need)
+    def backward(
+        self,
+        p: Problem,
+        grads: Some,
+        need: Sequence[bool],
+        mixed: Mixed = (None, None, None),
+    ) -> Some:
+        return _run(p, grad=_there(p, grads), need=need, mixed=mixed)
 
     def reached(
-        self, sizes: Sequence[int], given: Sequence[bool], need: Sequence[bool]
+        self,
+        sizes: Sequence[int],
+        given: Sequence[bool],
+        need: Sequence[bool],
+        *,
+        kept: bool = False,
     ) -> list[bool]:
-        """Operands that the gradient depends on: it is linear in all but the mask's."""
+        """Operands that the gradient depends on: it is linear in all but the mask's.
+
+        ``kept``: what depends on them through the rows before the mask does not count.
+        """
         names = _layout(tuple(sizes)).names
         inputs = names.index("radial") + 1
         nodes = any(given[: sizes[0]])
         mask, weights = any(given[inputs : len(names)]), any(given[len(names) :])
-        depends = [mask or weights or nodes] * sizes[0]
-        depends += [mask or weights] * (inputs - sizes[0])
+        through = (mask and not kept) or weights
+        depends = [through or nodes] * sizes[0]
+        depends += [through] * (inputs - sizes[0])
         depends += [True] * (len(names) - inputs)
-        depends += [mask or any(given[:inputs])] * (len(need) - len(names))
+        own = (mask and not kept) or any(given[:inputs])
+        depends += [own] * (len(need) - len(names))
         return [a and b for a, b in zip(need, depends, strict=True)]
 
     def double_backward(
@@ -231,12 +266,11 @@ class _Kernel:
         tangents: Some,
         need: Sequence[bool],
         need_grads: Sequence[bool],
+        mixed: Mixed = (None, None, None),
     ) -> tuple[Some, Some]:
         out = self.results(p)[0] if need_grads[0] else None
-        return (
-            _run(p, grad=_there(p, grads), tangents=tangents, need=need, out=out),
-            [out],
-        )
+        given = {"grad": _there(p, grads), "tangents": tangents, "mixed": mixed}
+        return _run(p, **given, need=need, out=out), [out]  # type: ignore[arg-type]
 
 
 def _there(p: Problem, grads: Some) -> Tensor:
@@ -251,12 +285,15 @@ def _run(
     tangents: Some | None = None,
     need: Sequence[bool] | None = None,
     out: Tensor | None = None,
+    mixed: Mixed = (None, None, None),
 ) -> Some:
     """Call the kernel; gradients of the operands that need one."""
     made = p.made or _Prepared(p)
     struct, first = cpu_kernel.copied(made.struct), len(made.slots)
     struct.grad, struct.out = address(grad), address(out)
     if need is None:
+        if mixed[0] is not None:
+            struct.operands[-3] = mixed[0].data_ptr()
         cpu_kernel.call("cormorant_edge", struct)
         return []
     struct.order = 1 if tangents is None else 2
@@ -267,7 +304,9 @@ def _run(
     changes: Some = [None] * len(found) if tangents is None else tangents
     places = map(address, changes), map(address, found)
     rows = [*zip(made.addresses, *places, strict=True)]
-    struct.operands[:] = _table(made.slots, rows[:first])
+    table = _table(made.slots, rows[:first])
+    table[-3:] = map(address, mixed)
+    struct.operands[:] = table
     weights = _array(rows[first:])
     struct.weights = ctypes.addressof(weights)
     cpu_kernel.call("cormorant_edge", struct)
