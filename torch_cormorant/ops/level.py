@@ -203,7 +203,7 @@ class _Work:
         return [out, g, *sums, h, mixed]
 
     def between(self, results: Sequence[Any]) -> tuple[Any, Any, list[Any], Any]:
-        """Features before the norm, edge scalars, sums, and the scalars before the mask.
+        """Features before the norm, edge scalars, sums, scalars before the mask.
 
         Of results, or of what belongs to them.
         """
