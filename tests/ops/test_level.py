@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torch_cormorant import CormorantConv, EdgeGeometry
+from torch_cormorant import Cormorant, CormorantConv, EdgeGeometry
 from torch_cormorant.errors import ShapeError
 from torch_cormorant.nn import SO3Norm
 from torch_cormorant.ops import cpu_kernel, fused, level
@@ -106,6 +106,13 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
+def edges_of(pos: Tensor) -> tuple[Tensor, Tensor]:
+    """All edges, self edges included, and their vectors."""
+    grid = torch.cartesian_prod(torch.arange(len(pos)), torch.arange(len(pos)))
+    index = grid.t().contiguous()
+    return index, pos[index[1]] - pos[index[0]]
+
+
 def derivatives(
     function: Callable[..., list[Tensor]], given: list[Tensor]
 ) -> list[Tensor]:
@@ -193,13 +200,27 @@ def test_second_order_of_some_operands(
     agree(*found, 1e-10)
 
 
-def test_graphs_of_second_derivatives(tower: Tower, agree: Agree) -> None:
-    """As they are made for third ones, by the parts."""
-    layer = Layer(SMALL)
+@pytest.mark.parametrize("normed", [True, False])
+def test_third_derivatives(normed: bool, tower: Tower, agree: Agree) -> None:
+    layer = Layer(SMALL, normed=normed, nodes=2)
     operands = layer.operands()
-    found = tower(layer.on, operands, 2)
+    found = tower(layer.on, operands, 3)
     with fused.enabled(False):
-        agree(found, tower(layer.on, operands, 2), 1e-10)
+        agree(found, tower(layer.on, operands, 3), 1e-8)
+
+
+def test_hooks_on_layers_of_networks_see_what_they_return() -> None:
+    torch.manual_seed(0)
+    model = Cormorant.potential([1, 8], channels=3, num_levels=2).double()
+    z, pos = torch.tensor([8, 1, 1]), torch.eye(3, dtype=torch.float64)
+    expected, seen = model.evaluate(z, pos), []
+    hook = model.convs[0].register_forward_hook(lambda _m, _i, out: seen.append(out[0]))
+    found = model.evaluate(z, pos)
+    hook.remove()
+    torch.testing.assert_close(found.forces, expected.forces)
+    normed = model.norms[0](seen[0])
+    levels = model.run_levels(z, model.geometry(*edges_of(pos), 3))
+    torch.testing.assert_close(levels[0], normed)
 
 
 @pytest.mark.parametrize("complex_", [True, False])

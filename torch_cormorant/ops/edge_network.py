@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.ops import cpu_kernel
+from torch_cormorant.ops import composed, cpu_kernel
 from torch_cormorant.ops.cpu_kernel import address, addresses
 from torch_cormorant.ops.operands import (
     FEATURE_AXES,
@@ -29,6 +29,7 @@ from torch_cormorant.ops.operands import (
     check_edge_network,
     check_rank,
 )
+from torch_cormorant.ops.reference import edge_dots
 from torch_cormorant.ops.second_order import Problem, Some, twice_differentiable
 
 _P, _I, _L, _D = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_double
@@ -123,7 +124,7 @@ def edge_network(
     Raises:
         ShapeError, DtypeError, DeviceError: If a tensor does not fit the others.
         EdgeIndexError: If an index names a node that does not exist.
-        BackendError: If the kernel is missing, or a third derivative is asked for.
+        BackendError: If the kernel is missing.
     """
     operands, sizes, numbers = problem(
         target, source, state, radial, mask, weights, widths
@@ -217,6 +218,15 @@ class _Kernel:
 
     def prepare(self, p: Problem) -> Any:
         return _Prepared(p)
+
+    def composed(self, p: Problem) -> list[Tensor]:
+        layout = _layout(tuple(p.sizes))
+        parts, first = layout.parts(p.operands), len(layout.names)
+        x = parts["target"]
+        dots = edge_dots(x, parts.get("source", x), *p.constants)
+        mask = composed.edge_mask(parts, *p.numbers)
+        weights = p.operands[first:]
+        return [composed.edge_scalars(parts, dots, weights, layout.widths, mask)]
 
     def forward(self, p: Problem, *, keep: bool = False) -> list[Tensor]:
         """Results; with ``keep`` the rows before the mask, too."""
