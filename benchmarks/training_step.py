@@ -2,7 +2,7 @@
 
     python -m benchmarks.training_step
     python -m benchmarks.training_step --cases force-10 qm9-25 --repeat 50
-    python -m benchmarks.training_step --no-peers --no-memory
+    python -m benchmarks.training_step --networks cormorant "cormorant before" nequip
 
 A step is all that stands between the rows of a data set and the next weights: joining
 the batch and its graph, forward, loss, backward, clipping, AMSGrad. Losses on forces
@@ -10,6 +10,11 @@ are differentiated twice. All networks have the package's loss and optimiser and
 given the edges of one search (cutoff 5 Angstrom). One thread, process CPU time, medians
 of steps in turns; memory in a process of its own. At the end the losses of 50 steps
 with fused operators beside those without.
+
+"unfused" is the same step operator by operator. "before" is the whole step as it was
+before training was made faster, as far as today's code has it: operator by operator,
+edges searched, checked and matched in every step, AdamW and clipping as PyTorch has
+them by default. Peers that need another environment: run this with its Python.
 """
 
 from __future__ import annotations
@@ -46,7 +51,9 @@ from benchmarks.speed.measure import (
 )
 from torch_cormorant import Cormorant, train
 from torch_cormorant.data import MiniEthanol, MiniQM9
+from torch_cormorant.models import Potential
 from torch_cormorant.models.recipe import recipe
+from torch_cormorant.networks import NequIP, PaiNN, SchNet
 from torch_cormorant.ops import fused
 from torch_cormorant.train.updates import clip_to
 
@@ -54,14 +61,23 @@ CUTOFF, CLIP, LOSSES = 5.0, 10.0, 50
 TRAINING: dict[str, Any] = {"lr": 1e-3, "warmup_steps": 100}
 """As examples/qm9.py on QM9: without a warm-up the first losses jump, and roundings
 grow to parts in a thousand within 50 steps."""
-UNFUSED = " unfused"
-"""What names of our networks without fused operators end with."""
+UNFUSED, BEFORE = " unfused", " before"
+"""What names of our networks without fused operators, and of the old step, end with."""
 QM9_SPECIES = (1, 6, 7, 8, 9)
 
 OURS: dict[str, dict[str, Any]] = {
     "cormorant": {},
     "cormorant-real": {"complex": False},
+    "cormorant-trig": {"radial": "power_trig"},
 }
+FAMILY: dict[str, Callable[[Any], nn.Module]] = {
+    "our-schnet": lambda species: SchNet(
+        species, cutoff=CUTOFF, channels=128, num_levels=6
+    ),
+    "our-painn": lambda species: PaiNN(species, cutoff=CUTOFF, channels=128),
+    "our-nequip": lambda species: NequIP(species, cutoff=CUTOFF, lmax=2, parity=False),
+}
+"""Networks of the package after other papers, in the sizes of the peers."""
 PEERS: dict[str, Callable[..., InCell]] = {
     "schnet": lambda species: SchNetPeer(CUTOFF),  # noqa: ARG005
     "painn": lambda species: PaiNNPeer(CUTOFF),  # noqa: ARG005
@@ -116,6 +132,9 @@ class Case:
         """
         torch.manual_seed(0)
         species = self.data.species if self.forces else QM9_SPECIES
+        if name in FAMILY:
+            made: Any = FAMILY[name](species)
+            return Potential(made) if self.forces else made
         if name in PEERS:
             peer = PEERS[name](species)
             return PeerPotential(peer, periodic=False) if self.forces else peer
@@ -139,19 +158,25 @@ class Step:
 
     Args:
         case: The molecules.
-        name: The network, perhaps ending with :data:`UNFUSED`.
+        name: The network, perhaps ending with :data:`UNFUSED` or :data:`BEFORE`.
         fixed: Take the first batch always. Default False.
     """
 
     def __init__(self, case: Case, name: str, *, fixed: bool = False) -> None:
-        self.fused = not name.endswith(UNFUSED)
-        self.module = case.module(name.removesuffix(UNFUSED))
+        self.before = name.endswith(BEFORE)
+        self.fused = not self.before and not name.endswith(UNFUSED)
+        self.module = case.module(bare(name))
         self.module.train()
         self.weights = list(self.module.model.parameters())
         made: Any = self.module.configure_optimizers()
         self.optimizer = made["optimizer"]
         self.schedule = made["lr_scheduler"]["scheduler"]
         self.store = self.module.graph_store()
+        if self.before:
+            self.store = None
+            self.optimizer = torch.optim.AdamW(self.weights, **self.module.adam())
+            rate = self.schedule.lr_lambdas[0]
+            self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
         self.batches = case.batches()
         if fixed:
             self.batches = itertools.repeat(next(self.batches))
@@ -179,18 +204,29 @@ class Step:
         with fused.enabled(self.fused) if not self.fused else contextlib.nullcontext():
             loss, _ = self.module.terms(self.batch())
             loss.backward()
-        clip_to(self.weights, CLIP)
+        if self.before:
+            nn.utils.clip_grad_norm_(self.weights, CLIP)
+        else:
+            clip_to(self.weights, CLIP)
         self.optimizer.step()
         self.schedule.step()
         return float(loss.detach())
 
 
-def names_of(*, peers: bool) -> list[str]:
+def bare(name: str) -> str:
+    """The network, without the way that its steps are taken."""
+    return name.removesuffix(UNFUSED).removesuffix(BEFORE)
+
+
+def names_of(wanted: list[str] | None, *, peers: bool) -> list[str]:
     """The networks that can be built here; says which cannot."""
-    found = [f"{name}{way}" for name in OURS for way in ("", UNFUSED)]
-    for name in PEERS if peers else ():
+    ours = [f"{name}{way}" for name in OURS for way in ("", UNFUSED, BEFORE)]
+    names = [*ours, *FAMILY, *(PEERS if peers else ())] if wanted is None else wanted
+    found = []
+    for name in names:
         try:
-            PEERS[name]((1, 6, 8))
+            if name in PEERS:
+                PEERS[name]((1, 6, 8))
         except PeerMissingError as error:
             print(f"{name}: left out, {error}")
         else:
@@ -217,12 +253,12 @@ def losses(case: Case, name: str) -> list[float]:
 
 def table(case: Case, names: list[str], *, repeat: int, memory: bool) -> None:
     """Measure the steps of one case and print them."""
+    # potentials want radial functions that are bounded
+    names = [name for name in names if not (case.forces and "-trig" in name)]
     timing = interleaved({n: Step(case, n, fixed=True) for n in names}, repeat)
     ours = timing[names[0]]
     for name in names:
-        weights = sum(
-            p.numel() for p in case.network(name.removesuffix(UNFUSED)).parameters()
-        )
+        weights = sum(p.numel() for p in case.network(bare(name)).parameters())
         grown = memory_of(case.name, name) if memory else "-"
         print(
             f"{case.name:10} {name:24} {weights:9,d} {timing[name].cpu_ms:9.2f} "
@@ -243,6 +279,7 @@ def main() -> None:
     add = parser.add_argument
     cases = ["force-10", "force-1", "force-100", "qm9-25"]
     add("--cases", nargs="+", default=cases, help="force-N, qm9-N")
+    add("--networks", nargs="+", help="names, with ' unfused' or ' before' behind ours")
     add("--repeat", type=int, default=30, help="steps of each (of 100: a third)")
     add("--no-peers", action="store_true", help="our own networks alone")
     add("--no-memory", action="store_true", help="no fresh processes")
@@ -258,13 +295,17 @@ def main() -> None:
         print(f"{peak_growth_mb(step):.1f}")
         return
     print(f"{cpu_model()}, load {load()}, torch {torch.__version__}, one thread")
-    names = names_of(peers=not args.no_peers)
+    names = names_of(args.networks, peers=not args.no_peers)
     print(f"{'batch':10} {'network':24} {'weights':>9} {'CPU ms':>9} ratio {'MB':>11}")
     for name in args.cases:
         case = Case(name)
         repeat = args.repeat if case.size < 100 else max(3, args.repeat // 3)
         table(case, names, repeat=repeat, memory=not args.no_memory)
-    for name, ours in itertools.product(args.cases if not args.no_losses else (), OURS):
+    compared = [name for name in OURS if args.networks is None or name in args.networks]
+    cases = args.cases if not args.no_losses else ()
+    for name, ours in itertools.product(cases, compared):
+        if Case(name).forces and "-trig" in ours:
+            continue
         found = difference(Case(name), ours)
         print(f"{name}, {ours}: {LOSSES} losses, fused or not, differ by {found:.1e}")
 

@@ -10,6 +10,7 @@ pytest.importorskip("lightning", reason="the extra train is not installed")
 from benchmarks import training_step as command
 from benchmarks.painn import PaiNNPeer
 from torch_cormorant.graph import radius_graph
+from torch_cormorant.ops import cpu_kernel
 from torch_cormorant.so3 import random_rotation
 from torch_cormorant.train.graphs import graph_of
 
@@ -28,6 +29,36 @@ def test_steps_learn_properties_with_their_graphs() -> None:
     assert not step.fused
     assert graph_of(step.batch()) is not None
     assert torch.isfinite(torch.tensor([step() for _ in range(2)])).all()
+
+
+@pytest.mark.parametrize("way", [command.UNFUSED, command.BEFORE])
+def test_the_first_losses_are_those_of_the_step_before(way: str) -> None:
+    case, steps = command.Case("force-2"), 3
+    found = command.Step(case, "cormorant"), command.Step(case, f"cormorant{way}")
+    one, other = ([step() for _ in range(steps)] for step in found)
+    assert one == pytest.approx(other, rel=1e-6)
+    assert found[1].before == (way == command.BEFORE)
+
+
+@pytest.mark.skipif(bool(cpu_kernel.problem()), reason="the CPU kernel is not there")
+@pytest.mark.parametrize(
+    ("case", "name", "most"),
+    [
+        ("force-10", "cormorant", 5e-6),
+        ("qm9-25", "cormorant", 1e-5),
+    ],
+)
+def test_fifty_losses_with_and_without_fused_operators(
+    case: str, name: str, most: float
+) -> None:
+    assert command.difference(command.Case(case), name) < most
+
+
+@pytest.mark.parametrize("name", ["our-schnet", "our-painn", "our-nequip"])
+def test_networks_of_the_family_take_steps(name: str) -> None:
+    step = command.Step(command.Case("force-1"), name, fixed=True)
+    first, second = step(), step()
+    assert second < first
 
 
 def test_batches_are_the_same_for_all() -> None:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from torch_cormorant import EdgeGeometry
 from torch_cormorant.errors import (
-    BackendError,
     ConfigError,
     DtypeError,
     EdgeIndexError,
@@ -321,15 +320,20 @@ def test_hooks_on_inner_modules_are_heard(taken: list[int]) -> None:
     assert taken
 
 
-def test_a_third_derivative_is_refused() -> None:
-    run, parts = operands(network(), torch.float64, pairs=True)
-    x = parts[1].clone().requires_grad_()
-    scalar = run(parts[0], x, *parts[2:])[0].abs().pow(4).sum()
-    for _ in range(2):
-        (grad,) = torch.autograd.grad(scalar, x, create_graph=True)
-        scalar = grad.abs().square().sum()
-    with pytest.raises(BackendError, match='backend="portable"'):
-        torch.autograd.grad(scalar, x)
+@pytest.mark.parametrize("mask", MASKS)
+def test_third_derivatives_are_those_of_the_composition(mask: str) -> None:
+    run, parts = operands(network(mask=mask), torch.float64, pairs=True)
+    found = []
+    for on in (True, False):
+        with fused.enabled(on):
+            x = parts[1].clone().requires_grad_()
+            out = torch.view_as_real(run(parts[0], x, *parts[2:])[0])
+            scalar = out.pow(4).sum()
+            for _ in range(3):
+                (grad,) = torch.autograd.grad(scalar, x, create_graph=True)
+                scalar = torch.view_as_real(grad).square().sum()
+            found.append(grad.detach())
+    torch.testing.assert_close(*found, rtol=1e-8, atol=1e-8)
 
 
 def arguments(dtype: torch.dtype = torch.float64) -> list[Any]:

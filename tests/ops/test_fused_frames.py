@@ -12,7 +12,6 @@ from torch import Tensor
 
 from torch_cormorant import EdgeGeometry
 from torch_cormorant.errors import (
-    BackendError,
     ConfigError,
     DegreeError,
     DtypeError,
@@ -20,15 +19,16 @@ from torch_cormorant.errors import (
     ShapeError,
 )
 from torch_cormorant.nn.radial import PowerTrig
-from torch_cormorant.ops import cpu_kernel, fused, use_backend
+from torch_cormorant.ops import cpu_kernel, fused
+from torch_cormorant.ops.composed import power_trig
 from torch_cormorant.ops.frames import edge_frames
-from torch_cormorant.ops.geometry import safe_norm
 from torch_cormorant.ops.radial_basis import bessel, gaussian
 from torch_cormorant.ops.radial_rows import (
     bessel_rows,
     gaussian_rows,
     power_trig_rows,
 )
+from torch_cormorant.ops.tensors import safe_norm
 from torch_cormorant.so3 import spherical_harmonics
 
 pytestmark = pytest.mark.skipif(
@@ -223,12 +223,33 @@ def test_what_was_computed_without_gradients_is_not_taken_with_them() -> None:
     assert geometry.pair_length.requires_grad
 
 
-def test_a_third_derivative_is_refused() -> None:
-    vec = leaf(vectors(4))
-    with use_backend("cpu_kernel"):
-        scalar = edge_frames(vec, None, 3, normalize=True)[0].pow(3).sum()
-        for _ in range(2):
+@pytest.mark.parametrize("kind", ["frames", "bessel", "gaussian", "power_trig"])
+def test_third_derivatives_are_those_of_the_composition(kind: str) -> None:
+    waves = torch.tensor([0.3, 1.2], dtype=torch.float64)
+
+    def fast(vec: Tensor) -> list[Tensor]:
+        if kind == "frames":
+            return [*edge_frames(vec, None, 3, normalize=True)]
+        length = safe_norm(vec)
+        if kind == "power_trig":
+            return [power_trig_rows(length, waves, waves, 2)]
+        rows = bessel_rows if kind == "bessel" else gaussian_rows
+        return [rows(length, 3, 4.0)]
+
+    def plain(vec: Tensor) -> list[Tensor]:
+        length = safe_norm(vec)
+        if kind == "frames":
+            return [spherical_harmonics(vec, 3), length]
+        if kind == "power_trig":
+            return [power_trig(length, waves, waves, 2)]
+        return [(bessel if kind == "bessel" else gaussian)(length, 3, 4.0)]
+
+    found = []
+    for function in (fast, plain):
+        vec = leaf(vectors(4))
+        scalar = sum(part.pow(3).sum() for part in function(vec))
+        for _ in range(3):
             (grad,) = torch.autograd.grad(scalar, vec, create_graph=True)
             scalar = grad.pow(3).sum()
-        with pytest.raises(BackendError, match="third"):
-            torch.autograd.grad(scalar, vec)
+        found.append(grad.detach())
+    torch.testing.assert_close(*found, rtol=1e-8, atol=1e-8)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from torch_cormorant import Cormorant, CormorantConv
-from torch_cormorant.errors import BackendError, DtypeError, ShapeError
+from torch_cormorant.errors import DtypeError, ShapeError
 from torch_cormorant.nn import SO3Norm, VertexMixing
 from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import cpu_kernel, fused
@@ -254,21 +254,36 @@ def test_operands_that_do_not_fit_are_refused(
         step(mixing)(*operands)
 
 
-def test_a_third_derivative_is_refused_and_portable_has_it() -> None:
+def third(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A third derivative of a scalar function of x."""
+    x = x.detach().requires_grad_()
+    value = function(x)
+    for _ in range(3):
+        (grad,) = torch.autograd.grad(value, x, create_graph=True)
+        value = grad.abs().square().sum()
+    return grad.detach()
+
+
+def test_third_derivatives_are_those_of_the_composition() -> None:
     mixing, operands = step_of((1, 1, 1, 2, 2), nodes=2)
-    x = operands[2].requires_grad_()
+    norm, weight = SO3Norm(2, 1).double(), draw(2, 2, dtype=torch.float64)
 
-    def third() -> Tensor:
-        value = mixing(operands[:2], x).pow(4).sum()
-        for _ in range(3):
-            (grad,) = torch.autograd.grad(value, x, create_graph=True)
-            value = grad.abs().square().sum()
-        return grad
+    def of_step(x: Tensor) -> Tensor:  # operands that depend on each other
+        aggregate = [part * x.abs().square().sum() for part in operands[:2]]
+        return mixing(aggregate, x).pow(2).sum()
 
-    with pytest.raises(BackendError, match='backend="portable"'):
-        third()
-    mixing.backend = "portable"
-    assert third().abs().sum() > 0
+    def of_norm(x: Tensor) -> Tensor:
+        return norm_of(norm)(x, weight)[0].pow(3).sum()
+
+    def of_invariants(x: Tensor) -> Tensor:
+        return scalars([x, 2 * x]).pow(2).sum()
+
+    planes = draw(2, 4, 2, 2, dtype=torch.float64)
+    cases = (of_step, operands[2]), (of_norm, planes), (of_invariants, planes)
+    for function, x in cases:
+        found = third(function, x)
+        with fused.enabled(False):
+            torch.testing.assert_close(found, third(function, x), rtol=1e-9, atol=1e-9)
 
 
 def test_transforms_and_subclasses_take_the_composition(

@@ -334,3 +334,21 @@ def test_inputs_are_not_changed() -> None:
     fast, _ = both((index, 3, 3), PathTable(1, 1, 1))
     sum(part.abs().sum() for part in fast(*leaves)).backward()
     assert all(map(torch.equal, inputs, kept))
+
+
+def test_third_derivatives_where_operands_depend_on_each_other() -> None:
+    """A layer's edge scalars are functions of its features."""
+    index = torch.tensor([[0, 1, 2, 1], [1, 0, 0, 2]])
+    fast, plain = both((index, 3, 3), PathTable(1, 1, 1))
+    x, g, sh = inputs_for(4, 3, (1, 1, 1), 2, complex_=False)
+    found = []
+    for function in (fast, plain):
+        x = x.detach().requires_grad_()
+        scalars = g * x.square().sum()
+        parts = function(x, scalars, sh * scalars.sum().sin())
+        value = sum(part.pow(3).sum() for part in parts)
+        for _ in range(3):
+            (grad,) = torch.autograd.grad(value, x, create_graph=True)
+            value = grad.pow(2).sum()
+        found.append(grad.detach())
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-10)

@@ -120,6 +120,8 @@ class CormorantConv(StatesFacts, MessagePassing):
         - ``edge_vec``: ``[E, 3]`` Angstrom; or ``pos``: ``[N, 3]``
         - ``edge_attr``: ``[E, edge_dim]``
         - ``edge_state``: ``[E, edge_state_lmax + 1, P, edge_state_channels]``
+        - ``norm``: a module that the result goes through, computed with the layer
+          where that is faster; the same as calling it on the result
         - returns ``[N, M, P, out_channels]``, ``M = (lmax + 1)^2``; with
           ``return_edge_state=True`` also ``[E, lmax_sh + 1, P, in_channels]``; with
           ``return_edge_state="rows"`` the same as it is held inside, complex (or real)

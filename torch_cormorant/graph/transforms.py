@@ -12,8 +12,9 @@ from torch_cormorant.graph.all_pairs import all_pairs
 from torch_cormorant.graph.lattice import as_cells, edge_vectors
 from torch_cormorant.graph.neighbour_list import graphs_of, neighbour_list
 from torch_cormorant.graph.radius_graph import radius_graph
-from torch_cormorant.ops.geometry import HARMONICS, safe_norm
+from torch_cormorant.ops.geometry import HARMONICS
 from torch_cormorant.ops.radial_basis import bessel, gaussian
+from torch_cormorant.ops.tensors import safe_norm
 from torch_cormorant.so3.harmonics import spherical_harmonics
 from torch_cormorant.so3.layout import check_degree
 

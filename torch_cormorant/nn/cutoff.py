@@ -11,10 +11,21 @@ from torch import Tensor, nn
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.parts import Part, Registry, text_of
 from torch_cormorant.ops.autocast import weights_precision
-from torch_cormorant.ops.radial_basis import check_cutoff
+from torch_cormorant.ops.composed import CLAMP, envelope, soft_mask
 
-CLAMP = 1e-3
-"""Smallest radius and width (Angstrom) that a mask can reach."""
+__all__ = [
+    "CLAMP",
+    "CUTOFF_TYPES",
+    "MASK_PARTS",
+    "Mask",
+    "MaskSpec",
+    "SoftCutoff",
+    "envelope",
+    "is_smooth",
+    "make_mask",
+    "register_mask",
+]
+
 CUTOFF_TYPES = ("soft", "learn", "learn_rad", "learn_width", "hard")
 
 
@@ -144,10 +155,7 @@ class SoftCutoff(Mask):
 
     def soft_mask(self, r: Tensor) -> Tensor:
         """Without the hard cutoff: lengths ``[E, 1]`` to ``[E, channels]``."""
-        radius = self.radius.abs().clamp_min(CLAMP)
-        if self.gaussian:
-            return torch.exp(-(r / radius).square())
-        return torch.sigmoid((radius - r) / self.width.abs().clamp_min(CLAMP))
+        return soft_mask(r, self.radius, None if self.gaussian else self.width)
 
     def extra_repr(self) -> str:
         """Number of channels and kind."""
@@ -221,28 +229,3 @@ def _own_spec(kind: MaskSpec) -> Any:
     if isinstance(kind, str):
         return kind if kind in MASK_PARTS.names else None
     return kind if isinstance(kind, (Mapping, type)) else None
-
-
-def envelope(length: Tensor, cutoff: float) -> Tensor:
-    r"""C2 polynomial from 1 at r = 0 to 0 at the cutoff and beyond.
-
-    :math:`u(t) = 1 - 10 t^3 + 15 t^4 - 6 t^5` with :math:`t = r / r_c`: value and the
-    first two derivatives vanish at the cutoff.
-
-    Args:
-        length: ``[E]`` in Angstrom.
-        cutoff: r_c in Angstrom.
-
-    Raises:
-        ConfigError: If the cutoff is not a positive number.
-
-    Example:
-        >>> import torch
-        >>> envelope(torch.tensor([0.0, 2.5, 5.0, 9.0]), 5.0)
-        tensor([1.0000, 0.5000, 0.0000, 0.0000])
-    """
-    check_cutoff(cutoff)
-    # Written in s = 1 - t, where it is s^3 (10 - 15 s + 6 s^2): no cancellation near
-    # the cutoff, exactly zero from there on.
-    s = (1 - length / cutoff).clamp_min(0)
-    return s * s * s * (10 + s * (6 * s - 15))

@@ -241,9 +241,7 @@ class EdgeNetwork(nn.Module):
 
     def operands(
         self, geometry: EdgeGeometry
-    ) -> tuple[
-        Tensor, EdgeMask, Sequence[Tensor], Sequence[tuple[int, int, int, int]]
-    ]:
+    ) -> tuple[Tensor, EdgeMask, Sequence[Tensor], Sequence[tuple[int, int, int, int]]]:
         """Radial functions, mask, weights and their columns, as the operator reads."""
         return (
             self._fused_radial(self.radial, geometry),

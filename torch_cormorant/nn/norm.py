@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, ShapeError
 from torch_cormorant.nn.parts import Part, Registry
-from torch_cormorant.ops import fused
+from torch_cormorant.ops import composed, fused
 from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.norm import so3_norm
 from torch_cormorant.so3.layout import check_degree, degree_index
@@ -83,14 +83,7 @@ class SO3Norm(Norm):
         _check(x, self.lmax, self.channels, (1, 2))
         if fused.fits(self.backend, x, self.weight) and x.dtype == self.weight.dtype:
             return so3_norm(x, self.weight, self.eps)
-        power = x.square().sum((2, 3))
-        scale = [
-            power[:, l * l : (l + 1) ** 2].mean(1) / self.channels
-            for l in range(self.lmax + 1)
-        ]
-        inverse = (torch.stack(scale, dim=1) + self.eps).rsqrt()
-        factor = inverse.unsqueeze(-1) * self.weight
-        return x * factor[:, self.degrees].unsqueeze(2)
+        return composed.norm(x, self.weight, self.eps, self.degrees)
 
     def extra_repr(self) -> str:
         """Sizes."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.parts import Part, Registry, text_of
 from torch_cormorant.ops.autocast import weights_precision
+from torch_cormorant.ops.composed import power_trig
 from torch_cormorant.ops.radial_basis import bessel, check_cutoff, gaussian
 
 
@@ -105,14 +106,8 @@ class PowerTrig(Radial):
     @weights_precision
     def forward(self, length: Tensor) -> Tensor:
         """``[E]`` in Angstrom to ``[E, 2 (T + 1) (R + 1)]``."""
-        apart = length != 0
-        safe = torch.where(apart, length, 1.0).unsqueeze(-1)
-        wave = torch.sin(2 * math.pi * safe * self.scales + self.phases)
-        inverse = apart.to(length.dtype).unsqueeze(-1)
-        powers = [inverse]
-        for _ in range(self.basis_set[1]):
-            powers.append(powers[-1] / safe)
-        return (wave.unsqueeze(-1) * torch.stack(powers, dim=-1)).flatten(1)
+        powers = self.basis_set[1] + 1
+        return power_trig(length, self.scales, self.phases, powers)
 
     def extra_repr(self) -> str:
         """T, R and the number of channels."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ShapeError
 from torch_cormorant.nn.activations import activation
-from torch_cormorant.ops import fused
+from torch_cormorant.ops import composed, fused
 from torch_cormorant.ops.autocast import weights_precision
 from torch_cormorant.ops.invariants import level_invariants
 from torch_cormorant.so3.layout import check_degree
@@ -33,22 +32,7 @@ def scalars(levels: Sequence[Tensor], backend: str = "auto") -> Tensor:
     """
     if fused.fits(backend, *levels):
         return level_invariants(levels)
-    planes = levels[0].shape[2]
-    first = [level[:, 0].transpose(1, 2).flatten(1) for level in levels]
-    rest = []
-    lmax = max(round(level.shape[1] ** 0.5) - 1 for level in levels)
-    for l in range(lmax + 1):
-        for level in levels:
-            part = level[:, l * l : (l + 1) ** 2]
-            if part.shape[1] == 0:
-                continue
-            squares = part.square().sum(1)
-            if planes == 1:
-                rest.append(squares[:, 0])
-                continue
-            real, imag = squares.unbind(1)
-            rest.append(torch.stack([real - imag, real + imag], dim=-1).flatten(1))
-    return torch.cat(first + rest, dim=-1)
+    return composed.invariants(levels)
 
 
 def num_scalars(channels: Sequence[int], lmax: Sequence[int], planes: int) -> int:

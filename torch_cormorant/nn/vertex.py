@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.init import init_block, init_vertex, writable
 from torch_cormorant.nn.mixing import DegreeWeights, real_rows
-from torch_cormorant.ops import folded_square, fused
+from torch_cormorant.ops import composed, folded_square, fused
 from torch_cormorant.ops.autocast import weights_precision
-from torch_cormorant.ops.cg_product import from_complex, product, to_complex
+from torch_cormorant.ops.cg_product import from_complex
 from torch_cormorant.ops.paths import check_paths
 from torch_cormorant.ops.vertex import kernel_fits, vertex_step
 from torch_cormorant.ops.vertex_paths import VertexPaths
@@ -217,21 +217,7 @@ class VertexMixing(nn.Module):
         Returns:
             Complex (or real) ``[N, M, C_out]``.
         """
-        squares = product(x, x, self.square_paths)
-        weights = self.weights()
-        parts = []
-        for l in range(self.lmax + 1):
-            counts = self.paths.counts[l]
-            columns = [aggregate[l].flatten(2)] if counts[0] else []
-            columns += [x[:, l * l : (l + 1) ** 2]] if counts[1] else []
-            columns += [squares[l].flatten(2)] if counts[2] else []
-            if not columns:
-                out = self.weights.out_channels
-                parts.append(x.new_zeros(x.shape[0], 2 * l + 1, out))
-                continue
-            weight = to_complex(weights[l].transpose(0, 1))
-            parts.append(torch.cat(columns, dim=-1) @ weight.t())
-        return torch.cat(parts, dim=1)
+        return composed.vertex_step(aggregate, x, self.weights(), self.paths)
 
 
 def _mix(terms: list[tuple[Tensor, Tensor]], nodes: int, components: int) -> Tensor:

@@ -29,7 +29,7 @@ from torch_cormorant.ops.tensors import real_view
 FILE = Path(__file__).with_name("_cpu_kernel.so")
 SWITCH = "CORMORANT_CPU_KERNEL"
 MAX_LMAX = 6
-_ABI = 8
+_ABI = 9
 _P, _I, _L = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 _FAILURES = {1: "out of memory", 2: "the system gives no more threads"}
 _INDICES = {
@@ -338,11 +338,12 @@ def backward(
 
     ``known``: what the gradient of x is added to, in place.
     """
+    fresh = (need[0] and known is None, *need[1:])
     dx, dg, dsh = (
         torch.zeros_like(part) if needed else None
-        for part, needed in zip((x, g, sh), (need[0] and known is None, *need[1:]))
+        for part, needed in zip((x, g, sh), fresh, strict=True)
     )
-    dx = known if known is not None else dx
+    dx = dx if known is None else known
     struct, _kept = _sum_call(made or prepare_sum(x, g, sh, plan, table), grads)
     struct.need_x, struct.need_g, struct.need_sh = map(int, need)
     struct.dx, struct.dg, struct.dsh = map(address, (dx, dg, dsh))

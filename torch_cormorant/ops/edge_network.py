@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.ops import cpu_kernel
+from torch_cormorant.ops import composed, cpu_kernel
 from torch_cormorant.ops.cpu_kernel import address, addresses
 from torch_cormorant.ops.operands import (
     FEATURE_AXES,
@@ -29,6 +29,7 @@ from torch_cormorant.ops.operands import (
     check_edge_network,
     check_rank,
 )
+from torch_cormorant.ops.reference import edge_dots
 from torch_cormorant.ops.second_order import Problem, Some, twice_differentiable
 
 _P, _I, _L, _D = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_double
@@ -43,7 +44,7 @@ _MASKS = {
 }
 KINDS = tuple(_MASKS)
 """Kinds of masks, in the order in which the kernel numbers them."""
-_NAMES = (*_NODES, "length", "rows", "radius", "width")
+_NAMES = (*_NODES, "length", "rows", "radius", "width", "mixed")
 
 
 class _Edge(ctypes.Structure):
@@ -123,7 +124,7 @@ def edge_network(
     Raises:
         ShapeError, DtypeError, DeviceError: If a tensor does not fit the others.
         EdgeIndexError: If an index names a node that does not exist.
-        BackendError: If the kernel is missing, or a third derivative is asked for.
+        BackendError: If the kernel is missing.
     """
     operands, sizes, numbers = problem(
         target, source, state, radial, mask, weights, widths
@@ -149,6 +150,17 @@ def problem(
     sizes = [len(nodes), int(state is not None), KINDS.index(kind)]
     sizes += [count for row in widths for count in row]
     return operands, sizes, [float(mask.envelope), float(mask.hard)]
+
+
+def without_mask(
+    operands: Sequence[Tensor], sizes: Sequence[int]
+) -> tuple[list[Tensor], list[int]]:
+    """Operands and sizes of the operator whose mask is one, without its numbers."""
+    layout = _layout(tuple(sizes))
+    first, radial = len(layout.names), layout.names.index("radial")
+    length = operands[radial].new_zeros(operands[radial].shape[0])
+    kept = [*operands[: radial + 1], length, *operands[first:]]
+    return kept, [*sizes[:2], KINDS.index("none"), *sizes[3:]]
 
 
 class _Layout:
@@ -186,6 +198,11 @@ def _layout(sizes: tuple[int, ...]) -> _Layout:
     return _Layout(sizes)
 
 
+Mixed = tuple[Tensor | None, Tensor | None, Tensor | None]
+"""Rows before the mask, ``[pairs, degrees, C]``; a gradient that arrives for them; and
+room for one: what the kernel is to keep, read, add and write."""
+
+
 class _Kernel:
     """As :class:`~torch_cormorant.ops.second_order.Kernel` says."""
 
@@ -202,26 +219,54 @@ class _Kernel:
     def prepare(self, p: Problem) -> Any:
         return _Prepared(p)
 
-    def forward(self, p: Problem) -> list[Tensor]:
-        found = self.results(p)
-        _run(p, out=found[0])
+    def composed(self, p: Problem) -> list[Tensor]:
+        layout = _layout(tuple(p.sizes))
+        parts, first = layout.parts(p.operands), len(layout.names)
+        x = parts["target"]
+        dots = edge_dots(x, parts.get("source", x), *p.constants)
+        mask = composed.edge_mask(parts, *p.numbers)
+        weights = p.operands[first:]
+        return [composed.edge_scalars(parts, dots, weights, layout.widths, mask)]
+
+    def forward(self, p: Problem, *, keep: bool = False) -> list[Tensor]:
+        """Results; with ``keep`` the rows before the mask, too."""
+        found = self.results(p) * (1 + keep)
+        if keep:
+            found[1] = torch.empty_like(found[0])
+        _run(p, out=found[0], mixed=(found[1] if keep else None, None, None))
         return found
 
-    def backward(self, p: Problem, grads: Some, need: Sequence[bool]) -> Some:
-        return _run(p, grad=_there(p, grads), need=need)
+    def backward(
+        self,
+        p: Problem,
+        grads: Some,
+        need: Sequence[bool],
+        mixed: Mixed = (None, None, None),
+    ) -> Some:
+        return _run(p, grad=_there(p, grads), need=need, mixed=mixed)
 
     def reached(
-        self, sizes: Sequence[int], given: Sequence[bool], need: Sequence[bool]
+        self,
+        sizes: Sequence[int],
+        given: Sequence[bool],
+        need: Sequence[bool],
+        *,
+        kept: bool = False,
     ) -> list[bool]:
-        """Operands that the gradient depends on: it is linear in all but the mask's."""
+        """Operands that the gradient depends on: it is linear in all but the mask's.
+
+        ``kept``: what depends on them through the rows before the mask does not count.
+        """
         names = _layout(tuple(sizes)).names
         inputs = names.index("radial") + 1
         nodes = any(given[: sizes[0]])
         mask, weights = any(given[inputs : len(names)]), any(given[len(names) :])
-        depends = [mask or weights or nodes] * sizes[0]
-        depends += [mask or weights] * (inputs - sizes[0])
+        through = (mask and not kept) or weights
+        depends = [through or nodes] * sizes[0]
+        depends += [through] * (inputs - sizes[0])
         depends += [True] * (len(names) - inputs)
-        depends += [mask or any(given[:inputs])] * (len(need) - len(names))
+        own = (mask and not kept) or any(given[:inputs])
+        depends += [own] * (len(need) - len(names))
         return [a and b for a, b in zip(need, depends, strict=True)]
 
     def double_backward(
@@ -231,12 +276,11 @@ class _Kernel:
         tangents: Some,
         need: Sequence[bool],
         need_grads: Sequence[bool],
+        mixed: Mixed = (None, None, None),
     ) -> tuple[Some, Some]:
         out = self.results(p)[0] if need_grads[0] else None
-        return (
-            _run(p, grad=_there(p, grads), tangents=tangents, need=need, out=out),
-            [out],
-        )
+        given = {"grad": _there(p, grads), "tangents": tangents, "mixed": mixed}
+        return _run(p, **given, need=need, out=out), [out]  # type: ignore[arg-type]
 
 
 def _there(p: Problem, grads: Some) -> Tensor:
@@ -251,12 +295,15 @@ def _run(
     tangents: Some | None = None,
     need: Sequence[bool] | None = None,
     out: Tensor | None = None,
+    mixed: Mixed = (None, None, None),
 ) -> Some:
     """Call the kernel; gradients of the operands that need one."""
     made = p.made or _Prepared(p)
     struct, first = cpu_kernel.copied(made.struct), len(made.slots)
     struct.grad, struct.out = address(grad), address(out)
     if need is None:
+        if mixed[0] is not None:
+            struct.operands[-3] = mixed[0].data_ptr()
         cpu_kernel.call("cormorant_edge", struct)
         return []
     struct.order = 1 if tangents is None else 2
@@ -265,8 +312,11 @@ def _run(
         for part, wanted in zip(p.operands, need, strict=True)
     ]
     changes: Some = [None] * len(found) if tangents is None else tangents
-    rows = [*zip(made.addresses, map(address, changes), map(address, found))]
-    struct.operands[:] = _table(made.slots, rows[:first])
+    places = map(address, changes), map(address, found)
+    rows = [*zip(made.addresses, *places, strict=True)]
+    table = _table(made.slots, rows[:first])
+    table[-3:] = map(address, mixed)
+    struct.operands[:] = table
     weights = _array(rows[first:])
     struct.weights = ctypes.addressof(weights)
     cpu_kernel.call("cormorant_edge", struct)

@@ -24,7 +24,12 @@ from torch_cormorant.ops import cpu_kernel
 from torch_cormorant.ops.cpu_kernel import address
 from torch_cormorant.ops.operands import check_count, check_frames, check_rank
 from torch_cormorant.ops.second_order import Problem, Some, twice_differentiable
-from torch_cormorant.so3.harmonics import pole_factors, solid_derivatives
+from torch_cormorant.ops.tensors import safe_norm
+from torch_cormorant.so3.harmonics import (
+    pole_factors,
+    solid_derivatives,
+    spherical_harmonics,
+)
 from torch_cormorant.so3.layout import check_degree
 
 _P, _I, _L = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
@@ -57,7 +62,7 @@ def edge_frames(
     Raises:
         ShapeError, DtypeError: If ``vec`` or ``pairs`` is not as above.
         EdgeIndexError: If ``pairs`` names an edge that does not exist.
-        BackendError: If the kernel is missing, or a third derivative is asked for.
+        BackendError: If the kernel is missing.
     """
     constants = [] if pairs is None else [pairs]
     sh, length = _operator([vec], constants, [lmax, int(normalize)], [])
@@ -118,6 +123,12 @@ class _Kernel:
             values=address(tables.values),
             pole=address(tables.pole),
         )
+
+    def composed(self, p: Problem) -> list[Tensor]:
+        (vec,), (lmax, unit) = p.operands, p.sizes
+        length = safe_norm(vec)
+        rows = length.index_select(0, p.constants[0]) if p.constants else length
+        return [spherical_harmonics(vec, lmax, normalize=bool(unit)), rows]
 
     def forward(self, p: Problem) -> list[Tensor]:
         sh, length = self.results(p)

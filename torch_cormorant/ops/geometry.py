@@ -21,6 +21,7 @@ from torch_cormorant.ops.edges import (
 )
 from torch_cormorant.ops.frames import edge_frames
 from torch_cormorant.ops.plan import GraphPlan, make_plan
+from torch_cormorant.ops.tensors import safe_norm
 from torch_cormorant.ops.transforms import refuse_batched
 from torch_cormorant.so3.harmonics import spherical_harmonics
 from torch_cormorant.so3.layout import check_degree, lmax_of
@@ -337,10 +338,3 @@ def _checked_plan(
     elif edge_index.device.type == "cpu":
         check_edge_index(edge_index, sizes, edge_vec.device)
     return make_plan(edge_index, *sizes, edge_vec=edge_vec if pairs else None)
-
-
-def safe_norm(vec: Tensor) -> Tensor:
-    """Length of vectors, with value and all derivatives zero at zero."""
-    squared = vec.square().sum(-1)
-    zero = squared == 0
-    return torch.where(zero, 0.0, torch.where(zero, 1.0, squared).sqrt())

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_cormorant.ops import cpu_kernel
+from torch_cormorant.ops import composed, cpu_kernel
 from torch_cormorant.ops.cpu_kernel import address, pointers
 from torch_cormorant.ops.operands import check_levels
 from torch_cormorant.ops.second_order import Problem, Some, twice_differentiable
@@ -39,7 +39,7 @@ def level_invariants(levels: Sequence[Tensor]) -> Tensor:
 
     Raises:
         ShapeError, DtypeError, DeviceError: If a level does not fit the first.
-        BackendError: If the kernel is missing, or a third derivative is asked for.
+        BackendError: If the kernel is missing.
     """
     found: Tensor = _invariants(list(levels), [], [], [])[0]
     return found
@@ -68,6 +68,9 @@ class _Kernel:
             x=ctypes.addressof(x),
         )
         return struct, sizes, x
+
+    def composed(self, p: Problem) -> list[Tensor]:
+        return [composed.invariants(p.operands)]
 
     def forward(self, p: Problem) -> list[Tensor]:
         (out,) = self.results(p)

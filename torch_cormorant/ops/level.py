@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from torch_cormorant.ops import cpu_kernel, edge_network, neighbour_sum, norm, vertex
+from torch_cormorant.ops import cpu_kernel, edge_network, norm, vertex
 from torch_cormorant.ops.edge_network import EdgeMask
+from torch_cormorant.ops.neighbour_sum import neighbour_sum
 from torch_cormorant.ops.operands import check_like, check_sum
 from torch_cormorant.ops.operator import asked_for, is_direct
 from torch_cormorant.ops.paths import PathTable
@@ -43,7 +44,7 @@ class _Sizes:
     Operands are those of the edge network, with the features first, harmonics, weights
     of the vertex step, and the weight of the norm. Constants are the two indices of the
     pairs and the two tensors of the plan. Results are features, edge scalars, sums of
-    all degrees, and with a norm the features before it.
+    all degrees, edge scalars before the mask, and with a norm the features before it.
     """
 
     edge: tuple[int, ...]
@@ -184,7 +185,7 @@ class _Work:
     def forward(self) -> list[Tensor]:
         """Check operands, prepare kernels and run them."""
         edge = edge_network.KERNEL.prepare(self.edge)
-        (g,) = edge_network.KERNEL.forward(self.edge._replace(made=edge))
+        g, h = edge_network.KERNEL.forward(self.edge._replace(made=edge), keep=True)
         given = self.sum(g)
         check_sum(*given)
         aggregate = cpu_kernel.prepare_sum(*given)
@@ -194,25 +195,29 @@ class _Work:
         (mixed,) = vertex.KERNEL.forward(p._replace(made=mixing))
         if not self.sizes.normed:
             self.made = _Made(edge, aggregate, mixing, None)
-            return [mixed, g, *sums]
+            return [mixed, g, *sums, h]
         p = self.norm(mixed)
         scaling = norm.KERNEL.prepare(p)
         (out,) = norm.KERNEL.forward(p._replace(made=scaling))
         self.made = _Made(edge, aggregate, mixing, scaling)
-        return [out, g, *sums, mixed]
+        return [out, g, *sums, h, mixed]
 
-    def between(self, results: Sequence[Any]) -> tuple[Any, Any, list[Any]]:
-        """Features before the norm, edge scalars and sums, of results or the like."""
+    def between(self, results: Sequence[Any]) -> tuple[Any, Any, list[Any], Any]:
+        """Features before the norm, edge scalars, sums, scalars before the mask.
+
+        Of results, or of what belongs to them.
+        """
         mixed = results[-1] if self.sizes.normed else results[0]
-        return mixed, results[1], list(results[2 : 2 + self.sizes.degrees])
+        end = 2 + self.sizes.degrees
+        return mixed, results[1], list(results[2:end]), results[end]
 
     def backward(
         self, results: Sequence[Tensor], grads: Some, need: Flags
     ) -> tuple[Some, Some]:
         """Gradients of the operands, and of all results."""
         edges, last = self.sizes.edges, self.sizes.last
-        mixed, g, sums = self.between(results)
-        dmixed, dg, dsums = self.between(grads)
+        mixed, g, sums, h = self.between(results)
+        dmixed, dg, dsums, dh = self.between(grads)
         need_edge = any(need[:edges])
         below = need_edge or need[edges]
         dscale: Some = []
@@ -243,12 +248,14 @@ class _Work:
             )
             dg = _onto(more, dg)
         dedge: Some = [None] * edges
-        if dg is not None and need_edge:
-            dedge = edge_network.KERNEL.backward(self.edge, [dg], need[:edges])
+        if need_edge and not (dg is None and dh is None):
+            dedge = edge_network.KERNEL.backward(
+                self.edge, [dg], need[:edges], (h, dh, None)
+            )
             dedge[0] = _onto(dedge[0], dx)
         else:
             dedge[0] = dx
-        arrived = [grads[0], dg, *dsums]
+        arrived = [grads[0], dg, *dsums, dh]
         if self.sizes.normed:
             arrived.append(dmixed)
         else:
@@ -278,10 +285,10 @@ class _Work:
             With respect to operands, results, and what arrived.
         """
         edges, last, normed = self.sizes.edges, self.sizes.last, self.sizes.normed
-        mixed, g, sums = self.between(results)
-        dmixed, dg, dsums = self.between(arrived)
-        need_mixed, need_g, need_sums = self.between(need_results)
-        wants_mixed, wants_g, wants_sums = self.between(need_grads)
+        mixed, g, sums, h = self.between(results)
+        dmixed, dg, dsums, _ = self.between(arrived)
+        need_mixed, need_g, need_sums, _ = self.between(need_results)
+        wants_mixed, wants_g, wants_sums, _ = self.between(need_grads)
         above = normed and (need_grads[0] or need_mixed or need[-1])
         on_mixed = wants_mixed or above
         on_sums = on_mixed or any([*wants_sums, *need_sums, *need[edges + 1 : last]])
@@ -289,14 +296,16 @@ class _Work:
         on_g = wants_g or on_sums or need_g or need[edges]
 
         of_edge: Some = [None] * edges
-        tg: Tensor | None = None
+        tg = of_h = None
         given = [part is not None for part in tangents[:edges]]
         if dg is not None and any(given):
-            wanted = edge_network.KERNEL.reached(self.sizes.edge, given, need[:edges])
-            if on_g or any(wanted):
-                of_edge, (tg,) = edge_network.KERNEL.double_backward(
-                    self.edge, [dg], tangents[:edges], wanted, [on_g]
-                )
+            wanted = edge_network.KERNEL.reached(
+                self.sizes.edge, given, need[:edges], kept=True
+            )
+            of_h = torch.empty_like(h)
+            of_edge, (tg,) = edge_network.KERNEL.double_backward(
+                self.edge, [dg], tangents[:edges], wanted, [on_g], (h, None, of_h)
+            )
         along = (tangents[0], tg, tangents[edges])
         of_x = of_g = of_sh = None
         tsums: Some = [None] * len(sums)
@@ -331,8 +340,8 @@ class _Work:
                     self.norm(mixed), [arrived[0]], along, wanted, [need_grads[0]]
                 )
         of_edge[0] = _onto(of_edge[0], _onto(of_x, rest[0]))
-        of_results = [None, of_g, *of_sums, *([of_mixed] if normed else [])]
-        of_grads = [tout, tg, *tsums, *([tmixed] if normed else [])]
+        of_results = [None, of_g, *of_sums, of_h, *([of_mixed] if normed else [])]
+        of_grads = [tout, tg, *tsums, None, *([tmixed] if normed else [])]
         return [*of_edge, of_sh, *rest[1:], *of_scale], of_results, of_grads
 
 
@@ -385,13 +394,15 @@ class _Value(torch.autograd.Function):
             )
         else:
             parts = pulled_back(
-                lambda *x: composed(ctx.sizes, x, saved[count:end]), saved[:count], grads
+                lambda *x: composed(ctx.sizes, x, saved[count:end], grads),
+                saved[:count],
+                grads,
             )
         return (*none, *parts, *[None] * 4)
 
 
 class _Gradient(torch.autograd.Function):
-    """Its gradient; operands, constants and results go in, and what arrived for them."""
+    """Its gradient: of operands, constants, results and what arrived for these."""
 
     @staticmethod
     def forward(
@@ -420,7 +431,8 @@ class _Gradient(torch.autograd.Function):
         flags = asked_for(ctx, ctx.needs_input_grad[3:])
         if not any(flags) or all(part is None for part in cotangents):
             return (*none, *[None] * last)
-        if torch.is_grad_enabled() or not is_direct(cotangents):
+        direct = is_direct(cotangents) and not any(there[2:])
+        if torch.is_grad_enabled() or not direct:
             return (*none, *_third(ctx, saved, cotangents))
         work, results = _known(ctx.sizes, ctx.plan, count, seen, saved[:first])
         kept, of_grads = iter(saved[last:]), iter(flags[first:])
@@ -468,23 +480,29 @@ def _known(
 
 
 def composed(
-    sizes: _Sizes, operands: Sequence[Tensor], constants: Sequence[Tensor]
-) -> list[Tensor]:
-    """The same by the four operators."""
+    sizes: _Sizes,
+    operands: Sequence[Tensor],
+    constants: Sequence[Tensor],
+    grads: Sequence[object],
+) -> list[Tensor | None]:
+    """The same by the four operators; results that have no gradient may be None."""
     edges, last = sizes.edges, sizes.last
-    index, (packed, header) = constants[:2], constants[2:]
-    (g,) = edge_network.OPERATOR(
-        [*operands[:edges]], [*index], [*sizes.edge], [*sizes.numbers[:2]]
-    )
+    index, (packed, header) = [*constants[:2]], constants[2:]
+    of_edge, numbers = [*operands[:edges]], [*sizes.numbers[:2]]
+    (g,) = edge_network.OPERATOR(of_edge, index, [*sizes.edge], numbers)
+    h = None
+    if grads[2 + sizes.degrees] is not None:
+        parts = edge_network.without_mask(of_edge, [*sizes.edge])
+        (h,) = edge_network.OPERATOR(parts[0], index, parts[1], [0.0, 0.0])
     plan = plan_of(packed, header)
     x, sh, table = operands[0], operands[edges], sizes.table
-    sums = neighbour_sum.neighbour_sum(x, g, sh, plan, table)
+    sums = neighbour_sum(x, g, sh, plan, table)
     mixing = operands[edges + 1 : last]
     mixed = vertex.vertex_step(sums, x, mixing, [*sizes.key])
     if not sizes.normed:
-        return [mixed, g, *sums]
+        return [mixed, g, *sums, h]
     out = norm.so3_norm(mixed, operands[last], sizes.numbers[2])
-    return [out, g, *sums, mixed]
+    return [out, g, *sums, h, mixed]
 
 
 def _third(ctx: Any, saved: Sequence[Tensor], cotangents: Sequence[Any]) -> Some:
@@ -498,7 +516,7 @@ def _third(ctx: Any, saved: Sequence[Tensor], cotangents: Sequence[Any]) -> Some
         given = iter(leaves[count:])
         grads = [next(given) if mark else None for mark in there]
         return pulled_back(
-            lambda *x: composed(ctx.sizes, x, constants), leaves[:count], grads
+            lambda *x: composed(ctx.sizes, x, constants, grads), leaves[:count], grads
         )
 
     leaves = [*saved[:count], *saved[first:last]]

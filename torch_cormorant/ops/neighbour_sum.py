@@ -35,6 +35,7 @@ from torch_cormorant.ops.operator import Operator
 from torch_cormorant.ops.paths import PathTable, table_of
 from torch_cormorant.ops.plan import GraphPlan, known_plan, plan_of
 from torch_cormorant.ops.portable import Need, shapes
+from torch_cormorant.ops.pullback import pulled_back
 from torch_cormorant.ops.tensors import plain
 from torch_cormorant.ops.transforms import is_transformed
 from torch_cormorant.ops.trilinear import composed
@@ -338,32 +339,21 @@ def _keep_double(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:  # 
 def _double_backward(ctx: Any, weights: list[Tensor | None]) -> tuple[Any, ...]:
     """Third derivatives: those of the composed form, which is differentiable."""
     x, g, sh, packed, header, *rest = ctx.saved_tensors
-    grads, us = rest[: ctx.degrees], rest[ctx.degrees :]
-    plan, key = (packed, header), ctx.key
-    leaves = [x, g, sh, *grads, *us]
-    more = torch.is_grad_enabled()
-    with torch.enable_grad():
+    last, plan, key = 3 + ctx.degrees, (packed, header), ctx.key
+
+    def again(*leaves: Tensor) -> list[Tensor | None]:
+        grads, us = leaves[3:last], leaves[last:]
         found, dgrads = composed(
-            (x, g, sh),
+            leaves[:3],
             grads,
             [u if there else None for u, there in zip(us, ctx.given, strict=True)],
             ctx.need,
-            lambda *a: _gradient(*a[:3], *plan, key, ctx.backend, a[3], grads),
+            lambda *a: _gradient(*a[:3], *plan, key, ctx.backend, a[3], list(grads)),
             lambda *a: _sum(*a, *plan, grads[0].shape[0], key, ctx.backend),
         )
-        outs = zip([*found, *dgrads], weights, strict=True)
-        used = [(out, w) for out, w in outs if out is not None and w is not None]
-        asked = [leaf for leaf in leaves if leaf.requires_grad]
-        results = torch.autograd.grad(
-            [out for out, _ in used if out.requires_grad],
-            asked,
-            [plain(w) for out, w in used if out.requires_grad],
-            create_graph=more,
-            allow_unused=True,
-        )
-    of = iter(results)
-    parts = [next(of) if leaf.requires_grad else None for leaf in leaves]
-    last = 3 + ctx.degrees
+        return [*found, *dgrads]
+
+    parts = pulled_back(again, [x, g, sh, *rest], weights)
     return (*parts[:3], *[None] * 5, parts[3:last], parts[last:], None)
 
 

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_cormorant.ops import cpu_kernel
+from torch_cormorant.ops import composed, cpu_kernel
 from torch_cormorant.ops.cpu_kernel import address
 from torch_cormorant.ops.operands import check_norm
 from torch_cormorant.ops.second_order import Problem, Some, twice_differentiable
+from torch_cormorant.so3.layout import degree_index
 
 _P, _I, _L = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 
@@ -47,7 +48,7 @@ def so3_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
     Raises:
         ShapeError, DtypeError, DeviceError: If a tensor does not fit the other.
-        BackendError: If the kernel is missing, or a third derivative is asked for.
+        BackendError: If the kernel is missing.
     """
     found: Tensor = _norm([x, weight], [], [], [eps])[0]
     return found
@@ -73,6 +74,10 @@ class _Kernel:
             x=x.data_ptr(),
             weight=weight.data_ptr(),
         )
+
+    def composed(self, p: Problem) -> list[Tensor]:
+        degrees = degree_index(p.operands[1].shape[0] - 1)
+        return [composed.norm(*p.operands, p.numbers[0], degrees)]
 
     def forward(self, p: Problem) -> list[Tensor]:
         (out,) = self.results(p)

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.ops import cpu_kernel
+from torch_cormorant.ops.composed import power_trig
 from torch_cormorant.ops.cpu_kernel import address
 from torch_cormorant.ops.operands import check_count, check_radial
+from torch_cormorant.ops.radial_basis import bessel, gaussian
 from torch_cormorant.ops.second_order import Problem, Some, twice_differentiable
 
 _P, _I, _L, _D = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_double
@@ -103,6 +105,15 @@ class _Kernel:
         for name, part in zip(_NAMES, p.operands, strict=False):
             setattr(struct, name, part.data_ptr())
         return struct
+
+    def composed(self, p: Problem) -> list[Tensor]:
+        kind, functions, powers = p.sizes
+        first, length = p.numbers[0], p.operands[0]
+        if kind == POWER_TRIG:
+            return [power_trig(length, p.operands[1], p.operands[2], powers)]
+        if kind == BESSEL:
+            return [bessel(length, functions, math.pi / first)]
+        return [gaussian(length, functions, first * max(functions - 1, 1))]
 
     def forward(self, p: Problem) -> list[Tensor]:
         (found,) = self.results(p)

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from torch_cormorant.errors import BackendError
 from torch_cormorant.ops.operands import check_count, check_like
 from torch_cormorant.ops.operator import Operator, asked_for, is_direct
+from torch_cormorant.ops.pullback import pulled_back
 from torch_cormorant.ops.tensors import plain
 
 Some = list[Tensor | None]
@@ -54,6 +54,9 @@ class Kernel(Protocol):
 
     def prepare(self, p: Problem) -> Any:
         """Check the operands; what to tell the kernel of them, without tensors."""
+
+    def composed(self, p: Problem) -> list[Tensor]:
+        """Results by operations of PyTorch, which have derivatives of any order."""
 
     def forward(self, p: Problem) -> list[Tensor]:
         """Results."""
@@ -115,7 +118,7 @@ class _Family:
             "bool[] given, bool[] need, bool[] need_grads) -> Tensor[]",
             run=self._run_double,
             fake=self._fake_double,
-            keep=lambda ctx, inputs, output: None,  # noqa: ARG005
+            keep=self._keep_double,
             backward=self._third,
         )
         self.gradient = Operator(
@@ -228,13 +231,32 @@ class _Family:
         none = map(_nothing, ctx.settings)
         return (found, [None] * len(constants), *none, dgrads, None, None)
 
-    def _third(self, ctx: Any, *grads: object) -> tuple[Any, ...]:  # noqa: ARG002
-        msg = (
-            f"torch_cormorant::{self.name} has two derivatives, a third was asked for; "
-            'use backend="portable", or compute inside of '
-            "torch_cormorant.ops.fused.enabled(False)"
-        )
-        raise BackendError(msg)
+    def _keep_double(self, ctx: Any, inputs: tuple[Any, ...], output: object) -> None:  # noqa: ARG002
+        operands, constants, _, _, grads, _, tangents = inputs[:7]
+        lists = [operands, constants, grads, tangents]
+        ctx.save_for_backward(*(tensor for some in lists for tensor in some))
+        ctx.counts, ctx.settings = [*map(len, lists)], inputs[2:4]
+        ctx.there, ctx.given = inputs[5], inputs[7]
+        ctx.set_materialize_grads(False)
+
+    def _third(self, ctx: Any, weights: Sequence[Tensor | None]) -> tuple[Any, ...]:
+        """Derivatives of what ``double_backward`` gives, from the composed form."""
+        operands, constants, grads, tangents = _parted(ctx.saved_tensors, ctx.counts)
+        one, two = len(operands), len(operands) + len(grads)
+
+        def value(*x: Tensor) -> list[Tensor]:
+            return self.kernel.composed(Problem(x, constants, *ctx.settings))
+
+        def first(*x: Tensor) -> Some:
+            return pulled_back(value, x[:one], _only(x[one:], ctx.there))
+
+        def second(*x: Tensor) -> Some:
+            return pulled_back(first, x[:two], _only(x[two:], ctx.given))
+
+        parts = pulled_back(second, [*operands, *grads, *tangents], weights)
+        none = map(_nothing, ctx.settings)
+        of_tensors = (parts[:one], [None] * len(constants), *none)
+        return (*of_tensors, parts[one:two], None, parts[two:], None, None, None)
 
 
 class _Value(torch.autograd.Function):
@@ -398,6 +420,17 @@ def _known(
     if made is None:
         return _contiguous((operands, constants, *settings))
     return Problem(operands, constants, *settings, made)
+
+
+def _parted(tensors: Sequence[Tensor], counts: Sequence[int]) -> list[list[Tensor]]:
+    """Lists of given lengths, one after the other."""
+    rest = iter(tensors)
+    return [[next(rest) for _ in range(count)] for count in counts]
+
+
+def _only(parts: Sequence[Tensor], there: Sequence[bool]) -> Some:
+    """What is there of parts that stand for something or for nothing."""
+    return [part if mark else None for part, mark in zip(parts, there, strict=True)]
 
 
 def _marked(parts: Sequence[Tensor | None], like: Tensor) -> tuple[list[Tensor], Any]:

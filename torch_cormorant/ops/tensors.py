@@ -31,3 +31,10 @@ def accumulate(total: Tensor | None, index: Tensor, part: Tensor | None) -> None
         flat.flatten(1).index_add_(0, index, rows.flatten(1))
     else:
         flat.index_put_((index,), rows, accumulate=True)
+
+
+def safe_norm(vec: Tensor) -> Tensor:
+    """Length of vectors, with value and all derivatives zero at zero."""
+    squared = vec.square().sum(-1)
+    zero = squared == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, squared).sqrt())

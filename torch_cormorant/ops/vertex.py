@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_cormorant.ops import cpu_kernel
+from torch_cormorant.ops import composed, cpu_kernel
+from torch_cormorant.ops.cg_product import from_complex
 from torch_cormorant.ops.cpu_kernel import address, pointers
 from torch_cormorant.ops.operands import check_vertex
 from torch_cormorant.ops.second_order import Problem, Some, twice_differentiable
@@ -60,7 +61,7 @@ def vertex_step(
 
     Raises:
         ShapeError, DtypeError, DeviceError: If a tensor does not fit the others.
-        BackendError: If the kernel is missing, or a third derivative is asked for.
+        BackendError: If the kernel is missing.
     """
     found: Tensor = _step([*aggregate, x, *weights], [], key, [])[0]
     return found
@@ -118,6 +119,12 @@ class _Kernel:
 
     def prepare(self, p: Problem) -> Any:
         return _Prepared(p)
+
+    def composed(self, p: Problem) -> list[Tensor]:
+        paths = vertex_paths(tuple(p.sizes))
+        sums = len(paths.sums.counts)
+        parts = p.operands[:sums], p.operands[sums], p.operands[sums + 1 :]
+        return [from_complex(composed.vertex_step(*parts, paths))]
 
     def forward(self, p: Problem) -> list[Tensor]:
         found = self.results(p)

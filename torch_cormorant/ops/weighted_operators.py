@@ -7,11 +7,10 @@ of second order are one pass of their own on a CPU. No tensor of messages exists
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from torch_cormorant.errors import BackendError
@@ -26,6 +25,7 @@ from torch_cormorant.ops.operands import (
 from torch_cormorant.ops.operator import Operator
 from torch_cormorant.ops.plan import GraphPlan, plan_of
 from torch_cormorant.ops.product_paths import ProductPaths, paths_of
+from torch_cormorant.ops.pullback import pulled_back
 from torch_cormorant.ops.tensors import plain
 from torch_cormorant.ops.transforms import is_transformed
 from torch_cormorant.ops.trilinear import composed
@@ -303,43 +303,6 @@ def _double_backward(ctx: Any, weights: list[Tensor | None]) -> tuple[Any, ...]:
 
     parts = pulled_back(again, [x, sh, w, *rest], weights)
     return (*parts[:3], *[None] * 5, parts[3:last], parts[last:], None)
-
-
-def pulled_back(
-    function: Callable[..., Sequence[Tensor | None]],
-    leaves: Sequence[Tensor],
-    weights: Sequence[Tensor | None],
-) -> list[Tensor | None]:
-    """Gradients of a function's results for what it reads, computed anew.
-
-    Args:
-        function: Of all leaves; gives tensors, or None for some.
-        leaves: What it reads. One may depend on another: each is seen as a view, where
-            differentiation ends.
-        weights: Cotangents of the results, None for some.
-
-    Returns:
-        One gradient for each leaf, None where there is none.
-    """
-    more = torch.is_grad_enabled()
-    with torch.enable_grad():
-        seen = [x.view_as(x) if x.requires_grad else x for x in leaves]
-        outs = zip(function(*seen), weights, strict=True)
-        used = [
-            (out, plain(weight))
-            for out, weight in outs
-            if out is not None and weight is not None and out.requires_grad
-        ]
-        results = iter(
-            torch.autograd.grad(
-                [out for out, _ in used],
-                [leaf for leaf in seen if leaf.requires_grad],
-                [weight for _, weight in used],
-                create_graph=more,
-                allow_unused=True,
-            )
-        )
-    return [next(results) if leaf.requires_grad else None for leaf in seen]
 
 
 _SUM = "Tensor x, Tensor sh, Tensor w, Tensor packed, Tensor header, "

@@ -162,7 +162,10 @@ void edge_weights(const Edge *p, const EdgeShared<S> &to) {
   for (int l = 0; l < p->degrees; l++) {
     const int64_t in = n.columns(p, l);
     const Operand &w = p->weights[l];
-    pack<S, CX>((const S *)w.value, p->channels, in, to.weight[l], to.turned[l]);
+    const Rows<S> none = {nullptr, nullptr, 0};
+    const bool again = p->order != 1 || !p->mixed.value;  // multiply by W
+    pack<S, CX>((const S *)w.value, p->channels, in, p->order ? to.weight[l] : none,
+                again ? to.turned[l] : none);
     if (w.tangent)
       pack<S, CX>((const S *)w.tangent, p->channels, in, to.d_weight[l], to.d_turned[l]);
   }
@@ -248,11 +251,12 @@ INLINE void read_row(const void *from, int64_t at, int64_t count, const Rows<S> 
 
 template <class S, bool CX>
 INLINE void edge_inputs(const Edge *p, const EdgeSizes<S> &n, const EdgeShared<S> &all,
-                        const EdgeTile<S> &t, int64_t first, int64_t count, bool dual) {
+                        const EdgeTile<S> &t, int64_t first, int64_t count, bool values,
+                        bool dual) {
   const int64_t radial = (int64_t)p->dot_degrees * p->channels;
   for (int64_t k = 0; k < count; k++) {
     const int64_t e = first + k, i = p->index_a[e] * n.node, j = p->index_b[e] * n.node;
-    for (int d = 0; d < (dual ? 2 : 1); d++) {
+    for (int d = values ? 0 : 1; d < (dual ? 2 : 1); d++) {
       const int64_t row = d * count + k;
       const S *da = d && all.d_target ? all.d_target + i : nullptr;
       const S *db = d && all.d_source ? all.d_source + j : nullptr;
@@ -310,6 +314,7 @@ struct EdgeNeeds {
                p->radial.tangent;
     d_mask = p->length.tangent || p->rows.tangent || p->radius.tangent ||
              p->width.tangent;
+    if (p->mixed.gradient) d_mask = false;  // it ends at W a
     weights = d_weights = false;
     for (int l = 0; l < p->degrees; l++) {
       weights |= p->weights[l].gradient != nullptr;
@@ -328,6 +333,7 @@ INLINE void edge_mask(const Edge *p, const EdgeSizes<S> &n, const EdgeShared<S> 
   N zero, one;
   set<S>(zero, Vec<S>{}, Vec<S>{});
   set<S>(one, Vec<S>{} + S(1), Vec<S>{});
+  const bool more = p->order == 1 && p->mixed.tangent;
   for (int64_t k = 0; k < count; k++) {
     const int64_t e = first + k;
     const S r = p->length.value ? ((const S *)p->length.value)[e] : S(1);
@@ -368,7 +374,9 @@ INLINE void edge_mask(const Edge *p, const EdgeSizes<S> &n, const EdgeShared<S> 
           S *dh = plane ? t.dh[l].im : t.dh[l].re;
           const Vec<S> dy = *(const U *)((plane ? t.dy[l].im : t.dy[l].re) + row);
           const Vec<S> value = *(const U *)(h + row);
-          *(U *)(dh + row) = mask.v * dy;
+          Vec<S> back = mask.v * dy;
+          if (more) back += *(const U *)(dh + row);
+          *(U *)(dh + row) = back;
           N now;
           set<S>(now, value, dual ? Vec<S>(*(const U *)(h + behind)) : Vec<S>{});
           N with;
@@ -510,10 +518,37 @@ void edge_tile(const Edge *p, const EdgeShared<S> &all, const EdgeTile<S> &t,
                const EdgeSums<S> &sums, const EdgeNeeds &needs, int64_t first,
                int64_t count, const Rows<S> *later) {
   const EdgeSizes<S> n(p);
-  const bool dual = p->order == 2;
-  edge_inputs<S, CX>(p, n, all, t, first, count, dual);
+  const bool dual = p->order == 2, known = p->order && p->mixed.value;
+  const bool inputs = !known || needs.d_weights ||
+                      (needs.weights && (!dual || needs.d_mask));
+  edge_inputs<S, CX>(p, n, all, t, first, count, inputs, dual);
   const bool changes = dual && needs.d_inputs;
-  times_weights<S, CX>(p, t, all.turned, 0, changes ? 2 * count : count, 0, false);
+  const int64_t skip = known ? count : 0;
+  times_weights<S, CX>(p, t, all.turned, skip, (changes ? 2 * count : count) - skip, skip,
+                       false);
+  const auto kept_row = [&](const void *base, int64_t k, int l) {
+    const int64_t row = p->channels * n.planes;
+    return (S *)base + ((first + k) * p->degrees + l) * row;
+  };
+  const auto each = [&](const auto &work) {
+    for (int l = 0; l < p->degrees; l++)
+      for (int64_t k = 0; k < count; k++) work(k, l, k * n.wide);
+  };
+  if (known)
+    each([&](int64_t k, int l, int64_t at) {
+      split<S, CX>(kept_row(p->mixed.value, k, l), p->channels, t.h[l].re + at,
+                   t.h[l].im + at);
+    });
+  else if (p->mixed.value)
+    each([&](int64_t k, int l, int64_t at) {
+      join<S, CX>(kept_row(p->mixed.value, k, l), p->channels, t.h[l].re + at,
+                  t.h[l].im + at, false);
+    });
+  if (p->order == 1 && p->mixed.tangent)
+    each([&](int64_t k, int l, int64_t at) {
+      split<S, CX>(kept_row(p->mixed.tangent, k, l), p->channels, t.dh[l].re + at,
+                   t.dh[l].im + at);
+    });
   if (dual && !changes)
     for (int l = 0; l < p->degrees; l++)
       for (int64_t k = count; k < 2 * count; k++) clear_row(t.h[l], k, 0);
@@ -528,22 +563,25 @@ void edge_tile(const Edge *p, const EdgeShared<S> &all, const EdgeTile<S> &t,
         product<S, CX>(count, p->state_channels, p->channels, factor(t.state[l]),
                        all.d_turned[l], h, true);
     }
-  const int64_t row = p->channels * n.planes;
   if (p->order)
-    for (int l = 0; l < p->degrees; l++)
-      for (int64_t k = 0; k < count; k++)
-        read_row<S, CX>(p->grad, (first + k) * p->degrees + l, p->channels, t.dy[l], k, 0);
+    each([&](int64_t k, int l, int64_t) {
+      read_row<S, CX>(p->grad, (first + k) * p->degrees + l, p->channels, t.dy[l], k, 0);
+    });
   if (dual)
     edge_mask<S, CX, Dual<S>>(p, n, all, t, sums, first, count, true, needs);
   else
     edge_mask<S, CX, Plain<S>>(p, n, all, t, sums, first, count, false, needs);
+  const int64_t last_row = dual ? count * n.wide : 0;
   if (p->out)
-    for (int l = 0; l < p->degrees; l++)
-      for (int64_t k = 0; k < count; k++) {
-        const int64_t at = (dual ? count + k : k) * n.wide;
-        join<S, CX>((S *)p->out + ((first + k) * p->degrees + l) * row, p->channels,
-                    t.h[l].re + at, t.h[l].im + at, false);
-      }
+    each([&](int64_t k, int l, int64_t at) {
+      join<S, CX>(kept_row(p->out, k, l), p->channels, t.h[l].re + last_row + at,
+                  t.h[l].im + last_row + at, false);
+    });
+  if (p->mixed.gradient)
+    each([&](int64_t k, int l, int64_t at) {
+      join<S, CX>(kept_row(p->mixed.gradient, k, l), p->channels,
+                  t.dh[l].re + last_row + at, t.dh[l].im + last_row + at, false);
+    });
   if (!p->order) return;
 
   if (needs.weights) {

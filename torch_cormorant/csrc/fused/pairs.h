@@ -31,6 +31,10 @@ struct Edge {
   const int32_t *columns;           // [degrees, 4] of a weight: state, dots, radial, more
   struct Operand target, source;    // source: null where it is the target
   struct Operand state, radial, length, rows, radius, width;
+  // W [state, dots, radial] of every pair, where it is kept: written with the result;
+  // read in the others, which then do not multiply again. The tangent is a gradient that
+  // arrives for it (order 1), the gradient is not pulled back further (order 2).
+  struct Operand mixed;
   const struct Operand *weights;    // per degree
   const void *grad;
   void *out;                        // result, or gradient with respect to grad
