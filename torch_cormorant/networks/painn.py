@@ -15,9 +15,11 @@ from torch_cormorant.networks.original_painn import OriginalPaiNN
 from torch_cormorant.networks.radial_weights import WithRadialWeights
 from torch_cormorant.nn.envelopes import Envelope
 from torch_cormorant.nn.heads import HeadSpec, LevelSizes
+from torch_cormorant.nn.mlp import enveloped
 from torch_cormorant.nn.radial import RadialSpec, make_radial
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import full_precision
+from torch_cormorant.ops.weighted_sum import Weights
 from torch_cormorant.so3.flat import as_packed
 
 __all__ = ["PaiNN"]
@@ -114,14 +116,11 @@ class PaiNN(WithOriginal, WithRadialWeights):
             x = conv(x, geometry, edge_weight=weights)
         return [as_packed(x, self.convs[0].irreps)]
 
-    def radial_weights(self, x: Tensor) -> Iterator[Tensor]:
+    def radial_weights(self, x: Tensor) -> Iterator[Weights]:
         """Filters times envelope of every level, ``[E, 3 C]`` each."""
         u, rows = self.envelope(x).unsqueeze(-1), self.basis(x)
-        if len(self.filters) == 1:  # the same for all levels
-            yield from [self.filters[0](rows) * u] * self.num_levels
-        else:
-            for filters in self.filters:
-                yield filters(rows) * u
+        for s in range(self.num_levels):
+            yield enveloped(self.filters[min(s, len(self.filters) - 1)], rows, u)
 
     def invariants(self, levels: Sequence[Tensor]) -> Tensor:
         """The scalars ``[N, C]``."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.networks.base import Network
 from torch_cormorant.ops import Splines, spline_table
+from torch_cormorant.ops.weighted_sum import Weights, weight_rows
 
 __all__ = ["RadialTables", "WithRadialWeights"]
 
@@ -38,11 +39,14 @@ class WithRadialWeights(Network):
         """Largest value of what the functions depend on."""
         return float(self.cutoff or 0.0)
 
-    def radial_weights(self, x: Tensor) -> Iterator[Tensor]:
-        """Weights of every level: ``[E]`` to ``[E, W]``, one level after the other."""
+    def radial_weights(self, x: Tensor) -> Iterator[Weights]:
+        """Weights of every level: ``[E]`` to ``[E, W]``, one level after the other.
+
+        Or two matrices whose product they are.
+        """
         raise NotImplementedError
 
-    def level_weights(self, x: Tensor) -> Iterator[Tensor | Splines]:
+    def level_weights(self, x: Tensor) -> Iterator[Weights]:
         """Weights of every level, as rows or as places in tables.
 
         Args:
@@ -80,7 +84,8 @@ class RadialTables(nn.Module):
         widths: list[int] = []
 
         def rows(place: Tensor) -> Tensor:
-            found = list(exact.radial_weights(place / self.scale))
+            levels = exact.radial_weights(place / self.scale)
+            found = [weight_rows(weights) for weights in levels]
             widths[:] = [part.shape[1] for part in found]
             return torch.cat(found, dim=1)
 

@@ -17,10 +17,11 @@ from torch_cormorant.networks.radial_weights import WithRadialWeights
 from torch_cormorant.nn.activations import ShiftedSoftplus
 from torch_cormorant.nn.envelopes import cosine_cutoff
 from torch_cormorant.nn.heads import HeadSpec, LevelSizes
-from torch_cormorant.nn.mlp import MLP
+from torch_cormorant.nn.mlp import MLP, enveloped
 from torch_cormorant.nn.radial import RadialSpec, make_radial
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import full_precision
+from torch_cormorant.ops.weighted_sum import Weights
 
 __all__ = ["SchNet"]
 
@@ -113,11 +114,14 @@ class SchNet(WithOriginal, WithRadialWeights):
             h = h + after(self.act(conv(before(h), geometry, edge_weight=w)))
         return [h]
 
-    def radial_weights(self, x: Tensor) -> Iterator[Tensor]:
+    def radial_weights(self, x: Tensor) -> Iterator[Weights]:
         """Filters times envelope of every level, ``[E, filters]`` each."""
         u, rows = cosine_cutoff(x, self.radius).unsqueeze(-1), self.basis(x)
         for radial in self.radials:
-            yield radial(rows) * u
+            hidden = rows
+            for layer in list(radial)[:-1]:
+                hidden = layer(hidden)
+            yield enveloped(radial[-1], hidden, u)
 
     def facts(self) -> dict[str, Any]:
         """Those of every network, and the radial functions."""
