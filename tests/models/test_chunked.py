@@ -17,13 +17,14 @@ from torch_cormorant.errors import (
     NonFiniteError,
     SpeciesError,
 )
-from torch_cormorant.models import Cormorant
+from torch_cormorant.models import Cormorant, Potential
 from torch_cormorant.models.chunked import (
     MemoryPlan,
     evaluate_in_chunks,
     plan_memory,
 )
 from torch_cormorant.models.normalisation import Normalisation
+from torch_cormorant.networks import NequIP, PaiNN, SchNet
 
 
 def make(**options: object) -> Cormorant:
@@ -199,3 +200,45 @@ def test_vectors_that_do_not_repeat_are_not_read_and_inference_mode_is_left() ->
     close = {"rtol": 1e-12, "atol": 1e-12}
     torch.testing.assert_close(found.energy, whole.energy, **close)
     torch.testing.assert_close(found.forces, whole.forces, **close)
+
+
+FAMILY = {
+    "nequip": lambda: NequIP([1, 8], channels=3, num_levels=3, lmax=2, cutoff=2.8),
+    "zbl": lambda: NequIP(
+        [1, 8],
+        channels=3,
+        num_levels=2,
+        cutoff=2.8,
+        zbl="metal",
+        edge_cutoffs=[[2.0, 2.5], [2.5, 2.8]],
+    ),
+    "painn": lambda: PaiNN([1, 8], channels=3, num_levels=2, cutoff=2.8),
+    "schnet": lambda: SchNet([1, 8], channels=3, num_levels=2, cutoff=2.8),
+}
+
+
+@pytest.mark.parametrize("size", [1, 150])
+@pytest.mark.parametrize("name", list(FAMILY))
+def test_chunks_of_the_family_are_exact(name: str, size: int) -> None:
+    torch.manual_seed(0)
+    model = Potential(FAMILY[name]().double(), pair="zbl").eval()
+    model.set_units({1: -1.0, 8: -3.0}, 0.5)
+    z, pos, cell, pbc = tensors(liquid(17, spread=1.7))
+    whole = model.evaluate(z, pos, cell=cell, pbc=pbc, stress=True)
+    plan = MemoryPlan(keep_edges=False, chunk_edges=size, resident=0, working=0)
+    found = evaluate_in_chunks(model, z, pos, cell, pbc, plan=plan, stress=True)
+    for key, value in whole.tensors().items():
+        assert torch.allclose(getattr(found, key), value, rtol=1e-10, atol=1e-11), key
+
+
+def test_tables_and_budgets_of_the_family() -> None:
+    model = Potential(FAMILY["painn"]().double()).tabulate()
+    z, pos, cell, pbc = tensors(liquid(17, spread=1.7))
+    whole = model.evaluate(z, pos, cell=cell, pbc=pbc)
+    found = model.evaluate(z, pos, cell=cell, pbc=pbc, memory="1GiB")
+    assert whole.forces is not None
+    assert torch.allclose(found.forces, whole.forces, atol=1e-11)
+    with pytest.raises(MemoryBudgetError, match="need at least"):
+        model.evaluate(z, pos, cell=cell, pbc=pbc, memory=1000)
+    apart = evaluate_in_chunks(model, z[:2], 100 * pos[:2], memory=2**30)
+    assert torch.equal(apart.forces, torch.zeros(2, 3, dtype=torch.float64))

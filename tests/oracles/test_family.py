@@ -156,10 +156,10 @@ def nequip_activations(
     types = network.index(case.z)
     assert np.array_equal(types, case.held["atom_types"])
     compare("node_attrs", network.embedding.weight[types])
-    x = network._to_edges(network._parts(types, geometry), geometry)
+    x = network.to_edges(network.coordinate(case.z, geometry), geometry)
     compare("normed_length", x[:, None])
-    rows = network._to_edges(
-        network.basis_rows(network._parts(types, geometry)), geometry
+    rows = network.to_edges(
+        network.basis_rows(network.coordinate(case.z, geometry)), geometry
     )
     compare("radial", rows)
     bessel = network.basis(x) * 2 / network.cutoff**2
@@ -169,7 +169,7 @@ def nequip_activations(
     compare("sph", geometry.sh(sh.lmax) * torch.tensor(roots, dtype=rows.dtype), sh)
     for s, conv in enumerate(network.convs):
         own = f"convs.{s}."
-        weights = network._to_edges(seen[f"radials.{s}"][0], geometry)
+        weights = network.to_edges(seen[f"radials.{s}"][0], geometry)
         compare(f"layer{s}.edge_weight", weights / conv.path_factors(signs=True))
         compare(f"layer{s}.linear_1", seen[f"{own}linear_1"][0], conv.irreps_in)
         compare(f"layer{s}.tp", seen[f"{own}linear_2<"][0], conv.paths.out)
@@ -187,7 +187,7 @@ def nequip_activations(
         raw = raw * row if name == "scale" else raw + row
     compare("atom_energy_scaled", raw)
     if network.zbl:
-        raw = raw + network._repulsion(case.z, types, geometry)
+        raw = raw + network.edge_terms(case.z, geometry)
     compare("atom_energy", raw[:, 0])
     return checked
 

@@ -28,11 +28,11 @@ from torch_cormorant.nn.mlp import RadialMLP
 from torch_cormorant.ops import (
     EdgeGeometry,
     ProductPaths,
-    Splines,
     tensor_product,
     weighted_neighbour_sum,
 )
 from torch_cormorant.ops.autocast import check_weights, dtype_of, raised
+from torch_cormorant.ops.weighted_sum import Weights, weight_rows
 from torch_cormorant.so3.flat import check_flat
 
 __all__ = ["IrrepsConv"]
@@ -111,9 +111,7 @@ class IrrepsConv(StatesFacts, MessagePassing):
             check_all_finite(named)
         return source, target, geometry
 
-    def edge_weights(
-        self, geometry: EdgeGeometry, given: Tensor | Splines | None
-    ) -> Tensor | Splines:
+    def edge_weights(self, geometry: EdgeGeometry, given: Weights | None) -> Weights:
         """Weights of the paths of every edge or pair, computed or given and checked."""
         if given is None:
             if self.radial is None:
@@ -126,10 +124,8 @@ class IrrepsConv(StatesFacts, MessagePassing):
             return made
         edges, pairs = geometry.plan.num_edges, geometry.pair_index[0].shape[0]
         numel = self.paths.weight_numel
-        if isinstance(given, Splines):
-            shape = (*given.place.shape, *given.table.shape[1:])
-        else:
-            shape = tuple(given.shape)
+        parts = given if isinstance(given, tuple) else (given, given)
+        shape = (*parts[0].shape[:1], *parts[1].shape[1:])
         if shape not in {(edges, numel), (pairs, numel)}:
             msg = (
                 f"edge_weight must have shape [{edges}, {numel}] (edges, weights of all"
@@ -138,17 +134,14 @@ class IrrepsConv(StatesFacts, MessagePassing):
             raise ShapeError(msg)
         return given
 
-    def weight_rows(
-        self, geometry: EdgeGeometry, given: Tensor | Splines | None
-    ) -> Tensor:
+    def weight_rows(self, geometry: EdgeGeometry, given: Weights | None) -> Tensor:
         """The same as a row for every edge."""
-        weights = self.edge_weights(geometry, given)
-        rows = weights.rows() if isinstance(weights, Splines) else weights
+        rows = weight_rows(self.edge_weights(geometry, given))
         own = rows.shape[0] == geometry.plan.num_edges
         return rows if own else geometry.to_edges(rows)
 
     def neighbour_sum(
-        self, source: Tensor, geometry: EdgeGeometry, given: Tensor | Splines | None
+        self, source: Tensor, geometry: EdgeGeometry, given: Weights | None
     ) -> Tensor:
         """The sum of the class description, ``[N, paths.out.dim]``.
 
@@ -171,7 +164,7 @@ class IrrepsConv(StatesFacts, MessagePassing):
         )
 
     def fast_sum(
-        self, source: Tensor, geometry: EdgeGeometry, given: Tensor | Splines | None
+        self, source: Tensor, geometry: EdgeGeometry, given: Weights | None
     ) -> tuple[Tensor, ...]:
         """One tensor for each block of ``paths.out``, arguments as above."""
         weights = self.edge_weights(geometry, given)

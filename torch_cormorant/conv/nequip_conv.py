@@ -18,8 +18,9 @@ from torch_cormorant.nn.envelopes import Envelope
 from torch_cormorant.nn.gated import GatedBlock
 from torch_cormorant.nn.irreps_linear import IrrepsLinear, SpeciesLinear
 from torch_cormorant.nn.mlp import MLP, RadialMLP
-from torch_cormorant.ops import ProductPaths, Splines
+from torch_cormorant.ops import ProductPaths
 from torch_cormorant.ops.autocast import full_precision
+from torch_cormorant.ops.weighted_sum import Weights
 
 __all__ = ["NequIPConv"]
 
@@ -63,8 +64,8 @@ class NequIPConv(IrrepsConv):
         - ``node_attr``: ``[N, num_attr]`` of the receivers, or ``[T, num_attr]`` with
           ``node_type``
         - ``node_type``: ``[N]``, 0 to T - 1; a pair on bipartite graphs
-        - ``edge_weight``: ``[E, paths.weight_numel]``, or
-          :class:`~torch_cormorant.ops.Splines`
+        - ``edge_weight``: ``[E, paths.weight_numel]``, or what else
+          :func:`~torch_cormorant.ops.weighted_neighbour_sum` takes
         - returns ``[N, irreps_out.dim]``
 
     Raises:
@@ -179,7 +180,7 @@ class NequIPConv(IrrepsConv):
         pos: NodeInput | None = None,
         node_attr: Tensor | None = None,
         node_type: NodeInput | None = None,
-        edge_weight: Tensor | Splines | None = None,
+        edge_weight: Weights | None = None,
     ) -> Tensor:
         """Update the nodes; arguments and shapes as in the class description."""
         rows = (self.irreps_in, self.irreps_in)

@@ -14,8 +14,9 @@ from torch_cormorant.irreps import Irreps
 from torch_cormorant.nn.envelopes import Envelope
 from torch_cormorant.nn.mlp import MLP, RadialMLP
 from torch_cormorant.nn.radial import RadialSpec, make_radial
-from torch_cormorant.ops import ProductPaths, Splines
+from torch_cormorant.ops import ProductPaths
 from torch_cormorant.ops.autocast import full_precision, weights_precision
+from torch_cormorant.ops.weighted_sum import Weights
 
 __all__ = ["PaiNNConv", "PaiNNMixing"]
 
@@ -51,8 +52,8 @@ class PaiNNConv(IrrepsConv):
         - ``edge_index``: ``[2, E]``, or an ``EdgeIndex``, a sparse (transposed)
           adjacency, an :class:`~torch_cormorant.EdgeGeometry`
         - ``edge_vec``: ``[E, 3]`` Angstrom, target minus source; or ``pos``: ``[N, 3]``
-        - ``edge_weight``: ``[E, 3 C]``, W of every edge, or
-          :class:`~torch_cormorant.ops.Splines`
+        - ``edge_weight``: ``[E, 3 C]``, W of every edge, or what else
+          :func:`~torch_cormorant.ops.weighted_neighbour_sum` takes
         - returns ``[N, 4 C]``
 
     Raises:
@@ -115,7 +116,7 @@ class PaiNNConv(IrrepsConv):
         edge_vec: Tensor | None = None,
         *,
         pos: NodeInput | None = None,
-        edge_weight: Tensor | Splines | None = None,
+        edge_weight: Weights | None = None,
     ) -> Tensor:
         """Update the nodes; arguments and shapes as in the class description."""
         if isinstance(x, (tuple, list)):

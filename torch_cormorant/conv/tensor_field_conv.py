@@ -19,11 +19,11 @@ from torch_cormorant.nn.radial import RadialSpec, make_radial
 from torch_cormorant.ops import (
     EdgeGeometry,
     ProductPaths,
-    Splines,
     kernel_neighbour_sum,
 )
 from torch_cormorant.ops.autocast import full_precision
 from torch_cormorant.ops.segment import scatter_sum
+from torch_cormorant.ops.weighted_sum import Weights
 
 __all__ = ["TensorFieldConv"]
 
@@ -73,8 +73,8 @@ class TensorFieldConv(IrrepsConv):
         - ``edge_index``: ``[2, E]``, or an ``EdgeIndex``, a sparse (transposed)
           adjacency, an :class:`~torch_cormorant.EdgeGeometry`
         - ``edge_vec``: ``[E, 3]`` Angstrom, target minus source; or ``pos``: ``[N, 3]``
-        - ``edge_weight``: ``[E, paths.weight_numel]``, or
-          :class:`~torch_cormorant.ops.Splines`
+        - ``edge_weight``: ``[E, paths.weight_numel]``, or what else
+          :func:`~torch_cormorant.ops.weighted_neighbour_sum` takes
         - returns ``[N, irreps_out.dim]``
 
     Raises:
@@ -154,7 +154,7 @@ class TensorFieldConv(IrrepsConv):
         edge_vec: Tensor | None = None,
         *,
         pos: NodeInput | None = None,
-        edge_weight: Tensor | Splines | None = None,
+        edge_weight: Weights | None = None,
     ) -> Tensor:
         """Update the nodes; arguments and shapes as in the class description."""
         rows = (self.irreps_in, None)
@@ -166,7 +166,7 @@ class TensorFieldConv(IrrepsConv):
         return result
 
     def fast_sum(
-        self, source: Tensor, geometry: EdgeGeometry, given: Tensor | Splines | None
+        self, source: Tensor, geometry: EdgeGeometry, given: Weights | None
     ) -> tuple[Tensor, ...]:
         """Full with own weights: the last layer of their MLP acts behind the sum."""
         if self.mode == "depthwise":

@@ -26,6 +26,7 @@ from torch_cormorant.errors import (
 from torch_cormorant.graph import edge_vectors, neighbour_list
 from torch_cormorant.graph.cells import sort_into_cells
 from torch_cormorant.graph.lattice import as_cells
+from torch_cormorant.models.chunked_levels import LevelSweep
 from torch_cormorant.models.energy import (
     EnergyModel,
     Result,
@@ -37,6 +38,7 @@ from torch_cormorant.models.memory_plan import MemoryPlan, as_bytes, plan_memory
 from torch_cormorant.networks import CormorantNetwork, Network
 from torch_cormorant.networks.checks import check_structures
 from torch_cormorant.networks.level import run_level
+from torch_cormorant.networks.radial_weights import WithRadialWeights
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import check_weights, full_precision
 from torch_cormorant.ops.edges import MIN_LENGTH
@@ -79,8 +81,9 @@ def evaluate_in_chunks(
     grow linearly with the atoms.
 
     Args:
-        model: A Cormorant network, or a potential around it, with a cutoff and an
-            ``"extensive"`` head, as ``Cormorant.potential`` makes it.
+        model: A Cormorant network, NequIP, PaiNN or SchNet, or a potential around it,
+            with a cutoff and a sum over atoms as head, as ``Cormorant.potential`` makes
+            it.
         z: Atomic numbers ``[N]``.
         pos: Positions ``[N, 3]`` in Angstrom.
         cell: Cell vectors ``[3, 3]``; None: nothing repeats.
@@ -96,7 +99,7 @@ def evaluate_in_chunks(
 
     Raises:
         ConfigError: The model has no cutoff, is not a sum of atomic contributions, or
-            is not a Cormorant network.
+            is none of these networks.
         MemoryBudgetError: The budget is too small.
         SpeciesError, ShapeError, DtypeError, NonFiniteError, CellError,
         CoincidentAtomsError: As for ``evaluate``.
@@ -129,7 +132,12 @@ def evaluate_in_chunks(
         periodic = as_cells(cell, pbc, 1, pos)
         rows = None if periodic is None else periodic[0].clone()
         edges = _Edges(network, pos, (index, shift), rows, order, plan)
-        energies, gradient, strain = _Sweep(model, network, z, edges, plan).run()
+        if isinstance(network, CormorantNetwork):
+            energies = _Sweep(model, network, z, edges, plan).run()
+        else:
+            sweep = LevelSweep(model, network, z, edges.chunks, edges.made)
+            energies = sweep.run()
+        gradient, strain = edges.gradient, edges.strain
     _check_finite(energies[inverse], gradient[inverse])
     energy, energies = with_constant(
         energies.sum().view(1), energies[inverse], max(len(z), 1), units
@@ -158,12 +166,12 @@ def _check_finite(energies: Tensor, gradient: Tensor) -> None:
         raise NonFiniteError(msg)
 
 
-def _checked(network: Network) -> CormorantNetwork:
+def _checked(network: Network) -> CormorantNetwork | WithRadialWeights:
     """The network, if it can be evaluated level by level, chunk by chunk."""
-    if not isinstance(network, CormorantNetwork):
+    if not isinstance(network, (CormorantNetwork, WithRadialWeights)):
         msg = (
-            f"memory: a {type(network).__name__} cannot be cut into levels, which only "
-            "Cormorant networks can; leave out memory"
+            f"memory: a {type(network).__name__} cannot be cut into levels, as "
+            "Cormorant networks, NequIP, PaiNN and SchNet can; leave out memory"
         )
         raise ConfigError(msg)
     check_weights(network.dtype)
@@ -176,6 +184,8 @@ def _checked(network: Network) -> CormorantNetwork:
             'make the model with head="extensive" or Cormorant.potential'
         )
         raise ConfigError(msg)
+    if isinstance(network, WithRadialWeights):
+        return network
     layers = len(getattr(network.input, "filters", ()))
     if layers > 1:
         msg = f"evaluate_in_chunks needs one input layer, the model has {layers}"
@@ -195,7 +205,7 @@ class _Edges:
 
     def __init__(
         self,
-        network: CormorantNetwork,
+        network: Network,
         pos: Tensor,
         found: tuple[Tensor, Tensor],
         cell: Tensor | None,
@@ -204,6 +214,7 @@ class _Edges:
     ) -> None:
         index, shift = found
         self.dtype, self.harmonics = network.dtype, network.harmonics
+        self.own = int(network.self_edges)
         self.pos, self.source, self.cell = pos, index[0], cell
         self.shift = None if cell is None else shift
         self.order = order  # the user's number of every atom
@@ -214,14 +225,20 @@ class _Edges:
 
     def _cut(self, chunk_edges: int) -> Iterator[tuple[int, int, int, int]]:
         """First and last receiver, first and last edge of every chunk."""
-        # one more edge for each receiver: its self edge
-        ends = (self.degree + 1).cumsum(0).cpu()
+        # with self edges one more for each receiver
+        ends = (self.degree + self.own).cumsum(0).cpu()
         total, begin, done = self.degree.shape[0], 0, 0
         while begin < total:
             limit = torch.tensor(done + chunk_edges)
             end = max(int(torch.searchsorted(ends, limit, right=True)), begin + 1)
-            yield begin, end, done - begin, int(ends[end - 1]) - end
-            done, begin = int(ends[end - 1]), end
+            last = int(ends[end - 1])
+            yield begin, end, done - self.own * begin, last - self.own * end
+            done, begin = last, end
+
+    def made(self) -> Iterator[_Chunk]:
+        """The chunks, one after the other."""
+        for bounds in self.chunks:
+            yield _Chunk(self, bounds)
 
 
 class _Chunk:
@@ -252,8 +269,8 @@ class _Chunk:
         vec = edge_vectors(
             edges.pos, torch.stack(self._pairs), self.shift, edges.cell, None
         )
-        itself = own - self.first
-        self.vec = torch.cat([vec, vec.new_zeros(count, 3)]).requires_grad_()
+        itself = (own - self.first)[: count * edges.own]
+        self.vec = torch.cat([vec, vec.new_zeros(len(itself), 3)]).requires_grad_()
         index = torch.stack([torch.cat([place, itself]), torch.cat([local, itself])])
         self.geometry = EdgeGeometry(
             index,
@@ -309,13 +326,13 @@ class _Sweep:
         self.gradients: list[Tensor] = []
         self.states: list[Tensor | None] = []
 
-    def run(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Energies of the atoms, their gradient by positions and by strain."""
+    def run(self) -> Tensor:
+        """Energies of the atoms; edges collect gradients by positions and strain."""
         with torch.no_grad():
             self._forward()
         energies = self._readout()
         self._backward(energies)
-        return energies, self.edges.gradient, self.edges.strain
+        return energies
 
     # ------------------------------------------------------------------- forward
 
@@ -350,8 +367,7 @@ class _Sweep:
         return (degree + 1) ** 2, self.network.planes, channels
 
     def _chunks(self) -> Iterator[_Chunk]:
-        for bounds in self.edges.chunks:
-            chunk = _Chunk(self.edges, bounds)
+        for chunk in self.edges.made():
             chunk.geometry = self.network.with_types(
                 chunk.geometry, self.types[chunk.nodes]
             )

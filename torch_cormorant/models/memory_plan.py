@@ -6,9 +6,11 @@ import re
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from torch_cormorant.errors import ConfigError, MemoryBudgetError
 from torch_cormorant.networks import CormorantNetwork
+from torch_cormorant.networks.radial_weights import WithRadialWeights
 
 __all__ = ["MemoryPlan", "as_bytes", "plan_memory", "widths"]
 
@@ -21,6 +23,9 @@ MIN_CHUNK_EDGES = 256
 ROWS_PER_EDGE = 12
 ROWS_PER_RECEIVER = 60
 EDGE_BYTES = 96
+# The same for networks with weights of edges: rows of weights, rows of nodes.
+WEIGHTS_PER_EDGE = 5
+ROWS_PER_NODE = 8
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def as_bytes(size: float | str) -> float:
 
 
 def plan_memory(
-    model: CormorantNetwork,
+    model: CormorantNetwork | WithRadialWeights,
     num_atoms: int,
     num_edges: int,
     memory: float | None = None,
@@ -98,6 +103,8 @@ def plan_memory(
         True
     """
     size = torch.finfo(model.dtype).bits // 8
+    if isinstance(model, WithRadialWeights):
+        return _plan_levels(model, num_atoms, num_edges, memory)
     rows = [(l + 1) ** 2 * model.planes * c for l, c in widths(model)]
     edges = num_edges + num_atoms
     # features and their gradients of every level, positions, forces
@@ -123,14 +130,40 @@ def plan_memory(
         if chunk >= enough:
             return MemoryPlan(keep, max(chunk, 1), int(resident), int(chunk * cost))
     needed = basic + MIN_CHUNK_EDGES * per_edge * (model.num_levels + 1) / 2
+    raise _too_small(num_atoms, num_edges, needed, memory)
+
+
+def _plan_levels(
+    model: WithRadialWeights, num_atoms: int, num_edges: int, memory: float | None
+) -> MemoryPlan:
+    """Chunks where levels hand on features of atoms only."""
+    size = torch.finfo(model.dtype).bits // 8
+    rows, weights = zip(*model.level_sizes(), strict=True)
+    # features of every level, gradients of two, positions, forces
+    resident = num_atoms * ((sum(rows) + 3 * max(rows)) * size + 128)
+    resident += num_edges * (EDGE_BYTES + 2 * 3 * size)
+    largest = CHUNK_EDGES_CPU if _on_cpu(model) else CHUNK_EDGES_DEVICE
+    cost = size * (WEIGHTS_PER_EDGE * max(weights) + ROWS_PER_NODE * max(rows))
+    chunk = largest
+    if memory is not None:
+        chunk = int(min(largest, (memory - resident) / cost))
+    if chunk < min(num_edges, MIN_CHUNK_EDGES):
+        needed = resident + MIN_CHUNK_EDGES * cost
+        raise _too_small(num_atoms, num_edges, needed, memory)
+    return MemoryPlan(False, max(chunk, 1), int(resident), int(chunk * cost))
+
+
+def _too_small(
+    num_atoms: int, num_edges: int, needed: float, memory: float | None
+) -> MemoryBudgetError:
     msg = (
         f"memory: {num_atoms} atoms with {num_edges} edges need at least "
         f"{needed / 2**20:.0f} MiB, the budget is {(memory or 0) / 2**20:.0f} MiB"
     )
-    raise MemoryBudgetError(msg)
+    return MemoryBudgetError(msg)
 
 
-def _on_cpu(model: CormorantNetwork) -> bool:
+def _on_cpu(model: nn.Module) -> bool:
     return next(model.parameters()).device.type == "cpu"
 
 

@@ -2,7 +2,7 @@ r"""NequIP: features of any degree and parity on atoms."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -25,8 +25,8 @@ from torch_cormorant.nn.heads import HeadSpec, LevelSizes
 from torch_cormorant.nn.mlp import MLP
 from torch_cormorant.nn.species import SpeciesIndex
 from torch_cormorant.ops import EdgeGeometry
-from torch_cormorant.ops.autocast import full_precision
 from torch_cormorant.ops.segment import scatter_sum
+from torch_cormorant.ops.weighted_sum import Weights
 
 __all__ = ["NequIP"]
 
@@ -148,36 +148,45 @@ class NequIP(WithOriginal, WithRadialWeights):
             species=tuple(species),
         )
 
-    @full_precision
-    def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
-        """Scalars of the last level ``[N, C]``; with ``zbl`` also that ``[N, 1]``."""
-        types = self.index(z)
-        every = torch.arange(len(self.index.species), device=z.device)
-        table = self.embedding(every)
-        x = table.index_select(0, types)
-        levels = self.level_weights(self._parts(types, geometry))
-        for conv, weights in zip(self.convs, levels, strict=True):
-            x = conv(
-                x,
-                geometry,
-                node_attr=None if conv.connection is None else table,
-                node_type=types,
-                edge_weight=weights,
-            )
-        if self.zbl is None:
-            return [x]
-        return [x, self._repulsion(z, types, geometry)]
+    def start(self, z: Tensor) -> Tensor:
+        """The embedding ``[N, embedding]``."""
+        return self._table().index_select(0, self.index(z))
+
+    def _table(self) -> Tensor:
+        """The embedding of every species: rows of a type, whose products are few."""
+        every = torch.arange(len(self.index.species), device=self.recip.device)
+        table: Tensor = self.embedding(every)
+        return table
+
+    def level(
+        self, s: int, x: Tensor, z: Tensor, geometry: EdgeGeometry, weights: Weights
+    ) -> Tensor:
+        """One interaction; rows of ``convs[s].irreps_in`` to ``irreps_out``."""
+        conv, types, count = self.convs[s], self.index(z), geometry.num_targets
+        whole = count == len(x)
+        out: Tensor = conv(
+            x if whole else (x, x[:count]),
+            geometry,
+            node_attr=None if conv.connection is None else self._table(),
+            node_type=types if whole else (types, types[:count]),
+            edge_weight=weights,
+        )
+        return out
+
+    def level_sizes(self) -> list[tuple[int, int]]:
+        """Of rows and of paths."""
+        return [(conv.irreps_in.dim, conv.paths.weight_numel) for conv in self.convs]
 
     @property
     def span(self) -> float:
         """One: the functions depend on lengths as parts of the cutoff."""
         return 1.0
 
-    def radial_weights(self, x: Tensor) -> Iterator[Tensor]:
+    def radial_weights(self, x: Tensor, levels: Iterable[int]) -> Iterator[Weights]:
         """MLPs of Bessel functions under the envelope, see :meth:`basis_rows`."""
         rows = self.basis_rows(x)
-        for radial in self.radials:
-            yield radial(rows)
+        for s in levels:
+            yield self.radials[s](rows)
 
     def basis_rows(self, x: Tensor) -> Tensor:
         r"""Bessel functions under the envelope ``[E, num_basis]``.
@@ -189,19 +198,21 @@ class NequIP(WithOriginal, WithRadialWeights):
         rows: Tensor = self.basis(x) * factor.unsqueeze(-1)
         return rows
 
-    def _parts(self, types: Tensor, geometry: EdgeGeometry) -> Tensor:
+    def coordinate(self, z: Tensor, geometry: EdgeGeometry) -> Tensor:
         """Lengths as parts of the cutoffs, of pairs or of edges."""
-        return parts_of_cutoffs(self.recip, types, geometry)
+        return parts_of_cutoffs(self.recip, self.index(z), geometry)
 
-    def _to_edges(self, rows: Tensor, geometry: EdgeGeometry) -> Tensor:
+    def to_edges(self, rows: Tensor, geometry: EdgeGeometry) -> Tensor:
+        """Rows of what :meth:`coordinate` gives as rows of edges."""
         return geometry.to_edges(rows) if self.recip.numel() == 1 else rows
 
-    def _repulsion(self, z: Tensor, types: Tensor, geometry: EdgeGeometry) -> Tensor:
-        source, target = geometry.edge_index[0], geometry.edge_index[1]
-        x = self._to_edges(self._parts(types, geometry), geometry)
-        energy = nequip_zbl(
-            geometry.edge_length, x, z[source], z[target], str(self.zbl)
-        )
+    def edge_terms(self, z: Tensor, geometry: EdgeGeometry) -> Tensor | None:
+        """The repulsion of every atom ``[N, 1]`` with ``zbl``."""
+        if self.zbl is None:
+            return None
+        source, target = geometry.edge_index
+        x = self.to_edges(self.coordinate(z, geometry), geometry)
+        energy = nequip_zbl(geometry.edge_length, x, z[source], z[target], self.zbl)
         sums = scatter_sum(energy, target, geometry.num_targets, validate=False)
         return sums.unsqueeze(1)
 

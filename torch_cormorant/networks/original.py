@@ -260,7 +260,7 @@ class WithOriginal(Network):
                 ``species``.
 
         Returns:
-            The network in the type of the weights, in evaluation mode.
+            The network in the type of most weights, in evaluation mode.
 
         Raises:
             WeightsError: A weight is missing, too many, or of another shape.
@@ -285,9 +285,10 @@ class WithOriginal(Network):
         state = original.fold(given, network, config)
         given.finish()
         _check_shapes(network, state, original.package)
-        # some packages keep cutoffs and frequencies in double precision
-        wide = given.known[original.anchor].dtype == torch.float64
-        return network.to(torch.float64 if wide else torch.float32), state
+        # nequip keeps some numbers in double precision whatever the network is in
+        wide = [(v.numel(), v.dtype == torch.float64) for v in state.values()]
+        double = 2 * sum(n for n, q in wide if q) > sum(n for n, _ in wide)
+        return network.to(torch.float64 if double else torch.float32), state
 
     @torch.no_grad()
     def to_original(self) -> dict[str, Tensor]:

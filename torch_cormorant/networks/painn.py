@@ -2,7 +2,7 @@ r"""PaiNN: scalars and vectors on atoms."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,9 +15,10 @@ from torch_cormorant.networks.original_painn import OriginalPaiNN
 from torch_cormorant.networks.radial_weights import WithRadialWeights
 from torch_cormorant.nn.envelopes import Envelope
 from torch_cormorant.nn.heads import HeadSpec, LevelSizes
+from torch_cormorant.nn.mlp import enveloped
 from torch_cormorant.nn.radial import RadialSpec, make_radial
 from torch_cormorant.ops import EdgeGeometry
-from torch_cormorant.ops.autocast import full_precision
+from torch_cormorant.ops.weighted_sum import Weights
 from torch_cormorant.so3.flat import as_packed
 
 __all__ = ["PaiNN"]
@@ -105,23 +106,35 @@ class PaiNN(WithOriginal, WithRadialWeights):
             species=range(NUM_ELEMENTS),
         )
 
-    @full_precision
-    def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
-        """Scalars and vectors of the last level ``[N, 4, 1, C]``."""
-        x = self.embedding(z)
-        for s, weights in enumerate(self.level_weights(geometry.pair_length)):
-            conv = self.convs[min(s, len(self.convs) - 1)]
-            x = conv(x, geometry, edge_weight=weights)
-        return [as_packed(x, self.convs[0].irreps)]
+    def start(self, z: Tensor) -> Tensor:
+        """The embedding ``[N, C]``: vectors are zero."""
+        x: Tensor = self.embedding(z)
+        return x
 
-    def radial_weights(self, x: Tensor) -> Iterator[Tensor]:
-        """Filters times envelope of every level, ``[E, 3 C]`` each."""
+    def level(
+        self, s: int, x: Tensor, z: Tensor, geometry: EdgeGeometry, weights: Weights
+    ) -> Tensor:
+        """Message and update, to ``[N, 4 C]``."""
+        del z
+        conv, count = self.convs[min(s, len(self.convs) - 1)], geometry.num_targets
+        given = x if count == len(x) else (x, x[:count])
+        out: Tensor = conv(given, geometry, edge_weight=weights)
+        return out
+
+    def level_sizes(self) -> list[tuple[int, int]]:
+        """Scalars and vectors, and three filters."""
+        return [(4 * self.channels, 3 * self.channels)] * self.num_levels
+
+    def radial_weights(self, x: Tensor, levels: Iterable[int]) -> Iterator[Weights]:
+        """Filters times envelope, ``[E, 3 C]`` each."""
         u, rows = self.envelope(x).unsqueeze(-1), self.basis(x)
-        if len(self.filters) == 1:  # the same for all levels
-            yield from [self.filters[0](rows) * u] * self.num_levels
-        else:
-            for filters in self.filters:
-                yield filters(rows) * u
+        for s in levels:
+            yield enveloped(self.filters[min(s, len(self.filters) - 1)], rows, u)
+
+    def levels_of(self, x: Tensor, terms: Tensor | None) -> list[Tensor]:
+        """Scalars and vectors of the last level ``[N, 4, 1, C]``."""
+        del terms
+        return [as_packed(x, self.convs[0].irreps)]
 
     def invariants(self, levels: Sequence[Tensor]) -> Tensor:
         """The scalars ``[N, C]``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.networks.base import Network
-from torch_cormorant.ops import Splines, spline_table
+from torch_cormorant.ops import EdgeGeometry, Splines, spline_table
+from torch_cormorant.ops.autocast import full_precision
+from torch_cormorant.ops.weighted_sum import Weights, weight_rows
 
 __all__ = ["RadialTables", "WithRadialWeights"]
 
 
 class WithRadialWeights(Network):
-    """A network whose edges, but for directions, enter by functions of one number.
+    """A network whose levels read of edges a direction and functions of one number.
 
-    A class writes :meth:`radial_weights` and takes what :meth:`level_weights` gives to
-    its layers.
+    A class writes :meth:`start`, :meth:`radial_weights`, :meth:`level` and
+    :meth:`level_sizes`.
 
     Attributes:
-        span: Largest value of that number: the cutoff where it is the length. There
-            and beyond all functions are zero.
         tables: What :meth:`level_weights` reads instead of computing, or None.
     """
 
@@ -33,29 +33,79 @@ class WithRadialWeights(Network):
         super().__init__(*args, **options)
         self.register_module("tables", None)
 
-    @property
-    def span(self) -> float:
-        """Largest value of what the functions depend on."""
-        return float(self.cutoff or 0.0)
+    @full_precision
+    def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
+        """What the head reads, see :meth:`levels_of`."""
+        x = self.start(z)
+        every = range(len(self.level_sizes()))
+        weights = self.level_weights(self.coordinate(z, geometry), every)
+        for s, w in zip(every, weights, strict=True):
+            x = self.level(s, x, z, geometry, w)
+        return self.levels_of(x, self.edge_terms(z, geometry))
 
-    def radial_weights(self, x: Tensor) -> Iterator[Tensor]:
-        """Weights of every level: ``[E]`` to ``[E, W]``, one level after the other."""
+    def start(self, z: Tensor) -> Tensor:
+        """Features before the first level ``[N, ...]``."""
         raise NotImplementedError
 
-    def level_weights(self, x: Tensor) -> Iterator[Tensor | Splines]:
-        """Weights of every level, as rows or as places in tables.
+    def level(
+        self, s: int, x: Tensor, z: Tensor, geometry: EdgeGeometry, weights: Weights
+    ) -> Tensor:
+        """Features behind one level, of the receivers.
+
+        Args:
+            s: Which.
+            x: Features of all atoms; those that receive stand first.
+            z: Their atomic numbers.
+            geometry: Edges, to all atoms or to the first of them.
+            weights: What :meth:`level_weights` gives for this level.
+        """
+        raise NotImplementedError
+
+    def level_sizes(self) -> list[tuple[int, int]]:
+        """Numbers of an atom that each level reads, and weights of an edge."""
+        raise NotImplementedError
+
+    def radial_weights(self, x: Tensor, levels: Iterable[int]) -> Iterator[Weights]:
+        """Weights of some levels: ``[E]`` to ``[E, W]``, one level after the other.
+
+        Or two matrices whose product they are.
+        """
+        raise NotImplementedError
+
+    @property
+    def span(self) -> float:
+        """Largest value of what the functions depend on; from there on they vanish."""
+        return float(self.cutoff or 0.0)
+
+    def coordinate(self, z: Tensor, geometry: EdgeGeometry) -> Tensor:
+        """What the functions depend on, for every pair or edge: default, the length."""
+        del z
+        return geometry.pair_length
+
+    def edge_terms(self, z: Tensor, geometry: EdgeGeometry) -> Tensor | None:
+        """What the head reads of edges directly, ``[N, 1]``. Default: nothing."""
+        del z, geometry
+        return None
+
+    def levels_of(self, x: Tensor, terms: Tensor | None) -> list[Tensor]:
+        """What the head reads, from features behind the last level and edge terms."""
+        return [x] if terms is None else [x, terms]
+
+    def level_weights(self, x: Tensor, levels: Iterable[int]) -> Iterator[Weights]:
+        """Weights of some levels, as rows or as places in tables.
 
         Args:
             x: For every edge or pair what the functions depend on, ``[E]``.
+            levels: Which levels.
 
         Raises:
             ConfigError: Tables stand in for weights that were changed, or that are to
                 be trained.
         """
         if self.tables is None:
-            return self.radial_weights(x)
+            return self.radial_weights(x, levels)
         self.tables.check(self)
-        return self.tables.at(x)
+        return self.tables.at(x, levels)
 
 
 class RadialTables(nn.Module):
@@ -80,7 +130,9 @@ class RadialTables(nn.Module):
         widths: list[int] = []
 
         def rows(place: Tensor) -> Tensor:
-            found = list(exact.radial_weights(place / self.scale))
+            every = range(len(exact.level_sizes()))
+            levels = exact.radial_weights(place / self.scale, every)
+            found = [weight_rows(weights) for weights in levels]
             widths[:] = [part.shape[1] for part in found]
             return torch.cat(found, dim=1)
 
@@ -96,11 +148,11 @@ class RadialTables(nn.Module):
         self._versions = _versions(network)
         self._weights = [value.detach().clone() for value in _weights(network)]
 
-    def at(self, x: Tensor) -> Iterator[Splines]:
-        """Places of edges in the table of each level."""
-        place = x * self.scale
-        for table in self.buffers():
-            yield Splines(place, table)
+    def at(self, x: Tensor, levels: Iterable[int]) -> Iterator[Splines]:
+        """Places of edges in the tables of some levels."""
+        place, tables = x * self.scale, list(self.buffers())
+        for s in levels:
+            yield Splines(place, tables[s])
 
     def check(self, network: Network) -> None:
         """Refuse to stand in for other weights than those they were made of."""

@@ -2,7 +2,7 @@ r"""SchNet: scalars on atoms, filters of distances."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,10 +17,10 @@ from torch_cormorant.networks.radial_weights import WithRadialWeights
 from torch_cormorant.nn.activations import ShiftedSoftplus
 from torch_cormorant.nn.envelopes import cosine_cutoff
 from torch_cormorant.nn.heads import HeadSpec, LevelSizes
-from torch_cormorant.nn.mlp import MLP
+from torch_cormorant.nn.mlp import MLP, enveloped
 from torch_cormorant.nn.radial import RadialSpec, make_radial
 from torch_cormorant.ops import EdgeGeometry
-from torch_cormorant.ops.autocast import full_precision
+from torch_cormorant.ops.weighted_sum import Weights
 
 __all__ = ["SchNet"]
 
@@ -103,21 +103,34 @@ class SchNet(WithOriginal, WithRadialWeights):
             species=range(NUM_ELEMENTS),
         )
 
-    @full_precision
-    def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
-        """Scalars of the last level ``[N, C]``."""
-        h = self.embedding(z)
-        weights = self.level_weights(geometry.pair_length)
-        levels = zip(weights, self.before, self.convs, self.after, strict=True)
-        for w, before, conv, after in levels:
-            h = h + after(self.act(conv(before(h), geometry, edge_weight=w)))
-        return [h]
+    def start(self, z: Tensor) -> Tensor:
+        """The embedding ``[N, C]``."""
+        x: Tensor = self.embedding(z)
+        return x
 
-    def radial_weights(self, x: Tensor) -> Iterator[Tensor]:
-        """Filters times envelope of every level, ``[E, filters]`` each."""
+    def level(
+        self, s: int, x: Tensor, z: Tensor, geometry: EdgeGeometry, weights: Weights
+    ) -> Tensor:
+        """One interaction, ``[N, C]`` to ``[N, C]``."""
+        del z
+        h, count = self.before[s](x), geometry.num_targets
+        given = h if count == len(h) else (h, h[:count])
+        out = self.convs[s](given, geometry, edge_weight=weights)
+        result: Tensor = x[:count] + self.after[s](self.act(out))
+        return result
+
+    def level_sizes(self) -> list[tuple[int, int]]:
+        """Channels and filters."""
+        return [(self.embedding.embedding_dim, c.irreps_in.dim) for c in self.convs]
+
+    def radial_weights(self, x: Tensor, levels: Iterable[int]) -> Iterator[Weights]:
+        """Filters times envelope, ``[E, filters]`` each."""
         u, rows = cosine_cutoff(x, self.radius).unsqueeze(-1), self.basis(x)
-        for radial in self.radials:
-            yield radial(rows) * u
+        for s in levels:
+            hidden, radial = rows, list(self.radials[s])
+            for layer in radial[:-1]:
+                hidden = layer(hidden)
+            yield enveloped(radial[-1], hidden, u)
 
     def facts(self) -> dict[str, Any]:
         """Those of every network, and the radial functions."""

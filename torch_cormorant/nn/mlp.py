@@ -13,6 +13,7 @@ from torch_cormorant.nn.activations import activation
 from torch_cormorant.nn.envelopes import Envelope
 from torch_cormorant.nn.radial import Radial
 from torch_cormorant.ops.autocast import weights_precision
+from torch_cormorant.ops.weighted_sum import Weights
 
 __all__ = ["MLP", "RadialMLP"]
 
@@ -74,6 +75,21 @@ class MLP(nn.Sequential):
         for layer in self:
             x = layer(x)
         return x
+
+
+def enveloped(layer: nn.Linear, rows: Tensor, u: Tensor) -> Weights:
+    """``layer(rows) * u``, as two matrices where nobody listens to the layer.
+
+    Args:
+        layer: With a bias.
+        rows: ``[E, inputs]``.
+        u: ``[E, 1]``.
+    """
+    if layer._forward_hooks or layer._forward_pre_hooks:  # noqa: SLF001
+        result: Tensor = layer(rows) * u
+        return result
+    last = torch.cat([layer.weight.T, layer.bias.unsqueeze(0)])
+    return torch.cat([rows * u, u], dim=1), last
 
 
 class RadialMLP(nn.Module):

@@ -29,7 +29,7 @@ class Splines(NamedTuple):
     In the place of weights in :func:`~torch_cormorant.ops.weighted_neighbour_sum`,
     which then makes no row of them for all edges.
 
-    Attributes:
+    Args:
         place: For each edge, or each undirected pair, its place in units of pieces.
         table: Coefficients, as :func:`~torch_cormorant.ops.spline_table` makes them; no
             gradient goes there.

@@ -45,7 +45,7 @@ class _Weighted(ctypes.Structure):
         *((name, _P) for name in ("path", "cg", "x", "sh", "w", "table")),
         ("knots", _L),
         *((name, _P) for name in ("dplace", "of_out", "out")),
-        *((name, _P) for name in ("dx", "dsh", "dw", "ux", "us", "uw")),
+        *((name, _P) for name in ("dx", "dsh", "dw", "seen", "ux", "us", "uw")),
         *((name, _L) for name in ("ux_step", "us_step", "uw_step")),
         ("dout", _P),
     )
@@ -135,7 +135,7 @@ class Problem:
             sh=sh.data_ptr(),
             w=w.data_ptr(),
         )
-        self._splines = table is not None
+        self._splines, self._apart = table is not None, False
         if table is not None:
             self.struct.table = table.data_ptr()
             self.struct.knots = table.shape[0] - DEGREE
@@ -160,9 +160,22 @@ class Problem:
             setattr(struct, to, None if part is None else part.data_ptr())
 
     def new_gradients(self, need: Need) -> list[Tensor | None]:
-        """The same with new tensors, a row for every edge in that of the weights."""
+        """The same with new tensors.
+
+        That of weights of pairs has a row for every edge where there are several
+        threads, or splines; one thread adds up by itself.
+        """
         x, sh, w = self._like
-        rows = w.new_empty(self._plan.num_edges, *w.shape[1:]) if need[2] else None
+        rows = None
+        if need[2]:
+            alone = torch.get_num_threads() == 1 and not self._splines
+            self._apart = self._pairs and not alone
+            count = w.shape[0] if alone else self._plan.num_edges
+            rows = w.new_empty(count, *w.shape[1:])
+            if alone and self._pairs:
+                seen = torch.zeros(count, dtype=torch.uint8)
+                self._kept.append(seen)
+                self.struct.seen = seen.data_ptr()
         dx, dsh = (
             torch.zeros_like(part) if wanted else None
             for part, wanted in zip((x, sh), need, strict=False)
@@ -173,7 +186,7 @@ class Problem:
     def collected(self, parts: list[Tensor | None]) -> list[Tensor | None]:
         """Gradients of edges added up to those of pairs, where weights have pairs."""
         pairs, rows = self._plan.pairs, parts[2]
-        if self._pairs and pairs is not None and rows is not None:
+        if self._apart and pairs is not None and rows is not None:
             total = torch.zeros_like(self._like[2])
             parts[2] = total.index_add_(0, pairs.of_edge, rows)
         return parts

@@ -26,10 +26,15 @@ KEEP_WIDTH, KEEP_BYTES = 32, 1 << 25
 them again would cost more than reading them."""
 
 
+def narrow(hidden: Tensor) -> bool:
+    """Whether weights cost less to make again, for every edge, than to be read."""
+    return hidden.shape[1] < KEEP_WIDTH
+
+
 def keeps(hidden: Tensor, last: Tensor) -> bool:
     """Whether all weights are made at once and kept for the gradients."""
     size = hidden.shape[0] * last.shape[1] * last.element_size()
-    return hidden.shape[1] >= KEEP_WIDTH and size <= KEEP_BYTES
+    return not narrow(hidden) and size <= KEEP_BYTES
 
 
 def _chunks(plan: GraphPlan) -> Iterator[tuple[int, int, int, int]]:

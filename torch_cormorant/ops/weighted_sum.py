@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -15,15 +15,25 @@ from torch_cormorant.ops.product_paths import ProductPaths
 from torch_cormorant.ops.splines import Splines, spline_rows
 from torch_cormorant.ops.tensors import plain
 from torch_cormorant.ops.transforms import is_transformed
-from torch_cormorant.ops.weighted_linear import keeps, linear_sum
+from torch_cormorant.ops.weighted_linear import keeps, linear_sum, narrow
 from torch_cormorant.ops.weighted_operators import sum_operator
 from torch_cormorant.ops.weighted_splines import spline_sum
+
+Weights: TypeAlias = Tensor | tuple[Tensor, Tensor] | Splines
+"""Rows of edges or pairs; two matrices whose product they are; or splines."""
+
+
+def weight_rows(weights: Weights) -> Tensor:
+    """Weights as rows of edges or pairs, however they are given."""
+    if isinstance(weights, Splines):
+        return weights.rows()
+    return weights[0] @ weights[1] if isinstance(weights, tuple) else weights
 
 
 def weighted_neighbour_sum(
     x: Tensor,
     edges: EdgeGeometry | tuple[GraphPlan | Tensor, Tensor],
-    weights: Tensor | tuple[Tensor, Tensor] | Splines,
+    weights: Weights,
     paths: ProductPaths,
     backend: str = "auto",
 ) -> tuple[Tensor, ...]:
@@ -94,6 +104,9 @@ def weighted_neighbour_sum(
     hidden, last = weights
     check_rank("hidden", hidden, ("edges", "hidden"))
     check_rank("last", last, ("hidden", "weights"))
+    pairs = plan.pairs
+    if pairs is not None and hidden.shape[0] == len(pairs.edge) and narrow(hidden):
+        hidden = hidden.index_select(0, pairs.of_edge)
     paired = hidden.shape[0] != plan.num_edges
     if paired or keeps(hidden, last) or is_transformed():
         if hidden.shape[1] != last.shape[0]:

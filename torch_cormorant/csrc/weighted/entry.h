@@ -16,7 +16,7 @@ const WeightedKernels *weighted_kernels(const Weighted *p) {
 
 int weighted_threads(const Weighted *p) {
   const int64_t edges = p->rowptr[p->last] - p->rowptr[p->first];
-  return useful(p->threads, edges * p->w_dim * 4);
+  return p->seen ? 1 : useful(p->threads, edges * p->w_dim * 4);
 }
 
 using EdgeWork = void (*)(const Weighted *, int64_t, int64_t, int64_t, int64_t, void *,

@@ -37,7 +37,8 @@ struct Weighted {
   void *dplace;            // gradients of the places, one for each edge
   const struct WeightedOut *of_out;
   void *const *out;        // results, or gradients that arrive
-  void *dx, *dsh, *dw;     // dx zeroed by the caller; dw: a row for every edge
+  void *dx, *dsh, *dw;     // dx zeroed by the caller; dw: a row for every edge, or
+  uint8_t *seen;           // by one thread, with a zero for every row of w, for these
   const void *ux, *us, *uw;    // second order: cotangents of dx, dsh, dw
   int64_t ux_step, us_step, uw_step;  // from row to row: 0 where a row of zeros stands
   void *const *dout;       // second order: gradients of what arrived

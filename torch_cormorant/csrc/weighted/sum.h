@@ -19,12 +19,12 @@ template <class S> struct Room {
   S *w, *uw, *dw;                    // [EDGES][W]
   S *out;                            // [M][W]
   S *part, *unused;                  // [EDGES][x_dim], a row of weights
-  S *value, *slope, *dvalue;         // [EDGES][channels of a path], of splines
+  S *value, *slope, *dvalue;         // [EDGES][channels of a path]
 
   static int64_t numbers(const Weighted *p) {
     return EDGES * (HARMONICS * W + 2 * HARMONICS + 2 * ENTRIES + 3 * (M + 1) * W) +
            M * W + EDGES * p->x_dim + p->w_dim + 2 * W +
-           (p->table ? 3 * EDGES * p->w_dim : 0);
+           (p->table || p->seen ? 3 * EDGES * p->w_dim : 0);
   }
   explicit Room(const Weighted *p, void *scratch) {
     S *at = (S *)scratch;
@@ -41,11 +41,15 @@ template <class S> struct Room {
     out = take(M * W);
     unused = take(p->w_dim + W);
     part = take(EDGES * p->x_dim);
-    const int64_t splines = p->table ? EDGES * p->w_dim : 0;
-    value = take(splines), slope = take(splines), dvalue = take(splines);
+    const int64_t more = p->table || p->seen ? EDGES * p->w_dim : 0;
+    value = take(more), slope = take(more), dvalue = take(more);
     memset(y, 0, sizeof(S) * 2 * HARMONICS * EDGES);
   }
 };
+
+template <class S> INLINE void add_row(S *to, const S *from, int64_t count) {
+  for (int64_t k = 0; k < count; k++) to[k] += from[k];
+}
 
 // One block of edges of a receiver: what path after path reads.
 template <class S> struct Block {
@@ -56,9 +60,12 @@ template <class S> struct Block {
   bool fresh, second;   // first block of the receiver; cotangents are read too
   Rows<S> rows;
   Places<S> places;
+  bool again[EDGES];    // another edge wrote to its row of dw
 
   int64_t row_of(int64_t e) const { return p->row ? p->row[e] : e - p->base; }
-  int64_t dw_row(int64_t e) const { return p->row ? p->edge[e] : e - p->base; }
+  int64_t dw_row(int64_t e) const {
+    return p->seen ? p->row[e] : p->row ? p->edge[e] : e - p->base;
+  }
 
   void transpose() {
     for (int q = 0; q < count; q++) {
@@ -74,6 +81,22 @@ template <class S> struct Block {
   void place(bool slopes) {
     for (int q = 0; p->table && q < count; q++)
       places.set(p, q, ((const S *)p->w)[row_of(begin + q)], slopes);
+  }
+
+  void look() {
+    for (int q = 0; p->seen && q < count; q++) {
+      uint8_t &seen = p->seen[p->row[begin + q]];
+      again[q] = seen;
+      seen = 1;
+    }
+  }
+
+  // Add what was kept apart to the rows of dw.
+  void add_again(const WeightedPath &path) {
+    for (int q = 0; p->seen && q < count; q++)
+      if (again[q])
+        add_row((S *)p->dw + dw_row(begin + q) * p->w_dim + path.w,
+                room.dvalue + q * path.channels, path.channels);
   }
 
   void aim(const WeightedPath &path, bool slopes = false) {
@@ -101,8 +124,9 @@ template <class S> struct Block {
       rows.y[q] = (const S *)p->sh + p->edge[e] * p->sh_dim + first;
       rows.dx[q] = part + q * p->x_dim + path.x;
       rows.dw[q] = !p->need_w ? room.unused
-                   : p->table ? room.dvalue + q * path.channels
-                              : (S *)p->dw + dw_row(e) * p->w_dim + path.w;
+                   : p->table || again[q]
+                       ? room.dvalue + q * path.channels
+                       : (S *)p->dw + dw_row(e) * p->w_dim + path.w;
       if (second)
         rows.uy[q] = (const S *)p->us + p->edge[e] * p->us_step + first;
     }
@@ -229,7 +253,7 @@ void sums(const Weighted *p, int64_t first, int64_t last, void *scratch, bool se
     if (begin == end) clear<S>(p, node, outs);
     for (int64_t e = begin; e < end; e += EDGES) {
       const int count = (int)(end - e < EDGES ? end - e : EDGES);
-      Block<S> block = {p, room, node, e, count, e == begin, second, {}, {}};
+      Block<S> block = {p, room, node, e, count, e == begin, second, {}, {}, {}};
       block.transpose();
       block.place(false);
       for (int k = 0; k < p->paths; k++) path_forward<S>(block, p->path[k], outs);
@@ -256,6 +280,7 @@ void path_backward(Block<S> &block, const WeightedPath &path, S *part) {
     run(tail.rows, cg, tail.result(out, s.wide, true), tail.strides(), 0);
     tail.give_gradients();
   }
+  if (block.p->need_w) block.add_again(path);
   if (slopes)
     block.places.add_slopes(path.channels, block.count, block.room.slope,
                             block.room.dvalue);
@@ -275,18 +300,15 @@ template <class S> void give_dsh(const Block<S> &block) {
   }
 }
 
-template <class S> INLINE void add_row(S *to, const S *from, int64_t count) {
-  for (int64_t k = 0; k < count; k++) to[k] += from[k];
-}
-
 template <class S>
 void gradients(const Weighted *p, int64_t node, int64_t e0, int64_t e1, int64_t base,
                S *parts, void *scratch, bool second) {
   Room<S> room(p, scratch);
   for (int64_t e = e0; e < e1; e += EDGES) {
     const int count = (int)(e1 - e < EDGES ? e1 - e : EDGES);
-    Block<S> block = {p, room, node, e, count, true, second, {}, {}};
+    Block<S> block = {p, room, node, e, count, true, second, {}, {}, {}};
     block.place(true);
+    block.look();
     S *part = parts ? parts + (e - base) * p->x_dim : room.part;
     memset(part, 0, sizeof(S) * (size_t)(count * p->x_dim));
     memset(room.dy, 0, sizeof(Vec<S>) * count * HARMONICS);
