@@ -100,6 +100,8 @@ class Start:
             lines.append(f"new elements: {', '.join(map(symbol, r['new_species']))}")
         if r["new_head"]:
             lines.append("new head")
+        if r.get("replayed"):
+            lines.append(f"beside the new frames: {r['replayed']} old ones")
         return [*lines, f"references: {r['references']}"]
 
 
