@@ -81,9 +81,9 @@ class PotentialRegression(Regression):
 
     .. math::
         \mathcal L =
-        w_E \Bigl\langle \Bigl(\frac{\Delta E}{\sigma N}\Bigr)^2 \Bigr\rangle
-        + w_F \Bigl\langle \Bigl(\frac{\Delta F}{\sigma}\Bigr)^2 \Bigr\rangle
-        + w_S \Bigl\langle \Bigl(\frac{V \Delta S}{\sigma N}\Bigr)^2 \Bigr\rangle
+        w_E \left\langle \Bigl(\frac{\Delta E}{\sigma N}\Bigr)^2 \right\rangle
+        + w_F \left\langle \Bigl(\frac{\Delta F}{\sigma}\Bigr)^2 \right\rangle
+        + w_S \left\langle \Bigl(\frac{V \Delta S}{\sigma N}\Bigr)^2 \right\rangle
 
     over structures, force components and stress components; :math:`\sigma` is the
     scale of the normalisation and :math:`N` the number of atoms. With
