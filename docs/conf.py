@@ -25,10 +25,10 @@ project_copyright = "the torch-cormorant authors, MIT licence"
 release = version = torch_cormorant.__version__
 
 extensions = [
+    "mathml",
     "myst_nb",  # brings myst_parser
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
 ]
 exclude_patterns = ["_build"]
@@ -50,6 +50,8 @@ nitpick_ignore_regex = [
 ]
 
 html_theme = "furo"
+html_math_renderer = "mathml"  # readable offline
+myst_update_mathjax = False
 html_title = f"torch-cormorant {release}"
 html_copy_source = False
 

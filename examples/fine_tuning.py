@@ -95,7 +95,7 @@ def trained(
                 "test": args.test,
             },
             "model": model,
-            "loss": {"forces": 100.0},
+            "loss": {"energy": 20.0, "forces": 100.0},
             "training": {
                 "epochs": max(1, args.steps * batch // shown),
                 "batch_size": batch,

@@ -13,6 +13,8 @@ from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 from torch_cormorant import Cormorant, CormorantConv, radius_graph
 from torch_cormorant.errors import ConfigError, ShapeError, SpeciesError
 from torch_cormorant.explain import ExplainableModel
+from torch_cormorant.models import ModelInfo, Normalisation, Predictor
+from torch_cormorant.nn import HEADS
 from torch_cormorant.testing import random_molecule
 
 
@@ -141,3 +143,14 @@ def test_unfit_input_is_refused() -> None:
         model.inputs(z + 40, pos)
     with pytest.raises(ConfigError, match="needs no wrapper"):
         ExplainableModel(nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_is_explained_in_the_unit_of_the_model(head: str) -> None:
+    z, pos = molecule()
+    spec: Any = {"kind": head, "degree": 2} if head == "so3" else head
+    species = sorted(set(z.tolist()))
+    model = Cormorant(species, head=spec, channels=2, num_levels=1).double()
+    info = ModelInfo(("a",), ("eV",), Normalisation((7.0,), (3.0,)))
+    wrapped = ExplainableModel(Predictor(model, info))
+    torch.testing.assert_close(wrapped(**wrapped.inputs(z, pos)), 3.0 * model(z, pos))

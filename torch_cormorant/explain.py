@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, ShapeError
+from torch_cormorant.models import Normalisation
 from torch_cormorant.networks import CormorantNetwork
 from torch_cormorant.networks.checks import check_structures, count_graphs
 from torch_cormorant.networks.edges import own_edges
@@ -18,9 +19,11 @@ class ExplainableModel(nn.Module):
 
     ``Explainer`` calls ``model(x, edge_index, **kwargs)``, masks ``x`` and sets edge
     masks on the layers. A message is linear in :math:`g_{ij}`, so a mask on an edge
-    multiplies :math:`g_{ij}`, exactly. Here ``x`` are the atom features (one-hot
-    elements times powers of the charge) and ``edge_index`` the graph without self
-    edges, which are added inside and never masked.
+    multiplies :math:`g_{ij}`, exactly. Results are in the unit of the model, without
+    its references. Any head will do; one of atoms with ``task_level: node``. Here
+    ``x`` are the atom features (one-hot elements times powers of the charge) and
+    ``edge_index`` the graph without self edges, which are added inside and never
+    masked.
 
     Args:
         model: A :class:`~torch_cormorant.Cormorant` network, or a potential around one.
@@ -53,6 +56,8 @@ class ExplainableModel(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
+        units = getattr(getattr(model, "info", None), "normalisation", None)
+        self.units: Normalisation | None = units
         model = getattr(model, "network", model)
         if not isinstance(model, CormorantNetwork):
             msg = (
@@ -74,7 +79,7 @@ class ExplainableModel(nn.Module):
             batch: Molecule of each atom.
 
         Returns:
-            ``x``, ``edge_index``, ``pos`` and ``batch``.
+            ``x``, ``edge_index``, ``pos``, ``batch`` and ``z``.
         """
         z, batch = check_structures(z, pos, batch)
         self.model.features.check(z)
@@ -83,7 +88,8 @@ class ExplainableModel(nn.Module):
         if batch is None:
             batch = torch.zeros_like(z, dtype=torch.long)
         features = self.model.features(z, self.model.dtype)
-        return {"x": features, "edge_index": index, "pos": pos, "batch": batch}
+        given = {"pos": pos, "batch": batch, "z": z}
+        return {"x": features, "edge_index": index, **given}
 
     def forward(
         self,
@@ -91,8 +97,12 @@ class ExplainableModel(nn.Module):
         edge_index: Tensor,
         pos: Tensor,
         batch: Tensor | None = None,
+        z: Tensor | None = None,
     ) -> Tensor:
-        """Predict from atom features ``[N, F]`` and edges without self edges."""
+        """Predict from atom features ``[N, F]`` and edges without self edges.
+
+        Heads that read atomic numbers get ``z``, which no mask touches.
+        """
         if x.ndim != 2 or x.shape != (pos.shape[0], self.model.features.out_features):
             expected = [pos.shape[0], self.model.features.out_features]
             msg = f"x must have shape {expected}, got {tuple(x.shape)}"
@@ -102,4 +112,11 @@ class ExplainableModel(nn.Module):
         edges = own_edges(edge_index, vec, num_nodes, loop=True)
         geometry = self.model.geometry(*edges, num_nodes)
         count = count_graphs(batch, num_nodes, None)
-        return self.model.forward_features(x, geometry, batch, count, pos=pos)[0]
+        given = {"z": z, "pos": pos.to(self.model.dtype)}
+        out = self.model.forward_features(x, geometry, batch, count, **given)[0]
+        if self.units is None:
+            return out
+        scale = self.units.scale(out).to(out.dtype)
+        return out * (
+            scale.view(-1, *[1] * (out.ndim - 2)) if len(scale) > 1 else scale
+        )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -97,3 +100,26 @@ def test_any_bytes_are_read_or_refused(
     for frame in found.frames:
         assert frame.pos.shape == (len(frame.z), 3)
         assert bool(frame.pos.isfinite().all())
+
+
+def test_smiles_of_a_table_a_file_and_the_command_line(
+    tmp_path: Path, cormorant: Callable[..., str], gap: Path
+) -> None:
+    pytest.importorskip("rdkit")
+    (tmp_path / "a.csv").write_text("name,smiles,price\nwater,O,=1\n,CC,2\n")
+    (tmp_path / "a.smi").write_text("# two\nO water\n\nCC\n")
+    outputs = []
+    for number, source in enumerate(("a.csv", "a.smi", "CC")):
+        cormorant("predict", gap, source, "-o", f"{number}.csv")
+        text = (tmp_path / f"{number}.csv").read_text()
+        outputs.append(list(csv.DictReader(io.StringIO(text))))
+    assert list(outputs[0][0]) == ["smiles", "name", "price", "gap [eV]"]
+    assert [row["price"] for row in outputs[0]] == ["'=1", "2"]
+    assert [row["name"] for row in outputs[1]] == ["water", "CC"]
+    values = [[row["gap [eV]"] for row in rows] for rows in outputs]
+    assert values[0] == values[1]
+    assert values[2] == values[0][1:]
+    assert "no such file" in cormorant("predict", gap, "a.sdf", "-o", "b.csv", code=2)
+    (tmp_path / "b.smi").write_text("O\nC(\n")
+    error = cormorant("predict", gap, "b.smi", "-o", "b.csv", code=2)
+    assert "b.smi: line 2: 'C(' is no SMILES" in error

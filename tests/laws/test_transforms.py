@@ -129,6 +129,61 @@ def test_vmap_over_features_on_a_graph_that_was_made_before(lmax: int) -> None:
     close(vmap(f, in_dims=1)(turned), vmap(f)(rows))
 
 
+def on_edges(model: Any) -> tuple[Any, Tensor]:
+    """A network on a graph that was made before, as a function of the vectors."""
+    index = model.make_edges(POS, None)
+    geometry = model.geometry(index, POS[index[1]] - POS[index[0]], len(POS))
+
+    class OnEdges(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, vec: Tensor) -> Tensor:
+            moved = geometry.moved(vec)
+            levels = self.model.run_levels(Z, moved)
+            out: Tensor = self.model.read_out(levels, moved, None, 1, z=Z, check=False)
+            return out.square().sum()
+
+    return OnEdges(), geometry.edge_vec
+
+
+def test_a_network_on_a_graph_that_was_made_before() -> None:
+    f, vec = on_edges(network("scalar"))
+    slope = torch.autograd.functional.jacobian(f, vec)
+    assert float(slope.abs().max()) > 0
+    v = draw(*vec.shape, seed=2)
+    close(grad(f)(vec), slope)
+    close(jacrev(f)(vec), slope)
+    close(jvp(f, (vec,), (v,))[1], (slope * v).sum())
+    close(
+        jvp(grad(f), (vec,), (v,))[1],
+        torch.autograd.functional.vhp(f, vec, v)[1],
+    )
+    with pytest.raises(ConfigError, match=r"batched by torch\.func\.vmap"):
+        vmap(f)(torch.stack([vec, vec + 0.1]))
+
+
+def test_layer_and_network_are_exported_on_a_graph_that_was_made_before() -> None:
+    f, vec = on_edges(network("scalar"))
+    conv, x = layer("auto", complex_=True), draw(3, 2)
+    geometry = EdgeGeometry.from_pos(POS[:3], EDGES)
+
+    class OnEdges(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = conv
+
+        def forward(self, vec: Tensor) -> Tensor:
+            out: Tensor = self.conv(x, geometry.moved(vec))
+            return out
+
+    for module, given in ((f, vec), (OnEdges(), geometry.edge_vec)):
+        program = torch.export.export(module, (given,)).module()
+        for scale in (1.0, 1.1):
+            close(program(scale * given), module(scale * given))
+
+
 def test_vmap_over_every_operand_of_an_operator() -> None:
     plan, table = build_plan(EDGES, 3, 3), PathTable(1, 1, 1)
     x, g, sh = draw(4, 3, 4, 2), draw(4, 6, 2, 2), draw(6, 4)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from torch_cormorant import CormorantMD17, CormorantQM9
 from torch_cormorant.errors import ConfigError, WeightsError
+from torch_cormorant.networks import SchNet, network_from_original
 
 Network = type[CormorantQM9] | type[CormorantMD17]
 SMALL: dict[str, Any] = {
@@ -237,3 +240,29 @@ def test_parts_that_the_original_lacks_are_not_left_out(
 ) -> None:
     with pytest.raises(ConfigError, match=f"the original has no {part}"):
         CormorantQM9(**options).to_original()
+
+
+def test_files_and_whole_checkpoints_are_read(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    options = {"channels": 3, "num_levels": 2, "lmax": 1, "harmonics": "solid"}
+    model = CormorantQM9(**options)
+    run = argparse.Namespace(num_channels=3, num_cg_levels=2, maxl=[1, 1], lr=1e-3)
+    state = model.to_original(names="state_dict")
+    whole = {"model_state": state, "args": run, "optimizer_state": {"step": 1}}
+    torch.save(whole, tmp_path / "run.pt")
+    np.savez(tmp_path / "arrays.npz", **model.to_original())
+    settings = {k: v for k, v in vars(run).items() if k != "lr"}
+    for given, config in (
+        (tmp_path / "run.pt", None),
+        (str(tmp_path / "run.pt"), settings),
+        (whole, None),
+        (tmp_path / "arrays.npz", settings),
+    ):
+        found = CormorantQM9.from_original(given, config)
+        for name, value in found.to_original().items():
+            np.testing.assert_array_equal(value, model.to_original()[name])
+    with pytest.raises(WeightsError, match="No such file"):
+        CormorantQM9.from_original(tmp_path / "other.pt")
+    net = SchNet([1, 8], channels=4, num_levels=1)
+    torch.save({"state_dict": net.to_original()}, tmp_path / "schnet.ckpt")
+    assert type(network_from_original(tmp_path / "schnet.ckpt")) is SchNet

@@ -137,3 +137,12 @@ def test_own_parts_are_known_in_the_call_only(tmp_path: Path) -> None:
     assert name not in registry.classes
     save_model(tmp_path / "b.safetensors", again)
     assert type(again.replace_head({"class": Half}).head) is Half
+
+
+def test_contributions_are_in_the_unit_of_the_energy() -> None:
+    model = Cormorant.potential([1, 8], **SMALL).double()
+    model.set_units({1: -1.0, 8: -2.0}, scale=3.0)
+    pos = POS.double()
+    parts = model.contributions(Z, pos)
+    energy = model.evaluate(Z, pos, forces=False).energy
+    torch.testing.assert_close(parts.sum(), energy[0] + 4.0)

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from torch_cormorant.cli.foreign import SUFFIXES, read_settings, read_state
+from torch_cormorant.cli.foreign import read_settings
 from torch_cormorant.errors import ConfigError, DataError
+from torch_cormorant.networks.weight_files import SUFFIXES, read_state
 from torch_cormorant.nn import SoftCutoff
 
 __all__ = ["backends", "convert", "datasets", "info"]

@@ -250,10 +250,14 @@ def _train(args: argparse.Namespace) -> None:
 
 
 _NEEDED = ("yaml", "safetensors")
+_MODEL = "model.safetensors, or the folder of a training with several seeds"
 
 
 def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
-    formats = "extxyz, npz, sdf, csv with a column of SMILES, or what else ASE reads"
+    formats = (
+        "extxyz, npz, sdf, csv with a column of SMILES, smi, what else ASE reads, or a "
+        "SMILES"
+    )
     evaluate = _add(
         commands,
         "evaluate",
@@ -264,7 +268,10 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         commands,
         "predict",
         _late("prediction.predict"),
-        f"Predict for structures of many formats.\n\nThese are {formats}.\n\n"
+        f"Predict for structures of many formats.\n\nThese are {formats}:\n\n"
+        "    cormorant predict gap.safetensors molecules.csv -o gaps.csv\n"
+        "    cormorant predict gap.safetensors 'CCO' -o ethanol.csv\n"
+        "    cormorant predict runs/seeds frames.extxyz -o with_spread.extxyz\n\n"
         "SMILES get geometries from RDKit (ETKDG and MMFF): good enough for a look, "
         "not\nthe geometries of the training.",
     )
@@ -272,7 +279,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "extxyz and what else ASE reads, npz, folder of QM9, mini_qm9 or mini_ethanol"
     )
     for command, inputs in ((evaluate, labelled), (predict, formats)):
-        command.add_argument("model", type=_path, help="model.safetensors")
+        command.add_argument("model", type=_path, help=_MODEL)
         command.add_argument("input", type=_path, help=inputs)
         command.add_argument("--batch-size", type=_positive, default=64)
         command.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -318,7 +325,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "What is in a model file.\n\n"
         "Architecture, parameters per part, paths, cutoffs, units, training record.",
     )
-    info.add_argument("model", type=_path, help="model.safetensors")
+    info.add_argument("model", type=_path, help=_MODEL)
     convert = _add(
         commands,
         "convert",

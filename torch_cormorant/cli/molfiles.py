@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch_cormorant.cli.mol_checks import check_drawing, check_hydrogens, oddit
 from torch_cormorant.data.text import read_text
 from torch_cormorant.errors import BackendError, CormorantWarning, DataError
 
-__all__ = ["read_sdf", "read_smiles"]
+__all__ = ["is_smiles", "molecules_of", "read_sdf", "read_smi", "read_smiles"]
 
 Molecules = tuple[list[Data], list[str]]
 
@@ -56,21 +57,21 @@ def read_sdf(path: Path) -> Molecules:
     return frames, names
 
 
-def read_smiles(path: Path) -> Molecules:
+def read_smiles(path: Path) -> tuple[list[Data], list[str], dict[str, list[str]]]:
     """Molecules of a table with a column ``smiles``, with geometries of RDKit.
 
     Args:
         path: The ``.csv`` file.
 
     Returns:
-        The structures, and their SMILES.
+        The structures, their SMILES, and the other columns by name.
 
     Raises:
         DataError: The file is missing or damaged, has no such column or two, or a line
             is not understood; it is named.
         BackendError: RDKit is missing.
     """
-    text, chem = read_text(path), _rdkit()
+    text = read_text(path)
     try:
         table = csv.DictReader(io.StringIO(text, newline=""))
         rows = list(table)
@@ -84,18 +85,72 @@ def read_smiles(path: Path) -> Molecules:
             f"{path}: {found} 'smiles' in its first line, there is "
             f"{', '.join(map(repr, columns)) or 'nothing'}"
         )
-    frames, names, odd = [], [], []
-    for line, row in enumerate(rows, 2):
-        smiles = str(row[wanted[0]] or "").strip()
-        where = f"{path}: line {line}"
+    entries = [
+        (f"{path}: line {line}", str(row[wanted[0]] or "").strip())
+        for line, row in enumerate(rows, 2)
+    ]
+    frames = molecules_of(entries)
+    others = [name for name in columns if name != wanted[0]]
+    kept = {name: [str(row[name] or "") for row in rows] for name in others}
+    return frames, [smiles for _, smiles in entries], kept
+
+
+def read_smi(path: Path) -> Molecules:
+    """Molecules of a file with a SMILES in every line, and perhaps a name behind it.
+
+    Args:
+        path: The ``.smi`` file. Empty lines and those that begin with ``#`` are left
+            out.
+
+    Returns:
+        The structures, and their names, or their SMILES.
+
+    Raises:
+        DataError: As :func:`read_smiles`.
+        BackendError: RDKit is missing.
+    """
+    entries, names = [], []
+    for line, text in enumerate(read_text(path).splitlines(), 1):
+        smiles, *name = text.split(maxsplit=1)[:2] or ("",)
+        if smiles and not smiles.startswith("#"):
+            entries.append((f"{path}: line {line}", smiles))
+            names.append(name[0].strip() if name else smiles)
+    return molecules_of(entries), names
+
+
+def is_smiles(text: str) -> bool:
+    """Whether a text is a SMILES, as far as RDKit is there to tell.
+
+    Args:
+        text: What stands on the command line.
+    """
+    try:
+        molecule = _rdkit().MolFromSmiles(text)
+    except BackendError:
+        return False
+    return molecule is not None and molecule.GetNumAtoms() > 0
+
+
+def molecules_of(entries: Sequence[tuple[str, str]]) -> list[Data]:
+    """Structures of SMILES, with geometries of RDKit.
+
+    Args:
+        entries: What to call each in messages, and its SMILES.
+
+    Raises:
+        DataError: One is not understood; it is named.
+        BackendError: RDKit is missing.
+    """
+    chem = _rdkit()
+    frames, odd = [], []
+    for where, smiles in entries:
         molecule = chem.MolFromSmiles(smiles) if smiles else None
         if molecule is None or molecule.GetNumAtoms() == 0:
             raise DataError(f"{where}: {smiles[:80]!r} is no SMILES")
         odd += [f"{where} ({smiles[:80]}) {what}" for what in oddities(molecule)]
         frames.append(_frame(_embedded(chem.AddHs(molecule), where), where))
-        names.append(smiles)
     _warn(odd)
-    return frames, names
+    return frames
 
 
 def _warn(odd: list[str]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_cormorant.cli.labels import given_units, is_potential, recorded_data
-from torch_cormorant.cli.structures import is_own_file, read_structures
+from torch_cormorant.cli.structures import Structures, is_own_file, read_structures
 from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import (
@@ -65,7 +65,7 @@ def predict(args: argparse.Namespace) -> None:
     else:
         values, std = property_values(model, found.frames, args.batch_size)
     if suffix == ".csv":
-        write_csv(args.output, model, found.names, values, std)
+        write_csv(args.output, model, found, values, std)
     elif is_potential(model):
         write_frames(args.output, found.frames, result)
     else:
@@ -160,18 +160,18 @@ def _plain_cell(text: str) -> str:
 def write_csv(
     path: Path,
     model: Loaded,
-    names: Sequence[str],
+    found: Structures,
     values: Tensor,
     std: Tensor | None = None,
 ) -> None:
-    """Write predictions as a table.
+    """Write predictions as a table, behind the other columns of the one that was read.
 
     Names that a spreadsheet would take for a formula stand behind an apostrophe.
 
     Args:
         path: The file.
         model: Tells names and units.
-        names: Of the structures.
+        found: The structures, for their names and further columns.
         values: ``[n, T]``, or all components of T tensors.
         std: Their spreads, which get a column each, named ``_std``.
     """
@@ -187,9 +187,12 @@ def write_csv(
         for ending in component_names(model)
         for spread in (("",) if std is None else ("", "_std"))
     ]
-    writer.writerow(["name", *map(_plain_cell, columns)])
-    for name, row in zip(names, values.tolist(), strict=True):
-        writer.writerow([_plain_cell(name), *(repr(value) for value in row)])
+    own = "smiles" if "name" in found.columns else "name"
+    texts = {own: found.names, **found.columns}
+    writer.writerow([_plain_cell(name) for name in (*texts, *columns)])
+    for *cells, row in zip(*texts.values(), values.tolist(), strict=True):
+        numbers = [repr(value) for value in row]
+        writer.writerow([*map(_plain_cell, cells), *numbers])
     write_atomically(path, lambda stream: stream.write(text.getvalue().encode()))
 
 

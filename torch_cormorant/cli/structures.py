@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch_geometric.data import Data
 
-from torch_cormorant.cli.molfiles import read_sdf, read_smiles
+from torch_cormorant.cli.molfiles import (
+    is_smiles,
+    molecules_of,
+    read_sdf,
+    read_smi,
+    read_smiles,
+)
 from torch_cormorant.data import Frames, read_extxyz, read_md17, read_npz
 from torch_cormorant.data.arrays import array_names
 from torch_cormorant.data.describe import Words
@@ -25,7 +31,7 @@ __all__ = [
 
 # Names that the files of revised and original MD17 have, and frames of ours have not.
 _MD17_NAMES = {"nuclear_charges", "R"}
-_NOT_OWN = (".npz", ".sdf", ".mol", ".csv")
+_NOT_OWN = (".npz", ".sdf", ".mol", ".csv", ".smi")
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,12 @@ class Structures:
     Args:
         frames: With ``z`` and ``pos``, and ``cell`` and ``pbc`` where there is a cell.
         names: One for each.
+        columns: Further columns of a table, by name.
     """
 
     frames: Sequence[Data]
     names: Sequence[str]
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 WORDS = Words(
@@ -65,7 +73,8 @@ def read_structures(
 
     Args:
         path: ``.extxyz``, ``.xyz``, ``.npz`` (frames), ``.sdf``, ``.mol``, ``.csv``
-            with a column ``smiles``, or any other file that ASE reads.
+            with a column ``smiles``, ``.smi``, any other file that ASE reads; or,
+            where there is no such file, a SMILES.
         unit: Of the positions in an extxyz file, or one that ASE reads.
         part: Part of a divided ``.npz`` file.
 
@@ -82,7 +91,11 @@ def read_structures(
         ".sdf": lambda path: Structures(*read_sdf(path)),
         ".mol": lambda path: Structures(*read_sdf(path)),
         ".csv": lambda path: Structures(*read_smiles(path)),
+        ".smi": lambda path: Structures(*read_smi(path)),
     }
+    text = str(path)
+    if not path.exists() and is_smiles(text):
+        return Structures(molecules_of([("input", text)]), [text])
     reader = readers.get(path.suffix.lower())
     if reader is None:
         own = read_extxyz(path, energy=None, forces=None, units={"pos": unit})

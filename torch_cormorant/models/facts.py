@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+from torch import Tensor
 from typing_extensions import Self
 
 from torch_cormorant.errors import ConfigError, WeightsError
@@ -36,6 +38,38 @@ class OutputFacts(StatesFacts):
     @info.setter
     def info(self, value: ModelInfo) -> None:
         self._info = value
+
+    def contributions(
+        self, z: Tensor, pos: Tensor, batch: Tensor | None = None
+    ) -> Tensor:
+        r"""Contributions of atoms in the unit of the model, :math:`\sigma f_i(z, r)`.
+
+        What the network says beyond the references: with those and the constant their
+        sums are the predictions.
+
+        Args:
+            z: Atomic numbers ``[N]``.
+            pos: Positions ``[N, 3]`` in Angstrom.
+            batch: Molecule of each atom.
+
+        Returns:
+            ``[N, num_targets]`` in float64, without gradients.
+
+        Raises:
+            ConfigError: The head is no sum over atoms.
+
+        Example:
+            >>> import torch
+            >>> from torch_cormorant import Cormorant
+            >>> model = Cormorant.potential([1, 8], channels=4, num_levels=1)
+            >>> z, pos = torch.tensor([8, 1]), torch.tensor([[0.0, 0, 0], [0, 0, 1.0]])
+            >>> tuple(model.set_units({1: -1.0, 8: -2.0}).contributions(z, pos).shape)
+            (2, 1)
+        """
+        network: Any = self  # or what a holder holds
+        with torch.no_grad():
+            parts: Tensor = network.atom_contributions(z, pos, batch)
+        return parts.double() * self.info.normalisation.scale(parts)
 
     def replace_head(self, *args: Any, **options: Any) -> Self:
         """As that of a network; what outputs mean is forgotten."""

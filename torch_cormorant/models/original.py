@@ -88,6 +88,12 @@ def read_config(config: Mapping[str, Any] | None, kind: str) -> dict[str, Any]:
     return {**known, **given}
 
 
+def told_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a run of the original that decide its network."""
+    names = set(DEFAULTS).union(*BY_KIND.values()) - {"species", "charge_scale"}
+    return {name: value for name, value in arguments.items() if name in names}
+
+
 def preset_arguments(config: dict[str, Any], kind: str) -> dict[str, Any]:
     """Arguments of our preset for a configuration of the original."""
     levels = int(config["num_cg_levels"])

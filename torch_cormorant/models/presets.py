@@ -18,9 +18,11 @@ from torch_cormorant.models.original import (
     load_arrays,
     preset_arguments,
     read_config,
+    told_settings,
 )
 from torch_cormorant.networks import register_network
 from torch_cormorant.networks.building import MPNN_CUTOFF
+from torch_cormorant.networks.weight_files import Weights, unpacked
 
 PUBLISHED: dict[str, Any] = {
     "radial": "power_trig",
@@ -38,19 +40,21 @@ class _Published(Cormorant):
 
     @classmethod
     def from_original(
-        cls, weights: Mapping[str, Any], config: Mapping[str, Any] | None = None
+        cls, weights: Weights, config: Mapping[str, Any] | None = None
     ) -> Self:
         """A network with weights of the original code.
 
         Args:
-            weights: Arrays by name (``edge0_weight_l0``, ...), or a ``state_dict`` of
-                the original code. Complex arrays, or real ones with a last axis (re,
+            weights: Arrays by name (``edge0_weight_l0``, ...), a ``state_dict`` of the
+                original code, a whole checkpoint of it, or a file of either (nothing
+                in it is executed). Complex arrays, or real ones with a last axis (re,
                 im). float64 weights give a float64 model.
             config: ``maxl``, ``max_sh``, ``num_channels``, ``num_cg_levels``,
                 ``species``, ``charge_power``, ``charge_scale``, ``basis_set``,
                 ``cutoff_type``, ``hard_cut_rad``, ``num_mpnn_layers``,
                 ``sph_normalize``, ``gaussian_mask``. Missing keys take the published
-                configuration; a missing ``sph_normalize`` means solid harmonics.
+                configuration; a missing ``sph_normalize`` means solid harmonics. A
+                checkpoint brings those of its run; what is given here counts more.
 
         Returns:
             The network.
@@ -59,8 +63,9 @@ class _Published(Cormorant):
             WeightsError: If an array is missing, unknown or of the wrong shape.
             ConfigError: If a key of the configuration is unknown.
         """
-        arrays = as_parity_names(weights)
-        settings = read_config(config, cls.original)
+        found, told = unpacked(weights)
+        arrays = as_parity_names(found)
+        settings = read_config({**told_settings(told), **(config or {})}, cls.original)
         with torch.random.fork_rng(devices=[]):  # its own weights are thrown away
             model = cls(**preset_arguments(settings, cls.original))
         if any(a.dtype in (np.float64, np.complex128) for a in arrays.values()):

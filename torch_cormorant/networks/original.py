@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from torch_cormorant.errors import ConfigError, WeightsError, nearest
 from torch_cormorant.networks.base import Network
+from torch_cormorant.networks.weight_files import Weights, unpacked
 from torch_cormorant.nn.activations import activation
 from torch_cormorant.nn.heads import AtomwiseHead
 
@@ -246,14 +247,15 @@ class WithOriginal(Network):
     @classmethod
     def from_original(
         cls,
-        weights: Mapping[str, Any],
+        weights: Weights,
         config: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Self:
         """The network of a ``state_dict`` of the original package.
 
         Args:
-            weights: Tensors or arrays by their original names.
+            weights: Tensors or arrays by their original names, a checkpoint that holds
+                them, or a file of either (nothing in it is executed).
             config: What the ``state_dict`` does not hold, by the names of the original
                 package; see the page on networks of the family.
             **options: Arguments of our constructor that the original has not, such as
@@ -266,7 +268,9 @@ class WithOriginal(Network):
             WeightsError: A weight is missing, too many, or of another shape.
             ConfigError: A setting has no counterpart, or one is missing.
         """
-        network, state = cls.read_original(weights, config or {}, **options)
+        found, told = unpacked(weights)
+        settings = {**told, **(config or {})}
+        network, state = cls.read_original(found, settings, **options)
         network.load_state_dict(state)
         return network.eval()
 

@@ -11,6 +11,7 @@ from torch_cormorant.networks.nequip import NequIP
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.painn import PaiNN
 from torch_cormorant.networks.schnet import SchNet
+from torch_cormorant.networks.weight_files import Weights, unpacked
 
 __all__ = ["kind_of_weights", "network_from_original"]
 
@@ -32,15 +33,15 @@ def kind_of_weights(weights: Mapping[str, Any]) -> type[WithOriginal] | None:
 
 
 def network_from_original(
-    weights: Mapping[str, Any],
+    weights: Weights,
     config: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> WithOriginal:
     """The network of a ``state_dict`` of another package, known by its names.
 
     Args:
-        weights: Tensors by their original names; what trainers put before them plays
-            no part.
+        weights: Tensors by their original names (what trainers put before them plays no
+            part), a checkpoint that holds them, or a file of either.
         config: What the ``state_dict`` does not hold, by the names of that package.
         **options: Arguments of our constructor, such as ``species``.
 
@@ -56,10 +57,11 @@ def network_from_original(
         >>> type(network_from_original(network.to_original())).__name__
         'SchNet'
     """
+    weights, told = unpacked(weights)
     kind = kind_of_weights(weights)
     if kind is None:
         known = ", ".join(f"{k.__name__} of {k.original.package}" for k in KINDS)
         some = ", ".join(sorted(weights)[:3]) or "none"
         msg = f"the names of the weights ({some}, ...) are of none of {known}"
         raise WeightsError(msg)
-    return kind.from_original(weights, config, **options)
+    return kind.from_original(weights, {**told, **(config or {})}, **options)

@@ -302,7 +302,8 @@ def know(parts: Iterable[type[Part]]) -> None:
 
 def parts_in(module: nn.Module) -> list[type[Part]]:
     """The classes of all parts of a network, itself included, each once."""
-    kinds = dict.fromkeys(type(part) for part in module.modules())
+    parts = [part for part in module.modules() if isinstance(part, Part)]
+    kinds = dict.fromkeys(type(part) for part in parts)
     return [kind for kind in kinds if registry_of(kind) is not None]
 
 

@@ -117,7 +117,8 @@ class EdgeGeometry:
         self._rows: dict[Hashable, Tensor] = {}
 
     def moved(self, edge_vec: Tensor) -> EdgeGeometry:
-        """The same graph with other vectors ``[E, 3]``: nothing is checked."""
+        """The same graph with other vectors ``[E, 3]``, which are not checked."""
+        refuse_batched("edge_vec", edge_vec)
         made = copy.copy(self)
         made._start(edge_vec)  # noqa: SLF001
         return made

@@ -366,6 +366,23 @@ class Regression(StatesFacts, LightningModule):
             self.note(f"train_{name}", errors, weights, batch.num_graphs)
         return loss
 
+    def evaluation_step(self, batch: Any, part: str) -> None:
+        """Log the errors of a batch.
+
+        Args:
+            batch: Molecules with their labels.
+            part: ``"valid"`` or ``"test"``, what the names of the errors begin with.
+        """
+        raise NotImplementedError
+
+    def validation_step(self, batch: Any) -> None:
+        """Errors of one validation batch, ``valid_mae`` and so on."""
+        self.evaluation_step(batch, "valid")
+
+    def test_step(self, batch: Any) -> None:
+        """Errors of one test batch, ``test_mae`` and so on."""
+        self.evaluation_step(batch, "test")
+
     def note(
         self, name: str, errors: Any, weights: Any, size: int, place: str = ""
     ) -> None:
@@ -492,6 +509,10 @@ class Regression(StatesFacts, LightningModule):
         for name, metric in self.named_modules():
             if isinstance(metric, MeanMetric) and not _in_training(name):
                 metric.reset()
+
+    def on_test_epoch_start(self) -> None:
+        """The same before a test."""
+        self.on_validation_epoch_start()
 
     # ------------------------------------------------------------ files
 

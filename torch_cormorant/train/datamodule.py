@@ -91,6 +91,10 @@ class _Parts(LightningDataModule):
         """Test batches, in the order of the split, the same in every process."""
         return in_order(self.test, 4 * self.batch_size)
 
+    def test_dataloader(self) -> DataLoader:
+        """Test batches, for ``trainer.test``."""
+        return self.predict_dataloader()
+
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from torch import Tensor
 
 from torch_cormorant.data import Target
@@ -24,13 +25,18 @@ from torch_cormorant.data.describe import symbol
 from torch_cormorant.models import Model
 from torch_cormorant.train.callbacks import EpochRow
 from torch_cormorant.train.files import write_atomically
-from torch_cormorant.train.plots import draw_learning_curve, set_epoch_axes
+from torch_cormorant.train.plots import (
+    axis_text,
+    draw_learning_curve,
+    origin_of,
+    set_epoch_axes,
+)
 from torch_cormorant.visualize import plot_radial
 
 __all__ = ["RunReport", "write_report"]
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9772b", "#777777"
-_WORST = 12
+_WORST, _MOST_DIGITS = 12, 8
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 68rem;
   margin: 2rem auto; padding: 0 1rem; }
@@ -67,6 +73,7 @@ class RunReport:
         activations: Per epoch, level and degree.
         remarks: Spikes, dead levels.
         network: For the learned radial functions.
+        frames: Whether the rows are frames, not molecules.
         baseline: Error of the composition baseline on the validation molecules; of
             vectors and tensors that of guessing zero.
     """
@@ -87,6 +94,11 @@ class RunReport:
     remarks: Sequence[str] = field(default_factory=list)
     network: Model | None = None
     baseline: float | None = None
+    frames: bool = False
+
+    def owner(self, target: Target) -> str:
+        """What a row belongs to: a frame, a molecule or an atom."""
+        return "frame" if self.frames else target.owner
 
     @property
     def levels(self) -> list[tuple[str, float]]:
@@ -130,7 +142,8 @@ def _page(report: RunReport, record: Mapping[str, Any]) -> str:
     ]
     for k, target in enumerate(report.targets):
         truth, ours = report.columns(k)
-        body = _picture(_parity(truth, ours, target), f"parity of {target.name}")
+        drawn = _parity(truth, ours, target, report.owner(target))
+        body = _picture(drawn, f"parity of {target.name}")
         # Frames of one molecule have one size and one composition: nothing to compare.
         if len(report.counts.unique(dim=0)) > 1:
             spread = _spread(report, truth, ours, target)
@@ -213,18 +226,19 @@ def _learning_curve(report: RunReport) -> str:
     return _picture(_owner(axes[0]), "learning curve")
 
 
-def _parity(truth: Tensor, ours: Tensor, target: Target) -> Figure:
+def _parity(truth: Tensor, ours: Tensor, target: Target, owner: str) -> Figure:
     axes = _figure(2)
-    _scatter(axes[0], truth, ours)
-    what = f"{target.name}{' (components)' * bool(target.shape)}"
+    origin = origin_of(truth)
+    _scatter(axes[0], truth - origin, ours - origin)
+    what = axis_text(f"{target.name}{' (components)' * bool(target.shape)}", origin)
     axes[0].set_xlabel(f"{what}, computed [{target.unit}]")
     axes[0].set_ylabel(f"{what}, predicted [{target.unit}]")
     wrong = ((ours - truth) * target.shown_factor).flatten()
     axes[1].hist(wrong.numpy(), bins=min(40, max(8, len(wrong) // 4)), color=_BLUE)
     axes[1].axvline(0, color=_GREY, linewidth=1)
-    axes[1].set_xlabel(f"predicted - computed [{target.shown_unit}]")
-    counted = "atoms" if target.per_atom else "structures"
-    axes[1].set_ylabel(f"{'components of ' * bool(target.shape)}test {counted}")
+    axes[1].set_xlabel(f"{target.name}, predicted - computed [{target.shown_unit}]")
+    counted = f"number of test {owner}s"
+    axes[1].set_ylabel(f"{'components, ' * bool(target.shape)}{counted}")
     return _owner(axes[0])
 
 
@@ -235,7 +249,8 @@ def _scatter(axes: Axes, truth: Tensor, ours: Tensor) -> None:
     many = truth.numel() > 1000
     size, alpha = (4, 0.3) if many else (18, 0.7)
     axes.scatter(truth.numpy(), ours.numpy(), s=size, alpha=alpha, color=_BLUE)
-    # Total energies are long numbers.
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(ScalarFormatter(useOffset=False))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
 
 
@@ -248,7 +263,7 @@ def _spread(report: RunReport, truth: Tensor, ours: Tensor, target: Target) -> F
         means = [wrong[sizes == size].mean().item() for size in groups]
         axes[0].bar(groups, means, color=_BLUE)
         axes[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes[0].set_xlabel("atoms in the molecule")
+        axes[0].set_xlabel(f"atoms in the {report.owner(target)}")
         axes[0].set_ylabel(f"MAE [{target.shown_unit}]")
     names, bars = [], []
     for k, number in enumerate(report.species):
@@ -257,7 +272,8 @@ def _spread(report: RunReport, truth: Tensor, ours: Tensor, target: Target) -> F
             names.append(f"{symbol(number)} ({int(holds.sum())})")
             bars.append(wrong[holds].mean().item())
     axes[-1].bar(names, bars, color=_ORANGE)
-    what = "atoms" if target.per_atom else "molecules that hold the element"
+    owner = report.owner(target)
+    what = "atoms" if target.per_atom else f"{owner}s that hold the element"
     axes[-1].set_xlabel(f"{what} (how many)")
     axes[-1].set_ylabel(f"MAE [{target.shown_unit}]")
     return _owner(axes[-1])
@@ -266,23 +282,28 @@ def _spread(report: RunReport, truth: Tensor, ours: Tensor, target: Target) -> F
 def _worst(report: RunReport, truth: Tensor, ours: Tensor, target: Target) -> str:
     wrong = (ours - truth).norm(dim=1) if target.shape else (ours - truth)[:, 0]
     order = wrong.abs().argsort(descending=True, stable=True)[:_WORST]
+    # as many digits as tell the smallest of these errors
+    least = float(wrong[order].abs().min())
+    digits = 2 - math.floor(math.log10(least)) if least > 0 else 4
+    places = min(max(digits, 0), _MOST_DIGITS)
     rows = [
         f"<tr><td>{html.escape(report.names[k])}</td>"
-        f'<td class="number">{_numbers(truth[k])}</td>'
-        f'<td class="number">{_numbers(ours[k])}</td>'
+        f'<td class="number">{_numbers(truth[k], places)}</td>'
+        f'<td class="number">{_numbers(ours[k], places)}</td>'
         f'<td class="number">{target.shown(wrong[k].item())}</td></tr>'
         for k in order.tolist()
     ]
     head = (
-        f"<tr><th>worst {target.owner}s</th>"
+        f"<tr><th>worst {report.owner(target)}s</th>"
         f"<th>computed [{html.escape(target.unit)}]</th>"
-        f"<th>predicted</th><th>{'length of the ' * bool(target.shape)}error</th></tr>"
+        f"<th>predicted [{html.escape(target.unit)}]</th>"
+        f"<th>{'length of the ' * bool(target.shape)}error</th></tr>"
     )
     return f"<table>{head}{''.join(rows)}</table>\n"
 
 
-def _numbers(row: Tensor) -> str:
-    return " ".join(f"{number:.5g}" for number in row.tolist())
+def _numbers(row: Tensor, places: int) -> str:
+    return " ".join(f"{number:.{places}f}" for number in row.tolist())
 
 
 def _forces(report: RunReport) -> Figure:
@@ -292,7 +313,7 @@ def _forces(report: RunReport) -> Figure:
     axes = _figure(2)
     _scatter(axes[0], truth.flatten(), ours.flatten())
     axes[0].set_xlabel(f"force component, computed [{target.unit}/Å]")
-    axes[0].set_ylabel(f"predicted [{target.unit}/Å]")
+    axes[0].set_ylabel(f"force component, predicted [{target.unit}/Å]")
     wrong = (ours - truth).abs().mean(dim=1) * target.shown_factor
     numbers = z.unique().tolist()
     bars = [wrong[z == number].mean().item() for number in numbers]

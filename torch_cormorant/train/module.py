@@ -140,8 +140,8 @@ class PropertyRegression(Regression):
         wrong = self._sizes(self._restored(output.detach(), batch) - y)
         return self.weighted((squares, weights))[0], {"mae": (wrong, weights)}
 
-    def validation_step(self, batch: MoleculeBatch) -> None:
-        """Error of one validation batch, in the unit of ``y``.
+    def evaluation_step(self, batch: MoleculeBatch, part: str) -> None:
+        """Error of one batch in the unit of ``y``, see :class:`Regression`.
 
         Raises:
             NonFiniteError: A prediction or a label is NaN or infinite; the mean would
@@ -154,13 +154,13 @@ class PropertyRegression(Regression):
         early = getattr(self.trainer_or_none, "sanity_checking", False)
         if not early and not bool(errors.isfinite().all()):
             raise NonFiniteError(
-                f"valid: a prediction or a label is not finite in epoch "
+                f"{part}: a prediction or a label is not finite in epoch "
                 f"{self.current_epoch + 1}"
             )
-        self.note("valid_mae", self._sizes(errors), weights, size)
+        self.note(f"{part}_mae", self._sizes(errors), weights, size, "valid_mae")
         for k in range(len(self.target_maes)):
             own = row_means(errors[:, k].abs())
-            self.note(f"valid_mae_{k}", own, weights, size, f"target_maes.{k}")
+            self.note(f"{part}_mae_{k}", own, weights, size, f"target_maes.{k}")
 
     def predict_step(self, batch: MoleculeBatch) -> Tensor:
         """Predictions of one batch ``[B, T]`` on the CPU, float64, in the unit of y."""

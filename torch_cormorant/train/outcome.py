@@ -52,6 +52,7 @@ def report_of(job: Job, log: EpochLog, outputs: Any, best_epoch: int) -> RunRepo
         counts=part.element_counts() if job.frames else part.row_counts(),
         species=part.species,
         names=[],
+        frames=job.frames,
         network=model if ours else None,
     )
     network = job.network_name.removesuffix(" network")

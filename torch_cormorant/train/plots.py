@@ -18,6 +18,8 @@ from torch_cormorant.train.files import write_atomically
 __all__ = ["plot_learning_curve", "plot_parity"]
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9772b", "#777777"
+_FAR = 10.0
+"""Values as many times further from zero than from each other are shifted."""
 
 
 class PlainLogFormatter(LogFormatter):
@@ -124,7 +126,8 @@ def plot_parity(
     error = target.shown(mean_absolute_error(predicted, values))
     title = f"{title}\n{len(values)} {what}, MAE {error}"
     figure, axes = _figure(title, width=4.4)
-    true, ours = values.flatten().tolist(), predicted.flatten().tolist()
+    origin = origin_of(values)
+    true, ours = ((part.flatten() - origin).tolist() for part in (values, predicted))
     low, high = min(*true, *ours), max(*true, *ours)
     margin = 0.04 * (high - low) or 1.0
     limits = (low - margin, high + margin)
@@ -141,10 +144,39 @@ def plot_parity(
     axes.set_xlim(limits)
     axes.set_ylim(limits)
     axes.set_aspect("equal")
-    axes.set_xlabel(f"{target.name}, computed [{target.unit}]")
-    axes.set_ylabel(f"{target.name}, predicted [{target.unit}]")
+    name = axis_text(target.name, origin)
+    axes.set_xlabel(f"{name}, computed [{target.unit}]")
+    axes.set_ylabel(f"{name}, predicted [{target.unit}]")
     axes.grid(color="#dddddd", linewidth=0.6)
     _save(figure, path)
+
+
+def origin_of(truth: Tensor) -> float:
+    """What to subtract from values for a plot: 0 unless they are far from it.
+
+    Total energies are long numbers that differ in their last digits.
+
+    Args:
+        truth: True values.
+
+    Example:
+        >>> import torch
+        >>> origin_of(torch.tensor([-309.25, -309.75])), origin_of(torch.tensor([1.0]))
+        (-309.5, 0.0)
+    """
+    low, high = float(truth.min()), float(truth.max())
+    far = min(abs(low), abs(high)) > _FAR * (high - low) and high > low
+    return float(f"{(low + high) / 2:.7g}") if far else 0.0
+
+
+def axis_text(name: str, origin: float) -> str:
+    """What an axis shows when an origin is subtracted.
+
+    Args:
+        name: Of the values.
+        origin: As :func:`origin_of` finds it.
+    """
+    return f"{name} {'+' if origin < 0 else '-'} {abs(origin):.7g}" if origin else name
 
 
 def _figure(title: str, width: float = 5.6) -> tuple[Figure, Axes]:

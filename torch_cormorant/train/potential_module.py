@@ -82,9 +82,9 @@ class PotentialRegression(Regression):
 
     .. math::
         \mathcal L =
-        w_E \Bigl\langle \Bigl(\frac{\Delta E}{\sigma N}\Bigr)^2 \Bigr\rangle
-        + w_F \Bigl\langle \Bigl(\frac{\Delta F}{\sigma}\Bigr)^2 \Bigr\rangle
-        + w_S \Bigl\langle \Bigl(\frac{V \Delta S}{\sigma N}\Bigr)^2 \Bigr\rangle
+        w_E \left\langle \Bigl(\frac{\Delta E}{\sigma N}\Bigr)^2 \right\rangle
+        + w_F \left\langle \Bigl(\frac{\Delta F}{\sigma}\Bigr)^2 \right\rangle
+        + w_S \left\langle \Bigl(\frac{V \Delta S}{\sigma N}\Bigr)^2 \right\rangle
 
     over structures, force components and stress components; :math:`\sigma` is the
     scale of the normalisation and :math:`N` the number of atoms. With
@@ -287,27 +287,34 @@ class PotentialRegression(Regression):
 
     # Forces are derivatives, which Lightning's validation would switch off.
     @torch.enable_grad()
-    def validation_step(self, batch: MoleculeBatch) -> None:
-        """Errors of one validation batch, in the unit of the data."""
+    def evaluation_step(self, batch: MoleculeBatch, part: str) -> None:
+        """Errors of one batch in the unit of the data, see :class:`Regression`."""
         output, size = self(batch), batch.num_graphs
         with torch.no_grad():
             for name, (error, rows) in self._errors(batch, output).items():
-                prefix = f"valid_{PREFIXES[name]}"
-                self.note(f"{prefix}mae", row_means(error.abs()), rows, size)
+                prefix = PREFIXES[name]
+                place = f"valid_{prefix}mae"
+                mae = f"{part}_{prefix}mae"
+                self.note(mae, row_means(error.abs()), rows, size, place)
                 if name != "stress":
-                    squares: Any = getattr(self, f"{prefix}mse")
+                    squares: Any = getattr(self, f"valid_{prefix}mse")
                     squares.update(row_means(error.square()), rows)
             terms = self.losses(batch, output).values()
             loss = torch.stack([term.double() for term in terms]).sum()
-        self.note("valid_loss", *self.joined(loss, weights_of(batch)), size)
+        joined = self.joined(loss, weights_of(batch))
+        self.note(f"{part}_loss", *joined, size, "valid_loss")
 
-    def on_validation_epoch_end(self) -> None:
+    def on_validation_epoch_end(self, part: str = "valid") -> None:
         """Log the root mean squares."""
         rmse = self.valid_mse.compute().sqrt()
-        self.log("valid_rmse", rmse, sync_dist=True)
+        self.log(f"{part}_rmse", rmse, sync_dist=True)
         if self.weights["forces"]:
             rmse = self.valid_force_mse.compute().sqrt()
-            self.log("valid_force_rmse", rmse, sync_dist=True)
+            self.log(f"{part}_force_rmse", rmse, sync_dist=True)
+
+    def on_test_epoch_end(self) -> None:
+        """The same of the test frames."""
+        self.on_validation_epoch_end("test")
 
     @torch.enable_grad()
     def predict_step(self, batch: MoleculeBatch) -> tuple[Tensor | None, ...]:
