@@ -53,10 +53,12 @@ def close(found: Result, expected: Result, rtol: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lmax", "radial"), [(1, "gaussian"), (2, "bessel"), (3, "bessel")]
+    ("lmax", "radial"),
+    [(1, "gaussian"), (2, "bessel"), (3, "bessel"), (1, "species")],
 )
 def test_results_are_those_of_the_engine(lmax: int, radial: str, pos: Tensor) -> None:
-    eager = engine(lmax=lmax, radial=radial, num_levels=2)
+    known = radial == "species"
+    eager = engine(lmax=lmax, radial=radial, num_levels=2, species_scale=known)
     traced = TracedPotential(eager, Z, pos)
     before = pos.clone()
     for moved in (pos, 1.1 * pos, pos + torch.tensor([9.0, 0, 0]), pos * 2.5):
