@@ -319,7 +319,17 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "Architecture, parameters per part, paths, cutoffs, units, training record.",
     )
     info.add_argument("model", type=_path, help="model.safetensors")
-    for command in (evaluate, predict, info):
+    native = _add(
+        commands,
+        "native",
+        _late("native.native"),
+        "A potential as a file for C programs and LAMMPS.\n\n"
+        "    cormorant native model.safetensors model.cormorant\n\n"
+        "What the native evaluator does not cover is refused by name.",
+    )
+    native.add_argument("model", type=_path, help="model.safetensors")
+    native.add_argument("output", type=_path, help="such as model.cormorant")
+    for command in (evaluate, predict, info, native):
         _add_parts(command)
     convert = _add(
         commands,

@@ -41,20 +41,21 @@ class NativeEngine:
         pbc: Tensor | None = None,
         *,
         num_graphs: int = 1,
+        forces: bool = True,
         stress: bool = False,
         reuse: bool = True,
     ) -> Result:
         """Energies, forces and, if asked for, stresses of all structures."""
         del reuse  # a list that does not fit is not used
-        cells = [None] * num_graphs if cell is None else cell.view(-1, 3, 3)
-        flags = [None] * num_graphs if pbc is None else pbc.view(-1, 3)
+        cells, flags = _each(cell, (3, 3), num_graphs), _each(pbc, (3,), num_graphs)
         if batch is None:
-            return self._in_ev(
-                self.native.evaluate(z, pos, cells[0], flags[0], stress=stress)
-            )
+            row = (z, pos, cells[0], flags[0])
+            out = self.native.evaluate(*row, forces=forces, stress=stress)
+            return self._in_ev(out)
         sizes = torch.bincount(batch, minlength=num_graphs).tolist()
         rows = zip(z.split(sizes), pos.split(sizes), cells, flags, strict=True)
-        parts = [self.native.evaluate(*row, stress=stress) for row in rows]
+        wants = {"forces": forces, "stress": stress}
+        parts = [self.native.evaluate(*row, **wants) for row in rows]
         return self._in_ev(Result.joined(parts))
 
     def _in_ev(self, out: Result) -> Result:
@@ -62,6 +63,15 @@ class NativeEngine:
             name: value * self.factor for name, value in out.tensors().items()
         }
         return replace(out, **scaled, unit="eV")
+
+
+def _each(
+    value: Tensor | None, shape: tuple[int, ...], count: int
+) -> Tensor | list[None]:
+    """One for every structure."""
+    if value is None:
+        return [None] * count
+    return value.reshape(-1, *shape).expand(count, *shape)
 
 
 def choose_engine(
