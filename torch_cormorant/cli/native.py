@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 __all__ = ["native"]
 
@@ -16,9 +17,9 @@ def native(args: argparse.Namespace) -> None:
     from torch_cormorant.interfaces.native import NativePotential
     from torch_cormorant.models import load_model
 
-    model = load_model(args.model)
+    model: Any = load_model(args.model)
     NativePotential(model).save(args.output)
-    known = model.network.features.known
+    known = getattr(model, "network", model).features.known
     print(
         f"{args.output}: {len(known)} elements {' '.join(map(str, known))}, energies "
         f"in {model.info.units[0] or 'no unit'}, cutoff {model.cutoff:g} Angstrom"

@@ -54,8 +54,9 @@ class NativeEngine:
             return self._in_ev(out)
         sizes = torch.bincount(batch, minlength=num_graphs).tolist()
         rows = zip(z.split(sizes), pos.split(sizes), cells, flags, strict=True)
-        wants = {"forces": forces, "stress": stress}
-        parts = [self.native.evaluate(*row, **wants) for row in rows]
+        parts = [
+            self.native.evaluate(*row, forces=forces, stress=stress) for row in rows
+        ]
         return self._in_ev(Result.joined(parts))
 
     def _in_ev(self, out: Result) -> Result:

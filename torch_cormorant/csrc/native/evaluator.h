@@ -44,7 +44,7 @@ class Evaluator {
   double skin = 0;
 };
 
-constexpr int64_t PAIRS_OF_A_THREAD = 1000, EDGES_OF_A_CHUNK = 256;
+constexpr int64_t PAIRS_OF_A_THREAD = 1000, EDGES_OF_A_CHUNK = 512;
 
 template <class S> class EvaluatorOf : public Evaluator {
  public:
@@ -262,7 +262,7 @@ template <class S> class EvaluatorOf : public Evaluator {
     const int threads_;
     const bool backward_;
     Barrier barrier_;
-    int64_t size_;
+    int64_t size_, size_of_parts_ = 0;
     S *scratch_, *parts_ = nullptr;
     std::vector<Chunk> chunks_;
 
@@ -281,7 +281,8 @@ template <class S> class EvaluatorOf : public Evaluator {
         largest = std::max(largest, ptr[j] - ptr[i]);
         i = j;
       }
-      parts_ = space_.parts(largest * net_.feature);
+      size_of_parts_ = largest * net_.feature;
+      parts_ = space_.parts(2 * size_of_parts_);
     }
 
     void forward_and_back(int t) {
@@ -328,15 +329,17 @@ template <class S> class EvaluatorOf : public Evaluator {
                  net_.feature * (int64_t)sizeof(S));
       barrier_.wait();
     }
+    // Two buffers in turns: one is filled while the other may still be read.
     void chunks_backward(int s, int t, S *scratch) {
+      S *parts = parts_;
       for (const Chunk &chunk : chunks_) {
         const int64_t base = work_.rowptr[chunk.first];
         for (int64_t i = chunk.first + t * ATOMS; i < chunk.last; i += threads_ * ATOMS)
           passes_.atoms_backward(net_, work_, s, i, std::min<int64_t>(i + ATOMS, chunk.last),
-                                 parts_, base, scratch);
+                                 parts, base, scratch);
         barrier_.wait();
-        passes_.collect(net_, work_, s, base, work_.rowptr[chunk.last], parts_, t, threads_);
-        barrier_.wait();
+        passes_.collect(net_, work_, s, base, work_.rowptr[chunk.last], parts, t, threads_);
+        parts = parts == parts_ ? parts_ + size_of_parts_ : parts_;
       }
     }
 
