@@ -56,7 +56,7 @@ template <class S> class EvaluatorOf : public Evaluator {
     Workspace<S> &space = *borrowed.space;
     find_pairs(request, space);
     find_kinds(request, space);
-    check_lengths(space.graph);
+    check_lengths(request, space.graph);
     const bool backward = request.results->forces || request.results->strain ||
                           request.results->strains;
     const int64_t receivers = request.exchange ? request.local : request.atoms;
@@ -144,13 +144,20 @@ template <class S> class EvaluatorOf : public Evaluator {
       space.kind[i] = (int32_t)(found - p_.numbers.begin());
     }
   }
-  static void check_lengths(const Graph &graph) {
+  // What the caller calls an atom of the graph.
+  static int32_t name(const Request &request, const Graph &graph, int64_t i) {
+    const int32_t atom = graph.order[i];
+    return request.exchange && request.exchange->names ? request.exchange->names[atom]
+                                                       : atom;
+  }
+  static void check_lengths(const Request &request, const Graph &graph) {
     for (int64_t k = 0; k < graph.pairs; k++)
       if (dot(&graph.vec[3 * k], &graph.vec[3 * k]) < MIN_LENGTH * MIN_LENGTH)
         fail(CORMORANT_COINCIDENT,
              "atoms %d and %d (or an image) are less than %g Angstrom apart, where "
              "directions have no meaning; remove the duplicate atom",
-             graph.order[graph.first[k]], graph.order[graph.second[k]], MIN_LENGTH);
+             name(request, graph, graph.first[k]), name(request, graph, graph.second[k]),
+             MIN_LENGTH);
   }
 
   // Energies of atoms with references, repulsion and constant; what was asked for.
@@ -171,18 +178,18 @@ template <class S> class EvaluatorOf : public Evaluator {
           fail(CORMORANT_NOT_FINITE,
                "the energy of atom %d is not finite; the weights may have grown too "
                "large, or atoms are far too close",
-               graph.order[i]);
+               name(request, graph, i));
         energy += own;
         own += share;
       }
       if (out.energies) out.energies[graph.order[i]] = own;
     }
     if (out.energy) *out.energy = energy;
-    if (out.forces) forces(space, out.forces);
+    if (out.forces) forces(request, space, out.forces);
     if (out.strain) strain(space, out.strain);
     if (out.strains) strains(space, out.strains);
   }
-  static void forces(const Workspace<S> &space, double *forces) {
+  static void forces(const Request &request, const Workspace<S> &space, double *forces) {
     const Graph &graph = space.graph;
     for (int64_t i = 0; i < graph.atoms; i++) {
       double sum[3] = {};
@@ -194,7 +201,7 @@ template <class S> class EvaluatorOf : public Evaluator {
       if (!std::isfinite(sum[0] + sum[1] + sum[2]))
         fail(CORMORANT_NOT_FINITE,
              "the force on atom %d is not finite; its energy is too steep there",
-             graph.order[i]);
+             name(request, graph, i));
       memcpy(forces + 3 * (int64_t)graph.order[i], sum, sizeof sum);
     }
   }
