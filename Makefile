@@ -54,7 +54,7 @@ BUILD_INPUTS := pyproject.toml setup.py torch_cormorant/cg/exact.py \
 .DELETE_ON_ERROR:
 .PHONY: help qm9 test test-extensions extensions \
 	extensions-folder bench fuzz sanitize lint format types docs \
-	wheel-test wheels publish clean full torch-sim lammps-plugin
+	wheel-test wheels publish clean full torch-sim aarch64 lammps-plugin
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -137,7 +137,7 @@ bench: $(VENV)/.dev
 
 # ---- long tiers: a part is a target, and its name stands here
 
-FULL := fuzz sanitize torch-sim
+FULL := fuzz sanitize torch-sim aarch64
 
 full: $(FULL)
 
@@ -145,6 +145,10 @@ full: $(FULL)
 torch-sim:
 	bash scripts/torch_sim_suite.sh $(PYTHON312) $(SIM_VENV) "$(TORCH)" $(DEVICE) \
 		$(TORCH_INDEX)
+
+# The native evaluator for 64-bit ARM, by a cross compiler and qemu-user.
+aarch64: $(VENV)/.dev
+	OMP_NUM_THREADS=1 bash scripts/aarch64.sh $(PY)
 
 # ---- torch-scatter and torch-cluster, built against the installed torch (minutes)
 

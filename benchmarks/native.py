@@ -44,6 +44,7 @@ TRACED = 200
 """Atoms up to which a molecule is traced, as the graph of all pairs."""
 EAGER = 3000
 """Atoms up to which the network and SchNet are run."""
+SKIN = 0.5
 TURN = 0.02
 """Seconds that one turn of one step takes, at least."""
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -102,8 +103,8 @@ def network(given: Structure, **options: Any) -> Model:
 
 
 def native_step(model: Model, given: Structure, dtype: Any) -> Callable[[], object]:
-    """The native evaluator on NumPy arrays, as ASE has them."""
-    native = NativePotential(model, dtype=dtype)
+    """The native evaluator on NumPy arrays, with the skin of the ASE calculator."""
+    native = NativePotential(model, dtype=dtype, skin=SKIN)
     z, pos = given.z.numpy(), given.pos.double().numpy()
     cell = None if given.cell is None else given.cell.double().numpy()
     return lambda: native.evaluate(z, pos, cell)

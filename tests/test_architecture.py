@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "interfaces": MODELS,
     "testing": MODELS,
     "visualize": MODELS,
-    "cli": MODELS | {"train", "visualize"},
+    "cli": MODELS | {"train", "visualize", "interfaces"},
     "__main__": {"cli"},
     "explain": MODELS,
     "__init__": MODELS | {"explain"},

@@ -173,6 +173,11 @@ void PairCormorant::init_style() {
   const int row = (int)(bytes[0] / (int64_t)sizeof(double));
   comm_forward = row;
   comm_reverse = comm_reverse_off = row < FORCES ? FORCES : row;
+  // hybrid asked for the sizes before there was a model
+  Pair *const whole = force->pair;
+  whole->comm_forward = MAX(whole->comm_forward, comm_forward);
+  whole->comm_reverse = MAX(whole->comm_reverse, comm_reverse);
+  whole->comm_reverse_off = MAX(whole->comm_reverse_off, comm_reverse_off);
   cormorant_set_skin(model_, neighbor->skin);
 }
 
@@ -234,6 +239,8 @@ void PairCormorant::compute(int eflag, int vflag) {
   cormorant_exchange exchange = {};
   exchange.context = this;
   exchange.total = atom->natoms;
+  names_.assign(atom->tag, atom->tag + all);
+  exchange.names = names_.data();
   exchange.forward = [](void *self, void *rows, const int32_t *place, int64_t bytes) {
     ((PairCormorant *)self)->communicate(rows, place, bytes, true);
   };
@@ -245,9 +252,7 @@ void PairCormorant::compute(int eflag, int vflag) {
                                 &exchange, threads_, &results);
   if (status)
     error->one(FLERR,
-               "pair_style cormorant, step {}: {} (atoms are counted from 0 as this "
-               "process has them)",
-               update->ntimestep, cormorant_error());
+               "pair_style cormorant, step {}: {}", update->ntimestep, cormorant_error());
   add_results(strain, energy);
 }
 

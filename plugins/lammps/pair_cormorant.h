@@ -39,7 +39,7 @@ class PairCormorant : public Pair {
   int bits_ = 0, threads_ = 1;
   double max_force_ = 200, factor_ = 1;   // eV/Angstrom; from the model's unit to LAMMPS's
   std::vector<int32_t> element_;          // atomic number of every atom type
-  std::vector<int32_t> numbers_;
+  std::vector<int32_t> numbers_, names_;
   std::vector<double> forces_, energies_, strains_, exchanged_;
 
   // what is being communicated: rows of the network, or forces and virials of ghosts

@@ -145,6 +145,28 @@ def test_options(
     agree(frames(tmp_path)[0], model, options.get("units", "metal"), tolerance)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("boundary p p p", "boundary p p p\ncomm_style tiled"),
+        ("neighbor 0.6 bin", "neighbor 0.0 bin\nneigh_modify exclude type 1 2"),
+        (
+            "pair_coeff * *",
+            "pair_style hybrid/overlay zero 3.0 cormorant\npair_coeff * * zero\n"
+            "pair_coeff * * cormorant",
+        ),
+    ],
+)
+def test_other_commands_change_nothing(
+    plugin: Path, model: Path, tmp_path: Path, old: str, new: str
+) -> None:
+    atoms, _ = start("skewed")
+    data_file(tmp_path / "data.txt", atoms)
+    text = script(plugin, model, "WRITE\nrun 0")
+    assert not run(tmp_path, text.replace(old, new), 2)
+    agree(frames(tmp_path)[0], model)
+
+
 RUNS = {
     "nve": "fix move all nve",
     "npt": "fix move all npt temp 300 300 0.1 aniso 0 0 0.2",
@@ -223,7 +245,7 @@ run 99""",
     (
         "run 0",
         "create_atoms 1 single 0.5 0.5 0.5\ncreate_atoms 1 single 0.5 0.5 0.5\nrun 0",
-        "remove the duplicate atom",
+        "atoms 41 and 42 (or an image)",
     ),
 ]
 

@@ -21,14 +21,17 @@ from torch_cormorant.errors import (  # noqa: E402
     SpeciesError,
 )
 from torch_cormorant.interfaces.ase import CormorantCalculator  # noqa: E402
+from torch_cormorant.interfaces.native import native_problem  # noqa: E402
 from torch_cormorant.interfaces.torch_sim import CormorantSimModel  # noqa: E402
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def model(potential: Cormorant) -> CormorantSimModel:
-    return CormorantSimModel(potential, energy_unit="eV")
+@pytest.fixture(params=["native", "model"])
+def model(request: pytest.FixtureRequest, potential: Cormorant) -> CormorantSimModel:
+    if request.param == "native" and native_problem(potential):
+        pytest.skip(native_problem(potential))
+    return CormorantSimModel(potential, energy_unit="eV", backend=request.param)
 
 
 def test_torch_sim_finds_nothing_to_complain_about() -> None:
@@ -80,9 +83,9 @@ def test_mistakes_name_the_system_and_its_atom(
     def same(atoms: Atoms) -> None:
         atoms.positions[2] = atoms.positions[0]
 
-    refused(unknown, SpeciesError, r"system 1: .*7 \(atom 2\)")
-    refused(lost, NonFiniteError, "system 1: .*row 1")
-    refused(same, CoincidentAtomsError, "system 1: nodes (0 and 2|2 and 0)")
+    refused(unknown, SpeciesError, r"system 1: .*(7 \(atom 2\)|atom 2 has .* 7)")
+    refused(lost, NonFiniteError, "system 1: .*(row|atom) 1")
+    refused(same, CoincidentAtomsError, "system 1: (nodes|atoms) (0 and 2|2 and 0)")
 
 
 def test_a_state_may_repeat_in_two_directions(
@@ -125,7 +128,8 @@ def test_two_molecules_at_once_keep_their_energies(
         speed = speed + step / 2 * found["forces"] / masses
     torch.testing.assert_close(total(found), before, rtol=0, atol=1e-4)
     assert (before[0] - before[1]).abs() > 1e-3
-    assert model.engine.edges.searches < model.engine.edges.calls
+    edges = model.engine.edges
+    assert model.backend == "native" or edges.searches < edges.calls
 
 
 def test_a_composition_that_was_not_trained_on_is_warned_of_once(

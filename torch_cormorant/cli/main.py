@@ -326,6 +326,16 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "Architecture, parameters per part, paths, cutoffs, units, training record.",
     )
     info.add_argument("model", type=_path, help=_MODEL)
+    native = _add(
+        commands,
+        "native",
+        _late("native.native"),
+        "A potential as a file for C programs and LAMMPS.\n\n"
+        "    cormorant native model.safetensors model.cormorant\n\n"
+        "What the native evaluator does not cover is refused by name.",
+    )
+    native.add_argument("model", type=_path, help="model.safetensors")
+    native.add_argument("output", type=_path, help="such as model.cormorant")
     convert = _add(
         commands,
         "convert",
@@ -358,7 +368,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         metavar="SYMBOL",
         help="elements that PaiNN or SchNet were trained on",
     )
-    for command in (evaluate, predict, info, convert):
+    for command in (evaluate, predict, info, native, convert):
         _add_parts(command)
 
 

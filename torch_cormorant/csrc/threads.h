@@ -26,28 +26,49 @@ class Memory {
   void *data_;
 };
 
+// Threads look for each other for some microseconds before they sleep: to be woken takes
+// longer.
 class Barrier {
  public:
   explicit Barrier(int count) : count_(count) {}
   void wait() {
     if (count_ == 1) return;
-    std::unique_lock<std::mutex> lock(mutex_);
     const int64_t round = round_;
     if (++waiting_ == count_) {
       waiting_ = 0;
-      ++round_;
+      {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        ++round_;
+      }
       changed_.notify_all();
-    } else {
-      changed_.wait(lock, [&] { return round_ != round; });
+      return;
     }
+    for (int look = 0; look < LOOKS; look++) {
+      if (round_ != round) return;
+      if (look % 64 == 63)
+        std::this_thread::yield();
+      else
+        pause();
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [&] { return round_ != round; });
   }
 
  private:
+  static constexpr int LOOKS = 2000;
   std::mutex mutex_;
   std::condition_variable changed_;
   const int count_;
-  int waiting_ = 0;
-  int64_t round_ = 0;
+  std::atomic<int> waiting_{0};
+  std::atomic<int64_t> round_{0};
+
+  static void pause() {
+#if defined(__x86_64__) || defined(_M_X64)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+  }
 };
 
 // Call work(0), ..., work(count - 1), each in a thread of its own. Nobody begins before

@@ -155,6 +155,10 @@ class NativePotential:
         ((3, 3), torch.float64)
     """
 
+    skin: float
+    _block: bytes
+    _bits: int
+
     def __init__(
         self, model: Any, *, dtype: torch.dtype | None = None, skin: float = 0.0
     ) -> None:

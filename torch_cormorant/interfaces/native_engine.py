@@ -44,19 +44,20 @@ class NativeEngine:
         pbc: Tensor | None = None,
         *,
         num_graphs: int = 1,
+        forces: bool = True,
         stress: bool = False,
         reuse: bool = True,
     ) -> Result:
         """Energies, forces and, if asked for, stresses of all structures."""
         del reuse  # a list that does not fit is not used
-        cells = [None] * num_graphs if cell is None else cell.view(-1, 3, 3)
-        flags = [None] * num_graphs if pbc is None else pbc.view(-1, 3)
+        cells, flags = _each(cell, (3, 3), num_graphs), _each(pbc, (3,), num_graphs)
         sizes = [len(z)]
         if batch is not None:
             sizes = torch.bincount(batch, minlength=num_graphs).tolist()
         rows = list(zip(z.split(sizes), pos.split(sizes), cells, flags, strict=True))
+        options = {"forces": forces, "stress": stress}
         found = [
-            self._in_ev([native.evaluate(*row, stress=stress) for row in rows])
+            self._in_ev([native.evaluate(*row, **options) for row in rows])
             for native in self.natives
         ]
         if isinstance(self.model, Ensemble):
@@ -74,6 +75,15 @@ class NativeEngine:
 def _members(model: nn.Module) -> list[nn.Module]:
     """The models of an ensemble, or the one that there is."""
     return list(model.models) if isinstance(model, Ensemble) else [model]
+
+
+def _each(
+    value: Tensor | None, shape: tuple[int, ...], count: int
+) -> Tensor | list[None]:
+    """One for every structure."""
+    if value is None:
+        return [None] * count
+    return value.reshape(-1, *shape).expand(count, *shape)
 
 
 def choose_engine(

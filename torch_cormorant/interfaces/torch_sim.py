@@ -15,6 +15,7 @@ from torch_cormorant.errors import (
     SpeciesError,
 )
 from torch_cormorant.interfaces.engine import Engine
+from torch_cormorant.interfaces.native_engine import choose_engine
 from torch_cormorant.models.batched import raise_first
 from torch_cormorant.models.compositions import warn_of_composition
 from torch_cormorant.models.energy import Result
@@ -46,9 +47,17 @@ class CormorantSimModel(ModelInterface):
             wants a tensor from every model that computes stresses. (ASE's calculator
             raises PropertyNotImplementedError.)
         skin: Skin of the neighbour list in Angstrom. Default 0.5.
+        backend: ``"native"``: our C++ evaluator, one system after the other, many times
+            faster on a CPU, with the weights that the model has now; ``"model"``: the
+            network itself, all systems at once; ``"auto"`` (default): native where the
+            model is covered and on a CPU, see :class:`.NativePotential`.
+
+    Attributes:
+        backend: What computes, ``"native"`` or ``"model"``.
 
     Raises:
-        ConfigError: The model has several targets, or its unit is not known.
+        ConfigError: The model has several targets, its unit is not known, or
+            ``"native"`` does not cover it.
 
     Note:
         torch-sim 0.3 has one flag for all directions: its ``atoms_to_state`` turns a
@@ -79,11 +88,13 @@ class CormorantSimModel(ModelInterface):
         dtype: torch.dtype | None = None,
         compute_stress: bool = True,
         skin: float = 0.5,
+        backend: str = "auto",
     ) -> None:
         super().__init__()
         self.engine = Engine(
             model, energy_unit=energy_unit, device=device, dtype=dtype, skin=skin
         )
+        self.backend, self._compute = choose_engine(self.engine, backend, traced=False)
         self._device, self._dtype = self.engine.device, self.engine.dtype
         self._compute_stress, self._compute_forces = compute_stress, True
         self._memory_scales_with = "n_atoms_x_density"
@@ -97,7 +108,7 @@ class CormorantSimModel(ModelInterface):
         mine = state.system_idx == k
         own = None if cell is None else cell[k : k + 1]
         z, pos = state.atomic_numbers[mine], state.positions[mine]
-        return self.engine(z, pos, None, own, pbc, num_graphs=1, reuse=False)
+        return self._compute(z, pos, None, own, pbc, num_graphs=1, reuse=False)
 
     @property
     def compute_stress(self) -> bool:
@@ -142,7 +153,7 @@ class CormorantSimModel(ModelInterface):
         cell = state.row_vector_cell if periodic else None
         repeats = pbc if periodic else None
         try:
-            out = self.engine(
+            out = self._compute(
                 z,
                 state.positions,
                 state.system_idx,

@@ -109,7 +109,7 @@ def refit_references(model: Potential, frames: Frames) -> tuple[Normalisation, s
     r"""References for other data, from what the model says of them.
 
     .. math:: w_z' = w_z + \Delta_z, \quad
-        \Delta = \mathrm{arg\,min} \sum \Bigl( E - E_{model} - \sum_i \Delta_{z_i} \Bigr)^2
+        \Delta = \mathrm{arg\,min} \sum (E - E_{model} - \sum_i \Delta_{z_i})^2
 
     Other levels of theory differ mostly by energies of atoms. Scale and constant stay,
     so that the network's numbers mean the same; of several solutions the smallest is

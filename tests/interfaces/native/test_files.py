@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from torch_cormorant import Cormorant, save_model
+from torch_cormorant.cli import main
 from torch_cormorant.errors import ConfigError, ModelFileError
 from torch_cormorant.interfaces.native import NativePotential, native_problem
 from torch_cormorant.ops import cpu_kernel
@@ -41,6 +43,19 @@ def test_a_file_gives_the_same_numbers(saved: tuple[NativePotential, Path]) -> N
     error = (single.evaluate([8, 1, 1], WATER).forces - wanted.forces).abs().max()
     assert 0 < error < 1e-5
     assert path.read_bytes()[:5] == b"CMNV2"
+
+
+def test_the_command(make: Make, tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("safetensors")
+    model, path = make(channels=3, num_levels=2), tmp_path / "model.safetensors"
+    save_model(path, model)
+    out = tmp_path / "model.cormorant"
+    assert main(["native", str(path), str(out)]) == 0
+    assert "energies in eV, cutoff 5 Angstrom" in capsys.readouterr().out
+    assert NativePotential(model)._block == out.read_bytes()
+    save_model(path, Cormorant([1, 6, 8], channels=2, num_levels=1), units=["eV"])
+    assert main(["native", str(path), str(out)]) == 2
+    assert "does not cover this model: input is" in capsys.readouterr().err
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:

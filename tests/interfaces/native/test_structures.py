@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from torch_cormorant.graph import neighbour_list
+from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.native import NativePotential
 from torch_cormorant.models.energy import Result
 
@@ -146,7 +147,7 @@ def test_threads_change_no_bit(make: Make, atoms: Any, dtype: torch.dtype) -> No
     native, before = NativePotential(model), torch.get_num_threads()
     found = []
     try:
-        for count in (1, 2, 3):
+        for count in (1, 2, 3, 7):
             torch.set_num_threads(count)
             found.append(native.evaluate(*given, stress=True))
     finally:
@@ -155,6 +156,31 @@ def test_threads_change_no_bit(make: Make, atoms: Any, dtype: torch.dtype) -> No
         first, *others = (getattr(out, name) for out in found)
         for other in others:
             assert torch.equal(first, other), name
+
+
+def test_an_atom_with_5000_neighbours(make: Make) -> None:
+    """A star: its arms know its centre only."""
+    model = make(channels=2, num_levels=2, lmax=2)
+    random, count = np.random.default_rng(0), 5000
+    arms = random.normal(size=(count, 3))
+    arms *= random.uniform(1.0, 4.9, size=(count, 1)) / np.linalg.norm(
+        arms, axis=1, keepdims=True
+    )
+    z = random.choice((1, 6, 8), size=count + 1)
+    pairs = np.stack([np.zeros(count, int), np.arange(1, count + 1)])
+    found, _ = NativePotential(model).evaluate_pairs(z, pairs, arms)
+    index = torch.from_numpy(np.concatenate([pairs, pairs[::-1]], axis=1))
+    both = torch.from_numpy(np.concatenate([-arms, arms])).requires_grad_()
+    engine = Engine(model)
+    wanted = engine.atom_energies(torch.from_numpy(z), index, both)
+    (slope,) = torch.autograd.grad(wanted.sum(), both)
+    wanted = wanted.detach() + engine.constant / (count + 1)
+    np.testing.assert_allclose(found.energies, wanted, rtol=1e-11)
+    forces = torch.zeros(count + 1, 3, dtype=torch.float64)
+    forces.index_add_(0, index[1], slope, alpha=-1).index_add_(0, index[0], slope)
+    assert found.forces is not None
+    error = (found.forces - forces).abs().max()
+    assert float(error) < 1e-10 * float(forces.abs().max())
 
 
 def test_pairs_with_ghosts(make: Make, atoms: Any) -> None:

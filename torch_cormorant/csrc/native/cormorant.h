@@ -104,6 +104,7 @@ typedef struct cormorant_exchange {
   void (*forward)(void *context, void *rows, const int32_t *place, int64_t bytes);
   void (*reverse)(void *context, void *rows, const int32_t *place, int64_t bytes);
   int64_t total; /* atoms of the whole structure */
+  const int32_t *names; /* [atoms] what they are called in errors; NULL: 0, 1, ... */
 } cormorant_exchange;
 
 /* Energy, energies and strain are those of the own atoms and pairs (each shared between

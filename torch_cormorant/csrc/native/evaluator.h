@@ -44,7 +44,7 @@ class Evaluator {
   double skin = 0;
 };
 
-constexpr int64_t PAIRS_OF_A_THREAD = 1000, EDGES_OF_A_CHUNK = 256;
+constexpr int64_t PAIRS_OF_A_THREAD = 1000, EDGES_OF_A_CHUNK = 512;
 
 template <class S> class EvaluatorOf : public Evaluator {
  public:
@@ -56,7 +56,7 @@ template <class S> class EvaluatorOf : public Evaluator {
     Workspace<S> &space = *borrowed.space;
     find_pairs(request, space);
     find_kinds(request, space);
-    check_lengths(space.graph);
+    check_lengths(request, space.graph);
     const bool backward = request.results->forces || request.results->strain ||
                           request.results->strains;
     const int64_t receivers = request.exchange ? request.local : request.atoms;
@@ -144,13 +144,20 @@ template <class S> class EvaluatorOf : public Evaluator {
       space.kind[i] = (int32_t)(found - p_.numbers.begin());
     }
   }
-  static void check_lengths(const Graph &graph) {
+  // What the caller calls an atom of the graph.
+  static int32_t name(const Request &request, const Graph &graph, int64_t i) {
+    const int32_t atom = graph.order[i];
+    return request.exchange && request.exchange->names ? request.exchange->names[atom]
+                                                       : atom;
+  }
+  static void check_lengths(const Request &request, const Graph &graph) {
     for (int64_t k = 0; k < graph.pairs; k++)
       if (dot(&graph.vec[3 * k], &graph.vec[3 * k]) < MIN_LENGTH * MIN_LENGTH)
         fail(CORMORANT_COINCIDENT,
              "atoms %d and %d (or an image) are less than %g Angstrom apart, where "
              "directions have no meaning; remove the duplicate atom",
-             graph.order[graph.first[k]], graph.order[graph.second[k]], MIN_LENGTH);
+             name(request, graph, graph.first[k]), name(request, graph, graph.second[k]),
+             MIN_LENGTH);
   }
 
   // Energies of atoms with references, repulsion and constant; what was asked for.
@@ -171,18 +178,18 @@ template <class S> class EvaluatorOf : public Evaluator {
           fail(CORMORANT_NOT_FINITE,
                "the energy of atom %d is not finite; the weights may have grown too "
                "large, or atoms are far too close",
-               graph.order[i]);
+               name(request, graph, i));
         energy += own;
         own += share;
       }
       if (out.energies) out.energies[graph.order[i]] = own;
     }
     if (out.energy) *out.energy = energy;
-    if (out.forces) forces(space, out.forces);
+    if (out.forces) forces(request, space, out.forces);
     if (out.strain) strain(space, out.strain);
     if (out.strains) strains(space, out.strains);
   }
-  static void forces(const Workspace<S> &space, double *forces) {
+  static void forces(const Request &request, const Workspace<S> &space, double *forces) {
     const Graph &graph = space.graph;
     for (int64_t i = 0; i < graph.atoms; i++) {
       double sum[3] = {};
@@ -194,7 +201,7 @@ template <class S> class EvaluatorOf : public Evaluator {
       if (!std::isfinite(sum[0] + sum[1] + sum[2]))
         fail(CORMORANT_NOT_FINITE,
              "the force on atom %d is not finite; its energy is too steep there",
-             graph.order[i]);
+             name(request, graph, i));
       memcpy(forces + 3 * (int64_t)graph.order[i], sum, sizeof sum);
     }
   }
@@ -262,7 +269,7 @@ template <class S> class EvaluatorOf : public Evaluator {
     const int threads_;
     const bool backward_;
     Barrier barrier_;
-    int64_t size_;
+    int64_t size_, size_of_parts_ = 0;
     S *scratch_, *parts_ = nullptr;
     std::vector<Chunk> chunks_;
 
@@ -281,7 +288,8 @@ template <class S> class EvaluatorOf : public Evaluator {
         largest = std::max(largest, ptr[j] - ptr[i]);
         i = j;
       }
-      parts_ = space_.parts(largest * net_.feature);
+      size_of_parts_ = largest * net_.feature;
+      parts_ = space_.parts(2 * size_of_parts_);
     }
 
     void forward_and_back(int t) {
@@ -328,15 +336,17 @@ template <class S> class EvaluatorOf : public Evaluator {
                  net_.feature * (int64_t)sizeof(S));
       barrier_.wait();
     }
+    // Two buffers in turns: one is filled while the other may still be read.
     void chunks_backward(int s, int t, S *scratch) {
+      S *parts = parts_;
       for (const Chunk &chunk : chunks_) {
         const int64_t base = work_.rowptr[chunk.first];
         for (int64_t i = chunk.first + t * ATOMS; i < chunk.last; i += threads_ * ATOMS)
           passes_.atoms_backward(net_, work_, s, i, std::min<int64_t>(i + ATOMS, chunk.last),
-                                 parts_, base, scratch);
+                                 parts, base, scratch);
         barrier_.wait();
-        passes_.collect(net_, work_, s, base, work_.rowptr[chunk.last], parts_, t, threads_);
-        barrier_.wait();
+        passes_.collect(net_, work_, s, base, work_.rowptr[chunk.last], parts, t, threads_);
+        parts = parts == parts_ ? parts_ + size_of_parts_ : parts_;
       }
     }
 
