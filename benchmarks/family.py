@@ -5,8 +5,9 @@
 Energies and forces of 25 random molecules of 18 atoms (cutoff 5 A) in float32 on one
 thread, from positions and given edges. SchNet against the class of torch-geometric,
 PaiNN against its formulas in plain PyTorch with rows for every edge, NequIP and Allegro
-against the packages nequip and nequip-allegro where they are installed. Forces are compared too. Times are CPU
-times of the process; every round runs each side, medians are compared.
+against the packages nequip and nequip-allegro where they are installed. Forces are
+compared too. Times are CPU times of the process; every round runs each side, medians
+are compared.
 """
 
 from __future__ import annotations
