@@ -28,6 +28,7 @@ from torch_cormorant.nn.heads import (
     LinearHead,
     MeanHead,
     PolarizabilityHead,
+    PooledHead,
     PublishedHead,
     SO3Head,
     SpatialExtentHead,
@@ -38,6 +39,7 @@ from torch_cormorant.nn.heads import (
     vector_from_degree_1,
 )
 from torch_cormorant.nn.inputs import AtomFeatures, LinearInput, MPNNInput
+from torch_cormorant.nn.instance_norm import IrrepsInstanceNorm
 from torch_cormorant.nn.irreps_linear import IrrepsLinear, SpeciesLinear
 from torch_cormorant.nn.mixing import DegreeWeights
 from torch_cormorant.nn.mlp import MLP, RadialMLP
@@ -55,6 +57,7 @@ from torch_cormorant.nn.radial import (
 from torch_cormorant.nn.readout import Invariants, scalars
 from torch_cormorant.nn.so3_linear import SO3Linear
 from torch_cormorant.nn.species import SpeciesIndex
+from torch_cormorant.nn.steerable_linear import SteerableGate, SteerableLinear
 from torch_cormorant.nn.two_body import BesselTwoBody, SplineTwoBody
 from torch_cormorant.nn.vertex import VertexMixing
 from torch_cormorant.nn.zbl import ZBL, zbl_energy
@@ -84,6 +87,7 @@ __all__ = [
     "HeadList",
     "HeadSpec",
     "Invariants",
+    "IrrepsInstanceNorm",
     "IrrepsLinear",
     "LevelSizes",
     "LinearHead",
@@ -95,6 +99,7 @@ __all__ = [
     "Pair",
     "Part",
     "PolarizabilityHead",
+    "PooledHead",
     "PowerTrig",
     "PublishedHead",
     "Radial",
@@ -108,6 +113,8 @@ __all__ = [
     "SpeciesIndex",
     "SpeciesLinear",
     "SplineTwoBody",
+    "SteerableGate",
+    "SteerableLinear",
     "SumHead",
     "VertexMixing",
     "activation",
