@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch_cormorant.nn.activations import ShiftedSoftplus, activation, moment_factor
 from torch_cormorant.nn.bases import BesselBasis, GaussianBasis
 from torch_cormorant.nn.cutoff import SoftCutoff, envelope
+from torch_cormorant.nn.edge_kernel import EdgeKernel
 from torch_cormorant.nn.edge_network import EdgeNetwork
 from torch_cormorant.nn.envelopes import (
     Envelope,
@@ -44,6 +45,7 @@ from torch_cormorant.nn.irreps_linear import IrrepsLinear, SpeciesLinear
 from torch_cormorant.nn.mixing import DegreeWeights
 from torch_cormorant.nn.mlp import MLP, RadialMLP
 from torch_cormorant.nn.norm import Gate, Norm, SO3Norm, register_norm
+from torch_cormorant.nn.norm_network import AttentiveMixing, NormNetwork
 from torch_cormorant.nn.pairs import Pair
 from torch_cormorant.nn.parts import Part
 from torch_cormorant.nn.radial import (
@@ -69,12 +71,14 @@ __all__ = [
     "AtomFeatures",
     "AtomwiseHead",
     "AttentionHead",
+    "AttentiveMixing",
     "Bessel",
     "BesselBasis",
     "BesselTwoBody",
     "Contraction",
     "DegreeWeights",
     "DipoleHead",
+    "EdgeKernel",
     "EdgeNetwork",
     "Envelope",
     "ExtensiveHead",
@@ -96,6 +100,7 @@ __all__ = [
     "MeanHead",
     "Norm",
     "NormActivation",
+    "NormNetwork",
     "Pair",
     "Part",
     "PolarizabilityHead",
