@@ -10,6 +10,8 @@ from torch_cormorant.networks.nequip import NequIP
 from torch_cormorant.networks.painn import PaiNN
 from torch_cormorant.networks.recognised import network_from_original
 from torch_cormorant.networks.schnet import SchNet
+from torch_cormorant.networks.se3_bodies import SE3TransformerBodies
+from torch_cormorant.networks.se3_transformer import SE3Transformer
 from torch_cormorant.networks.segnn import SEGNN
 from torch_cormorant.networks.segnn_bodies import SEGNNBodies
 
@@ -21,6 +23,8 @@ __all__ = [
     "NequIP",
     "Network",
     "PaiNN",
+    "SE3Transformer",
+    "SE3TransformerBodies",
     "SEGNNBodies",
     "SchNet",
     "network_from_original",

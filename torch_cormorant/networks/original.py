@@ -289,7 +289,8 @@ class ReadsOriginal(nn.Module):
         given.finish()
         _check_shapes(network, state, original.package)
         # some packages keep cutoffs and frequencies in double precision
-        wide = given.known[original.anchor].dtype == torch.float64
+        some = next(iter(given.known.values()))
+        wide = given.known.get(original.anchor, some).dtype == torch.float64
         return network.to(torch.float64 if wide else torch.float32), state
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ from torch_cormorant.networks.nequip import NequIP
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.painn import PaiNN
 from torch_cormorant.networks.schnet import SchNet
+from torch_cormorant.networks.se3_transformer import SE3Transformer
 from torch_cormorant.networks.segnn import SEGNN
 
 __all__ = ["kind_of_weights", "network_from_original"]
@@ -19,6 +20,7 @@ KINDS: tuple[type[WithOriginal], ...] = (
     Allegro,
     NequIP,
     PaiNN,
+    SE3Transformer,
     SEGNN,
     SchNet,
 )
