@@ -16,7 +16,7 @@ from torch_cormorant.errors import SpeciesError, WeightsError
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import Potential
-from torch_cormorant.networks import Allegro, NequIP, Network, PaiNN, SchNet
+from torch_cormorant.networks import SEGNN, Allegro, NequIP, Network, PaiNN, SchNet
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.so3 import random_rotation
 from torch_cormorant.testing import random_molecule
@@ -66,6 +66,11 @@ NETWORKS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
             "shared_filters": True,
             "head": {"kind": "atomwise", "scale": "species", "shift": "species"},
         },
+    ),
+    "segnn": (SEGNN, {"channels": [4, 3, 2], "lmax": 2, "num_levels": 2}),
+    "segnn_linear": (
+        SEGNN,
+        {"channels": 4, "lmax_attr": 2, "num_levels": 2, "layer": "linear"},
     ),
     "schnet": (SchNet, {"channels": 6, "filters": 5, "num_levels": 2}),
     "extensive": (PaiNN, {"channels": 6, "num_levels": 2, "head": "extensive"}),
@@ -190,7 +195,7 @@ def test_repeats_are_equal_bit_by_bit(potential: Potential) -> None:
         assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("kind", [Allegro, NequIP, PaiNN, SchNet])
+@pytest.mark.parametrize("kind", [SEGNN, Allegro, NequIP, PaiNN, SchNet])
 def test_one_compiled_graph(kind: Callable[..., Network]) -> None:
     network = kind(cutoff=CUTOFF, channels=3, num_levels=2).double()
     z, pos, _ = molecules(6)

@@ -6,6 +6,12 @@ from torch_cormorant.conv.allegro_block import AllegroBlock
 from torch_cormorant.conv.cormorant_conv import CormorantConv
 from torch_cormorant.conv.nequip_conv import NequIPConv
 from torch_cormorant.conv.painn_conv import PaiNNConv, PaiNNMixing
+from torch_cormorant.conv.se3_transformer_conv import (
+    SE3KernelConv,
+    SE3TransformerConv,
+)
+from torch_cormorant.conv.se_conv import SEConv
+from torch_cormorant.conv.segnn_conv import SEGNNConv
 from torch_cormorant.conv.tensor_field_conv import TensorFieldConv
 
 __all__ = [
@@ -14,5 +20,9 @@ __all__ = [
     "NequIPConv",
     "PaiNNConv",
     "PaiNNMixing",
+    "SE3KernelConv",
+    "SE3TransformerConv",
+    "SEConv",
+    "SEGNNConv",
     "TensorFieldConv",
 ]

@@ -10,14 +10,22 @@ from torch_cormorant.networks.nequip import NequIP
 from torch_cormorant.networks.painn import PaiNN
 from torch_cormorant.networks.recognised import network_from_original
 from torch_cormorant.networks.schnet import SchNet
+from torch_cormorant.networks.se3_bodies import SE3TransformerBodies
+from torch_cormorant.networks.se3_transformer import SE3Transformer
+from torch_cormorant.networks.segnn import SEGNN
+from torch_cormorant.networks.segnn_bodies import SEGNNBodies
 
 __all__ = [
     "CONVENTION",
+    "SEGNN",
     "Allegro",
     "CormorantNetwork",
     "NequIP",
     "Network",
     "PaiNN",
+    "SE3Transformer",
+    "SE3TransformerBodies",
+    "SEGNNBodies",
     "SchNet",
     "network_from_original",
     "register_network",

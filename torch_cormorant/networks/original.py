@@ -20,6 +20,7 @@ from torch_cormorant.nn.heads import AtomwiseHead
 __all__ = [
     "Original",
     "OriginalWeights",
+    "ReadsOriginal",
     "WithOriginal",
     "check_head",
     "check_settings",
@@ -178,7 +179,9 @@ class OriginalWeights:
             raise WeightsError(msg)
 
 
-def _check_shapes(network: Network, state: Mapping[str, Tensor], package: str) -> None:
+def _check_shapes(
+    network: nn.Module, state: Mapping[str, Tensor], package: str
+) -> None:
     """Refuse weights of other shapes than the network has."""
     for name, own in network.state_dict().items():
         if name in state and state[name].shape != own.shape:
@@ -239,8 +242,8 @@ def check_head(
             raise ConfigError(f"{text} a head {state} {name}")
 
 
-class WithOriginal(Network):
-    """A network whose weights another package can write and read."""
+class ReadsOriginal(nn.Module):
+    """A module whose weights another package can write and read."""
 
     original: ClassVar[Original]
 
@@ -299,3 +302,7 @@ class WithOriginal(Network):
         """The weights by the names and in the shapes of the original package."""
         made = self.original.unfold(self)
         return {name: value.detach().clone() for name, value in made.items()}
+
+
+class WithOriginal(ReadsOriginal, Network):
+    """A network whose weights another package can write and read."""

@@ -11,6 +11,8 @@ from torch_cormorant.networks.nequip import NequIP
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.painn import PaiNN
 from torch_cormorant.networks.schnet import SchNet
+from torch_cormorant.networks.se3_transformer import SE3Transformer
+from torch_cormorant.networks.segnn import SEGNN
 from torch_cormorant.networks.weight_files import Weights, unpacked
 
 __all__ = ["kind_of_weights", "network_from_original"]
@@ -19,6 +21,8 @@ KINDS: tuple[type[WithOriginal], ...] = (
     Allegro,
     NequIP,
     PaiNN,
+    SE3Transformer,
+    SEGNN,
     SchNet,
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch_cormorant.nn.activations import ShiftedSoftplus, activation, moment_factor
 from torch_cormorant.nn.bases import BesselBasis, GaussianBasis
 from torch_cormorant.nn.cutoff import Mask, SoftCutoff, envelope, register_mask
+from torch_cormorant.nn.edge_kernel import EdgeKernel
 from torch_cormorant.nn.edge_network import EdgeNetwork
 from torch_cormorant.nn.envelopes import (
     Envelope,
@@ -28,6 +29,7 @@ from torch_cormorant.nn.heads import (
     LinearHead,
     MeanHead,
     PolarizabilityHead,
+    PooledHead,
     PublishedHead,
     SO3Head,
     SpatialExtentHead,
@@ -38,10 +40,12 @@ from torch_cormorant.nn.heads import (
     vector_from_degree_1,
 )
 from torch_cormorant.nn.inputs import AtomFeatures, LinearInput, MPNNInput
+from torch_cormorant.nn.instance_norm import IrrepsInstanceNorm
 from torch_cormorant.nn.irreps_linear import IrrepsLinear, SpeciesLinear
 from torch_cormorant.nn.mixing import DegreeWeights
 from torch_cormorant.nn.mlp import MLP, RadialMLP
 from torch_cormorant.nn.norm import Gate, Norm, SO3Norm, register_norm
+from torch_cormorant.nn.norm_network import AttentiveMixing, NormNetwork
 from torch_cormorant.nn.pairs import Pair
 from torch_cormorant.nn.parts import Part
 from torch_cormorant.nn.radial import (
@@ -57,6 +61,7 @@ from torch_cormorant.nn.so3_linear import SO3Linear
 from torch_cormorant.nn.species import SpeciesIndex
 from torch_cormorant.nn.species_radial import SpeciesRadial
 from torch_cormorant.nn.species_scale import SpeciesScale
+from torch_cormorant.nn.steerable_linear import SteerableGate, SteerableLinear
 from torch_cormorant.nn.two_body import BesselTwoBody, SplineTwoBody
 from torch_cormorant.nn.vertex import VertexMixing
 from torch_cormorant.nn.zbl import ZBL, zbl_energy
@@ -68,12 +73,14 @@ __all__ = [
     "AtomFeatures",
     "AtomwiseHead",
     "AttentionHead",
+    "AttentiveMixing",
     "Bessel",
     "BesselBasis",
     "BesselTwoBody",
     "Contraction",
     "DegreeWeights",
     "DipoleHead",
+    "EdgeKernel",
     "EdgeNetwork",
     "Envelope",
     "ExtensiveHead",
@@ -86,6 +93,7 @@ __all__ = [
     "HeadList",
     "HeadSpec",
     "Invariants",
+    "IrrepsInstanceNorm",
     "IrrepsLinear",
     "LevelSizes",
     "LinearHead",
@@ -95,9 +103,11 @@ __all__ = [
     "MeanHead",
     "Norm",
     "NormActivation",
+    "NormNetwork",
     "Pair",
     "Part",
     "PolarizabilityHead",
+    "PooledHead",
     "PowerTrig",
     "PublishedHead",
     "Radial",
@@ -113,6 +123,8 @@ __all__ = [
     "SpeciesRadial",
     "SpeciesScale",
     "SplineTwoBody",
+    "SteerableGate",
+    "SteerableLinear",
     "SumHead",
     "VertexMixing",
     "activation",

@@ -81,12 +81,7 @@ class EdgePaths:
 
     def signs(self) -> list[int]:
         """What e3nn's 3j symbols are of our tables, for every path."""
-        found = []
-        for path in self.paths.paths:
-            l1, l2, l = self.paths.degrees(path)
-            k = l1 + l2 - l
-            found.append((-1) ** (k * (k + 1) // 2))
-        return found
+        return self.paths.signs()
 
     def __repr__(self) -> str:
         return f"EdgePaths({self.first} x {self.second} -> {self.out})"

@@ -109,6 +109,14 @@ class ProductPaths:
         blocks = self.first[path.first], self.second[path.second], self.out[path.out]
         return blocks[0].ir.l, blocks[1].ir.l, blocks[2].ir.l
 
+    def signs(self) -> list[int]:
+        r"""What e3nn's 3j symbols are of our tables, for every path.
+
+        :math:`(-1)^{k (k + 1) / 2}` with :math:`k = l_1 + l_2 - l`.
+        """
+        ks = [l1 + l2 - l for l1, l2, l in map(self.degrees, self.paths)]
+        return [(-1) ** (k * (k + 1) // 2) for k in ks]
+
     def _numbers(self) -> list[int]:
         numbers = [MODES.index(self.mode)]
         for irreps in (self.first, self.second, self.out):

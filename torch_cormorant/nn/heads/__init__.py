@@ -16,6 +16,7 @@ from torch_cormorant.nn.heads.cartesian import (
 )
 from torch_cormorant.nn.heads.contraction import Contraction
 from torch_cormorant.nn.heads.make import HEADS, HeadSpec, make_head, register_head
+from torch_cormorant.nn.heads.pooled import PooledHead
 from torch_cormorant.nn.heads.scalar import (
     AttentionHead,
     ExtensiveHead,
@@ -46,6 +47,7 @@ __all__ = [
     "LinearHead",
     "MeanHead",
     "PolarizabilityHead",
+    "PooledHead",
     "PublishedHead",
     "SO3Head",
     "SpatialExtentHead",

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.heads.atomwise import AtomwiseHead
 from torch_cormorant.nn.heads.base import Head, LevelSizes, targets_of
+from torch_cormorant.nn.heads.pooled import PooledHead
 from torch_cormorant.nn.heads.scalar import (
     AttentionHead,
     ExtensiveHead,
@@ -39,6 +40,7 @@ HEAD_PARTS: Registry[Head] = Registry(
         "atomwise": AtomwiseHead,
         "mean": MeanHead,
         "attention": AttentionHead,
+        "pooled": PooledHead,
         "dipole": DipoleHead,
         "dipole_norm": (DipoleHead, {"norm": True}),
         "spatial_extent": SpatialExtentHead,
