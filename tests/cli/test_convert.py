@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torch_cormorant import load_model
 from torch_cormorant.models import Potential, Predictor
-from torch_cormorant.networks import NequIP, PaiNN, SchNet
+from torch_cormorant.networks import NequIP, PaiNN, SchNet, SO3Net
 from torch_cormorant.testing import random_molecule
 
 Command = Callable[..., str]
@@ -38,6 +38,7 @@ NETWORKS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         SETTINGS,
     ),
     "painn": (PaiNN, {"channels": 4}, {}),
+    "so3net": (SO3Net, {"channels": 4}, {}),
     "schnet": (SchNet, {"channels": 4, "num_basis": 10}, {}),
 }
 

@@ -16,7 +16,7 @@ from torch_cormorant.errors import SpeciesError, WeightsError
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import Potential
-from torch_cormorant.networks import NequIP, Network, PaiNN, SchNet
+from torch_cormorant.networks import NequIP, Network, PaiNN, SchNet, SO3Net
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.so3 import random_rotation
 from torch_cormorant.testing import random_molecule
@@ -52,6 +52,18 @@ NETWORKS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
         },
     ),
     "schnet": (SchNet, {"channels": 6, "filters": 5, "num_levels": 2}),
+    "so3net": (SO3Net, {"channels": 3, "num_levels": 2}),
+    "so3net_shared": (
+        SO3Net,
+        {
+            "channels": 4,
+            "lmax": 1,
+            "num_levels": 2,
+            "basis": "bessel_basis",
+            "envelope": "mollifier",
+            "shared_levels": True,
+        },
+    ),
     "extensive": (PaiNN, {"channels": 6, "num_levels": 2, "head": "extensive"}),
 }
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -174,13 +186,13 @@ def test_repeats_are_equal_bit_by_bit(potential: Potential) -> None:
         assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("kind", [NequIP, PaiNN, SchNet])
+@pytest.mark.parametrize("kind", [NequIP, PaiNN, SchNet, SO3Net])
 def test_one_compiled_graph(kind: Callable[..., Network]) -> None:
     network = kind(cutoff=CUTOFF, channels=3, num_levels=2).double()
     z, pos, _ = molecules(6)
     index = network.make_edges(pos, None)
     geometry = network.geometry(index, pos[index[1]] - pos[index[0]], len(z))
-    geometry.sh(1)
+    geometry.sh(2)
 
     def energy(z: Tensor, geometry: EdgeGeometry) -> Tensor:
         return network.atomwise(network.run_levels(z, geometry), z).sum(0)
@@ -253,8 +265,9 @@ def test_unknown_elements_are_refused(potential: Potential) -> None:
         potential.evaluate(torch.tensor([35]), torch.zeros(1, 3))
 
 
-def test_vectors_of_painn_make_dipoles() -> None:
-    network = PaiNN([1, 6, 7, 8, 9], channels=6, num_levels=2, head="dipole").double()
+@pytest.mark.parametrize("kind", [PaiNN, SO3Net])
+def test_vectors_make_dipoles(kind: Callable[..., Network]) -> None:
+    network = kind([1, 6, 7, 8, 9], channels=6, num_levels=2, head="dipole").double()
     z, pos, batch = molecules(6, 5)
     R = random_rotation()
     out = network(z, pos, batch)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, WeightsError
-from torch_cormorant.networks import NequIP, PaiNN, network_from_original
+from torch_cormorant.networks import NequIP, PaiNN, SO3Net, network_from_original
 from torch_cormorant.testing import random_molecule
 
 P = "model.func."
+FILTERS = "representation.so3convs.0.filternet.weight"
 NEQUIP: dict[str, Any] = {
     "r_max": 3.0,
     "type_names": ["O", "C", "H", "N", "F"],
@@ -183,3 +184,40 @@ def test_networks_that_schnetpack_does_not_know_are_not_written(
 ) -> None:
     with pytest.raises(ConfigError, match=match):
         painn(**options).to_original()
+
+
+def so3net(**options: Any) -> SO3Net:
+    return SO3Net(channels=4, num_levels=2, cutoff=3.0, **options).double()
+
+
+def test_so3net_there_and_back() -> None:
+    offsets = {"kind": "atomwise", "shift": "species", "constant": True}
+    network = so3net(lmax=1, basis="bessel_basis", shared_levels=True, head=offsets)
+    weights = network.to_original()
+    given = {f"model.{name}": value for name, value in weights.items()}
+    given["model.representation.so3convs.0.Widx"] = torch.arange(7)
+    again = network_from_original(given, {"shared_interactions": True})
+    assert type(again) is SO3Net
+    assert torch.allclose(energy(again), energy(network), rtol=1e-13)
+    found = again.to_original()
+    assert found.keys() == weights.keys()
+    for name, value in found.items():
+        assert torch.allclose(value, weights[name], rtol=1e-14), name
+
+
+def test_what_so3net_cannot_mean_is_refused() -> None:
+    weights = so3net().to_original()
+    with pytest.raises(WeightsError, match="lmax is 1 in the settings and 2 in"):
+        SO3Net.from_original(weights, {"lmax": 1})
+    with pytest.raises(ConfigError, match="shared_filters: SO3net"):
+        SO3Net.from_original(weights, {"shared_filters": True})
+    with pytest.raises(ConfigError, match="'activation' of SchNetPack"):
+        SO3Net.from_original(weights, {"activation": "relu"})
+    more = {**weights, "representation.electronic_embeddings.0.w": torch.ones(1)}
+    with pytest.raises(WeightsError, match="electronic_embeddings"):
+        SO3Net.from_original(more)
+    odd = {**weights, FILTERS: torch.ones(13, 20)}
+    with pytest.raises(WeightsError, match="13 rows, no multiple of 4"):
+        SO3Net.from_original(odd)
+    with pytest.raises(ConfigError, match="the envelope 'polynomial'"):
+        so3net(envelope="polynomial").to_original()

@@ -330,8 +330,8 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "    cormorant convert nequip.ckpt model.safetensors --config settings.yaml\n"
         "    cormorant convert painn.pt model.safetensors --species H C O --unit eV\n"
         "    cormorant convert model.safetensors weights.npz\n\n"
-        "Read are the original Cormorant, NequIP, PaiNN (SchNetPack) and SchNet\n"
-        "(torch-geometric), known by the names of their weights.",
+        "Read are the original Cormorant, NequIP, PaiNN and SO3net (SchNetPack) and\n"
+        "SchNet (torch-geometric), known by the names of their weights.",
     )
     convert.add_argument(
         "source", type=_path, help=".npz, .pt, .ckpt; .safetensors: back"
@@ -351,7 +351,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         nargs="+",
         default=[],
         metavar="SYMBOL",
-        help="elements that PaiNN or SchNet were trained on",
+        help="elements that PaiNN, SO3net or SchNet were trained on",
     )
 
 

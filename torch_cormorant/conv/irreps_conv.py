@@ -74,6 +74,11 @@ class IrrepsConv(StatesFacts, MessagePassing):
         """Those of the harmonics."""
         return self.paths.second
 
+    @property
+    def weight_numel(self) -> int:
+        """Weights of an edge, as ``forward`` takes them."""
+        return self.paths.weight_numel
+
     def inputs(
         self,
         x: NodeInput,
@@ -122,7 +127,7 @@ class IrrepsConv(StatesFacts, MessagePassing):
             made: Tensor = self.radial(geometry.pair_length)
             return made
         edges, pairs = geometry.plan.num_edges, geometry.pair_index[0].shape[0]
-        numel = self.paths.weight_numel
+        numel = self.weight_numel
         if tuple(given.shape) not in {(edges, numel), (pairs, numel)}:
             msg = (
                 f"edge_weight must have shape [{edges}, {numel}] (edges, weights of all"

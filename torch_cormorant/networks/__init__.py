@@ -9,6 +9,7 @@ from torch_cormorant.networks.nequip import NequIP
 from torch_cormorant.networks.painn import PaiNN
 from torch_cormorant.networks.recognised import network_from_original
 from torch_cormorant.networks.schnet import SchNet
+from torch_cormorant.networks.so3net import SO3Net
 
 __all__ = [
     "CONVENTION",
@@ -16,6 +17,7 @@ __all__ = [
     "NequIP",
     "Network",
     "PaiNN",
+    "SO3Net",
     "SchNet",
     "network_from_original",
     "register_network",

@@ -10,10 +10,16 @@ from torch_cormorant.networks.nequip import NequIP
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.painn import PaiNN
 from torch_cormorant.networks.schnet import SchNet
+from torch_cormorant.networks.so3net import SO3Net
 
 __all__ = ["kind_of_weights", "network_from_original"]
 
-KINDS: tuple[type[WithOriginal], ...] = (NequIP, PaiNN, SchNet)
+KINDS: tuple[type[WithOriginal], ...] = (
+    NequIP,
+    PaiNN,
+    SO3Net,
+    SchNet,
+)
 
 
 def kind_of_weights(weights: Mapping[str, Any]) -> type[WithOriginal] | None:
@@ -39,7 +45,7 @@ def network_from_original(
         **options: Arguments of our constructor, such as ``species``.
 
     Returns:
-        A :class:`NequIP`, :class:`PaiNN` or :class:`SchNet`.
+        A network of the class that has such names.
 
     Raises:
         WeightsError: The names are of none of them, or something does not fit.

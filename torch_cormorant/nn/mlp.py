@@ -157,15 +157,16 @@ class RadialMLP(nn.Module):
         What is linear in the weights may then act before the second one.
 
         Returns:
-            ``[E, H]`` and ``[H, outputs]``.
-
-        Raises:
-            ConfigError: There is a bias.
+            ``[E, H]`` and ``[H, outputs]``; with a bias, u is one more column.
         """
         last = self.mlp.linears[-1]
-        if getattr(last, "bias", None) is not None:
-            raise ConfigError("an MLP with biases is no product: take bias=False")
         rows, u = self._rows(length)
         for layer in list(self.mlp)[:-1]:
             rows = layer(rows)
-        return rows if self.inside else rows * u, last.weight.T
+        if self.inside:
+            return rows, last.weight.T
+        if last.bias is None:
+            return rows * u, last.weight.T
+        ones = torch.ones_like(rows[:, :1])
+        both = torch.cat([last.weight, last.bias.unsqueeze(1)], dim=1)
+        return torch.cat([rows, ones], dim=1) * u, both.T
