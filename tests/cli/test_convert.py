@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torch_cormorant import load_model
 from torch_cormorant.models import Potential, Predictor
-from torch_cormorant.networks import NequIP, PaiNN, SchNet, SO3Net
+from torch_cormorant.networks import TFN, NequIP, PaiNN, SchNet, SO3Net
 from torch_cormorant.testing import random_molecule
 
 Command = Callable[..., str]
@@ -39,6 +39,16 @@ NETWORKS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     ),
     "painn": (PaiNN, {"channels": 4}, {}),
     "so3net": (SO3Net, {"channels": 4}, {}),
+    "tfn": (
+        TFN,
+        {
+            "irreps": "5x0e + 4x1o",
+            "basis": {"kind": "e3nn_basis"},
+            "envelope": None,
+            "avg_num_neighbors": 3.0,
+        },
+        {"hidden": "5x0e + 4x1o", "sh": "0e + 1o", "cutoff": 3.0, "neighbours": 3.0},
+    ),
     "schnet": (SchNet, {"channels": 4, "num_basis": 10}, {}),
 }
 
@@ -71,7 +81,7 @@ def test_there_and_back(
         torch.save(state, tmp_path / "a.pt")
         (tmp_path / "settings.json").write_text(json.dumps(settings))
         extra = ["--config", "settings.json"]
-    species = [] if name == "nequip" else ["--species", *"HCNOF"]
+    species = [] if name in {"nequip", "tfn"} else ["--species", *"HCNOF"]
     found = cormorant("convert", f"a.{suffix}", "b.safetensors", *extra, *species)
     assert "b.safetensors: written" in found
     model = load_model(tmp_path / "b.safetensors")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, WeightsError
-from torch_cormorant.networks import NequIP, PaiNN, SO3Net, network_from_original
+from torch_cormorant.networks import TFN, NequIP, PaiNN, SO3Net, network_from_original
 from torch_cormorant.testing import random_molecule
 
 P = "model.func."
@@ -221,3 +221,43 @@ def test_what_so3net_cannot_mean_is_refused() -> None:
         SO3Net.from_original(odd)
     with pytest.raises(ConfigError, match="the envelope 'polynomial'"):
         so3net(envelope="polynomial").to_original()
+
+
+TFN_SETTINGS = {"hidden": "5x0e + 4x1o", "sh": "0e + 1o", "cutoff": 3.0}
+E3NN = {"basis": {"kind": "e3nn_basis"}, "envelope": None}
+
+
+def tfn(**options: Any) -> TFN:
+    made = {"irreps": "5x0e + 4x1o", "cutoff": 3.0, **E3NN, **options}
+    return TFN(avg_num_neighbors=1.0, **made).double()
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"cutoff": None}, "config needs 'cutoff'"),
+        ({"hidden": "5x0e + 4x1o", "sh": "0e + 1e"}, "even harmonics"),
+        ({"sh": "0e + 2e"}, "harmonics of all degrees up to one, got 1x0e"),
+        ({"act": "relu"}, "'act' of e3nn has no counterpart"),
+    ],
+)
+def test_settings_of_tensor_field_networks(changes: dict[str, Any], match: str) -> None:
+    changed = {**TFN_SETTINGS, **changes}
+    settings = {name: value for name, value in changed.items() if value is not None}
+    with pytest.raises(ConfigError, match=match):
+        TFN.from_original(tfn().to_original(), settings)
+
+
+def test_tensor_field_networks_that_e3nn_does_not_make() -> None:
+    weights = tfn().to_original()
+    with pytest.raises(WeightsError, match=r"0\.lin\.weight has .* hidden or sh"):
+        TFN.from_original(weights, {**TFN_SETTINGS, "hidden": "5x0e + 3x1o"})
+    for options in (
+        {"envelope": "cosine"},
+        {"basis": "gaussian_basis"},
+        {"basis": {"kind": "e3nn_basis", "ends": True}},
+    ):
+        with pytest.raises(ConfigError, match="an envelope, or another basis"):
+            tfn(**options).to_original()
+    with pytest.raises(ConfigError, match="a head with layers"):
+        tfn(head={"kind": "atomwise"}).to_original()

@@ -24,7 +24,7 @@ from torch_cormorant.conv.inputs import (
 from torch_cormorant.errors import ConfigError, DtypeError, ShapeError
 from torch_cormorant.irreps import Irreps
 from torch_cormorant.nn.facts import StatesFacts
-from torch_cormorant.nn.mlp import RadialMLP
+from torch_cormorant.nn.mlp import MLP, RadialMLP
 from torch_cormorant.ops import (
     EdgeGeometry,
     ProductPaths,
@@ -183,6 +183,15 @@ class IrrepsConv(StatesFacts, MessagePassing):
             sign = (-1) ** (k * (k + 1) // 2) if signs else 1
             factors += [sign * (2 * l2 + 1) ** 0.5] * size
         return torch.tensor(factors, dtype=torch.float64)
+
+    @torch.no_grad()
+    def scale_paths(self, mlp: MLP) -> None:
+        r"""Multiply fresh weights of an MLP that makes those of the paths.
+
+        By :math:`\sqrt{2 l_2 + 1}`: unit harmonics become as large as scalars.
+        """
+        last = mlp.linears[-1]
+        last.weight.mul_(self.path_factors().unsqueeze(1).to(last.weight))
 
     def message(self, x_j: Tensor, w: Tensor, sh: Tensor) -> Tensor:
         """Products of one edge each, ``[E, paths.out.dim]``."""

@@ -10,9 +10,11 @@ from torch_cormorant.networks.painn import PaiNN
 from torch_cormorant.networks.recognised import network_from_original
 from torch_cormorant.networks.schnet import SchNet
 from torch_cormorant.networks.so3net import SO3Net
+from torch_cormorant.networks.tfn import TFN
 
 __all__ = [
     "CONVENTION",
+    "TFN",
     "CormorantNetwork",
     "NequIP",
     "Network",

@@ -11,10 +11,12 @@ from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.painn import PaiNN
 from torch_cormorant.networks.schnet import SchNet
 from torch_cormorant.networks.so3net import SO3Net
+from torch_cormorant.networks.tfn import TFN
 
 __all__ = ["kind_of_weights", "network_from_original"]
 
 KINDS: tuple[type[WithOriginal], ...] = (
+    TFN,
     NequIP,
     PaiNN,
     SO3Net,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch_cormorant.nn.activations import ShiftedSoftplus, activation, moment_factor
 from torch_cormorant.nn.bases import BesselBasis, GaussianBasis
 from torch_cormorant.nn.cutoff import SoftCutoff, envelope
+from torch_cormorant.nn.e3nn_bases import E3NNBasis
 from torch_cormorant.nn.edge_network import EdgeNetwork
 from torch_cormorant.nn.envelopes import (
     Envelope,
@@ -70,6 +71,7 @@ __all__ = [
     "Contraction",
     "DegreeWeights",
     "DipoleHead",
+    "E3NNBasis",
     "EdgeNetwork",
     "Envelope",
     "ExtensiveHead",

@@ -51,11 +51,15 @@ MOMENTS = {
         "silu": 1.676532470331091,
         "tanh": 1.5925374197228312,
         "sigmoid": 1.8462285453386054,
+        "relu": 1.4142135623730951,
+        "ssp": 1.875596256135045,
     },
     "e3nn": {
         "silu": 1.6791767923989418,
         "tanh": 1.5937334472592695,
         "sigmoid": 1.8467055342154763,
+        "relu": 1.4163393446331365,
+        "ssp": 1.878204668541552,
     },
 }
 
@@ -64,7 +68,7 @@ def moment_factor(name: str, constants: str = "exact") -> float:
     r""":math:`1 / \sqrt{E f(z)^2}` of an activation, z standard normal.
 
     Args:
-        name: ``"silu"``, ``"tanh"`` or ``"sigmoid"``.
+        name: ``"silu"``, ``"tanh"``, ``"sigmoid"``, ``"relu"`` or ``"ssp"``.
         constants: ``"exact"`` integrals (default), or ``"e3nn"``: that library's
             estimates from a million random numbers, 1.6e-3 off, for weights that were
             trained with them.

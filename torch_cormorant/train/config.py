@@ -7,6 +7,7 @@ from typing import Any
 
 from torch_cormorant.data.registry import SOURCES
 from torch_cormorant.networks import (
+    TFN,
     NequIP,
     PaiNN,
     SchNet,
@@ -18,6 +19,7 @@ __all__ = ["SECTIONS", "RunConfig"]
 FAMILY = tuple(
     kind.kind
     for kind in (
+        TFN,
         NequIP,
         PaiNN,
         SO3Net,
