@@ -100,7 +100,9 @@ class OriginalTFN(Original):
         constant = float(config.get("c_silu", moment_factor("silu", "e3nn")))
         state = {}
         for ours, theirs, factor in _radials(network, constant):
-            state[ours] = (weights.take(theirs) * factor.to(weights.known[theirs])).T
+            shape = network.get_parameter(ours).shape[::-1]
+            value = weights.take(theirs, *shape)
+            state[ours] = (value * factor.to(value)).T
         for s, conv in enumerate(network.convs):
             flat = weights.take(f"{s}.lin.weight")
             parts = _split(flat, conv, f"{s}.lin.weight")
