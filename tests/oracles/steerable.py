@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.func import functional_call
+from torch_geometric.nn import MessagePassing
 
 from torch_cormorant.ops import use_backend
 from torch_cormorant.so3 import to_e3nn
@@ -74,9 +75,18 @@ class Golden:
         rest = self.held.keys() - inputs - self.checked
         return {name for name in rest if not name.startswith(("cfg_", "w.", "grad"))}
 
-    def gradients(self, kind: Any, backend: str) -> None:
-        """Output, slopes of positions and of all weights, on one backend."""
+    def gradients(self, kind: Any, way: str) -> None:
+        """Output, slopes of positions and of all weights.
+
+        Args:
+            kind: Class of the network.
+            way: A backend; or "messages": edge by edge through ``propagate``.
+        """
         network, state = kind.read_original(self.weights, self.config)
+        backend = "auto" if way == "messages" else way
+        for module in network.modules() if way == "messages" else ():
+            if isinstance(module, MessagePassing):
+                module.register_message_forward_hook(lambda *_: None)
         z, batch = self.tensor("charges"), self.tensor("batch")
         names = [name for name in self.weights if f"gradw.{name}" in self.held]
         leaves = [self.pos, *(self.weights[name] for name in names)]

@@ -18,10 +18,10 @@ from torch_cormorant.so3 import flat_blocks, from_e3nn, spherical_harmonics
 NETWORKS = files("tfn_", having="cfg_hidden")
 
 
-@pytest.mark.parametrize("backend", ["auto", "portable"])
+@pytest.mark.parametrize("way", ["auto", "portable", "messages"])
 @pytest.mark.parametrize("path", NETWORKS)
-def test_results_and_gradients(path: Path, backend: str) -> None:
-    Golden(path).gradients(TFN, backend)
+def test_results_and_gradients(path: Path, way: str) -> None:
+    Golden(path).gradients(TFN, way)
 
 
 @pytest.mark.parametrize("path", NETWORKS)

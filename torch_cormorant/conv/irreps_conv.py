@@ -28,10 +28,12 @@ from torch_cormorant.nn.mlp import MLP, RadialMLP
 from torch_cormorant.ops import (
     EdgeGeometry,
     ProductPaths,
+    kernel_neighbour_sum,
     tensor_product,
     weighted_neighbour_sum,
 )
 from torch_cormorant.ops.autocast import check_weights, dtype_of, raised
+from torch_cormorant.ops.segment import scatter_sum
 from torch_cormorant.so3.flat import check_flat
 
 __all__ = ["IrrepsConv"]
@@ -165,8 +167,21 @@ class IrrepsConv(StatesFacts, MessagePassing):
     def fast_sum(
         self, source: Tensor, geometry: EdgeGeometry, given: Tensor | None
     ) -> tuple[Tensor, ...]:
-        """One tensor for each block of ``paths.out``, arguments as above."""
+        """One tensor for each block of ``paths.out``, or one; arguments as above.
+
+        Full with own weights: the last layer of their MLP acts behind the sum.
+        """
+        full = self.paths.mode == "uvw"
+        if full and given is None and self.radial is not None:
+            hidden, last = self.radial.halves(geometry.pair_length)
+            return kernel_neighbour_sum(source, geometry, hidden, last, self.paths)
         weights = self.edge_weights(geometry, given)
+        if full:
+            if weights.shape[0] != geometry.plan.num_edges:
+                weights = geometry.to_edges(weights)
+            index, sh = geometry.edge_index, geometry.sh(self.irreps_sh.lmax)
+            rows = self.message(source.index_select(0, index[0]), weights, sh)
+            return (scatter_sum(rows, index[1], geometry.num_targets, validate=False),)
         return weighted_neighbour_sum(source, geometry, weights, self.paths)
 
     def path_factors(self, *, signs: bool = False) -> Tensor:

@@ -5,17 +5,25 @@ from __future__ import annotations
 from torch_cormorant.networks.base import Network, register_network
 from torch_cormorant.networks.cormorant import CormorantNetwork
 from torch_cormorant.networks.facts import CONVENTION
+from torch_cormorant.networks.kernel_net import KernelNet
 from torch_cormorant.networks.nequip import NequIP
 from torch_cormorant.networks.painn import PaiNN
 from torch_cormorant.networks.recognised import network_from_original
 from torch_cormorant.networks.schnet import SchNet
 from torch_cormorant.networks.so3net import SO3Net
 from torch_cormorant.networks.tfn import TFN
+from torch_cormorant.networks.thesis import ARandNet, BRandNet, L0Net, L1Net, L2Net
 
 __all__ = [
     "CONVENTION",
     "TFN",
+    "ARandNet",
+    "BRandNet",
     "CormorantNetwork",
+    "KernelNet",
+    "L0Net",
+    "L1Net",
+    "L2Net",
     "NequIP",
     "Network",
     "PaiNN",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch_cormorant.errors import WeightsError
+from torch_cormorant.networks.kernel_net import KernelNet
 from torch_cormorant.networks.nequip import NequIP
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.painn import PaiNN
@@ -17,6 +18,7 @@ __all__ = ["kind_of_weights", "network_from_original"]
 
 KINDS: tuple[type[WithOriginal], ...] = (
     TFN,
+    KernelNet,
     NequIP,
     PaiNN,
     SO3Net,

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from torch_cormorant.nn.activations import ShiftedSoftplus, activation, moment_factor
-from torch_cormorant.nn.bases import BesselBasis, GaussianBasis
+from torch_cormorant.nn.activations import (
+    ShiftedSoftplus,
+    Softplus,
+    activation,
+    moment_factor,
+)
+from torch_cormorant.nn.bases import (
+    BesselBasis,
+    CosineBasis,
+    CutBesselBasis,
+    GaussianBasis,
+)
 from torch_cormorant.nn.cutoff import SoftCutoff, envelope
 from torch_cormorant.nn.e3nn_bases import E3NNBasis
 from torch_cormorant.nn.edge_network import EdgeNetwork
@@ -69,6 +79,8 @@ __all__ = [
     "Bessel",
     "BesselBasis",
     "Contraction",
+    "CosineBasis",
+    "CutBesselBasis",
     "DegreeWeights",
     "DipoleHead",
     "E3NNBasis",
@@ -104,6 +116,7 @@ __all__ = [
     "SO3Norm",
     "ShiftedSoftplus",
     "SoftCutoff",
+    "Softplus",
     "SpatialExtentHead",
     "SpeciesIndex",
     "SpeciesLinear",

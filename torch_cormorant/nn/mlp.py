@@ -24,7 +24,8 @@ class MLP(nn.Sequential):
 
     Args:
         sizes: Features of the input, of the hidden layers, of the result.
-        act: Activation, ``"silu"`` (default), ``"ssp"``, ``"leaky_relu"``, ``"relu"``.
+        act: Activation, ``"silu"`` (default), ``"ssp"``, ``"leaky_relu"``, ``"relu"``;
+            or a module.
         bias: Whether there are biases; without them zero stays zero. Default False.
 
     Shapes:
@@ -41,7 +42,7 @@ class MLP(nn.Sequential):
     """
 
     def __init__(
-        self, sizes: Sequence[int], act: str = "silu", *, bias: bool = False
+        self, sizes: Sequence[int], act: str | nn.Module = "silu", *, bias: bool = False
     ) -> None:
         if len(sizes) < 2 or min(sizes) < 1:
             msg = f"sizes must be two or more positive numbers, got {list(sizes)}"
@@ -87,7 +88,7 @@ class RadialMLP(nn.Module):
         basis: Radial functions B.
         hidden: Widths of the hidden layers; empty: one linear map.
         outputs: Number of weights of an edge.
-        act: Activation. Default ``"silu"``.
+        act: Activation, or a module. Default ``"silu"``.
         bias: Whether there are biases. Default False.
         envelope: u, by its class or None. Default None.
         inside: Multiply the basis by it, not the result; needs ``bias=False`` for
@@ -114,7 +115,7 @@ class RadialMLP(nn.Module):
         hidden: Sequence[int],
         outputs: int,
         *,
-        act: str = "silu",
+        act: str | nn.Module = "silu",
         bias: bool = False,
         envelope: Envelope | None = None,
         inside: bool = False,
