@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torch_cormorant import load_model
 from torch_cormorant.models import Potential, Predictor
-from torch_cormorant.networks import TFN, NequIP, PaiNN, SchNet, SO3Net
+from torch_cormorant.networks import TFN, L1Net, NequIP, PaiNN, SchNet, SO3Net
 from torch_cormorant.testing import random_molecule
 
 Command = Callable[..., str]
@@ -39,6 +39,11 @@ NETWORKS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     ),
     "painn": (PaiNN, {"channels": 4}, {}),
     "so3net": (SO3Net, {"channels": 4}, {}),
+    "kernels": (
+        L1Net,
+        {"irreps": "5x0 + 4x1", "radial": [6, 5], "embedding": 7},
+        {"l0": 5, "l1": 4, "l2": 0, "radial": "cosine", "rmax": 10.0, "avg": 18.0},
+    ),
     "tfn": (
         TFN,
         {
@@ -56,7 +61,8 @@ NETWORKS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
 def make(name: str) -> tuple[Any, dict[str, Any]]:
     kind, options, settings = NETWORKS[name]
     torch.manual_seed(1)
-    return kind(cutoff=3.0, num_levels=2, **options).double(), settings
+    reach = {} if kind is L1Net else {"cutoff": 3.0}  # all pairs
+    return kind(num_levels=2, **reach, **options).double(), settings
 
 
 def energies(model: Any) -> Tensor:
@@ -88,7 +94,8 @@ def test_there_and_back(
     assert isinstance(model, Potential)
     assert sorted(model.network.features.known) == [1, 6, 7, 8, 9]
     assert torch.allclose(energies(model), energies(network), rtol=1e-12)
-    assert type(network).__name__ in cormorant("info", "b.safetensors")
+    assert type(model.network).__name__ in cormorant("info", "b.safetensors")
+    assert isinstance(network, type(model.network))
     cormorant("convert", "b.safetensors", "back.pt")
     back = torch.load(tmp_path / "back.pt", weights_only=True)
     assert back.keys() == state.keys()

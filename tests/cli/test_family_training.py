@@ -13,7 +13,10 @@ from torch_cormorant.models import Potential, Predictor
 Command = Callable[..., str]
 SMALL = "channels: 4, num_levels: 1, cutoff: 3.0"
 IRREPS = "irreps: 4x0e + 2x1o, num_levels: 2, cutoff: 3.0"
+KERNELS = "irreps: 4x0 + 2x1, num_levels: 1, radial: [6], embedding: 5"
 OPTIONS = {
+    "l1net": f"{KERNELS}, cutoff: 3.0",
+    "brandnet": f"{KERNELS}, out_channels: 4",
     "nequip": SMALL,
     "painn": SMALL,
     "schnet": SMALL,

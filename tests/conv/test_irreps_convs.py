@@ -12,7 +12,13 @@ from torch_geometric.nn import Sequential
 from torch_geometric.testing import assert_module
 
 from torch_cormorant import EdgeGeometry, radius_graph
-from torch_cormorant.conv import NequIPConv, PaiNNConv, SO3Conv, TensorFieldConv
+from torch_cormorant.conv import (
+    KernelConv,
+    NequIPConv,
+    PaiNNConv,
+    SO3Conv,
+    TensorFieldConv,
+)
 from torch_cormorant.conv.irreps_conv import IrrepsConv
 from torch_cormorant.errors import ConfigError, DtypeError, ShapeError
 from torch_cormorant.irreps import Irreps
@@ -35,6 +41,11 @@ LAYERS: dict[str, tuple[Callable[..., IrrepsConv], str, str]] = {
         lambda **o: TensorFieldConv("3x0 + 2x1", "4x0 + 2x1 + 1x2", bias=True, **o),
         "3x0 + 2x1",
         "4x0 + 2x1 + 1x2",
+    ),
+    "kernel": (
+        lambda **o: KernelConv("3x0 + 2x1", "4x0 + 2x2", hidden=[5], radius=2.0, **o),
+        "3x0 + 2x1",
+        "4x0 + 2x2",
     ),
     "full": (
         lambda **o: TensorFieldConv(MIXED, "2x0e + 2x1o", mode="full", **o),

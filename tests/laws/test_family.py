@@ -16,12 +16,30 @@ from torch_cormorant.errors import SpeciesError, WeightsError
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import Potential
-from torch_cormorant.networks import TFN, NequIP, Network, PaiNN, SchNet, SO3Net
+from torch_cormorant.networks import (
+    TFN,
+    ARandNet,
+    BRandNet,
+    L0Net,
+    L2Net,
+    NequIP,
+    Network,
+    PaiNN,
+    SchNet,
+    SO3Net,
+)
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.so3 import random_rotation
 from torch_cormorant.testing import random_molecule
 
 CUTOFF = 2.5
+KERNELS = {
+    "embedding": 5,
+    "num_levels": 2,
+    "num_basis": 8,
+    "radius": CUTOFF,
+    "avg_num_atoms": 4.0,
+}
 NETWORKS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
     "nequip": (NequIP, {"channels": 4, "num_levels": 3, "lmax": 2, "radial": [8]}),
     "nequip_even": (
@@ -77,9 +95,22 @@ NETWORKS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
             "head": "extensive",
         },
     ),
+    "l0net": (L0Net, {**KERNELS, "irreps": "5x0", "radial": [6, 6]}),
+    "l2net": (L2Net, {**KERNELS, "irreps": "4x0 + 3x1 + 2x2", "radial": [6]}),
+    "brandnet": (
+        BRandNet,
+        {
+            **KERNELS,
+            "irreps": "4x0 + 2x1",
+            "radial": [],
+            "out_irreps": "3x0 + 2x1",
+            "out_levels": 2,
+            "out_channels": 4,
+        },
+    ),
     "extensive": (PaiNN, {"channels": 6, "num_levels": 2, "head": "extensive"}),
 }
-CHIRAL = {"tfn_so3"}
+CHIRAL = {"tfn_so3", "l2net", "brandnet"}
 """Without parities: they see a molecule in a mirror as another one."""
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -206,10 +237,14 @@ def test_repeats_are_equal_bit_by_bit(potential: Potential) -> None:
         assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("kind", [NequIP, PaiNN, SchNet, SO3Net, TFN])
+@pytest.mark.parametrize("kind", [NequIP, PaiNN, SchNet, SO3Net, TFN, ARandNet])
 def test_one_compiled_graph(kind: Callable[..., Network]) -> None:
-    own = {"irreps": "3x0e + 2x1o"} if kind is TFN else {"channels": 3}
-    network = kind(cutoff=CUTOFF, num_levels=2, **own).double()
+    own: dict[str, Any] = {"channels": 3}
+    if kind is TFN:
+        own = {"irreps": "3x0e + 2x1o"}
+    if kind is ARandNet:
+        own = {"irreps": "3x0 + 1x1", "radial": [5], "num_levels": 1}
+    network = kind(cutoff=CUTOFF, **{"num_levels": 2, **own}).double()
     z, pos, _ = molecules(6)
     index = network.make_edges(pos, None)
     geometry = network.geometry(index, pos[index[1]] - pos[index[0]], len(z))

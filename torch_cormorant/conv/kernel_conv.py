@@ -166,7 +166,8 @@ class KernelConv(IrrepsConv):
         rows = (self.irreps_in, self.irreps_in)
         source, target, geometry = self.inputs(x, rows, edge_index, edge_vec, pos)
         sums = self.neighbour_sum(source, geometry, edge_weight)
-        return self.norm * (sums + self.own(target))
+        result: Tensor = self.norm * (sums + self.own(target))
+        return result
 
     def own(self, x: Tensor) -> Tensor:
         """What every node gives to itself, before the norm."""

@@ -234,7 +234,7 @@ def _basis(kind: str, num_basis: int, radius: float) -> dict[str, Any]:
 
 def _gaussians(network: Any, like: Tensor) -> dict[str, Tensor]:
     """Centres and widths, which we keep as weights, in full precision."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for s, conv in enumerate(network.convs):
         basis = conv.radial.basis
         if isinstance(basis, GaussianBasis):

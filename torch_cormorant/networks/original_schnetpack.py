@@ -11,13 +11,17 @@ from torch import Tensor
 from torch_cormorant.errors import ConfigError, WeightsError
 from torch_cormorant.networks.original import Original, OriginalWeights, check_head
 from torch_cormorant.nn.bases import BesselBasis, GaussianBasis
+from torch_cormorant.nn.radial import Radial
 
 __all__ = ["BODY", "OriginalSchNetPack", "linear_names"]
 
 BODY = "representation"
 HEAD = "output_modules.0.outnet"
 OFFSETS = "postprocessors.0"
-BASES = {"GaussianRBF": GaussianBasis, "BesselRBF": BesselBasis}
+BASES: dict[str, type[Radial]] = {
+    "GaussianRBF": GaussianBasis,
+    "BesselRBF": BesselBasis,
+}
 CUTOFFS = {"CosineCutoff": "cosine", "MollifierCutoff": "mollifier"}
 
 

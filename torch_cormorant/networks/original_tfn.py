@@ -115,8 +115,8 @@ class OriginalTFN(Original):
 
     def unfold(self, network: Any) -> dict[str, Tensor]:
         """The inverse of :meth:`fold`, for e3nn's own constant of SiLU."""
-        absent = dict.fromkeys(("layers", "bias", "scale", "shift", "constant"), False)
-        check_head(network, self.package, **absent)
+        wanted = {"layers": False, "scale": False, "shift": False, "constant": False}
+        check_head(network, self.package, act="silu", **wanted)
         basis = network.basis
         shape = getattr(basis, "shape", None), getattr(basis, "ends", None)
         if network.envelope is not None or shape != ("gaussian", False):

@@ -85,10 +85,10 @@ class SO3Net(WithOriginal):
         end = {"kind": envelope} if isinstance(envelope, str) else dict(envelope)
         self.envelope = Envelope(**end, cutoff=cutoff)
         own = range(1 if shared_levels else num_levels)
-        self.convs = nn.ModuleList(SO3Conv(channels, lmax, cutoff=None) for _ in own)
-        self.filters = nn.ModuleList(
-            nn.Linear(self.basis.out_channels, conv.weight_numel) for conv in self.convs
-        )
+        convs = [SO3Conv(channels, lmax, cutoff=None) for _ in own]
+        width = self.basis.out_channels
+        self.convs = nn.ModuleList(convs)
+        self.filters = nn.ModuleList(nn.Linear(width, c.weight_numel) for c in convs)
         default = {"kind": "atomwise", "layers": [max(1, channels // 2)]}
         self.set_head(
             default if head is None else head,

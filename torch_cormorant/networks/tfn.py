@@ -110,7 +110,7 @@ class TFN(WithOriginal):
             self.envelope = Envelope(**end, cutoff=cutoff)
         ends = Irreps([(out_channels, scalar)])
         steps = [Irreps([(len(species), scalar)]), *[hidden] * (num_levels - 1), ends]
-        self.convs = nn.ModuleList(
+        convs = [
             TensorFieldConv(
                 steps[s],
                 steps[s + 1],
@@ -119,14 +119,13 @@ class TFN(WithOriginal):
                 avg_num_neighbors=avg_num_neighbors,
             )
             for s in range(num_levels)
-        )
+        ]
         width = self.basis.out_channels
-        self.radials = nn.ModuleList(
-            MLP([width, *radial, conv.paths.weight_numel]) for conv in self.convs
-        )
-        for conv, mlp in zip(self.convs, self.radials, strict=True):
+        radials = [MLP([width, *radial, conv.paths.weight_numel]) for conv in convs]
+        for conv, mlp in zip(convs, radials, strict=True):
             conv.scale_paths(mlp)
             _widen(mlp)
+        self.convs, self.radials = nn.ModuleList(convs), nn.ModuleList(radials)
         self.acts = nn.ModuleList(NormActivation(hidden) for _ in steps[1:-1])
         self.set_head(
             {"kind": "atomwise", "layers": None} if head is None else head,

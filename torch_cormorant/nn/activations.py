@@ -75,7 +75,7 @@ def _moment(function: Callable[[float], float]) -> float:
     normal = [math.exp(-0.5 * (k / steps) ** 2) for k in range(-13 * steps, 13 * steps)]
     points = zip(range(-13 * steps, 13 * steps), normal, strict=True)
     total = math.fsum(function(k / steps) ** 2 * p for k, p in points)
-    return (total / math.fsum(normal)) ** -0.5
+    return 1 / math.sqrt(total / math.fsum(normal))
 
 
 ACTIVATIONS = ("leaky_relu", "relu", "silu", "sigmoid", "ssp", "tanh")

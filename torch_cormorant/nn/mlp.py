@@ -166,8 +166,9 @@ class RadialMLP(nn.Module):
             rows = layer(rows)
         if self.inside:
             return rows, last.weight.T
-        if last.bias is None:
+        bias = getattr(last, "bias", None)
+        if bias is None:
             return rows * u, last.weight.T
         ones = torch.ones_like(rows[:, :1])
-        both = torch.cat([last.weight, last.bias.unsqueeze(1)], dim=1)
+        both = torch.cat([last.weight, bias.unsqueeze(1)], dim=1)
         return torch.cat([rows, ones], dim=1) * u, both.T

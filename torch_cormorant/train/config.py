@@ -8,6 +8,11 @@ from typing import Any
 from torch_cormorant.data.registry import SOURCES
 from torch_cormorant.networks import (
     TFN,
+    ARandNet,
+    BRandNet,
+    L0Net,
+    L1Net,
+    L2Net,
     NequIP,
     PaiNN,
     SchNet,
@@ -20,6 +25,11 @@ FAMILY = tuple(
     kind.kind
     for kind in (
         TFN,
+        ARandNet,
+        BRandNet,
+        L0Net,
+        L1Net,
+        L2Net,
         NequIP,
         PaiNN,
         SO3Net,
