@@ -14,7 +14,15 @@ from torch import Tensor
 
 from torch_cormorant import load_model
 from torch_cormorant.models import Potential, Predictor
-from torch_cormorant.networks import Allegro, NequIP, PaiNN, SchNet
+from torch_cormorant.networks import (
+    TFN,
+    Allegro,
+    L1Net,
+    NequIP,
+    PaiNN,
+    SchNet,
+    SO3Net,
+)
 from torch_cormorant.testing import random_molecule
 
 Command = Callable[..., str]
@@ -58,6 +66,22 @@ NETWORKS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         SETTINGS,
     ),
     "painn": (PaiNN, {"channels": 4}, {}),
+    "so3net": (SO3Net, {"channels": 4}, {}),
+    "kernels": (
+        L1Net,
+        {"irreps": "5x0 + 4x1", "radial": [6, 5], "embedding": 7},
+        {"l0": 5, "l1": 4, "l2": 0, "radial": "cosine", "rmax": 10.0, "avg": 18.0},
+    ),
+    "tfn": (
+        TFN,
+        {
+            "irreps": "5x0e + 4x1o",
+            "basis": {"kind": "e3nn_basis"},
+            "envelope": None,
+            "avg_num_neighbors": 3.0,
+        },
+        {"hidden": "5x0e + 4x1o", "sh": "0e + 1o", "cutoff": 3.0, "neighbours": 3.0},
+    ),
     "schnet": (SchNet, {"channels": 4, "num_basis": 10}, {}),
 }
 
@@ -65,7 +89,8 @@ NETWORKS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
 def make(name: str) -> tuple[Any, dict[str, Any]]:
     kind, options, settings = NETWORKS[name]
     torch.manual_seed(1)
-    return kind(cutoff=3.0, num_levels=2, **options).double(), settings
+    reach = {} if kind is L1Net else {"cutoff": 3.0}  # all pairs
+    return kind(num_levels=2, **reach, **options).double(), settings
 
 
 def energies(model: Any) -> Tensor:
@@ -90,14 +115,16 @@ def test_there_and_back(
         torch.save(state, tmp_path / "a.pt")
         (tmp_path / "settings.json").write_text(json.dumps(settings))
         extra = ["--config", "settings.json"]
-    species = [] if name in ("allegro", "nequip") else ["--species", *"HCNOF"]
+    own = name in {"allegro", "nequip", "tfn"}
+    species = [] if own else ["--species", *"HCNOF"]
     found = cormorant("convert", f"a.{suffix}", "b.safetensors", *extra, *species)
     assert "b.safetensors: written" in found
     model = load_model(tmp_path / "b.safetensors")
     assert isinstance(model, Potential)
     assert sorted(model.network.features.known) == [1, 6, 7, 8, 9]
     assert torch.allclose(energies(model), energies(network), rtol=1e-12)
-    assert type(network).__name__ in cormorant("info", "b.safetensors")
+    assert type(model.network).__name__ in cormorant("info", "b.safetensors")
+    assert isinstance(network, type(model.network))
     cormorant("convert", "b.safetensors", "back.pt")
     back = torch.load(tmp_path / "back.pt", weights_only=True)
     assert back.keys() == state.keys()

@@ -12,15 +12,28 @@ from torch_cormorant.models import Potential, Predictor
 
 Command = Callable[..., str]
 SMALL = "channels: 4, num_levels: 1, cutoff: 3.0"
+IRREPS = "irreps: 4x0e + 2x1o, num_levels: 2, cutoff: 3.0"
+KERNELS = "irreps: 4x0 + 2x1, num_levels: 1, radial: [6], embedding: 5"
+OPTIONS = {
+    "allegro": SMALL,
+    "l1net": f"{KERNELS}, cutoff: 3.0",
+    "brandnet": f"{KERNELS}, out_channels: 4",
+    "nequip": SMALL,
+    "painn": SMALL,
+    "schnet": SMALL,
+    "segnn": SMALL,
+    "so3net": SMALL,
+    "tfn": IRREPS,
+}
 FRAMES = """data: {{source: mini_ethanol, train: 8, valid: 4, test: 4}}
 model: {{network: {network}, options: {{{options}}}}}
 training: {{epochs: 1, batch_size: 4}}
 """
 
 
-@pytest.mark.parametrize("network", ["allegro", "nequip", "painn", "segnn", "schnet"])
+@pytest.mark.parametrize("network", list(OPTIONS))
 def test_potentials(cormorant: Command, tmp_path: Path, network: str) -> None:
-    text = FRAMES.format(network=network, options=SMALL)
+    text = FRAMES.format(network=network, options=OPTIONS[network])
     (tmp_path / "run.yaml").write_text(text)
     assert f"{network} (epoch 1)" in cormorant("train", "run.yaml", "--out", "run")
     model = load_model(tmp_path / "run" / "model.safetensors")

@@ -1,4 +1,4 @@
-"""The layers of the family: PaiNNConv, NequIPConv, TensorFieldConv."""
+"""The layers of the family: products with harmonics, summed over neighbours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from torch_geometric.nn import Sequential
 from torch_geometric.testing import assert_module
 
 from torch_cormorant import EdgeGeometry, radius_graph
-from torch_cormorant.conv import NequIPConv, PaiNNConv, TensorFieldConv
+from torch_cormorant.conv import (
+    KernelConv,
+    NequIPConv,
+    PaiNNConv,
+    SO3Conv,
+    TensorFieldConv,
+)
 from torch_cormorant.conv.irreps_conv import IrrepsConv
 from torch_cormorant.errors import ConfigError, DtypeError, ShapeError
 from torch_cormorant.irreps import Irreps
@@ -29,11 +35,17 @@ LAYERS: dict[str, tuple[Callable[..., IrrepsConv], str, str]] = {
         MIXED,
         "3x0e + 2x0o + 2x1o + 1x2o",
     ),
+    "so3": (lambda **o: SO3Conv(3, **o), "3x0e + 3x1o + 3x2e", "3x0e + 3x1o + 3x2e"),
     "tfn": (lambda **o: TensorFieldConv(MIXED, MIXED, **o), MIXED, MIXED),
     "tfn_so3": (
         lambda **o: TensorFieldConv("3x0 + 2x1", "4x0 + 2x1 + 1x2", bias=True, **o),
         "3x0 + 2x1",
         "4x0 + 2x1 + 1x2",
+    ),
+    "kernel": (
+        lambda **o: KernelConv("3x0 + 2x1", "4x0 + 2x2", hidden=[5], radius=2.0, **o),
+        "3x0 + 2x1",
+        "4x0 + 2x2",
     ),
     "full": (
         lambda **o: TensorFieldConv(MIXED, "2x0e + 2x1o", mode="full", **o),
@@ -167,9 +179,10 @@ def test_wrong_inputs_are_named(
         Given("painn", example())(**changes)
 
 
-def test_scalars_start_a_painn(example: Make) -> None:
+@pytest.mark.parametrize("kind", [PaiNNConv, lambda n, **o: SO3Conv(n, 1, **o)])
+def test_scalars_start_a_layer(example: Make, kind: Callable[..., IrrepsConv]) -> None:
     sample = example()
-    conv, x = PaiNNConv(3, cutoff=CUTOFF).double(), sample.randn(7, 3)
+    conv, x = kind(3, cutoff=CUTOFF).double(), sample.randn(7, 3)
     whole = torch.cat([x, x.new_zeros(7, 9)], dim=1)
     found = conv(x, sample.edge_index[:, :-7], pos=sample.pos)
     assert torch.equal(found, conv(whole, sample.edge_index[:, :-7], pos=sample.pos))

@@ -9,10 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError, WeightsError
-from torch_cormorant.networks import Allegro, NequIP, PaiNN, network_from_original
+from torch_cormorant.networks import (
+    TFN,
+    Allegro,
+    KernelNet,
+    NequIP,
+    PaiNN,
+    SO3Net,
+    network_from_original,
+)
 from torch_cormorant.testing import random_molecule
 
 P = "model.func."
+FILTERS = "representation.so3convs.0.filternet.weight"
 NEQUIP: dict[str, Any] = {
     "r_max": 3.0,
     "type_names": ["O", "C", "H", "N", "F"],
@@ -261,3 +270,153 @@ def test_networks_that_allegro_does_not_know_are_not_written() -> None:
         allegro(
             head={"kind": "atomwise", "layers": [3], "bias": False, "pair": True}
         ).to_original()
+
+
+def so3net(**options: Any) -> SO3Net:
+    return SO3Net(channels=4, num_levels=2, cutoff=3.0, **options).double()
+
+
+def test_so3net_there_and_back() -> None:
+    offsets = {"kind": "atomwise", "shift": "species", "constant": True}
+    network = so3net(lmax=1, basis="bessel_basis", shared_levels=True, head=offsets)
+    weights = network.to_original()
+    given = {f"model.{name}": value for name, value in weights.items()}
+    given["model.representation.so3convs.0.Widx"] = torch.arange(7)
+    again = network_from_original(given, {"shared_interactions": True})
+    assert type(again) is SO3Net
+    assert torch.allclose(energy(again), energy(network), rtol=1e-13)
+    found = again.to_original()
+    assert found.keys() == weights.keys()
+    for name, value in found.items():
+        assert torch.allclose(value, weights[name], rtol=1e-14), name
+
+
+def test_what_so3net_cannot_mean_is_refused() -> None:
+    weights = so3net().to_original()
+    with pytest.raises(WeightsError, match="lmax is 1 in the settings and 2 in"):
+        SO3Net.from_original(weights, {"lmax": 1})
+    with pytest.raises(ConfigError, match="shared_filters: SO3net"):
+        SO3Net.from_original(weights, {"shared_filters": True})
+    with pytest.raises(ConfigError, match="'activation' of SchNetPack"):
+        SO3Net.from_original(weights, {"activation": "relu"})
+    more = {**weights, "representation.electronic_embeddings.0.w": torch.ones(1)}
+    with pytest.raises(WeightsError, match="electronic_embeddings"):
+        SO3Net.from_original(more)
+    odd = {**weights, FILTERS: torch.ones(13, 20)}
+    with pytest.raises(WeightsError, match="13 rows, no multiple of 4"):
+        SO3Net.from_original(odd)
+    with pytest.raises(ConfigError, match="the envelope 'polynomial'"):
+        so3net(envelope="polynomial").to_original()
+
+
+TFN_SETTINGS = {"hidden": "5x0e + 4x1o", "sh": "0e + 1o", "cutoff": 3.0}
+E3NN = {"basis": {"kind": "e3nn_basis"}, "envelope": None}
+
+
+def tfn(**options: Any) -> TFN:
+    made = {"irreps": "5x0e + 4x1o", "cutoff": 3.0, **E3NN, **options}
+    return TFN(avg_num_neighbors=1.0, **made).double()
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"cutoff": None}, "config needs 'cutoff'"),
+        ({"hidden": "5x0e + 4x1o", "sh": "0e + 1e"}, "even harmonics"),
+        ({"sh": "0e + 2e"}, "all degrees to a largest, got 1x0e"),
+        ({"act": "relu"}, "'act' of e3nn has no counterpart"),
+    ],
+)
+def test_settings_of_tensor_field_networks(changes: dict[str, Any], match: str) -> None:
+    changed = {**TFN_SETTINGS, **changes}
+    settings = {name: value for name, value in changed.items() if value is not None}
+    with pytest.raises(ConfigError, match=match):
+        TFN.from_original(tfn().to_original(), settings)
+
+
+def test_tensor_field_networks_that_e3nn_does_not_make() -> None:
+    weights = tfn().to_original()
+    with pytest.raises(WeightsError, match=r"fc\.layer1\.weight.* configuration"):
+        TFN.from_original(weights, {**TFN_SETTINGS, "hidden": "5x0e + 3x1o"})
+    for options in (
+        {"envelope": "cosine"},
+        {"basis": "gaussian_basis"},
+        {"basis": {"kind": "e3nn_basis", "ends": True}},
+    ):
+        with pytest.raises(ConfigError, match="an envelope, or another basis"):
+            tfn(**options).to_original()
+    with pytest.raises(ConfigError, match="a head with layers"):
+        tfn(head={"kind": "atomwise"}).to_original()
+
+
+THESIS = {"l0": 5, "l1": 4, "l2": 0, "radial": "bessel", "rmax": 4.0, "avg": 9.0}
+MLP = {**THESIS, "mlp": [3, 2, 2, 6, 3]}
+
+
+def kernels(**options: Any) -> KernelNet:
+    small = {"irreps": "5x0 + 4x1", "radial": [6], "embedding": 7, "num_levels": 2}
+    basis = {"basis": "cut_bessel_basis", "num_basis": 5, "radius": 4.0}
+    return KernelNet(avg_num_atoms=9.0, **{**small, **basis, **options}).double()
+
+
+def with_mlp() -> KernelNet:
+    outs = {"out_irreps": "3x0 + 2x1", "out_levels": 2, "out_channels": 6}
+    network = kernels(out_layers=3, **outs)
+    first, second, _ = network.head.mlp.linears
+    second.load_state_dict(first.state_dict())  # one module there
+    return network
+
+
+def test_kernel_networks_there_and_back_inside_of_schnetpack() -> None:
+    network = with_mlp()
+    weights = network.to_original()
+    weights["out.mlp.2.weight"] = weights["out.mlp.0.weight"]
+    weights["out.mlp.2.bias"] = weights["out.mlp.0.bias"]
+    parts = {"net.": "representation.", "out.": "output_modules.0.out_net."}
+    inside = {f"model.{parts[n[:4]]}{n[4:]}": v for n, v in weights.items()}
+    again = network_from_original(inside, MLP)
+    assert type(again) is KernelNet
+    assert torch.allclose(energy(again), energy(network), rtol=1e-13)
+    mean = {"mean": 2.0, "std": 3.0, "atomref": [float(z) for z in range(10)]}
+    scaled = KernelNet.from_original(weights, {**MLP, **mean})
+    z, _ = random_molecule(8)
+    expected = 3 * energy(network) + 2 * len(z) + z.sum()
+    assert torch.allclose(energy(scaled), expected, rtol=1e-12)
+
+
+def test_settings_of_kernel_networks() -> None:
+    weights = kernels().to_original()
+    for name in THESIS:
+        rest = {key: value for key, value in THESIS.items() if key != name}
+        with pytest.raises(ConfigError, match=f"config needs '{name}'"):
+            KernelNet.from_original(weights, rest)
+    with pytest.raises(ConfigError, match="radial must be one of"):
+        KernelNet.from_original(weights, {**THESIS, "radial": "sine"})
+    with pytest.raises(WeightsError, match=r"net\.layers\.1\.0\.R\.f\.weights\.1"):
+        KernelNet.from_original(weights, {**THESIS, "l1": 3})
+    with pytest.raises(ConfigError, match=r"config needs 'mlp': \[l0, l1"):
+        KernelNet.from_original(with_mlp().to_original(), THESIS)
+    more = {**weights, "net.layers.1.1.weight": torch.ones(1)}
+    with pytest.raises(WeightsError, match=r"'net\.layers\.1\.1\.weight' of equi"):
+        KernelNet.from_original(more, THESIS)
+
+
+def test_kernel_networks_that_the_thesis_does_not_know() -> None:
+    for options in ({"cutoff": 4.0}, {"basis": "gaussian"}):
+        with pytest.raises(ConfigError, match="a cutoff, or another basis"):
+            kernels(**options).to_original()
+    network = with_mlp()
+    torch.nn.init.zeros_(network.head.mlp.linears[1].weight)
+    with pytest.raises(ConfigError, match="hidden layers of an MLP that differ"):
+        network.to_original()
+
+
+def test_gaussians_of_a_file_are_not_rounded() -> None:
+    """They are kept as weights, in the precision of the file."""
+    config = {"l0": 94, "l1": 1, "l2": 0, "radial": "gaussian", "rmax": 2.87, "avg": 18}
+    weights = BRandNet().double().to_original()
+    network = BRandNet.from_original(weights, {**config, "mlp": [48, 12, 1, 51, 2]})
+    basis = network.convs[3].radial.basis
+    assert torch.allclose(basis.widths, torch.tensor((2.87 / 102) ** 0.5).double())
+    step = basis.offsets.diff()
+    assert float((step - 2.87 / 50).abs().max()) < 1e-15

@@ -1,4 +1,4 @@
-"""Allegro, NequIP and PaiNN against numbers and classes of the public packages.
+"""Allegro, NequIP, PaiNN and SO3Net against the public packages.
 
 The numbers lie in a folder beside the repository, or in the one that the environment
 variable CORMORANT_FAMILY names; every file says what it is by its name and settings.
@@ -20,13 +20,13 @@ from torch.func import functional_call
 
 from torch_cormorant.irreps import Irreps
 from torch_cormorant.models import Potential
-from torch_cormorant.networks import Allegro, NequIP, PaiNN
+from torch_cormorant.networks import Allegro, NequIP, PaiNN, SO3Net
 from torch_cormorant.ops import use_backend
 from torch_cormorant.so3 import flat_blocks, to_e3nn
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "family"
 FOLDER = Path(os.environ.get("CORMORANT_FAMILY", SHARED))
-KINDS = {"allegro": Allegro, "nequip": NequIP, "painn": PaiNN}
+KINDS = {"allegro": Allegro, "nequip": NequIP, "painn": PaiNN, "so3net": SO3Net}
 FILES = [
     path for path in sorted(FOLDER.rglob("*.npz")) if path.stem.split("_")[0] in KINDS
 ]
@@ -78,9 +78,10 @@ def test_energies_forces_and_gradients_of_weights(case: Case, backend: str) -> N
     for name in names:
         case.weights[name].requires_grad_()
     network, state = case.kind.read_original(case.weights, case.config)
+    wanted = [case.pos, *(case.weights[name] for name in names)]
     with use_backend(backend):
-        energy = functional_call(network, state, (case.z, case.pos, case.batch))[:, 0]
-        wanted = [case.pos, *(case.weights[name] for name in names)]
+        given = (case.z, case.pos, case.batch)
+        energy = functional_call(network, state, given)[:, 0]
         slopes = torch.autograd.grad(energy.sum(), wanted, materialize_grads=True)
     case.compare("energy", energy)
     case.compare("forces", -slopes[0])
@@ -118,16 +119,17 @@ def test_activations(case: Case) -> None:
     network.read_out(
         network.run_levels(case.z, geometry), geometry, case.batch, 3, z=case.z
     )
-    check = {
+    checks = {
         Allegro: allegro_activations,
         NequIP: nequip_activations,
         PaiNN: painn_activations,
-    }[case.kind]
-    checked = check(case, network, geometry, seen)
+        SO3Net: so3net_activations,
+    }
+    checked = checks[case.kind](case, network, geometry, seen)
     others = ("sd.", "grad.", "cfg_", "irreps.", "cst_")
     inputs = {"z", "pos", "batch", "edge_index", "edge_vec", "atom_types"}
     words = {"versions", "mol_names", "type_names", "sd_names", "param_names"}
-    whole = {"energy", "forces", "virial"}
+    whole = {"energy", "forces", "virial", "energy_float32_tables"}
     left = {name for name in case.held if not name.startswith(others)}
     assert left - inputs - words - whole == checked
 
@@ -296,5 +298,50 @@ def painn_activations(
             compare(f"layer{k}.{name}.mu", vectors(x))
     compare("scalar_representation", flat[-1][:, : network.channels])
     compare("vector_representation", vectors(flat[-1]))
+    compare("atom_energy", seen["head.mlp"][0][:, 0])
+    return checked
+
+
+def so3net_activations(
+    case: Case, network: SO3Net, geometry: Any, seen: dict[str, list[Tensor]]
+) -> set[str]:
+    checked, irreps = set(), network.convs[0].irreps
+
+    def compare(name: str, found: Tensor) -> None:
+        case.compare(name, found)
+        checked.add(name)
+
+    def moved(x: Tensor) -> Tensor:  # edges point the other way there
+        signs = [ir.p for _, ir in irreps for _ in range(ir.dim)]
+        return x.view(len(x), -1, network.channels) * torch.tensor(signs)[:, None]
+
+    L = network.lmax
+    roots = [
+        (-1) ** l * ((2 * l + 1) / (4 * torch.pi)) ** 0.5
+        for l in range(L + 1)
+        for _ in range(2 * l + 1)
+    ]
+    compare("sph", geometry.sh(L) * torch.tensor(roots, dtype=torch.float64))
+    compare("radial", geometry.to_edges(seen["basis"][0]))
+    compare("cutoff", geometry.to_edges(seen["envelope"][0])[:, None])
+    compare("embedding", seen["embedding"][0])
+    calls: dict[str, int] = defaultdict(int)
+    for k in range(network.num_levels):
+        own = f"convs.{min(k, len(network.convs) - 1)}"
+        at = calls[own]
+        calls[own] += 1
+        found = {
+            "conv": seen[f"{own}.mixing<"],
+            "mixing1": seen[f"{own}.mixing.first"],
+            "mixing2": seen[f"{own}.mixing.second"],
+            "gate": seen[f"{own}.mixing.third<"],
+            "mixing3": seen[f"{own}.mixing.third"],
+        }
+        for name, values in found.items():
+            compare(f"layer{k}.{name}", moved(values[at].reshape(len(case.z), -1)))
+    last = seen[own][-1]
+    compare("multipole_representation", moved(last))
+    compare("vector_representation", moved(last)[:, [3, 1, 2]])
+    compare("scalar_representation", last[:, : network.channels])
     compare("atom_energy", seen["head.mlp"][0][:, 0])
     return checked

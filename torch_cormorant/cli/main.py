@@ -345,8 +345,9 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "    cormorant convert nequip.ckpt model.safetensors --config settings.yaml\n"
         "    cormorant convert painn.pt model.safetensors --species H C O --unit eV\n"
         "    cormorant convert model.safetensors weights.npz\n\n"
-        "Read are the original Cormorant, NequIP, PaiNN (SchNetPack) and SchNet\n"
-        "(torch-geometric), known by the names of their weights.",
+        "Read are the original Cormorant, NequIP, PaiNN and SO3net (SchNetPack),\n"
+        "SchNet (torch-geometric), TFN (e3nn) and the networks of the e3nn thesis,\n"
+        "known by the names of their weights.",
     )
     convert.add_argument(
         "source", type=_path, help=".npz, .pt, .ckpt; .safetensors: back"
@@ -366,7 +367,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         nargs="+",
         default=[],
         metavar="SYMBOL",
-        help="elements that PaiNN or SchNet were trained on",
+        help="elements that PaiNN, SO3net or SchNet were trained on",
     )
     for command in (evaluate, predict, info, native, convert):
         _add_parts(command)

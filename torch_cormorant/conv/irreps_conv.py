@@ -24,14 +24,16 @@ from torch_cormorant.conv.inputs import (
 from torch_cormorant.errors import ConfigError, DtypeError, ShapeError
 from torch_cormorant.irreps import Irreps
 from torch_cormorant.nn.facts import StatesFacts
-from torch_cormorant.nn.mlp import RadialMLP
+from torch_cormorant.nn.mlp import MLP, RadialMLP
 from torch_cormorant.ops import (
     EdgeGeometry,
     ProductPaths,
+    kernel_neighbour_sum,
     tensor_product,
     weighted_neighbour_sum,
 )
 from torch_cormorant.ops.autocast import check_weights, dtype_of, raised
+from torch_cormorant.ops.segment import scatter_sum
 from torch_cormorant.ops.weighted_sum import Weights, weight_rows
 from torch_cormorant.so3.flat import check_flat
 
@@ -74,6 +76,11 @@ class IrrepsConv(StatesFacts, MessagePassing):
     def irreps_sh(self) -> Irreps:
         """Those of the harmonics."""
         return self.paths.second
+
+    @property
+    def weight_numel(self) -> int:
+        """Weights of an edge, as ``forward`` takes them."""
+        return self.paths.weight_numel
 
     def inputs(
         self,
@@ -123,7 +130,7 @@ class IrrepsConv(StatesFacts, MessagePassing):
             made: Tensor = self.radial(geometry.pair_length)
             return made
         edges, pairs = geometry.plan.num_edges, geometry.pair_index[0].shape[0]
-        numel = self.paths.weight_numel
+        numel = self.weight_numel
         parts = given if isinstance(given, tuple) else (given, given)
         shape = (*parts[0].shape[:1], *parts[1].shape[1:])
         if shape not in {(edges, numel), (pairs, numel)}:
@@ -166,9 +173,21 @@ class IrrepsConv(StatesFacts, MessagePassing):
     def fast_sum(
         self, source: Tensor, geometry: EdgeGeometry, given: Weights | None
     ) -> tuple[Tensor, ...]:
-        """One tensor for each block of ``paths.out``, arguments as above."""
-        weights = self.edge_weights(geometry, given)
-        return weighted_neighbour_sum(source, geometry, weights, self.paths)
+        """One tensor for each block of ``paths.out``, or one; arguments as above.
+
+        Full with own weights: the last layer of their MLP acts behind the sum.
+        """
+        full = self.paths.mode == "uvw"
+        if full and given is None and self.radial is not None:
+            hidden, last = self.radial.halves(geometry.pair_length)
+            return kernel_neighbour_sum(source, geometry, hidden, last, self.paths)
+        if full:
+            weights = self.weight_rows(geometry, given)
+            index, sh = geometry.edge_index, geometry.sh(self.irreps_sh.lmax)
+            sent = self.message(source.index_select(0, index[0]), weights, sh)
+            return (scatter_sum(sent, index[1], geometry.num_targets, validate=False),)
+        rows = self.edge_weights(geometry, given)
+        return weighted_neighbour_sum(source, geometry, rows, self.paths)
 
     def path_factors(self, *, signs: bool = False) -> Tensor:
         r""":math:`\sqrt{2 l_2 + 1}` for every weight, in float64.
@@ -184,6 +203,15 @@ class IrrepsConv(StatesFacts, MessagePassing):
             sign = (-1) ** (k * (k + 1) // 2) if signs else 1
             factors += [sign * (2 * l2 + 1) ** 0.5] * size
         return torch.tensor(factors, dtype=torch.float64)
+
+    @torch.no_grad()
+    def scale_paths(self, mlp: MLP) -> None:
+        r"""Multiply fresh weights of an MLP that makes those of the paths.
+
+        By :math:`\sqrt{2 l_2 + 1}`: unit harmonics become as large as scalars.
+        """
+        last = mlp.linears[-1]
+        last.weight.mul_(self.path_factors().unsqueeze(1).to(last.weight))
 
     def message(self, x_j: Tensor, w: Tensor, sh: Tensor) -> Tensor:
         """Products of one edge each, ``[E, paths.out.dim]``."""

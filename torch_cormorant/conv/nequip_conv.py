@@ -17,7 +17,7 @@ from torch_cormorant.nn.bases import BesselBasis
 from torch_cormorant.nn.envelopes import Envelope
 from torch_cormorant.nn.gated import GatedBlock
 from torch_cormorant.nn.irreps_linear import IrrepsLinear, SpeciesLinear
-from torch_cormorant.nn.mlp import MLP, RadialMLP
+from torch_cormorant.nn.mlp import RadialMLP
 from torch_cormorant.ops import ProductPaths
 from torch_cormorant.ops.autocast import full_precision
 from torch_cormorant.ops.weighted_sum import Weights
@@ -160,15 +160,6 @@ class NequIPConv(IrrepsConv):
                 part.reset_parameters()
         if self.radial is not None:
             self.scale_paths(self.radial.mlp)
-
-    @torch.no_grad()
-    def scale_paths(self, mlp: MLP) -> None:
-        r"""Multiply fresh weights of an MLP that makes those of the paths.
-
-        By :math:`\sqrt{2 l_2 + 1}`: unit harmonics become as large as scalars.
-        """
-        last = mlp.linears[-1]
-        last.weight.mul_(self.path_factors().unsqueeze(1).to(last.weight))
 
     @full_precision
     def forward(

@@ -16,13 +16,8 @@ from torch_cormorant.nn.envelopes import Envelope
 from torch_cormorant.nn.irreps_linear import IrrepsLinear
 from torch_cormorant.nn.mlp import RadialMLP
 from torch_cormorant.nn.radial import RadialSpec, make_radial
-from torch_cormorant.ops import (
-    EdgeGeometry,
-    ProductPaths,
-    kernel_neighbour_sum,
-)
+from torch_cormorant.ops import ProductPaths
 from torch_cormorant.ops.autocast import full_precision
-from torch_cormorant.ops.segment import scatter_sum
 from torch_cormorant.ops.weighted_sum import Weights
 
 __all__ = ["TensorFieldConv"]
@@ -164,20 +159,6 @@ class TensorFieldConv(IrrepsConv):
             return sums
         result: Tensor = self.linear(sums)
         return result
-
-    def fast_sum(
-        self, source: Tensor, geometry: EdgeGeometry, given: Weights | None
-    ) -> tuple[Tensor, ...]:
-        """Full with own weights: the last layer of their MLP acts behind the sum."""
-        if self.mode == "depthwise":
-            return super().fast_sum(source, geometry, given)
-        if given is None and self.radial is not None:
-            hidden, last = self.radial.halves(geometry.pair_length)
-            return kernel_neighbour_sum(source, geometry, hidden, last, self.paths)
-        weights = self.weight_rows(geometry, given)
-        index, sh = geometry.edge_index, geometry.sh(self.irreps_sh.lmax)
-        rows = self.message(source.index_select(0, index[0]), weights, sh)
-        return (scatter_sum(rows, index[1], geometry.num_targets, validate=False),)
 
     def arguments(self) -> str:
         """The positional arguments, for ``repr``."""

@@ -220,23 +220,26 @@ def check_head(
         network: Its head is looked at.
         package: Name of the package.
         act: Activation that the head must have.
-        **wanted: Which of the parts ``scale``, ``shift``, ``constant`` and ``bias`` it
-            must have (True) or not (False).
+        **wanted: Which of the parts ``scale``, ``shift``, ``constant``, ``bias`` and
+            ``layers`` it must have (True) or not (False); layers it must have.
 
     Raises:
         ConfigError: Names what has no counterpart.
     """
     head, text = network.head, f"{package} has no counterpart of"
-    if not isinstance(head, AtomwiseHead) or network.num_targets != 1:
+    one = network.num_targets == 1 or not wanted.get("layers", True)
+    if not isinstance(head, AtomwiseHead) or not one:
         msg = f"{text} the head {head.kind!r} with {network.num_targets} targets"
         raise ConfigError(msg)
-    acts = {type(layer) for layer in head.mlp if not isinstance(layer, nn.Linear)}
+    mlp = head.mlp
+    acts = {type(layer) for layer in mlp or () if not isinstance(layer, nn.Linear)}
     if acts - {type(activation(act))}:
         raise ConfigError(f"{text} a head with {head.made_with['act']!r}, only {act!r}")
     held = {name: getattr(head, name) is not None for name in ("scale", "shift")}
     held["constant"] = head.constant is not None
-    held["bias"] = head.mlp.linears[0].bias is not None
-    for name, value in wanted.items():
+    held["layers"] = mlp is not None
+    held["bias"] = mlp is not None and mlp.linears[0].bias is not None
+    for name, value in {"layers": True, **wanted}.items():
         if held[name] != value:
             state = "with" if held[name] else "without"
             raise ConfigError(f"{text} a head {state} {name}")

@@ -7,12 +7,15 @@ from typing import Any
 
 from torch_cormorant.errors import WeightsError
 from torch_cormorant.networks.allegro import Allegro
+from torch_cormorant.networks.kernel_net import KernelNet
 from torch_cormorant.networks.nequip import NequIP
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.painn import PaiNN
 from torch_cormorant.networks.schnet import SchNet
 from torch_cormorant.networks.se3_transformer import SE3Transformer
 from torch_cormorant.networks.segnn import SEGNN
+from torch_cormorant.networks.so3net import SO3Net
+from torch_cormorant.networks.tfn import TFN
 from torch_cormorant.networks.weight_files import Weights, unpacked
 
 __all__ = ["kind_of_weights", "network_from_original"]
@@ -23,6 +26,9 @@ KINDS: tuple[type[WithOriginal], ...] = (
     PaiNN,
     SE3Transformer,
     SEGNN,
+    TFN,
+    KernelNet,
+    SO3Net,
     SchNet,
 )
 

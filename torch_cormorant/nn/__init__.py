@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from torch_cormorant.nn.activations import ShiftedSoftplus, activation, moment_factor
-from torch_cormorant.nn.bases import BesselBasis, GaussianBasis
+from torch_cormorant.nn.activations import (
+    ShiftedSoftplus,
+    Softplus,
+    activation,
+    moment_factor,
+)
+from torch_cormorant.nn.bases import (
+    BesselBasis,
+    CosineBasis,
+    CutBesselBasis,
+    GaussianBasis,
+)
 from torch_cormorant.nn.cutoff import Mask, SoftCutoff, envelope, register_mask
+from torch_cormorant.nn.e3nn_bases import E3NNBasis
 from torch_cormorant.nn.edge_kernel import EdgeKernel
 from torch_cormorant.nn.edge_network import EdgeNetwork
 from torch_cormorant.nn.envelopes import (
@@ -78,8 +89,11 @@ __all__ = [
     "BesselBasis",
     "BesselTwoBody",
     "Contraction",
+    "CosineBasis",
+    "CutBesselBasis",
     "DegreeWeights",
     "DipoleHead",
+    "E3NNBasis",
     "EdgeKernel",
     "EdgeNetwork",
     "Envelope",
@@ -117,6 +131,7 @@ __all__ = [
     "SO3Norm",
     "ShiftedSoftplus",
     "SoftCutoff",
+    "Softplus",
     "SpatialExtentHead",
     "SpeciesIndex",
     "SpeciesLinear",

@@ -26,8 +26,8 @@ class GatedBlock(nn.Module):
 
     Args:
         irreps: What the result is made of.
-        act: Activation of even scalars, and where parity plays no part. Default
-            ``"silu"``.
+        act: Activation of even scalars, and where parity plays no part; a module is
+            taken as it is, without a constant. Default ``"silu"``.
         odd_act: Activation of odd scalars, an odd function. Default ``"tanh"``.
         gate_act: Activation of gates. Default ``"silu"``.
         constants: As in :func:`~torch_cormorant.nn.moment_factor`; None:
@@ -57,7 +57,7 @@ class GatedBlock(nn.Module):
         self,
         irreps: object,
         *,
-        act: str = "silu",
+        act: str | nn.Module = "silu",
         odd_act: str = "tanh",
         gate_act: str = "silu",
         constants: str | None = "exact",
@@ -76,10 +76,13 @@ class GatedBlock(nn.Module):
         if gates:
             wanted[self.gate] += gates
         self.irreps_in = Irreps([(wanted[ir], ir) for ir in sorted(wanted)])
+        names: dict[str, str | nn.Module]
         names = {"even": act, "odd": odd_act, "gate": gate_act}
         self.acts = nn.ModuleDict({key: activation(n) for key, n in names.items()})
         self.factors = {
-            key: 1.0 if constants is None else moment_factor(name, constants)
+            key: 1.0
+            if constants is None or not isinstance(name, str)
+            else moment_factor(name, constants)
             for key, name in names.items()
         }
 

@@ -25,7 +25,8 @@ class MLP(nn.Sequential):
 
     Args:
         sizes: Features of the input, of the hidden layers, of the result.
-        act: Activation, ``"silu"`` (default), ``"ssp"``, ``"leaky_relu"``, ``"relu"``.
+        act: Activation, ``"silu"`` (default), ``"ssp"``, ``"leaky_relu"``, ``"relu"``;
+            or a module.
         bias: Whether there are biases; without them zero stays zero. Default False.
 
     Shapes:
@@ -42,7 +43,7 @@ class MLP(nn.Sequential):
     """
 
     def __init__(
-        self, sizes: Sequence[int], act: str = "silu", *, bias: bool = False
+        self, sizes: Sequence[int], act: str | nn.Module = "silu", *, bias: bool = False
     ) -> None:
         if len(sizes) < 2 or min(sizes) < 1:
             msg = f"sizes must be two or more positive numbers, got {list(sizes)}"
@@ -103,7 +104,7 @@ class RadialMLP(nn.Module):
         basis: Radial functions B.
         hidden: Widths of the hidden layers; empty: one linear map.
         outputs: Number of weights of an edge.
-        act: Activation. Default ``"silu"``.
+        act: Activation, or a module. Default ``"silu"``.
         bias: Whether there are biases. Default False.
         envelope: u, by its class or None. Default None.
         inside: Multiply the basis by it, not the result; needs ``bias=False`` for
@@ -130,7 +131,7 @@ class RadialMLP(nn.Module):
         hidden: Sequence[int],
         outputs: int,
         *,
-        act: str = "silu",
+        act: str | nn.Module = "silu",
         bias: bool = False,
         envelope: Envelope | None = None,
         inside: bool = False,
@@ -173,15 +174,17 @@ class RadialMLP(nn.Module):
         What is linear in the weights may then act before the second one.
 
         Returns:
-            ``[E, H]`` and ``[H, outputs]``.
-
-        Raises:
-            ConfigError: There is a bias.
+            ``[E, H]`` and ``[H, outputs]``; with a bias, u is one more column.
         """
         last = self.mlp.linears[-1]
-        if getattr(last, "bias", None) is not None:
-            raise ConfigError("an MLP with biases is no product: take bias=False")
         rows, u = self._rows(length)
         for layer in list(self.mlp)[:-1]:
             rows = layer(rows)
-        return rows if self.inside else rows * u, last.weight.T
+        if self.inside:
+            return rows, last.weight.T
+        bias = getattr(last, "bias", None)
+        if bias is None:
+            return rows * u, last.weight.T
+        ones = torch.ones_like(rows[:, :1])
+        both = torch.cat([last.weight, bias.unsqueeze(1)], dim=1)
+        return torch.cat([rows, ones], dim=1) * u, both.T

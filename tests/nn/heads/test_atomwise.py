@@ -68,3 +68,14 @@ def test_what_it_cannot_do_is_refused() -> None:
     head, values = made(shift="species"), torch.randn(4, 3, dtype=torch.float64)
     with pytest.raises(ConfigError, match="needs atomic numbers"):
         head(given(values)._replace(z=None))
+
+
+def test_without_layers_the_invariants_are_the_energies() -> None:
+    head = made(2, num_targets=2, layers=None, scale="shared")
+    values = torch.randn(4, 2, dtype=torch.float64)
+    assert not [*head.parameters()]
+    assert torch.equal(head(given(values), summed=False), head.scale * values)
+    with pytest.raises(ConfigError, match="layers=None needs as many invariants as"):
+        made(3, layers=None)
+    with pytest.raises(ConfigError, match="cannot be rescaled"):
+        made(1, layers=None).rescale(2.0)

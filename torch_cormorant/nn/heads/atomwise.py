@@ -30,7 +30,8 @@ class AtomwiseHead(SumHead):
         inputs: Number of invariants :math:`s_i` per atom.
         num_targets: Number of outputs. Default 1.
         species: Atomic numbers that have a scale and a shift.
-        layers: Widths of the hidden layers. Default: none, one linear map.
+        layers: Widths of the hidden layers. Default: none, one linear map. None: no map
+            either, the network makes the atomic energies itself.
         act: Activation. Default ``"silu"``.
         bias: Whether the layers have biases. Default True.
         scale: None (default), ``"shared"`` or ``"species"``: no :math:`\sigma`, one, or
@@ -41,8 +42,8 @@ class AtomwiseHead(SumHead):
         pair: The last invariant is an energy that is added as it is. Default False.
 
     Raises:
-        ConfigError: ``scale`` or ``shift`` is none of these words, or there are no
-            species.
+        ConfigError: ``scale`` or ``shift`` is none of these words, there are no
+            species, or ``layers=None`` and there are not as many inputs as targets.
 
     Example:
         >>> from torch_cormorant import Cormorant
@@ -67,7 +68,7 @@ class AtomwiseHead(SumHead):
         num_targets: int = 1,
         *,
         species: Sequence[int] = (),
-        layers: Sequence[int] = (),
+        layers: Sequence[int] | None = (),
         act: str = "silu",
         bias: bool = True,
         scale: str | None = None,
@@ -78,7 +79,15 @@ class AtomwiseHead(SumHead):
     ) -> None:
         super().__init__()
         self.shape, self.pair = (num_targets,), pair
-        self.mlp = MLP([inputs - pair, *layers, num_targets], act, bias=bias)
+        self.mlp: MLP | None = None
+        if layers is not None:
+            self.mlp = MLP([inputs - pair, *layers, num_targets], act, bias=bias)
+        elif inputs - pair != num_targets:
+            msg = (
+                f"layers=None needs as many invariants as targets, {num_targets}, the "
+                f"network has {inputs - pair}; give layers=[]"
+            )
+            raise ConfigError(msg)
         self.index = SpeciesIndex(species)
         kinds = {"scale": scale, "shift": shift}
         kinds["constant"] = "shared" if constant else None
@@ -98,8 +107,8 @@ class AtomwiseHead(SumHead):
 
     def contributions(self, values: Tensor) -> Tensor:
         """What the MLP says of every atom, ``[N, I]`` to ``[N, num_targets]``."""
-        result: Tensor = self.mlp(values[:, : values.shape[1] - self.pair])
-        return result
+        values = values[:, : values.shape[1] - self.pair]
+        return values if self.mlp is None else self.mlp(values)
 
     @weights_precision
     def forward(self, atoms: HeadInput, *, summed: bool = True) -> Tensor:
@@ -122,10 +131,11 @@ class AtomwiseHead(SumHead):
 
     def last_layers(self) -> list[nn.Linear]:
         """The last layer of the MLP, if nothing is added behind it."""
-        if self.pair or self.shift is not None or self.constant is not None:
+        added = self.pair or self.shift is not None or self.constant is not None
+        if added or self.mlp is None:
             msg = (
-                "the head 'atomwise' cannot be rescaled with shifts or pair energies: "
-                "make it without them"
+                "the head 'atomwise' cannot be rescaled with shifts or pair energies, "
+                "or with layers=None: make it without them"
             )
             raise ConfigError(msg)
         return self.mlp.linears[-1:]
