@@ -44,6 +44,7 @@ from torch_cormorant.nn.mlp import MLP, RadialMLP
 from torch_cormorant.nn.norm import Gate, Norm, SO3Norm, register_norm
 from torch_cormorant.nn.pairs import Pair
 from torch_cormorant.nn.parts import Part
+from torch_cormorant.nn.powers import InversePowers
 from torch_cormorant.nn.radial import (
     Bessel,
     Gaussian,
@@ -82,6 +83,7 @@ __all__ = [
     "HeadList",
     "HeadSpec",
     "Invariants",
+    "InversePowers",
     "IrrepsLinear",
     "LevelSizes",
     "LinearHead",

@@ -7,6 +7,7 @@ from torch_cormorant.ops.dispatch import use_backend
 from torch_cormorant.ops.dots import edge_dots
 from torch_cormorant.ops.geometry import EdgeGeometry
 from torch_cormorant.ops.kernel_sum import kernel_neighbour_sum
+from torch_cormorant.ops.nbody_paths import NBodyPaths, kappa
 from torch_cormorant.ops.neighbour_sum import neighbour_sum
 from torch_cormorant.ops.paths import PathTable
 from torch_cormorant.ops.plan import GraphPlan, build_plan
@@ -18,6 +19,7 @@ from torch_cormorant.ops.weighted_sum import weighted_neighbour_sum
 __all__ = [
     "EdgeGeometry",
     "GraphPlan",
+    "NBodyPaths",
     "PathTable",
     "ProductPath",
     "ProductPaths",
@@ -27,6 +29,7 @@ __all__ = [
     "fold_columns",
     "folded_square",
     "from_complex",
+    "kappa",
     "kernel_neighbour_sum",
     "neighbour_sum",
     "tensor_product",
