@@ -16,7 +16,7 @@ from torch_cormorant.errors import SpeciesError, WeightsError
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import Potential
-from torch_cormorant.networks import NequIP, Network, PaiNN, SchNet
+from torch_cormorant.networks import NBodyNetwork, NequIP, Network, PaiNN, SchNet
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.so3 import random_rotation
 from torch_cormorant.testing import random_molecule
@@ -52,6 +52,19 @@ NETWORKS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
         },
     ),
     "schnet": (SchNet, {"channels": 6, "filters": 5, "num_levels": 2}),
+    "nbody": (NBodyNetwork, {"channels": 3, "num_levels": 2, "norm": None}),
+    "nbody_sums": (
+        NBodyNetwork,
+        {
+            "channels": 3,
+            "num_levels": 2,
+            "lmax": 2,
+            "gates": ["single", "pairs"],
+            "complex": True,
+            "product": "channelwise",
+            "gate": True,
+        },
+    ),
     "extensive": (PaiNN, {"channels": 6, "num_levels": 2, "head": "extensive"}),
 }
 Batch = tuple[Tensor, Tensor, Tensor]

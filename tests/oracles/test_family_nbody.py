@@ -122,7 +122,7 @@ def test_gates(path: Path, name: str) -> None:
         loss = (
             loss + (torch.tensor(case[f"{name}_cot_l{ir.l}"]).conj() * value).real.sum()
         )
-        _check_zeros(conv, ir, labels, frag, channels)
+        _check_zeros(conv, labels, frag, channels)
     (slope,) = torch.autograd.grad(loss, pos)
     close(slope, case[f"{name}_grad_r"])
     if lmax == 1:
@@ -130,9 +130,7 @@ def test_gates(path: Path, name: str) -> None:
     _check_rotation(conv, case, lmax, x, pos, node, edge_index)
 
 
-def _check_zeros(
-    conv: Any, ir: Irrep, labels: list[str], frag: Any, channels: int
-) -> None:
+def _check_zeros(conv: Any, labels: list[str], frag: Any, channels: int) -> None:
     """What we call a zero is one in the file, and all others are not."""
     if conv.gate == "single":
         return
