@@ -212,7 +212,7 @@ class NBodyNetwork(Network):
         return {**super().facts(), "scheme": self.scheme, "fragments": self.named}
 
 
-def _irreps(channels: int, lmax: int, parity: bool) -> Irreps:  # noqa: FBT001
+def _irreps(channels: int, lmax: int, parity: bool) -> Irreps:
     return Irreps([(channels, ir) for _, ir in Irreps.harmonics(lmax, parity=parity)])
 
 

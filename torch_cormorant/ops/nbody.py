@@ -45,7 +45,7 @@ def fragments_of_sums(sums: Sequence[Tensor], paths: NBodyPaths) -> Fragments:
             a = a.index_select(-1, c).unsqueeze(3) * b.index_select(-1, d).unsqueeze(2)
             a = a.flatten(2, 3)
         found.append(_tables(a, piece))
-    return _joined(found, paths, sums[0])
+    return _joined(found, paths, sums[0], sums[0].shape[0])
 
 
 def fragments_of_pairs(
@@ -85,7 +85,7 @@ def fragments_of_pairs(
             first, second = piece.blocks
             g = _sum_over_children(states[first], inner[second], piece, paths)
             found.append(_tables(g, piece))
-        parts.append(_joined(found, paths, x[0]))
+        parts.append(_joined(found, paths, x[0], len(nodes)))
         order.append(nodes)
     if not parts:
         functions = radials(v.new_ones(1)).shape[1]
@@ -170,19 +170,15 @@ def _tables(g: Tensor, piece: Piece) -> Fragments:
     return found
 
 
-def _joined(found: Sequence[Fragments], paths: NBodyPaths, like: Tensor) -> Fragments:
+def _joined(
+    found: Sequence[Fragments], paths: NBodyPaths, like: Tensor, count: int
+) -> Fragments:
     """Fragments of all pieces side by side, radial functions outside."""
     result = {}
     for ir in paths.counts():
         parts = [part[ir] for part in found if ir in part]
         if not parts:
-            result[ir] = like.new_zeros(_nodes(found, like), ir.dim, 0)
+            result[ir] = like.new_zeros(count, ir.dim, 0)
             continue
         result[ir] = torch.cat(parts, dim=-1).transpose(1, 2).flatten(2)
     return result
-
-
-def _nodes(found: Sequence[Fragments], like: Tensor) -> int:
-    """Number of nodes of what was found."""
-    rows = [t.shape[0] for part in found for t in part.values()]
-    return rows[0] if rows else like.shape[0]
