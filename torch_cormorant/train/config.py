@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch_cormorant.data.registry import SOURCES
-from torch_cormorant.networks import NequIP, PaiNN, SchNet
+from torch_cormorant.networks import NBodyNetwork, NequIP, PaiNN, SchNet
 
 __all__ = ["SECTIONS", "RunConfig"]
 
-FAMILY = tuple(kind.kind for kind in (NequIP, PaiNN, SchNet))
+FAMILY = tuple(kind.kind for kind in (NBodyNetwork, NequIP, PaiNN, SchNet))
 NETWORKS = ("published", "recipe", "potential", "custom", *FAMILY)
 
 
