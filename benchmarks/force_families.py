@@ -144,8 +144,8 @@ FAMILIES: dict[str, Family] = {
     "nbody": Family(
         nbody,
         lr=1e-2,
-        note="N-body network of balls, 2 levels, 8 channels, lmax 1, cutoff 4 A",
-        source="the defaults of the network, with two levels",
+        note="N-body network of balls, gates (10), (11), 8 channels, cutoff 4 A",
+        source="the best of short trials",
         ours=True,
         sizes={"num_levels": 2},
     ),

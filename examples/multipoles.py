@@ -24,8 +24,10 @@ from torch_cormorant.ops.segment import scatter_sum
 from torch_cormorant.physics import cartesian_to_spherical, multipole_energy
 from torch_cormorant.so3 import random_rotation
 
-NEAR, FAR = 1.5, 4.0
+NEAR, FAR = 2.0, 4.0
 """Distances of neighbours."""
+RIDGE = 1e-13
+"""What keeps the linear map from growing, as a part of its features."""
 
 
 class Systems(NamedTuple):
@@ -71,7 +73,7 @@ class DipoleNetwork(nn.Module):
         channels: Channels.
     """
 
-    def __init__(self, lmax: int, channels: int = 12) -> None:
+    def __init__(self, lmax: int, channels: int = 16) -> None:
         super().__init__()
         self.lmax = lmax
         options = {"complex": False, "basis_set": (0, 3), "cutoff_type": ("hard",)}
@@ -84,10 +86,14 @@ class DipoleNetwork(nn.Module):
             cutoff=100.0,
             **options,
         )
+        edge = self.conv.edge_network
+        for l in range(edge.lmax + 1):  # begin without dot products in the edges
+            weight = edge.weights.get_parameter(f"weight_l{l}")
+            nn.init.zeros_(weight.data[..., : sum(edge.widths(l)[:2])])
         self.last = nn.Linear(3 * channels * (min(lmax, 1) + 1), 1)
 
-    def forward(self, given: Systems) -> Tensor:
-        """Energies of all systems."""
+    def describe(self, given: Systems) -> Tensor:
+        """Dot products of all systems, summed over their particles."""
         count = int(given.batch[-1]) + 1
         index = all_pairs(given.batch)
         geometry = EdgeGeometry.from_pos(given.pos, index)
@@ -100,28 +106,49 @@ class DipoleNetwork(nn.Module):
         field = self.conv(rows.unsqueeze(2), geometry)[:, :, 0]
         degrees = [slice(0, 1), slice(1, 4)][: min(self.lmax, 1) + 1]
         dots = [rows[:, at].mT @ field[:, at] for at in degrees]
-        energies = self.last(torch.stack(dots, dim=1).flatten(1))[:, 0]
-        return scatter_sum(energies, given.batch, count)
+        return scatter_sum(torch.stack(dots, dim=1).flatten(1), given.batch, count)
+
+    def forward(self, given: Systems) -> Tensor:
+        """Energies of all systems."""
+        return self.last(self.describe(given))[:, 0]
 
 
-def train(network: nn.Module, data: Systems, steps: int) -> None:
-    """Least squares: some steps of Adam, then of L-BFGS, all systems at once."""
-    scale = data.energy.std()
+def solve(network: DipoleNetwork, rows: Tensor, energy: Tensor) -> None:
+    """Give the last map the weights that are best for what stands before it."""
+    wide = torch.cat([rows.detach(), rows.new_ones(len(rows), 1)], dim=1)
+    size = wide.square().mean(0).sqrt() + 1e-9
+    scaled = wide / size
+    gram = scaled.T @ scaled + RIDGE * len(rows) * torch.eye(len(size)).to(rows)
+    found = torch.linalg.solve(gram, scaled.T @ energy) / size
+    network.last.weight.data, network.last.bias.data = found[None, :-1], found[-1:]
 
-    def loss() -> Tensor:
-        return ((network(data) - data.energy) / scale).square().mean()
 
-    adam = torch.optim.Adam(network.parameters(), lr=2e-2)
-    first = max(steps // 3, 1)
-    falling = torch.optim.lr_scheduler.OneCycleLR(adam, 2e-2, first, pct_start=0.1)
-    for _ in range(first):
-        adam.zero_grad()
-        loss().backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        adam.step()
+def train(network: DipoleNetwork, data: Systems, steps: int) -> None:
+    """Least squares by Adam, then by L-BFGS; the last map is solved for every time."""
+    scale, parameters = data.energy.std(), list(network.conv.parameters())
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        rows = network.describe(data)
+        solve(network, rows, data.energy)
+        wrong = network.last(rows)[:, 0] - data.energy
+        loss = (wrong / scale).square().mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, limit)
+        return loss
+
+    limit = 1.0
+    optimizer: torch.optim.Optimizer = torch.optim.Adam(parameters, lr=2e-2)
+    falling = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 2e-2, total_steps=steps, pct_start=0.1
+    )
+    for _ in range(steps):
+        closure()
+        optimizer.step()
         falling.step()
-    lbfgs = torch.optim.LBFGS(
-        network.parameters(),
+    limit = float("inf")
+    optimizer = torch.optim.LBFGS(
+        parameters,
         max_iter=steps,
         max_eval=3 * steps,
         history_size=100,
@@ -129,14 +156,7 @@ def train(network: nn.Module, data: Systems, steps: int) -> None:
         tolerance_change=0,
         line_search_fn="strong_wolfe",
     )
-
-    def closure() -> Tensor:
-        lbfgs.zero_grad()
-        found = loss()
-        found.backward()
-        return found
-
-    lbfgs.step(closure)
+    optimizer.step(closure)
 
 
 @torch.no_grad()
@@ -160,7 +180,7 @@ def picture(data: Systems, found: dict[str, tuple[float, Tensor]], path: str) ->
     for axes, (name, (wrong, values)) in zip(
         figure.subplots(1, len(found)), found.items(), strict=True
     ):
-        axes.plot(data.energy, values, ".", markersize=3, alpha=0.6)
+        axes.plot(data.energy.numpy(), values.numpy(), ".", markersize=3, alpha=0.6)
         ends = [float(data.energy.min()), float(data.energy.max())]
         axes.plot(ends, ends, color="k", linewidth=0.8)
         axes.set_title(f"{name}: error {wrong:.1e} of the spread")
@@ -172,7 +192,7 @@ def picture(data: Systems, found: dict[str, tuple[float, Tensor]], path: str) ->
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Train all networks; return their errors as parts of the spread."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--systems", type=int, default=500)
     parser.add_argument("--particles", type=int, default=2)
     parser.add_argument("--picture", help="file to draw the results into")

@@ -103,7 +103,7 @@ def picture(tables: dict[str, Tensor], path: str) -> None:
         axes.set_title(name, fontsize=8)
     for k, (name, table) in enumerate(tables.items()):
         axes = lower.add_subplot(1, 3, 1 + k)
-        axes.imshow(table, vmin=0, vmax=1, cmap="Blues")
+        axes.imshow(table.numpy(), vmin=0, vmax=1, cmap="Blues")
         axes.set_title(f"{name}: {8 * float(table.diagonal().mean()):.0f} of 8")
         axes.set_xlabel("called")
         axes.set_ylabel("is")

@@ -38,7 +38,7 @@ def test_shapes_that_mirrors_exchange(tmp_path: Path) -> None:
 
 def test_dipoles_need_a_degree(tmp_path: Path) -> None:
     picture = tmp_path / "multipoles.png"
-    options = ["--steps", "150", "--systems", "150", "--picture", str(picture)]
+    options = ["--steps", "40", "--systems", "200", "--picture", str(picture)]
     found = load("multipoles.py").main(options)
     assert found["degree 1"] < 0.5 * found["degree 0"]
     assert found["degree 2"] < 0.5 * found["degree 0"]

@@ -52,7 +52,10 @@ NETWORKS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
         },
     ),
     "schnet": (SchNet, {"channels": 6, "filters": 5, "num_levels": 2}),
-    "nbody": (NBodyNetwork, {"channels": 3, "num_levels": 2, "norm": None}),
+    "nbody": (
+        NBodyNetwork,
+        {"channels": 3, "num_levels": 2, "norm": None, "gates": "relative"},
+    ),
     "nbody_sums": (
         NBodyNetwork,
         {

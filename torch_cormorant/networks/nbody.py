@@ -59,12 +59,13 @@ class NBodyNetwork(Network):
         lmax: Largest degree of every level. Default 1.
         num_levels: Number of levels with balls. Default 3; else the scheme says it.
         gates: Gate of all levels, or of each: ``"single"``, ``"pairs"`` or
-            ``"relative"``. Default ``"relative"``.
+            ``"relative"``. Default: ``"single"``, then ``"pairs"``.
         product: ``"full"`` (default) or ``"channelwise"``.
         radial: As in :class:`~torch_cormorant.conv.NBodyConv`. Default
             ``"bessel_basis"`` with a cutoff, else ``"bounded"``; ``"powers"``: as
             printed.
-        num_radial: Number of radial functions. Default: that of the paper.
+        num_radial: Number of radial functions. Default: 8 of a basis, else as many
+            powers as in the paper.
         avg_num_children: What sums are scaled by, for all levels or each. Default: 12
             with balls, else 4.
         own: Sum the states of children beside the products, and with balls add that of
@@ -104,7 +105,7 @@ class NBodyNetwork(Network):
         channels: int = 8,
         lmax: int | Sequence[int] = 1,
         num_levels: int | None = None,
-        gates: str | Sequence[str] = "relative",
+        gates: str | Sequence[str] | None = None,
         product: str = "full",
         radial: RadialSpec | None = None,
         num_radial: int | None = None,
@@ -137,13 +138,16 @@ class NBodyNetwork(Network):
         self.num_levels, self.planes = count, 2 if complex else 1
         self.hops, self.smooth_cutoff = (count if balls else None), balls
         degrees = per_level(lmax, count, "lmax")
-        kinds = [gates] * count if isinstance(gates, str) else list(gates)
+        chosen = ["single", *["pairs"] * (count - 1)] if gates is None else gates
+        kinds = [chosen] * count if isinstance(chosen, str) else list(chosen)
         if len(kinds) != count:
             raise ConfigError(f"gates must be one or {count}, got {kinds}")
         self.input = nn.Linear(self.features.out_features, self.planes * channels)
         self.convs, self.skips = nn.ModuleList(), nn.ModuleList()
         below = 0
         kind = radial or ("bessel_basis" if balls else "bounded")
+        if kind not in ("powers", "bounded") and num_radial is None:
+            num_radial = 8
         children = avg_num_children or (12.0 if balls else 4.0)
         for top, name in zip(degrees, kinds, strict=True):
             conv = NBodyConv(
