@@ -190,7 +190,8 @@ def first_features(network: Network, graph: Graph) -> Tensor:
     def keep(*given: Any) -> None:
         kept.append(given[-1][0] if isinstance(given[-1], tuple) else given[-1])
 
-    layer: Any = network.convs[0]
+    layers: Any = network.convs
+    layer = layers[0]
     hook = layer.register_forward_hook(keep)
     index = graph.edge_index
     vec = graph.pos[index[1]] - graph.pos[index[0]]

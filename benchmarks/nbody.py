@@ -53,7 +53,7 @@ def dense(conv: NBodyConv, x: Tensor, pos: tuple[Tensor, Tensor], nodes: int) ->
             else:
                 own = table.to(x).view(3, a.shape[2], 3, b.shape[2], -1)
                 made = torch.einsum("tiac,tjbd,tijvw,vawbf->tijcdf", a, b, rest, own)
-            for p in range(conv.radial.count):
+            for p in range(4):  # the powers of both gates
                 weighted = made * length[..., None, None, None] ** -p
                 total = total + weighted.sum((1, 2)).square().sum()
     return total

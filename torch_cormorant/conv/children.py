@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
@@ -20,13 +20,13 @@ class Children(NamedTuple):
 
     Attributes:
         x: States ``[children, D]``.
-        index: Edges ``[2, E]``, child to node.
+        edges: Edges ``[2, E]``, child to node.
         vec: From the node to the child ``[E, 3]``, Angstrom.
         num_nodes: Number of nodes.
     """
 
     x: Tensor
-    index: Tensor
+    edges: Tensor
     vec: Tensor
     num_nodes: int
 
@@ -46,56 +46,72 @@ def children_input(
         ShapeError, DtypeError, DeviceError, EdgeIndexError, NonFiniteError: If an input
             does not fit.
     """
-    pair = isinstance(x, (tuple, list))
-    source = x[0] if pair else x
+    source = x[0] if isinstance(x, (tuple, list)) else x
     if not isinstance(source, Tensor):
         msg = f"x must be a tensor or a pair of them, got {type(source).__name__}"
         raise DtypeError(msg)
     if isinstance(edge_index, EdgeGeometry):
-        if edge_vec is not None or pos is not None:
-            msg = "an EdgeGeometry holds the vectors: leave out edge_vec and pos"
-            raise ConfigError(msg)
-        check_same(edge_index.edge_vec, "edge_vec", source)
-        if edge_index.num_sources != source.shape[0]:
-            msg = (
-                f"the EdgeGeometry was made for {edge_index.num_sources} children, x "
-                f"has {source.shape[0]}"
-            )
-            raise ShapeError(msg)
-        count, vec = edge_index.num_targets, -edge_index.edge_vec
-        return Children(source, edge_index.edge_index, vec, count)
+        return _of_geometry(source, edge_index, given=(edge_vec, pos))
     if (edge_vec is None) == (pos is None):
         msg = (
             "give exactly one of edge_vec (node minus child, Angstrom) and pos, or an "
             "EdgeGeometry in the place of edge_index"
         )
         raise ConfigError(msg)
-    index = edge_index.as_tensor() if hasattr(edge_index, "as_tensor") else edge_index
-    if not isinstance(index, Tensor):
+    edges = edge_index.as_tensor() if hasattr(edge_index, "as_tensor") else edge_index
+    if not isinstance(edges, Tensor):
         msg = (
             "edge_index must be a [2, E] tensor, an EdgeIndex or an EdgeGeometry, got "
             f"{type(edge_index).__name__}"
         )
         raise DtypeError(msg)
     places = None if pos is None else as_pair(pos, "pos")
-    nodes = _num_nodes(x, places) if pair or places else source.shape[0]
-    check_edge_index(index, (source.shape[0], nodes), source.device)
+    nodes = _num_nodes(x, places)
+    check_edge_index(edges, (source.shape[0], nodes), source.device)
+    name = "edge_vec" if places is None else "pos"
     if places is not None:
-        for part, size in zip(places, (source.shape[0], nodes), strict=True):
-            if tuple(part.shape) != (size, 3):
-                msg = f"pos must have shape [{size}, 3], got {list(part.shape)}"
-                raise ShapeError(msg)
-        edge_vec = places[1][index[1]] - places[0][index[0]]
-    vec: Tensor = edge_vec  # type: ignore[assignment]
-    check_edge_vec(vec, index)
-    check_same(vec, "edge_vec" if pos is None else "pos", source)
-    check_all_finite({"x": source, "edge_vec" if pos is None else "pos": vec})
-    return Children(source, index, -vec, nodes)
+        edge_vec = _vectors(places, edges, (source.shape[0], nodes))
+    toward = cast("Tensor", edge_vec)
+    check_edge_vec(toward, edges)
+    check_same(toward, name, source)
+    check_all_finite({"x": source, name: toward})
+    return Children(source, edges, -toward, nodes)
+
+
+def _of_geometry(
+    source: Tensor, geometry: EdgeGeometry, given: tuple[object, object]
+) -> Children:
+    """Children along the edges of a geometry."""
+    if given != (None, None):
+        msg = "an EdgeGeometry holds the vectors: leave out edge_vec and pos"
+        raise ConfigError(msg)
+    check_same(geometry.edge_vec, "edge_vec", source)
+    if geometry.num_sources != source.shape[0]:
+        msg = (
+            f"the EdgeGeometry was made for {geometry.num_sources} children, x has "
+            f"{source.shape[0]}"
+        )
+        raise ShapeError(msg)
+    toward = -geometry.edge_vec
+    return Children(source, geometry.edge_index, toward, geometry.num_targets)
+
+
+def _vectors(
+    places: tuple[Tensor, Tensor], edges: Tensor, sizes: tuple[int, int]
+) -> Tensor:
+    """Node minus child of every edge."""
+    for part, size in zip(places, sizes, strict=True):
+        if tuple(part.shape) != (size, 3):
+            msg = f"pos must have shape [{size}, 3], got {list(part.shape)}"
+            raise ShapeError(msg)
+    return places[1][edges[1]] - places[0][edges[0]]
 
 
 def _num_nodes(x: Any, places: tuple[Tensor, Tensor] | None) -> int:
-    """Number of nodes of a bipartite graph."""
-    if isinstance(x, (tuple, list)) and isinstance(x[1], Tensor):
+    """Number of nodes: of a pair the second, else as many as positions or children."""
+    if isinstance(x, Tensor):
+        return int(x.shape[0] if places is None else places[1].shape[0])
+    if isinstance(x[1], Tensor):
         return int(x[1].shape[0])
     if places is None:
         msg = "of bipartite graphs give pos, or x as a pair (children, nodes)"

@@ -210,7 +210,7 @@ class NBodyConv(StatesFacts, MessagePassing):
         """
         length = given.length
         u = given.vec.new_ones(()) if self.envelope is None else self.envelope(length)
-        x = given.x.index_select(0, given.index[0]) * u.reshape(-1, 1)
+        x = given.x.index_select(0, given.edges[0]) * u.reshape(-1, 1)
         v = given.vec[:, [1, 2, 0]]
         made: dict[Irrep, Tensor]
         if self.gate == "relative":
@@ -218,7 +218,7 @@ class NBodyConv(StatesFacts, MessagePassing):
             made = fragments_of_pairs(
                 blocks,
                 v,
-                given.index[1],
+                given.edges[1],
                 given.num_nodes,
                 self._between,
                 self.paths,
@@ -228,7 +228,7 @@ class NBodyConv(StatesFacts, MessagePassing):
                 return made
         w = self._functions(length) if self.gate != "relative" else None
         sums = self.norm * self.propagate(
-            given.index,
+            given.edges,
             x=(given.x, None),
             u=u.expand(length.shape),
             v=v,
@@ -264,7 +264,8 @@ class NBodyConv(StatesFacts, MessagePassing):
         rows = self._functions(length)
         if self.envelope is None:
             return rows
-        return rows * self.envelope(length).unsqueeze(1)
+        result: Tensor = rows * self.envelope(length).unsqueeze(1)
+        return result
 
     def _blocks(self, x: Tensor) -> list[Tensor]:
         """Blocks of rows; where complex, as complex numbers."""

@@ -301,7 +301,8 @@ def _bonded(bonds: Any, count: int, device: torch.device) -> Tensor:
     _check_atoms(bonds, count, "bonds name")
     own = torch.arange(count, device=device).expand(2, -1)
     every = torch.cat([bonds, bonds.flip(0), own], dim=1)
-    return every.flip(0).unique(dim=1).flip(0)  # sorted by part, each once
+    found: Tensor = every.flip(0).unique(dim=1).flip(0)  # sorted by part, each once
+    return found
 
 
 def _check_atoms(atoms: Tensor, count: int, what: str) -> None:

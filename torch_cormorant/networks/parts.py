@@ -108,7 +108,8 @@ def with_hydrogens(z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
         near = distance.argmin(1)
         alone = ~distance.isfinite().any(1)
         part[light] = torch.where(alone, light, heavy[near])
-    return part.unique(return_inverse=True)[1]
+    number: Tensor = part.unique(return_inverse=True)[1]
+    return number
 
 
 def _everywhere(named: Sequence[Sequence[int]], batch: Tensor) -> list[list[int]]:

@@ -187,7 +187,8 @@ class NBodyPaths:
 
     def _products(self, a: Irrep, b: Irrep) -> _Rows:
         """All fragments of two children of irreps a and b, as printed."""
-        v, rows = self.vector, {}
+        v = self.vector
+        rows: _Rows = {}
         if self.gate == "pairs" and self.form == "sums":
             for i in a.product(v):
                 for j in b.product(v):
@@ -222,7 +223,8 @@ class NBodyPaths:
 
         What changes its sign when the children are exchanged is zero in the sum.
         """
-        kept, basis = [], []
+        kept: list[tuple[str, Tensor]] = []
+        basis: list[Tensor] = []
         for label, table in rows:
             if self.gate == "pairs":
                 whole = table + table.permute(2, 3, 0, 1, 4)
