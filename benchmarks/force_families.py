@@ -13,8 +13,9 @@ from benchmarks.force_data import CUTOFF, Task
 from benchmarks.peers import MACEPeer, ViSNetPeer
 from torch_cormorant import Cormorant
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.models import ModelInfo, Normalisation
+from torch_cormorant.models import ModelInfo, Normalisation, Potential
 from torch_cormorant.models.energy import Result
+from torch_cormorant.networks import NBodyNetwork
 
 
 class PeerPotential(nn.Module):
@@ -102,6 +103,11 @@ def cormorant(task: Task, **sizes: Any) -> nn.Module:
     return Cormorant.potential(task.train.species, **sizes)
 
 
+def nbody(task: Task, **sizes: Any) -> nn.Module:
+    """An N-body network for the elements of the task."""
+    return Potential(NBodyNetwork(task.train.species, **sizes))
+
+
 def visnet(task: Task, **sizes: Any) -> nn.Module:
     """PyG's ViSNet."""
     del task
@@ -134,6 +140,23 @@ FAMILIES: dict[str, Family] = {
         ours=True,
         sizes={"num_levels": 2},
         batch_factor=2.0,
+    ),
+    "nbody": Family(
+        nbody,
+        lr=1e-2,
+        note="N-body network of balls, gates (10), (11), 8 channels, cutoff 4 A",
+        source="the best of short trials",
+        ours=True,
+        sizes={"num_levels": 2},
+    ),
+    "nbody-hydrogens": Family(
+        nbody,
+        lr=1e-2,
+        note="N-body network: heavy atoms with their hydrogens, then the molecule",
+        source="the parts of the paper; all options of the network on",
+        periodic=False,
+        ours=True,
+        sizes={"scheme": "hydrogens", "channels": 16},
     ),
     "visnet": Family(
         visnet,

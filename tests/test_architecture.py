@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "graph": CORE,
     "data": CORE | {"graph"},
     "nn": CORE,
+    "physics": CORE,
     "conv": CORE | {"nn"},
     "networks": CORE | {"nn", "conv", "graph"},
     "models": MODELS - {"models"},

@@ -41,6 +41,7 @@ def test_there_is_an_example_for_every_task() -> None:
         "qm9_recipe",
         "qm9_multi",
         "qm9_dipole",
+        "md17_published",
         "md17_energies",
         "md17_forces",
         "own_extxyz",

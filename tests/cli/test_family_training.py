@@ -18,6 +18,7 @@ OPTIONS = {
     "allegro": SMALL,
     "l1net": f"{KERNELS}, cutoff: 3.0",
     "brandnet": f"{KERNELS}, out_channels: 4",
+    "nbody": SMALL,
     "nequip": SMALL,
     "painn": SMALL,
     "schnet": SMALL,

@@ -12,6 +12,7 @@ from torch_cormorant.errors import ConfigError, WeightsError
 from torch_cormorant.networks import (
     TFN,
     Allegro,
+    BRandNet,
     KernelNet,
     NequIP,
     PaiNN,

@@ -82,6 +82,27 @@ def test_message_passing_input_is_its_formula(options: dict[str, Any]) -> None:
     torch.testing.assert_close(found, h, rtol=1e-12, atol=1e-12)
 
 
+def test_the_mask_of_the_supplement_is_learned() -> None:
+    edges, h = geometry(), torch.randn(4, 3, dtype=torch.float64)
+    fixed = MPNNInput(3, 8, hidden=5, hard_radius=9.0, num_layers=2).double()
+    learned = MPNNInput(3, 8, hidden=5, hard_radius=9.0, num_layers=2, learn_mask=True)
+    learned = learned.double()
+    learned.load_state_dict(fixed.state_dict(), strict=False)
+    torch.testing.assert_close(learned(h, edges), fixed(h, edges), rtol=1e-6, atol=1e-7)
+    moved = MPNNInput(
+        3, 8, hidden=5, hard_radius=9.0, num_layers=2, soft_radius=1.2, soft_width=0.5
+    ).double()
+    moved.load_state_dict(fixed.state_dict())
+    for mask in learned.masks:
+        mask.radius.data.fill_(1.2)
+        mask.width.data.fill_(-0.5)  # its size counts
+    out = learned(h, edges)
+    torch.testing.assert_close(out, moved(h, edges), rtol=1e-12, atol=1e-12)
+    out.square().sum().backward()
+    assert all(float(mask.radius.grad.abs()) > 0 for mask in learned.masks)
+    assert all(float(mask.width.grad.abs()) > 0 for mask in learned.masks)
+
+
 def test_widths_between_the_layers() -> None:
     def widths(**options: Any) -> list[int]:
         layer = MPNNInput(15, 8, num_layers=2, **options)

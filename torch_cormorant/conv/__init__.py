@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch_cormorant.conv.allegro_block import AllegroBlock
 from torch_cormorant.conv.cormorant_conv import CormorantConv
 from torch_cormorant.conv.kernel_conv import KernelConv
+from torch_cormorant.conv.nbody_conv import NBodyConv
 from torch_cormorant.conv.nequip_conv import NequIPConv
 from torch_cormorant.conv.painn_conv import PaiNNConv, PaiNNMixing
 from torch_cormorant.conv.se3_transformer_conv import SE3KernelConv, SE3TransformerConv
@@ -17,6 +18,7 @@ __all__ = [
     "AllegroBlock",
     "CormorantConv",
     "KernelConv",
+    "NBodyConv",
     "NequIPConv",
     "PaiNNConv",
     "PaiNNMixing",

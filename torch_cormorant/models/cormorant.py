@@ -37,7 +37,8 @@ class Cormorant(OutputFacts, CormorantNetwork):
             reaches are absent, as in the published code.
         lmax_sh: Largest degree of the harmonics. Default: ``lmax``.
         cutoff: Radius of the graph in Angstrom; None: all pairs. Default 5.
-        input: ``"mpnn"`` (published QM9, default) or ``"linear"`` (published MD17).
+        input: ``"mpnn"`` (published QM9, default), ``"mpnn_learned"`` (its mask with
+            learned radius and width, as in the supplement) or ``"linear"`` (MD17).
         head: What is predicted, one of :data:`~torch_cormorant.nn.HEADS`: a sum of
             atomic contributions ``"extensive"``, ``"mean"``, ``"attention"``,
             ``"dipole"``, ``"dipole_norm"``, ``"spatial_extent"``, ``"polarizability"``,

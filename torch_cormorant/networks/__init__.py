@@ -7,6 +7,7 @@ from torch_cormorant.networks.base import Network, register_network
 from torch_cormorant.networks.cormorant import CormorantNetwork
 from torch_cormorant.networks.facts import CONVENTION
 from torch_cormorant.networks.kernel_net import KernelNet
+from torch_cormorant.networks.nbody import NBodyNetwork
 from torch_cormorant.networks.nequip import NequIP
 from torch_cormorant.networks.painn import PaiNN
 from torch_cormorant.networks.recognised import network_from_original
@@ -31,6 +32,7 @@ __all__ = [
     "L0Net",
     "L1Net",
     "L2Net",
+    "NBodyNetwork",
     "NequIP",
     "Network",
     "PaiNN",

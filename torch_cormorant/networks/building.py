@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 MPNN_CUTOFF = 1.73
 """Published hard radius of the message-passing input, in Angstrom."""
+INPUTS = ("mpnn", "mpnn_learned")
+"""Message-passing inputs: as in the published code, and as in the supplement."""
 _OF_THE_MODEL = (
     "in_channels",
     "out_channels",
@@ -206,8 +208,8 @@ def make_input(
     """The input layer."""
     if kind == "linear":
         return LinearInput(inputs, planes * channels)
-    if kind != "mpnn":
-        msg = f'input must be "mpnn" or "linear", got {kind!r}'
+    if kind not in INPUTS:
+        msg = f"input must be one of {(*INPUTS, 'linear')}, got {kind!r}"
         raise ConfigError(msg)
     return MPNNInput(
         inputs,
@@ -216,6 +218,7 @@ def make_input(
         hidden=hidden,
         inner=max(inputs, channels),
         hard_radius=hard_radius,
+        learn_mask=kind == "mpnn_learned",
         smooth=smooth,
         act=act,
     )

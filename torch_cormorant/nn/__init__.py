@@ -59,6 +59,7 @@ from torch_cormorant.nn.norm import Gate, Norm, SO3Norm, register_norm
 from torch_cormorant.nn.norm_network import AttentiveMixing, NormNetwork
 from torch_cormorant.nn.pairs import Pair
 from torch_cormorant.nn.parts import Part
+from torch_cormorant.nn.powers import InversePowers
 from torch_cormorant.nn.radial import (
     Bessel,
     Gaussian,
@@ -107,6 +108,7 @@ __all__ = [
     "HeadList",
     "HeadSpec",
     "Invariants",
+    "InversePowers",
     "IrrepsInstanceNorm",
     "IrrepsLinear",
     "LevelSizes",

@@ -74,8 +74,9 @@ class SoftCutoff(Mask):
         \mu_c(r) = [r < r_{hard}] \, \sigma\left(
         \frac{\max(\epsilon, |R_c|) - r}{\max(\epsilon, |w_c|)} \right)
 
-    Eq. (S4) of Anderson et al. 2019; one radius and width per channel, shared by all
-    degrees. Gaussian option: :math:`\exp(-(r / \max(\epsilon, |R_c|))^2)`.
+    Supplement 1.4.2 of Anderson et al. 2019 (the formula has no number); one radius and
+    width per channel, shared by all degrees. Gaussian option:
+    :math:`\exp(-(r / \max(\epsilon, |R_c|))^2)`.
 
     Args:
         channels: Number of channels.

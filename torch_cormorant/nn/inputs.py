@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import SpeciesError
-from torch_cormorant.nn.cutoff import envelope
+from torch_cormorant.nn.cutoff import SoftCutoff, envelope
 from torch_cormorant.nn.radial import PowerTrig
 from torch_cormorant.nn.readout import two_layers
 from torch_cormorant.ops import EdgeGeometry
@@ -130,8 +130,11 @@ class MPNNInput(nn.Module):
         hidden: Width of the MLP. Default 256.
         inner: Width between layers. Default: ``outputs / 2`` or ``inputs``, the larger.
         hard_radius: r_hard in Angstrom. Default 1.73.
-        soft_radius: Fixed radius of the sigmoid. Default 1.73.
-        soft_width: Fixed width of the sigmoid. Default 0.2.
+        soft_radius: Radius of the sigmoid. Default 1.73.
+        soft_width: Width of the sigmoid. Default 0.2.
+        learn_mask: Learn radius and width, one of each for a layer, from these starts,
+            as the paper's supplement has it (1.4.2). As in the published code they are
+            fixed. Default False.
         smooth: Multiply the filters by the envelope that vanishes smoothly at
             ``hard_radius``; as published they jump there. Default False.
         act: Activation. Default ``"leaky_relu"``.
@@ -151,6 +154,7 @@ class MPNNInput(nn.Module):
         hard_radius: float = 1.73,
         soft_radius: float = 1.73,
         soft_width: float = 0.2,
+        learn_mask: bool = False,
         smooth: bool = False,
         act: str = "leaky_relu",
     ) -> None:
@@ -164,6 +168,10 @@ class MPNNInput(nn.Module):
         self.filters = nn.ModuleList(
             nn.Linear(radial.out_channels, size)
             for radial, size in zip(radials, sizes, strict=False)
+        )
+        self.masks = nn.ModuleList(
+            SoftCutoff(1, soft_radius=soft_radius, soft_width=soft_width)
+            for _ in range(num_layers if learn_mask else 0)
         )
         self.mlps = nn.ModuleList(
             two_layers(2 * a, hidden, b, act) for a, b in pairwise(sizes)
@@ -181,14 +189,20 @@ class MPNNInput(nn.Module):
             source, target, length, near = (
                 part[rows] for part in (source, target, length, near)
             )
-        # plain numbers: a buffer would keep 1.73 rounded to float32 in float64 models
-        mask = torch.sigmoid((self.soft_radius - length) / self.soft_width)
-        if self.smooth:
-            mask = mask * envelope(length, self.hard_radius)
-        mask = torch.where(near, mask, 0.0).unsqueeze(-1)
         layers = zip(self.radials, self.filters, self.mlps, strict=True)
-        for radial, filters, mlp in layers:
+        for k, (radial, filters, mlp) in enumerate(layers):
+            mask = self._mask(k, length, near)
             messages = filters(radial(length)) * mask * h[source]
             total = scatter_sum(messages, target, h.shape[0], validate=False)
             h = mlp(torch.cat([total, h], dim=-1))
         return h
+
+    def _mask(self, k: int, length: Tensor, near: Tensor) -> Tensor:
+        """The sigmoid of a layer, ended at the hard radius ``[E, 1]``."""
+        if len(self.masks):
+            mask: Tensor = self.masks[k](length)[:, 0]
+        else:  # plain numbers: a buffer would round 1.73 to float32 in float64 models
+            mask = torch.sigmoid((self.soft_radius - length) / self.soft_width)
+        if self.smooth:
+            mask = mask * envelope(length, self.hard_radius)
+        return torch.where(near, mask, 0.0).unsqueeze(-1)

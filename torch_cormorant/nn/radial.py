@@ -69,7 +69,8 @@ class PowerTrig(Radial):
         \rho_{t,p}(r) = [r \neq 0] \sin(2 \pi \kappa_t r + \phi_t) \, r^{-p}
 
     for t = 0..2T+1 and p = 0..R; two consecutive powers make one complex channel.
-    Eq. (S3) of Anderson et al. 2019 as the published code computes it.
+    Supplement 1.4.2 of Anderson et al. 2019 (the formula has no number), as the
+    published code computes it.
 
     Args:
         basis_set: (T, R). Default (3, 3), which gives 16 complex channels.

@@ -17,7 +17,7 @@ from torch_cormorant.so3.layout import check_degree
 def scalars(levels: Sequence[Tensor], backend: str = "auto") -> Tensor:
     r"""All invariants of a list of levels, as one real vector for each atom.
 
-    Section 4.4 of the paper's supplement as the published code computes it: the complex
+    Section 1.5 of the paper's supplement as the published code computes it: the complex
     l = 0 channels of all levels, then for l = 0, 1, ... and every channel
     :math:`\mathrm{Re} \sum_m F_m F_m` and :math:`\sum_m |F_m|^2`.
 
@@ -47,7 +47,7 @@ class Invariants(nn.Module):
 
     The l = 0 components, and for every degree and channel the bilinear
     :math:`\mathrm{Re} \sum_m F_m F_m` and the norm :math:`\sum_m |F_m|^2`
-    (section 4.4 of the supplement of Anderson et al. 2019).
+    (section 1.5 of the supplement of Anderson et al. 2019).
 
     Args:
         channels: Channels C.

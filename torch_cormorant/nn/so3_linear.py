@@ -14,7 +14,8 @@ from torch_cormorant.so3.layout import check_degree
 class SO3Linear(nn.Module):
     r"""Mix the channels of every degree: :math:`F'^l = W^l F^l`.
 
-    The most general linear map between SO3-vectors (eq. (5) of Anderson et al. 2019);
+    The most general linear map between SO3-vectors (Anderson et al. 2019, the
+    sentence after definition 2);
     no bias, which would break covariance for l > 0.
 
     Args:

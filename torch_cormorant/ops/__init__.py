@@ -8,6 +8,7 @@ from torch_cormorant.ops.dots import edge_dots
 from torch_cormorant.ops.edge_product import EdgePaths, edge_product
 from torch_cormorant.ops.geometry import EdgeGeometry
 from torch_cormorant.ops.kernel_sum import kernel_neighbour_sum
+from torch_cormorant.ops.nbody_paths import NBodyPaths, kappa
 from torch_cormorant.ops.neighbour_sum import neighbour_sum
 from torch_cormorant.ops.paths import PathTable
 from torch_cormorant.ops.plan import GraphPlan, build_plan
@@ -21,6 +22,7 @@ __all__ = [
     "EdgeGeometry",
     "EdgePaths",
     "GraphPlan",
+    "NBodyPaths",
     "PathTable",
     "ProductPath",
     "ProductPaths",
@@ -32,6 +34,7 @@ __all__ = [
     "fold_columns",
     "folded_square",
     "from_complex",
+    "kappa",
     "kernel_neighbour_sum",
     "neighbour_sum",
     "spline_table",

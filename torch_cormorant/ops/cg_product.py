@@ -24,7 +24,7 @@ def cg_product(
 ) -> tuple[Tensor, ...]:
     r"""Channelwise CG product of two SO(3)-vectors.
 
-    Eq. (4) of Anderson et al. 2019:
+    Eq. (7) of Anderson et al. 2019:
 
     .. math::
         (A \otimes B)^l =

@@ -15,7 +15,7 @@ from torch_cormorant.ops.paths import PathTable
 
 
 def edge_vectors(g: Tensor, sh: Tensor) -> Tensor:
-    """``G_ij^{lm} = g_ij^l Y^{lm}(r_ij)``, eq. (9) of the paper."""
+    """``G_ij^{lm} = g_ij^l Y^{lm}(r_ij)``, eq. (S3) of the supplement."""
     lmax = g.shape[1] - 1
     parts = [
         g[:, l, None] * sh[:, l * l : (l + 1) ** 2, None].to(g) for l in range(lmax + 1)

@@ -6,11 +6,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch_cormorant.data.registry import SOURCES
+from torch_cormorant.networks import (
+    ARandNet,
+    BRandNet,
+    L0Net,
+    L1Net,
+    L2Net,
+    NBodyNetwork,
+)
 from torch_cormorant.networks.recognised import KINDS
 
 __all__ = ["SECTIONS", "RunConfig"]
 
-FAMILY = tuple(kind.kind for kind in KINDS)
+THESIS = (ARandNet, BRandNet, L0Net, L1Net, L2Net)
+FAMILY = tuple(kind.kind for kind in (*KINDS, *THESIS, NBodyNetwork))
 NETWORKS = ("published", "recipe", "potential", "custom", *FAMILY)
 
 

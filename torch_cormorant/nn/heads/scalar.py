@@ -12,7 +12,7 @@ from torch_cormorant.ops.autocast import weights_precision
 class PublishedHead(Head):
     """Per-atom MLP, sum over the molecule, MLP: the published QM9 readout.
 
-    Section 4.4 of the supplement of Anderson et al. 2019. Not additive over molecules.
+    Section 1.5 of the supplement of Anderson et al. 2019. Not additive over molecules.
 
     Args:
         inputs: Number of invariants per atom.
