@@ -43,7 +43,7 @@ nitpick_ignore_regex = [
     ("py:class", r"(.*\.)?(Block|Chunk|HeadSpec|MoleculeBatch|NpzFile)"),
     (
         "py:class",
-        r"(.*\.)?(FrameReader|K|MaskSpec|NormSpec|Pairs|Progress|RadialSpec|Words|H|N|R)",
+        r"(.*\.)?(FrameReader|K|M|MaskSpec|NormSpec|Pairs|Progress|RadialSpec|Words|H|N|R)",
     ),
     ("py:class", r"(.*\.)?WithOriginal"),
     ("py:class", r"(.*\.)?(Data|Loss|Model|Output|Training)Config"),

@@ -218,7 +218,7 @@ class CormorantCalculator(Calculator):
 
     @property
     def engine_used(self) -> object:
-        """What computes: an :class:`.Engine` or a native one."""
+        """An :class:`.Engine` or a native one, which computes."""
         return self._compute
 
     def keep(self, atoms: Atoms, results: dict[str, Any]) -> None:

@@ -179,7 +179,7 @@ class NequIP(WithOriginal, WithRadialWeights):
 
     @property
     def span(self) -> float:
-        """One: the functions depend on lengths as parts of the cutoff."""
+        """1.0, as the functions depend on lengths as parts of the cutoff."""
         return 1.0
 
     def radial_weights(self, x: Tensor, levels: Iterable[int]) -> Iterator[Weights]:
