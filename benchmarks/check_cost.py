@@ -20,6 +20,7 @@ from collections.abc import Callable
 import torch
 
 from torch_cormorant.ops import PathTable, build_plan, cpu_kernel, neighbour_sum
+from torch_cormorant.ops.cpu_kernel import pointers
 from torch_cormorant.ops.operands import check_sum
 
 MOLECULES, ATOMS, LMAX, CHANNELS = 25, 18, 3, 16
@@ -44,7 +45,8 @@ def jobs() -> dict[str, Callable[[], object]]:
     wrong[-1] = rows  # looked at last
     spoilt = dataclasses.replace(plan, csr_row=wrong)
     outs = cpu_kernel.forward(x, g, sh, plan, table)
-    struct, kept = cpu_kernel._sum_struct(x, g, sh, spoilt, table, outs)  # noqa: SLF001
+    struct, kept = cpu_kernel.prepare_sum(x, g, sh, spoilt, table), pointers(outs)
+    struct.out = ctypes.addressof(kept)
     entry, given = cpu_kernel.library().cormorant_sum_forward, ctypes.byref(struct)
 
     def refuse() -> int:

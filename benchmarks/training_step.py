@@ -302,9 +302,8 @@ def main() -> None:
         repeat = args.repeat if case.size < 100 else max(3, args.repeat // 3)
         table(case, names, repeat=repeat, memory=not args.no_memory)
     compared = [name for name in OURS if args.networks is None or name in args.networks]
-    cases = args.cases if not args.no_losses else ()
-    for name, ours in itertools.product(cases, compared):
-        if Case(name).forces and "-trig" in ours:
+    for name, ours in itertools.product(args.cases, compared):
+        if args.no_losses or (Case(name).forces and "-trig" in ours):
             continue
         found = difference(Case(name), ours)
         print(f"{name}, {ours}: {LOSSES} losses, fused or not, differ by {found:.1e}")

@@ -57,10 +57,10 @@ def whole_level(
         return None
     if not edge_network.fits(x, x, geometry, state) or not kernel_fits(vertex.paths):
         return None
-    radial, mask, *of_edges = edge_network.operands(geometry)
+    radial, mask, of_edges, widths = edge_network.operands(geometry)
     mixing, scale = vertex.weights(), getattr(norm, "weight", None)
     sh = geometry.sh(lmax_sh)
-    weights = [*mixing, *of_edges[0], *([] if scale is None else [scale])]
+    weights = [*mixing, *of_edges, *([] if scale is None else [scale])]
     seen = [x, radial, sh, *weights, *([] if state is None else [state])]
     same = all(weight.dtype == sh.dtype for weight in weights)
     if not same or not fits(x, seen, vertex.sum_paths):
@@ -71,7 +71,8 @@ def whole_level(
         state,
         radial,
         mask,
-        *of_edges,
+        of_edges,
+        widths,
         sh,
         geometry.plan,
         mixing,

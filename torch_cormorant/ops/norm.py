@@ -76,8 +76,9 @@ class _Kernel:
         )
 
     def composed(self, p: Problem) -> list[Tensor]:
-        degrees = degree_index(p.operands[1].shape[0] - 1)
-        return [composed.norm(*p.operands, p.numbers[0], degrees)]
+        x, weight = p.operands
+        degrees = degree_index(weight.shape[0] - 1)
+        return [composed.norm(x, weight, p.numbers[0], degrees)]
 
     def forward(self, p: Problem) -> list[Tensor]:
         (out,) = self.results(p)

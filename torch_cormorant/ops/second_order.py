@@ -419,7 +419,8 @@ def _known(
     made = still_made(seen, [*operands, *constants])
     if made is None:
         return _contiguous((operands, constants, *settings))
-    return Problem(operands, constants, *settings, made)
+    sizes, numbers = settings
+    return Problem(operands, constants, sizes, numbers, made)
 
 
 def _parted(tensors: Sequence[Tensor], counts: Sequence[int]) -> list[list[Tensor]]:
