@@ -152,8 +152,9 @@ def test_options(
         ("neighbor 0.6 bin", "neighbor 0.0 bin\nneigh_modify exclude type 1 2"),
         (
             "pair_coeff * *",
-            "pair_style hybrid/overlay zero 3.0 cormorant\n"  # noqa: ISC004
-            "pair_coeff * * zero\npair_coeff * * cormorant",
+            """pair_style hybrid/overlay zero 3.0 cormorant
+pair_coeff * * zero
+pair_coeff * * cormorant""",
         ),
     ],
 )

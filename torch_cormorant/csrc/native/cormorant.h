@@ -137,7 +137,8 @@ typedef struct cormorant_dynamics {
   int64_t done;                 /* steps that went well, counted on; 0 at the start */
 } cormorant_dynamics;
 
-/* Go on until `steps` are done. After a fault everything is as after the last step that went well. */
+/* Go on until `steps` are done. After a fault everything is as after the last step that
+ * went well. */
 int32_t cormorant_run(cormorant_model *model, cormorant_dynamics *run, int64_t steps,
                       int32_t threads);
 

@@ -49,7 +49,7 @@ constexpr int64_t PAIRS_OF_A_THREAD = 1000, EDGES_OF_A_CHUNK = 512;
 template <class S> class EvaluatorOf : public Evaluator {
  public:
   EvaluatorOf(const Parameters &p, const Passes<S> &passes)
-      : p_(p), passes_(passes), packing_(p_, passes.lanes), geometry_(p_) {}
+      : p_(p), passes_(passes), packing_(p_, passes.lanes), geometry_(p_, net().radial_row) {}
 
   void run(const Request &request) override {
     const Borrowed borrowed(*this);
@@ -353,23 +353,19 @@ template <class S> class EvaluatorOf : public Evaluator {
     // What pairs know of their vectors; self edges and padding have length zero.
     void prepare(int64_t p0, int64_t p1, int64_t a0, int64_t a1) {
       const int components = passes_.harmonics;
-      for (int64_t p = p0; p < p1; p++) {
-        S *radial = space_.radial + p * net_.radial_row;
-        if (p >= work_.pairs) {
-          std::fill(radial, radial + net_.radial_row, S(0));
-          radial[2 * net_.radials + 1] = 1;
-          continue;
-        }
-        const double *v = &space_.graph.vec[3 * p];
-        owner_.geometry_.template pair<S>(v, radial, space_.harmonics + 2 * p * components,
-                                          components);
-        if (owner_.p_.zbl)
-          space_.repulsion[p] = owner_.geometry_.repulsion(
-              length(v), space_.kind[space_.graph.first[p]],
-              space_.kind[space_.graph.second[p]], &space_.repulsion_slopes[p]);
-      }
-      if (!backward_) return;
       const int64_t q0 = std::min(p0, work_.pairs), q1 = std::min(p1, work_.pairs);
+      passes_.lengths(owner_.geometry_.lengths, space_.graph.vec.data(), q0, q1,
+                      space_.radial, space_.harmonics);
+      for (int64_t p = q1; p < p1; p++) {
+        S *radial = space_.radial + p * net_.radial_row;
+        std::fill(radial, radial + net_.radial_row, S(0));
+        radial[2 * net_.radials + 1] = 1;
+      }
+      for (int64_t p = q0; p < q1 && owner_.p_.zbl; p++)
+        space_.repulsion[p] = owner_.geometry_.repulsion(
+            length(&space_.graph.vec[3 * p]), space_.kind[space_.graph.first[p]],
+            space_.kind[space_.graph.second[p]], &space_.repulsion_slopes[p]);
+      if (!backward_) return;
       std::fill(work_.length_slopes + p0, work_.length_slopes + p1, S(0));
       std::fill(work_.harmonic_slopes + 2 * q0 * components,
                 work_.harmonic_slopes + 2 * q1 * components, S(0));
@@ -393,7 +389,6 @@ template <class S> class EvaluatorOf : public Evaluator {
     }
     // Gradients by the vectors of pairs.
     void finish(int64_t p0, int64_t p1) {
-      const int components = passes_.harmonics;
       for (int64_t p = p0; p < p1; p++) {
         double along = (double)work_.length_slopes[p];
         if (owner_.p_.zbl) {
@@ -401,10 +396,11 @@ template <class S> class EvaluatorOf : public Evaluator {
                            (space_.graph.second[p] < work_.local);
           along += 0.5 * ends * space_.repulsion_slopes[p];
         }
-        owner_.geometry_.template slope<S>(&space_.graph.vec[3 * p], along,
-                                           work_.harmonic_slopes + 2 * p * components,
-                                           components, &space_.slopes[3 * p]);
+        space_.along[p] = along;
       }
+      passes_.lengths_back(owner_.geometry_.lengths, space_.graph.vec.data(),
+                           space_.along.data(), work_.harmonic_slopes, p0, p1,
+                           space_.slopes.data());
     }
   };
 };

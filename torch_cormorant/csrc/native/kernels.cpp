@@ -2,6 +2,7 @@
 // ISA are given. Nothing here allocates or throws, and no function of the standard
 // library is instantiated: it could end up on a lesser machine.
 #include "head.h"
+#include "lengths.h"
 #include "pairs.h"
 #include "vertex.h"
 
@@ -17,7 +18,8 @@ template <class K> int64_t scratch_size(const Net<typename K::S> &net) {
 
 template <class K> const Passes<typename K::S> *passes() {
   static constexpr Passes<typename K::S> made = {
-      K::W, K::PAIRS, K::Y, scratch_size<K>, pairs_forward<K>, pairs_backward<K>,
+      K::W, K::PAIRS, K::Y, scratch_size<K>, lengths<K>, lengths_back<K>,
+      pairs_forward<K>, pairs_backward<K>,
       atoms_forward<K>, atoms_backward<K>, collect<K>, gather<K>, head<K>};
   return &made;
 }

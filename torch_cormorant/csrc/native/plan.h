@@ -57,6 +57,17 @@ template <class S> struct Net {
   const Term<S> *sum_terms, *square_terms, *back_terms;
 };
 
+// Of pairs: sizes, and products of harmonics, by their result and by their first factor.
+struct HarmonicTerm {
+  int32_t component, a, b;
+  double value;
+};
+struct Lengths {
+  int32_t lmax, radials, radial_row, radial_kind, envelope, num_terms;
+  double cutoff, radial_cutoff;
+  const HarmonicTerm *terms, *by_axis;
+};
+
 template <class S> struct Work {
   // atoms that receive (rows behind them belong to other processes), those of them that
   // have an energy; self: first row of the self edges
@@ -77,6 +88,12 @@ template <class S> struct Work {
 template <class S> struct Passes {
   int32_t lanes, pair_rows, harmonics;
   int64_t (*scratch)(const Net<S> &);  // numbers
+  // Of pairs first .. last: rows of radial functions and harmonics from their vectors;
+  // and back, gradients by vectors from those by lengths and harmonics.
+  void (*lengths)(const Lengths &, const double *vec, int64_t first, int64_t last,
+                  S *radial, S *harmonics);
+  void (*lengths_back)(const Lengths &, const double *vec, const double *along,
+                       const S *slopes, int64_t first, int64_t last, double *out);
   void (*pairs_forward)(const Net<S> &, const Work<S> &, int level, int64_t first,
                         int64_t last, S *scratch);
   void (*pairs_backward)(const Net<S> &, const Work<S> &, int level, int64_t first,

@@ -46,7 +46,7 @@ template <class S> class Workspace {
   Graph graph;
   NearPairs near_pairs;
   std::vector<int32_t> kind, ends, source_kind, place;
-  std::vector<double> energies, repulsion, repulsion_slopes, slopes;
+  std::vector<double> energies, repulsion, repulsion_slopes, along, slopes;
   Work<S> work{};
 
   // Room for the graph that was found, whose first `receivers` atoms are computed here;
@@ -99,6 +99,7 @@ template <class S> class Workspace {
     w.length_slopes = length_slopes_.need(all);
     // added to sixteen or more at a time
     w.harmonic_slopes = harmonic_slopes_.need((edges + 1) * passes.harmonics);
+    along.resize(w.pairs);
     slopes.resize(3 * w.pairs);
   }
   S *parts(int64_t count) { return parts_.need(count); }
