@@ -64,13 +64,28 @@ def main() -> None:
     found = {"before": before, "frames": args.frames, "steps": args.steps, "runs": rows}
     if args.records:
         args.records.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"\nethanol before: forces {before['force_mae'] * 1e3:.1f} meV/Å\n")
-    print("meV, meV/Å: way, rate, energies, forces; ethanol: forces")
-    for row in rows:
-        print(
-            f"{row['way']:<45} {row['lr']:g}  {row['energy_mae'] * 1e3:6.1f} "
-            f"{row['force_mae'] * 1e3:6.1f}   {row['old_force_mae'] * 1e3:6.1f}"
-        )
+    print(table(found))
+
+
+def table(found: dict[str, Any]) -> str:
+    """The errors as Markdown, in meV and meV/Å."""
+    heads = (
+        "start, rate | energy MAE | force MAE | ethanol: force MAE after | CPU s",
+        "--- | ---: | ---: | ---: | ---:",
+    )
+    before = found["before"]["force_mae"]
+    rows = [f"the ethanol potential before | | | {before * 1e3:.0f} | "]
+    rows += [
+        f"{row['way']}, {row['lr']:g} | {row['energy_mae'] * 1e3:.0f} | "
+        f"{row['force_mae'] * 1e3:.0f} | {row['old_force_mae'] * 1e3:.0f} | "
+        f"{row['cpu_seconds']:.0f}"
+        for row in sorted(found["runs"], key=_place)
+    ]
+    return "\n".join(f"| {row} |" for row in (*heads, *rows)) + "\n"
+
+
+def _place(row: dict[str, Any]) -> tuple[int, float]:
+    return list(WAYS).index(row["way"]), row["lr"]
 
 
 def trained(

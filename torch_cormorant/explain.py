@@ -112,8 +112,8 @@ class ExplainableModel(nn.Module):
         edges = own_edges(edge_index, vec, num_nodes, loop=True)
         geometry = self.model.geometry(*edges, num_nodes)
         count = count_graphs(batch, num_nodes, None)
-        given = {"z": z, "pos": pos.to(self.model.dtype)}
-        out = self.model.forward_features(x, geometry, batch, count, **given)[0]
+        pos = pos.to(self.model.dtype)
+        out, _ = self.model.forward_features(x, geometry, batch, count, z=z, pos=pos)
         if self.units is None:
             return out
         scale = self.units.scale(out).to(out.dtype)

@@ -217,8 +217,8 @@ def test_predictions_for_sdf_smiles_and_frames(
     (tmp_path / "a.csv").write_text("name,SMILES\nx,CCO\ny,c1ccccc1\n")
     cormorant("predict", model, "a.csv", "-o", "out.csv")
     rows = list(csv.reader((tmp_path / "out.csv").read_text().splitlines()))
-    assert rows[0] == ["name", "gap [eV]"]
-    assert [row[0] for row in rows[1:]] == ["CCO", "c1ccccc1"]
+    assert rows[0] == ["smiles", "name", "gap [eV]"]
+    assert [row[:2] for row in rows[1:]] == [["CCO", "x"], ["c1ccccc1", "y"]]
     molecule = chem.AddHs(chem.MolFromSmiles("CCO"))
     AllChem.EmbedMolecule(molecule, randomSeed=1)
     AllChem.MMFFOptimizeMolecule(molecule, maxIters=2000)
@@ -227,10 +227,10 @@ def test_predictions_for_sdf_smiles_and_frames(
     cormorant("predict", model, "b.sdf", "-o", "sdf.csv")
     same = list(csv.reader((tmp_path / "sdf.csv").read_text().splitlines()))
     # Coordinates in an sdf file have four digits.
-    assert float(same[1][1]) == pytest.approx(float(rows[1][1]), rel=1e-3)
+    assert float(same[1][1]) == pytest.approx(float(rows[1][2]), rel=1e-3)
     cormorant("predict", model, "a.csv", "-o", "out.extxyz")
     first = (tmp_path / "out.extxyz").read_text().splitlines()[1]
-    assert f"gap={rows[1][1]}" in first
+    assert f"gap={rows[1][2]}" in first
 
 
 def test_a_potential_predicts_and_is_evaluated(

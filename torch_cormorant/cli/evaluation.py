@@ -136,11 +136,10 @@ def _property_tables(
     factors = [_factor(unit, target) for target, unit in units]
     frames = [data[row] for row in range(len(data))]
     scales = torch.tensor(factors, dtype=torch.float64)
+    predicted, std = property_values(model, frames, args.batch_size)
     # one property with several columns has one unit
-    predicted, std = (
-        None if part is None else part.double() * scales
-        for part in property_values(model, frames, args.batch_size)
-    )
+    predicted = predicted.double() * scales
+    std = None if std is None else std.double() * scales
     part = "these" if known is data else "the training"
     tables = []
     for number, target in enumerate(data.targets):

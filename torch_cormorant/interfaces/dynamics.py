@@ -91,9 +91,13 @@ class BlowUpGuard:
         max_temperature: Largest temperature that is accepted, in K. Default 20,000.
         max_stretch: Largest length of a bond over that at the start; None (default):
             bonds may break.
+        max_spread: Largest spread of the force on an atom in eV/Angstrom, where the
+            calculator is one of an :class:`~torch_cormorant.models.Ensemble`; None
+            (default): any.
 
     Raises:
-        ConfigError: A limit is not positive, or nothing can be written to the path.
+        ConfigError: A limit is not positive, nothing can be written to the path, or
+            the calculator tells no spread.
 
     Example:
         >>> import pathlib, tempfile
@@ -117,9 +121,11 @@ class BlowUpGuard:
         max_force: float = 200.0,
         max_temperature: float = 20_000.0,
         max_stretch: float | None = None,
+        max_spread: float | None = None,
     ) -> None:
         limits = {"max_force": max_force, "max_temperature": max_temperature}
         limits["max_stretch"] = np.inf if max_stretch is None else max_stretch
+        limits["max_spread"] = np.inf if max_spread is None else max_spread
         for name, value in limits.items():
             if not value > 0:
                 msg = f"{name} must be positive, got {value!r}"
@@ -127,7 +133,11 @@ class BlowUpGuard:
         self.atoms, self.path = atoms, Path(path)
         _check_path(self.path)
         self.max_force, self.max_temperature = max_force, max_temperature
-        self.max_stretch = max_stretch
+        self.max_stretch, self.max_spread = max_stretch, max_spread
+        told = getattr(atoms.calc, "implemented_properties", ())
+        if max_spread is not None and "forces_std" not in told:
+            msg = "max_spread needs the calculator of an Ensemble, with forces_std"
+            raise ConfigError(msg)
         self.bonds = None if max_stretch is None else Bonds(atoms)
         self.good = atoms.copy()
 
@@ -171,6 +181,12 @@ class BlowUpGuard:
             atom = int(size.argmax())
             text = f"the force is {size[atom]:.3g} eV/Angstrom"
             self._stop(step, atom, text)
+        if self.max_spread is not None:
+            spread = np.linalg.norm(self.atoms.calc.results["forces_std"], axis=1)
+            if not spread.max(initial=0.0) <= self.max_spread:
+                atom = int(spread.argmax())
+                size = f"{spread[atom]:.3g} eV/Angstrom"
+                self._stop(step, atom, f"the models disagree about its force by {size}")
         temperature = self.atoms.get_temperature()
         if not temperature <= self.max_temperature:
             text = f"the temperature is {temperature:.3g} K"

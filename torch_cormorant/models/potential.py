@@ -172,7 +172,7 @@ class Potential(EnergyModel):
         )
 
     def evaluate_all(
-        self,
+        self: Any,  # of an ensemble, too
         structures: Any,
         *,
         forces: bool = True,
@@ -197,7 +197,7 @@ class Potential(EnergyModel):
         """
 
         def call(batch: Any) -> Result:
-            found = self.evaluate(
+            found: Result = self.evaluate(
                 batch.z,
                 batch.pos,
                 batch.batch,

@@ -115,11 +115,12 @@ def with_species(
             "give elements that it does not know, each like one that it knows"
         )
         raise SpeciesError(msg)
-    made = _rebuilt(model, sorted({*known, *map(int, species)}))
+    made: M = _rebuilt(model, sorted({*known, *map(int, species)}))
     _copy_weights(model, made, like)
     info = getattr(model, "info", None)
     if isinstance(info, ModelInfo):
-        made.info = _extended(info, species, references or {})
+        whole_info = _extended(info, species, references or {})
+        made.info = whole_info  # type: ignore[assignment]
     return made.train(model.training)
 
 
@@ -192,7 +193,8 @@ def _by_species(weight: Tensor, dim: int, network: Network) -> Tensor:
     first, features = weight.movedim(dim, 0), network.features
     known, powers = len(features.known), features.charge_power + 1
     inner = powers if len(first) % (known * powers) == 0 else 1
-    return first.unflatten(0, (-1, known, inner))
+    found: Tensor = first.unflatten(0, (-1, known, inner))
+    return found
 
 
 def _order(network: Network, rows: Tensor) -> Sequence[int]:

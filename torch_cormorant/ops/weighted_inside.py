@@ -17,12 +17,12 @@ from torch_cormorant.ops.operands import check_blocks, check_count
 from torch_cormorant.ops.operator import Operator
 from torch_cormorant.ops.plan import GraphPlan, plan_of
 from torch_cormorant.ops.product_paths import ProductPaths, paths_of
+from torch_cormorant.ops.pullback import pulled_back
 from torch_cormorant.ops.tensors import plain
 from torch_cormorant.ops.weighted_operators import (
     fakes,
     full_grads,
     implementation,
-    pulled_back,
     sum_gradient,
 )
 from torch_cormorant.ops.weighted_reference import block_shapes

@@ -61,6 +61,7 @@ def calibration(
         ShapeError: Fewer than two networks, or the shapes do not fit.
 
     Example:
+        >>> import torch
         >>> values = torch.zeros(100, 1)
         >>> noise = torch.linspace(0.1, 1, 100)[None, :, None]
         >>> found = calibration(noise * torch.tensor([[[-1.0]], [[2.0]]]), values)

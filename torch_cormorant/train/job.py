@@ -180,6 +180,7 @@ class Job:
         )
         unit = str(self.loaders.train.energy_unit)
         self.targets, self.units = ["energy"], [unit]
+        network: Model
         if self.start is not None:
             network, units = self._started(self.start, unit)
         else:

@@ -63,7 +63,8 @@ class Start:
             network = getattr(self.model, "network", self.model)
             self.record["new_head"] = True
             self.model = Potential(network.replace_head("extensive"))
-        return self._frozen(self.model)
+        found: Potential = self._frozen(self.model)
+        return found
 
     def to_property(
         self, targets: Sequence[str], units: Sequence[str], head: Any
@@ -109,7 +110,8 @@ def refit_references(model: Potential, frames: Frames) -> tuple[Normalisation, s
     r"""References for other data, from what the model says of them.
 
     .. math:: w_z' = w_z + \Delta_z, \quad
-        \Delta = \mathrm{arg\,min} \sum (E - E_{model} - \sum_i \Delta_{z_i})^2
+        \Delta = \mathrm{arg\,min} \sum
+        \Bigl( E - E_{model} - \sum_i \Delta_{z_i} \Bigr)^2
 
     Other levels of theory differ mostly by energies of atoms. Scale and constant stay,
     so that the network's numbers mean the same; of several solutions the smallest is

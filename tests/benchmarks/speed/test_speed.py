@@ -167,8 +167,8 @@ def test_panels_show_growth_with_threads_channels_and_degree(
     plot(Run(run.circumstances, [*run.rows, *doubled]), written / "t.png")
     labels = [axes.get_xlabel() for axes in kept[0].axes]
     assert labels == [
-        "time over ours (line: goal)",
-        "ordered pairs",
+        "times as long as our kernel (orange: goal)",
+        "ordered pairs of atoms in a batch",
         "edges of the radius graph",
         "channels (lmax 2)",
         "lmax (4 channels)",
