@@ -26,7 +26,7 @@ from torch_cormorant.train.updates import clip_to
 
 __all__ = ["Trial", "in_turns"]
 
-KEEP_EVERY = 60.0
+KEEP_EVERY = 10.0
 """CPU seconds between two checkpoints."""
 
 

@@ -53,6 +53,7 @@ def _made(*parts: dict[str, Any], **network: Any) -> Candidate:
 R16 = {"complex": False}
 R32 = {"complex": False, "channels": 32}
 R32L3 = {**R32, "lmax": 3}
+HUBER: dict[str, Any] = {"loss": {"huber": 0.01}}
 SPECIES = {"radial": {"kind": "species", "hidden": 16}}
 
 CANDIDATES: dict[str, Candidate] = {
@@ -110,4 +111,12 @@ CANDIDATES: dict[str, Candidate] = {
     "species-both": _made(R32, SPECIES, species_scale=True),
     "species-all": _made(R32, SPECIES, species_scale=True, residual=True),
     "species-all-lmax-3": _made(R32L3, SPECIES, species_scale=True, residual=True),
+    "huber-levels-2": _made(HUBER),
+    "huber-lmax-3": _made(R32L3, HUBER),
+    "huber-48": _made(R16, HUBER, channels=48),
+    "huber-batch-20": _made(R32, HUBER, batch=20),
+    "huber-adam": _made(R32, HUBER, adam={"amsgrad": False}),
+    "huber-species": _made(R32, HUBER, SPECIES),
+    "huber-species-lmax-3": _made(R32L3, HUBER, SPECIES),
+    "huber-residual-lmax-3": _made(R32L3, HUBER, residual=True),
 }
