@@ -21,7 +21,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
@@ -100,10 +101,10 @@ def _atoms(
     return {**found, "edges": edges[:, order], "shift": shift[order].to(pos)}
 
 
-STRUCTURES = {
+STRUCTURES: dict[str, Callable[[], dict[str, Tensor]]] = {
     "molecules": molecules,
-    "water": lambda: water(4),
-    "large": lambda: water(7),
+    "water": partial(water, 4),
+    "large": partial(water, 7),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -131,10 +132,9 @@ class PaiNNPeer(InCell):
         for kind in ("weight", "bias"):
             filters = [getattr(part.filters, kind) for part in self.messages]
             found[f"{body}.filter_net.{kind}"] = torch.cat(filters)
-        names = {"output_modules.0.outnet.": self.head}
-        for k, (message, update) in enumerate(
-            zip(self.messages, self.updates, strict=True)
-        ):
+        names: dict[str, Any] = {"output_modules.0.outnet.": self.head}
+        levels: Any = zip(self.messages, self.updates, strict=True)
+        for k, (message, update) in enumerate(levels):
             context = "interatomic_context_net."
             names[f"{body}.interactions.{k}.{context}"] = message.phi
             names[f"{body}.mixing.{k}.intraatomic_context_net."] = update.gates

@@ -15,6 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,12 +57,11 @@ def nequip(given: dict[str, Any]) -> tuple[torch.nn.Module, Energy]:
 
 def painn(given: dict[str, Any]) -> tuple[torch.nn.Module, Energy]:
     """``PaiNN`` of SchNetPack with ``Atomwise``."""
-    from torch.utils.data import dataloader
-
+    dataloader: Any = import_module("torch.utils.data.dataloader")
     if not hasattr(dataloader, "T_co"):  # SchNetPack 2.1 imports it
         dataloader.T_co = TypeVar("T_co", covariant=True)
-    import schnetpack as spk
-    from schnetpack import properties
+    spk: Any = import_module("schnetpack")
+    properties: Any = import_module("schnetpack.properties")
 
     settings = given["settings"]
     basis = spk.nn.radial.BesselRBF(settings["n_rbf"], settings["cutoff"])

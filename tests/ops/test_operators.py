@@ -22,6 +22,7 @@ from torch_cormorant.ops import (
     use_backend,
     weighted_linear,
     weighted_operators,
+    weighted_splines,
 )
 
 sums = importlib.import_module("torch_cormorant.ops.neighbour_sum")
@@ -97,6 +98,8 @@ def weighted_calls(dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
     last = draw(2, paths.weight_numel, dtype=dtype)
     grads = [draw(3, ir.dim, mul, dtype=dtype) for mul, ir in paths.out]
     us = [draw(*part.shape, dtype=dtype) for part in (x, sh, w)]
+    place, table = 4 * draw(6, dtype=dtype).abs(), draw(9, w.shape[1], dtype=dtype)
+    place, table = place.detach(), table.detach()
     ends, key = (plan.packed, plan.header), paths.key
     need = [True] * 4
     return {
@@ -109,6 +112,11 @@ def weighted_calls(dtype: torch.dtype) -> dict[str, tuple[Any, ...]]:
         "weighted_sum_linear": (x, sh, hidden, last, *ends, 3, key, "auto"),
         "weighted_sum_linear_backward": (
             *(x, sh, hidden, last, *ends, key, "auto", need, grads),
+        ),
+        "weighted_sum_splines": (x, sh, place, table, *ends, 3, key, "auto"),
+        "weighted_sum_splines_backward": (
+            *(x, sh, place, table, *ends, key, "auto"),
+            *([True, True, True, False], grads),
         ),
     }
 
@@ -124,6 +132,8 @@ WEIGHTED = {
     "weighted_sum_double_backward": weighted_operators._double,
     "weighted_sum_linear": weighted_linear.linear_sum,
     "weighted_sum_linear_backward": weighted_linear.linear_sum.gradient,
+    "weighted_sum_splines": weighted_splines.spline_sum,
+    "weighted_sum_splines_backward": weighted_splines.spline_sum.gradient,
 }
 OPERATORS = {
     "neighbour_sum": sums._sum,

@@ -117,7 +117,7 @@ class LevelSweep:
             extra = extra[: chunk.last - chunk.first]
             energies[own] += extra.detach()
             chunk.add_forces(torch.autograd.grad(extra.sum(), chunk.vec)[0])
-        if of_terms is not None:
-            terms = self.network.edge_terms(z, chunk.geometry)
+        terms = self.network.edge_terms(z, chunk.geometry)
+        if terms is not None and of_terms is not None:
             (gradient,) = torch.autograd.grad(terms, chunk.vec, of_terms[own])
             chunk.add_forces(gradient)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,9 +51,9 @@ def tabulated(
             for structure, forces in zip(given, exact, strict=True)
         )
         if error <= tolerance / 2 or (pieces is not None and error <= tolerance):
-            return made
+            return cast("M", made)
     if error <= tolerance:
-        return made
+        return cast("M", made)
     msg = (
         f"with tables of {count} pieces forces differ by {error:.1e} of the largest, "
         f"more than tolerance={tolerance:g}; give more pieces or a larger tolerance"

@@ -175,7 +175,8 @@ class NequIP(WithOriginal, WithRadialWeights):
 
     def level_sizes(self) -> list[tuple[int, int]]:
         """Of rows and of paths."""
-        return [(conv.irreps_in.dim, conv.paths.weight_numel) for conv in self.convs]
+        convs: Any = self.convs
+        return [(conv.irreps_in.dim, conv.paths.weight_numel) for conv in convs]
 
     @property
     def span(self) -> float:

@@ -129,7 +129,8 @@ class PaiNN(WithOriginal, WithRadialWeights):
         """Filters times envelope, ``[E, 3 C]`` each."""
         u, rows = self.envelope(x).unsqueeze(-1), self.basis(x)
         for s in levels:
-            yield enveloped(self.filters[min(s, len(self.filters) - 1)], rows, u)
+            filters: Any = self.filters[min(s, len(self.filters) - 1)]
+            yield enveloped(filters, rows, u)
 
     def levels_of(self, x: Tensor, terms: Tensor | None) -> list[Tensor]:
         """Scalars and vectors of the last level ``[N, 4, 1, C]``."""

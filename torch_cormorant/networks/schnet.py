@@ -3,7 +3,7 @@ r"""SchNet: scalars on atoms, filters of distances."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -121,16 +121,18 @@ class SchNet(WithOriginal, WithRadialWeights):
 
     def level_sizes(self) -> list[tuple[int, int]]:
         """Channels and filters."""
-        return [(self.embedding.embedding_dim, c.irreps_in.dim) for c in self.convs]
+        convs: Any = self.convs
+        return [(self.embedding.embedding_dim, c.irreps_in.dim) for c in convs]
 
     def radial_weights(self, x: Tensor, levels: Iterable[int]) -> Iterator[Weights]:
         """Filters times envelope, ``[E, filters]`` each."""
         u, rows = cosine_cutoff(x, self.radius).unsqueeze(-1), self.basis(x)
         for s in levels:
-            hidden, radial = rows, list(self.radials[s])
-            for layer in radial[:-1]:
+            hidden, radial = rows, cast("MLP", self.radials[s])
+            *layers, last = radial
+            for layer in layers:
                 hidden = layer(hidden)
-            yield enveloped(radial[-1], hidden, u)
+            yield enveloped(cast("nn.Linear", last), hidden, u)
 
     def facts(self) -> dict[str, Any]:
         """Those of every network, and the radial functions."""

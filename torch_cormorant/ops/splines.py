@@ -99,7 +99,7 @@ def spline_table(function: Callable[[Tensor], Tensor], pieces: int) -> Tensor:
     Example:
         >>> import torch
         >>> spline_table(lambda s: s.unsqueeze(1) ** 2, 4)[:3, 0]
-        tensor([3.5000, 0.5000, -0.5000], dtype=torch.float64)
+        tensor([ 3.5000,  0.5000, -0.5000], dtype=torch.float64)
     """
     if pieces < 4:
         raise ConfigError(f"pieces must be at least 4, got {pieces}")

@@ -61,6 +61,28 @@ template <class S> struct Block {
   Rows<S> rows;
   Places<S> places;
   bool again[EDGES];    // another edge wrote to its row of dw
+  // first numbers of the rows of each edge
+  const S *x0[EDGES], *w0[EDGES], *y0[EDGES], *ux0[EDGES], *uw0[EDGES], *uy0[EDGES];
+  S *dw0[EDGES];
+
+  Block(const Weighted *p, Room<S> &room, int64_t node, int64_t begin, int64_t end,
+        bool fresh, bool second)
+      : p(p), room(room), node(node), begin(begin),
+        count((int)(end - begin < EDGES ? end - begin : EDGES)), fresh(fresh),
+        second(second) {
+    rows.count = count;
+    for (int q = 0; q < count; q++) {
+      const int64_t e = begin + q, j = p->source[e], row = row_of(e), edge = p->edge[e];
+      x0[q] = (const S *)p->x + j * p->x_dim;
+      w0[q] = (const S *)p->w + row * p->w_dim;
+      y0[q] = (const S *)p->sh + edge * p->sh_dim;
+      if (p->need_w && !p->table) dw0[q] = (S *)p->dw + dw_row(e) * p->w_dim;
+      if (!second) continue;
+      ux0[q] = (const S *)p->ux + j * p->ux_step;
+      uw0[q] = (const S *)p->uw + row * p->uw_step;
+      uy0[q] = (const S *)p->us + edge * p->us_step;
+    }
+  }
 
   int64_t row_of(int64_t e) const { return p->row ? p->row[e] : e - p->base; }
   int64_t dw_row(int64_t e) const {
@@ -69,12 +91,9 @@ template <class S> struct Block {
 
   void transpose() {
     for (int q = 0; q < count; q++) {
-      const int64_t edge = p->edge[begin + q];
-      const S *y = (const S *)p->sh + edge * p->sh_dim;
-      for (int m = 0; m < p->sh_dim; m++) room.y[m * EDGES + q] = y[m];
+      for (int m = 0; m < p->sh_dim; m++) room.y[m * EDGES + q] = y0[q][m];
       if (!second) continue;
-      const S *uy = (const S *)p->us + edge * p->us_step;
-      for (int m = 0; m < p->sh_dim; m++) room.uy[m * EDGES + q] = uy[m];
+      for (int m = 0; m < p->sh_dim; m++) room.uy[m * EDGES + q] = uy0[q][m];
     }
   }
 
@@ -95,23 +114,21 @@ template <class S> struct Block {
   void add_again(const WeightedPath &path) {
     for (int q = 0; p->seen && q < count; q++)
       if (again[q])
-        add_row((S *)p->dw + dw_row(begin + q) * p->w_dim + path.w,
-                room.dvalue + q * path.channels, path.channels);
+        add_row(dw0[q] + path.w, room.dvalue + q * path.channels, path.channels);
   }
 
   void aim(const WeightedPath &path, bool slopes = false) {
-    rows.count = count;
     if (p->table)
       places.evaluate(path.w, path.channels, count, room.value,
                       slopes ? room.slope : nullptr);
-    for (int q = 0; q < count; q++) {
-      const int64_t e = begin + q, j = p->source[e], row = row_of(e);
-      rows.x[q] = (const S *)p->x + j * p->x_dim + path.x;
-      rows.w[q] = p->table ? room.value + q * path.channels
-                           : (const S *)p->w + row * p->w_dim + path.w;
-      if (!second) continue;
-      rows.ux[q] = (const S *)p->ux + j * p->ux_step + path.x;
-      rows.uw[q] = (const S *)p->uw + row * p->uw_step + path.w;
+    for (int q = 0; q < count; q++) rows.x[q] = x0[q] + path.x;
+    if (p->table)
+      for (int q = 0; q < count; q++) rows.w[q] = room.value + q * path.channels;
+    else
+      for (int q = 0; q < count; q++) rows.w[q] = w0[q] + path.w;
+    for (int q = 0; second && q < count; q++) {
+      rows.ux[q] = ux0[q] + path.x;
+      rows.uw[q] = uw0[q] + path.w;
     }
   }
 
@@ -120,16 +137,18 @@ template <class S> struct Block {
     const int first = path.l2 * path.l2;
     rows.dy = room.dy + first;
     for (int q = 0; q < count; q++) {
-      const int64_t e = begin + q;
-      rows.y[q] = (const S *)p->sh + p->edge[e] * p->sh_dim + first;
+      rows.y[q] = y0[q] + first;
       rows.dx[q] = part + q * p->x_dim + path.x;
-      rows.dw[q] = !p->need_w ? room.unused
-                   : p->table || again[q]
-                       ? room.dvalue + q * path.channels
-                       : (S *)p->dw + dw_row(e) * p->w_dim + path.w;
-      if (second)
-        rows.uy[q] = (const S *)p->us + p->edge[e] * p->us_step + first;
     }
+    for (int q = 0; second && q < count; q++) rows.uy[q] = uy0[q] + first;
+    if (!p->need_w)
+      for (int q = 0; q < count; q++) rows.dw[q] = room.unused;
+    else if (p->table)
+      for (int q = 0; q < count; q++) rows.dw[q] = room.dvalue + q * path.channels;
+    else
+      for (int q = 0; q < count; q++) rows.dw[q] = dw0[q] + path.w;
+    for (int q = 0; p->seen && q < count; q++)
+      if (again[q]) rows.dw[q] = room.dvalue + q * path.channels;
   }
 
   S *result(void *const *out, const WeightedPath &path) const {
@@ -252,8 +271,7 @@ void sums(const Weighted *p, int64_t first, int64_t last, void *scratch, bool se
     const int64_t begin = p->rowptr[node], end = p->rowptr[node + 1];
     if (begin == end) clear<S>(p, node, outs);
     for (int64_t e = begin; e < end; e += EDGES) {
-      const int count = (int)(end - e < EDGES ? end - e : EDGES);
-      Block<S> block = {p, room, node, e, count, e == begin, second, {}, {}, {}};
+      Block<S> block(p, room, node, e, end, e == begin, second);
       block.transpose();
       block.place(false);
       for (int k = 0; k < p->paths; k++) path_forward<S>(block, p->path[k], outs);
@@ -305,8 +323,8 @@ void gradients(const Weighted *p, int64_t node, int64_t e0, int64_t e1, int64_t 
                S *parts, void *scratch, bool second) {
   Room<S> room(p, scratch);
   for (int64_t e = e0; e < e1; e += EDGES) {
-    const int count = (int)(e1 - e < EDGES ? e1 - e : EDGES);
-    Block<S> block = {p, room, node, e, count, true, second, {}, {}, {}};
+    Block<S> block(p, room, node, e, e1, true, second);
+    const int count = block.count;
     block.place(true);
     block.look();
     S *part = parts ? parts + (e - base) * p->x_dim : room.part;
