@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch_geometric.explain.algorithm.utils import set_masks
 from torch_geometric.nn import Sequential
 from torch_geometric.testing import assert_module
 
@@ -132,6 +133,14 @@ def test_hooks_see_the_same_sum(given: Given) -> None:
     given.conv.register_message_forward_hook(lambda *args: seen.append(args[-1]))
     assert torch.allclose(given(), out, **EXACT)
     assert tuple(seen[0].shape) == (given.index.shape[1], given.conv.paths.out.dim)
+
+
+def test_a_closed_mask_equals_leaving_the_edge_out(given: Given) -> None:
+    """What torch_geometric.explain sets is exact."""
+    kept = torch.arange(given.index.shape[1]) % 3 > 0
+    expected = given(edge_index=given.index[:, kept])
+    set_masks(given.conv, kept.double(), given.index, apply_sigmoid=False)
+    assert torch.allclose(given(), expected, **EXACT)
 
 
 def test_derivatives(given: Given) -> None:
