@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch_geometric.explain.algorithm.utils import set_masks
-from torch_geometric.nn import Sequential
+from torch_geometric.nn import GATConv, Sequential
 from torch_geometric.testing import assert_module
 
 from torch_cormorant import EdgeGeometry, radius_graph
@@ -207,7 +207,10 @@ def test_layers_go_into_a_sequential(example: Make) -> None:
             (PaiNNConv(3, cutoff=CUTOFF), "x, edge_index, vec -> x"),
             (NequIPConv("3x0e + 3x1o", hidden), "x, edge_index, vec -> x"),
             (TensorFieldConv(hidden, "5x0e"), "x, edge_index, vec -> x"),
-            nn.Linear(5, 1),
+            (GATConv(5, 3), "x, edge_index -> x"),
+            (SO3Conv(3, 1), "x, edge_index, vec -> x"),
+            (KernelConv("3x0e + 3x1o", "4x0e"), "x, edge_index, vec -> x"),
+            nn.Linear(4, 1),
         ],
     ).double()
     index = radius_graph(sample.pos, CUTOFF)
