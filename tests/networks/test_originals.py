@@ -127,7 +127,7 @@ def test_other_weights_are_refused() -> None:
     odd = {**weights, f"{P}pair_potential._qqr2exesquare": torch.tensor(1.0)}
     with pytest.raises(WeightsError, match="neither of the units"):
         NequIP.from_original(odd, NEQUIP)
-    with pytest.raises(WeightsError, match="are of none of .*NequIP of nequip"):
+    with pytest.raises(WeightsError, match=r"are of none of .*NequIP of nequip"):
         network_from_original({"weight": torch.ones(2)})
     with pytest.raises(WeightsError, match="there is no"):
         PaiNN.from_original(weights)
