@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import Sequential
+from torch_geometric.explain.algorithm.utils import set_masks
+from torch_geometric.nn import GATConv, Sequential
 from torch_geometric.testing import assert_module
 
 from torch_cormorant import EdgeGeometry, radius_graph
@@ -134,6 +135,14 @@ def test_hooks_see_the_same_sum(given: Given) -> None:
     assert tuple(seen[0].shape) == (given.index.shape[1], given.conv.paths.out.dim)
 
 
+def test_a_closed_mask_equals_leaving_the_edge_out(given: Given) -> None:
+    """What torch_geometric.explain sets is exact."""
+    kept = torch.arange(given.index.shape[1]) % 3 > 0
+    expected = given(edge_index=given.index[:, kept])
+    set_masks(given.conv, kept.double(), given.index, apply_sigmoid=False)
+    assert torch.allclose(given(), expected, **EXACT)
+
+
 def test_derivatives(given: Given) -> None:
     pos = given.pos.clone().requires_grad_()
     x = given.x.clone().requires_grad_()
@@ -198,7 +207,10 @@ def test_layers_go_into_a_sequential(example: Make) -> None:
             (PaiNNConv(3, cutoff=CUTOFF), "x, edge_index, vec -> x"),
             (NequIPConv("3x0e + 3x1o", hidden), "x, edge_index, vec -> x"),
             (TensorFieldConv(hidden, "5x0e"), "x, edge_index, vec -> x"),
-            nn.Linear(5, 1),
+            (GATConv(5, 3), "x, edge_index -> x"),
+            (SO3Conv(3, 1), "x, edge_index, vec -> x"),
+            (KernelConv("3x0e + 3x1o", "4x0e"), "x, edge_index, vec -> x"),
+            nn.Linear(4, 1),
         ],
     ).double()
     index = radius_graph(sample.pos, CUTOFF)

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from ase import Atoms
 from torch import Tensor, nn
 
 from torch_cormorant import load_model, save_model
 from torch_cormorant.errors import SpeciesError, WeightsError
+from torch_cormorant.interfaces.ase import CormorantCalculator
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import Potential
@@ -300,8 +302,37 @@ def test_one_compiled_graph(kind: Callable[..., Network]) -> None:
     assert close(compiled(z, geometry), energy(z, geometry))
 
 
-def test_a_traced_graph_gives_the_same() -> None:
-    potential, (z, pos, _) = make("painn"), molecules(5)
+def boxed() -> tuple[Tensor, Tensor, Tensor, Atoms]:
+    z, pos, _ = molecules(5)
+    box = Atoms(z.numpy(), pos.numpy(), cell=[7.0] * 3, pbc=True)
+    return z, pos, 7 * torch.eye(3, dtype=torch.float64), box
+
+
+def test_ase_gives_the_same(potential: Potential) -> None:
+    z, pos, cell, box = boxed()
+    out = potential.evaluate(z, pos, cell=cell, stress=True)
+    box.calc = CormorantCalculator(potential)
+    energy = torch.tensor([box.get_potential_energy()], dtype=torch.float64)
+    assert close(energy, out.energy)
+    assert close(torch.tensor(box.get_forces()), out.forces)
+    assert close(torch.tensor(box.get_stress(voigt=False)), out.stress[0])
+
+
+def test_torch_sim_gives_the_same(potential: Potential) -> None:
+    torch_sim = pytest.importorskip("torch_sim")
+    sim_model = pytest.importorskip("torch_cormorant.interfaces.torch_sim")
+    z, pos, cell, box = boxed()
+    out = potential.evaluate(z, pos, cell=cell, stress=True)
+    state = torch_sim.io.atoms_to_state([box], torch.device("cpu"), torch.float64)
+    found = sim_model.CormorantSimModel(potential)(state)
+    assert close(found["energy"], out.energy)
+    assert close(found["forces"], out.forces)
+    assert close(found["stress"][0], out.stress[0])
+
+
+@pytest.mark.parametrize("name", ["painn", "tfn", "l2net"])
+def test_a_traced_graph_gives_the_same(name: str) -> None:
+    potential, (z, pos, _) = make(name), molecules(5)
     traced = TracedPotential(Engine(potential, dtype=pos.dtype), z, pos)
     expected = potential.evaluate(z, pos)
     found = traced(pos)

@@ -16,7 +16,10 @@ from torch_cormorant.nn import (
     Envelope,
     GaussianBasis,
     RadialMLP,
+    Softplus,
+    activation,
     make_radial,
+    moment_factor,
 )
 from torch_cormorant.nn import envelope as c2_envelope
 from torch_cormorant.nn.envelopes import ENVELOPES
@@ -121,3 +124,55 @@ def test_mlps_keep_the_size_of_what_passes() -> None:
     assert isinstance(MLP([3, 4, 2], "ssp", bias=True)[0], nn.Linear)
     with pytest.raises(ConfigError, match="two or more"):
         MLP([3])
+
+
+@pytest.mark.parametrize("name", ["silu", "tanh", "sigmoid", "relu", "ssp"])
+def test_constants_keep_the_second_moment(name: str) -> None:
+    z = torch.linspace(-12, 12, 20001, dtype=torch.float64)
+    weights = torch.exp(-0.5 * z.square())
+    values = activation(name)(z).square()
+    expected = (weights.sum() / (weights * values).sum()).sqrt()
+    assert moment_factor(name) == pytest.approx(float(expected), rel=1e-7)
+    assert moment_factor(name, "e3nn") == pytest.approx(float(expected), rel=2e-3)
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_softplus_of_any_sharpness(shifted: bool) -> None:
+    act, x = Softplus(5.0, shifted=shifted), torch.linspace(-3, 9, 25).double()
+    bend = torch.log1p(torch.exp(-5 * x.abs())) / 5 + x.clamp_min(0)
+    expected = act.factor * (bend - shifted * math.log(2) / 5)
+    assert torch.allclose(act(x), expected, atol=1e-8)
+    z = torch.randn(400000, dtype=torch.float64)
+    assert float(act(z).square().mean()) == pytest.approx(1, abs=0.02)
+    with pytest.raises(ConfigError, match="beta must be positive"):
+        Softplus(0.0)
+
+
+@pytest.mark.parametrize("basis", ["cosine_basis", "cut_bessel_basis", "e3nn_basis"])
+def test_bases_of_other_networks_are_zero_at_zero(basis: str) -> None:
+    made = make_radial(basis, num_basis=6, cutoff=3.0, complex=False)
+    r = R.clone().requires_grad_()
+    values = made(r)
+    (slope,) = torch.autograd.grad(values.square().sum(), r)
+    assert not values[0].any()
+    assert bool(slope.isfinite().all())
+    assert bool(values[1:25].abs().amax(1).gt(0.1).all())
+
+
+def test_the_cosine_basis_is_a_partition_of_one() -> None:
+    inside = R[(R > 0) & (R <= 3)]
+    values = make_radial("cosine_basis", num_basis=5, cutoff=3.0, complex=False)(inside)
+    assert torch.allclose(values.sum(1), torch.ones_like(inside), atol=1e-15)
+    with pytest.raises(ConfigError, match="num_basis must be at least 2"):
+        make_radial("cosine_basis", num_basis=1, cutoff=3.0, complex=False)
+    with pytest.raises(ConfigError, match="shape must be one of"):
+        make_radial({"kind": "e3nn_basis", "shape": "box"}, cutoff=3.0, complex=False)
+
+
+def test_a_bias_is_one_more_column_of_the_halves() -> None:
+    envelope, basis = Envelope("cosine", 3.0), GaussianBasis(5, 3.0)
+    radial = RadialMLP(basis, [6], 4, envelope=envelope, bias=True).double()
+    nn.init.normal_(radial.mlp.linears[-1].bias)
+    hidden, last = radial.halves(R)
+    assert tuple(last.shape) == (7, 4)
+    assert torch.allclose(hidden @ last, radial(R), atol=1e-14)

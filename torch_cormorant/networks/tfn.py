@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from torch_cormorant.conv import TensorFieldConv
 from torch_cormorant.irreps import Irreps
@@ -137,8 +136,9 @@ class TFN(WithOriginal):
     @full_precision
     def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """Scalars of the last level ``[N, out_channels]``."""
-        types = functional.one_hot(self.index(z), len(self.index.species))
-        x, rows = types.to(self.dtype), self.basis(geometry.pair_length)
+        rows = self.basis(geometry.pair_length)
+        kinds = torch.eye(len(self.index.species)).to(rows)
+        x = kinds.index_select(0, self.index(z))
         acts = [*self.acts, nn.Identity()]
         for conv, radial, act in zip(self.convs, self.radials, acts, strict=True):
             weights = radial(rows)
