@@ -105,6 +105,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "SoftCutoff": lambda: (parts.SoftCutoff(4), (LENGTH,)),
     "BesselBasis": lambda: (parts.BesselBasis(8, 3.0, trainable=True), (LENGTH,)),
     "GaussianBasis": lambda: (parts.GaussianBasis(8, 3.0, trainable=True), (LENGTH,)),
+    "InversePowers": lambda: (parts.InversePowers(4), (LENGTH,)),
     "Envelope": lambda: (parts.Envelope("cosine", 3.0), (LENGTH,)),
     "MLP": lambda: (parts.MLP([5, 8, 3], "ssp", bias=True), (torch.randn(4, 5),)),
     "RadialMLP": lambda: (
