@@ -238,7 +238,7 @@ def test_inputs_of_half_precision_are_computed_in_the_type_of_the_weights(
 
 WEIGHTLESS = {
     *("Invariants", "Bessel", "Gaussian", "AtomFeatures", "ZBL"),
-    *("Envelope", "ShiftedSoftplus", "GatedBlock", "SpeciesIndex"),
+    *("Envelope", "ShiftedSoftplus", "GatedBlock", "SpeciesIndex", "InversePowers"),
 }
 KEEPS = {"DegreeWeights"}  # hands out what it holds and computes nothing
 
