@@ -90,7 +90,8 @@ def recipe_head(target: str) -> nn.Module:
 
 def nbody(target: str) -> nn.Module:
     """An N-body network of balls with the head that the package chooses."""
-    return Ours(NBodyNetwork(num_levels=2, head=head_for_target(target)))
+    sizes: dict[str, Any] = {"channels": 8, "product": "full", "num_radial": 8}
+    return Ours(NBodyNetwork(num_levels=2, head=head_for_target(target), **sizes))
 
 
 def schnet(target: str) -> nn.Module:

@@ -54,7 +54,13 @@ NETWORKS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
     "schnet": (SchNet, {"channels": 6, "filters": 5, "num_levels": 2}),
     "nbody": (
         NBodyNetwork,
-        {"channels": 3, "num_levels": 2, "norm": None, "gates": "relative"},
+        {
+            "channels": 3,
+            "num_levels": 2,
+            "norm": None,
+            "gates": "relative",
+            "product": "full",
+        },
     ),
     "nbody_sums": (
         NBodyNetwork,
