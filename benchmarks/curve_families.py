@@ -14,6 +14,7 @@ from benchmarks.peers import MACEPeer, NequIPPeer, SchNetPeer, ViSNetPeer
 from torch_cormorant import Cormorant, CormorantQM9
 from torch_cormorant.models import head_for_target
 from torch_cormorant.models import recipe as documented
+from torch_cormorant.networks import NBodyNetwork
 
 INTENSIVE = {"gap", "homo", "lumo", "mu"}
 """Targets that do not grow with the molecule: atoms are averaged, not summed."""
@@ -87,6 +88,12 @@ def recipe_head(target: str) -> nn.Module:
     return Ours(documented(head=head_for_target(target)))
 
 
+def nbody(target: str) -> nn.Module:
+    """An N-body network of balls with the head that the package chooses."""
+    sizes: dict[str, Any] = {"channels": 8, "product": "full", "num_radial": 8}
+    return Ours(NBodyNetwork(num_levels=2, head=head_for_target(target), **sizes))
+
+
 def schnet(target: str) -> nn.Module:
     """PyG's SchNet; for mu its norm of a dipole moment."""
     return SchNetPeer(mean=target in INTENSIVE - {"mu"}, dipole=target == "mu")
@@ -121,6 +128,11 @@ FAMILIES: dict[str, Family] = {
         lr=1e-3,
         note="the recipe with initial soft radii of 3 A instead of 1.73 A",
         timed_as="recipe",
+    ),
+    "nbody": Family(
+        nbody,
+        lr=5e-3,
+        note="N-body network of balls, gates (10), (11), 8 channels, cutoff 4 A",
     ),
     "schnet": Family(
         schnet,

@@ -148,6 +148,7 @@ def nbody(gate: str) -> Callable[[int, int, float], Network]:
 
     def make(levels: int, lmax: int, cutoff: float) -> Network:
         options: dict[str, Any] = {"channels": 3, "norm": None, "gates": gate}
+        options |= {"product": "full", "num_radial": 8}
         return NBodyNetwork([6], num_levels=levels, lmax=lmax, cutoff=cutoff, **options)
 
     return make

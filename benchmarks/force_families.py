@@ -144,7 +144,7 @@ FAMILIES: dict[str, Family] = {
     "nbody": Family(
         nbody,
         lr=1e-2,
-        note="N-body network of balls, gates (10), (11), 8 channels, cutoff 4 A",
+        note="N-body network of balls, gates (10), (11), 16 channels, cutoff 4 A",
         source="the best of short trials",
         ours=True,
         sizes={"num_levels": 2},
@@ -156,7 +156,7 @@ FAMILIES: dict[str, Family] = {
         source="the parts of the paper; all options of the network on",
         periodic=False,
         ours=True,
-        sizes={"scheme": "hydrogens", "channels": 16},
+        sizes={"scheme": "hydrogens"},
     ),
     "visnet": Family(
         visnet,

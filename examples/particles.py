@@ -155,7 +155,8 @@ class Flight(nn.Module):
         for conv, own, sums, gate in zip(
             self.convs, self.own, self.sums, self.gates, strict=True
         ):
-            x = x + gate(own(x) + sums(conv(x, geometry)))
+            given = x / (1 + x.square().mean(1, keepdim=True)).sqrt()  # of order one
+            x = x + gate(own(given) + sums(conv(given, geometry)))
         moved = torch.empty_like(middle)
         moved[:, AXES] = self.last(x)
         return pos + FLIGHT * velocity + moved.view_as(pos)

@@ -116,6 +116,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "SplineTwoBody": lambda: (parts.SplineTwoBody(3, 4), (SHARE, torch.arange(6))),
     "BesselBasis": lambda: (parts.BesselBasis(8, 3.0, trainable=True), (LENGTH,)),
     "GaussianBasis": lambda: (parts.GaussianBasis(8, 3.0, trainable=True), (LENGTH,)),
+    "InversePowers": lambda: (parts.InversePowers(4), (LENGTH,)),
     "Envelope": lambda: (parts.Envelope("cosine", 3.0), (LENGTH,)),
     "MLP": lambda: (parts.MLP([5, 8, 3], "ssp", bias=True), (torch.randn(4, 5),)),
     "RadialMLP": lambda: (
@@ -248,7 +249,7 @@ def test_inputs_of_half_precision_are_computed_in_the_type_of_the_weights(
 
 WEIGHTLESS = {
     *("Invariants", "Bessel", "Gaussian", "AtomFeatures", "ZBL"),
-    *("Envelope", "ShiftedSoftplus", "GatedBlock", "SpeciesIndex"),
+    *("Envelope", "ShiftedSoftplus", "GatedBlock", "SpeciesIndex", "InversePowers"),
 }
 KEEPS = {"DegreeWeights"}  # hands out what it holds and computes nothing
 

@@ -136,7 +136,13 @@ NETWORKS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
     ),
     "nbody": (
         NBodyNetwork,
-        {"channels": 3, "num_levels": 2, "norm": None, "gates": "relative"},
+        {
+            "channels": 3,
+            "num_levels": 2,
+            "norm": None,
+            "gates": "relative",
+            "product": "full",
+        },
     ),
     "nbody_sums": (
         NBodyNetwork,

@@ -55,16 +55,16 @@ class NBodyNetwork(Network):
         scheme: One of the words above, or lists of atoms by
             ``{"fragments": [[0, 1], ...]}``, the same for every molecule.
         cutoff: Radius of balls in Angstrom. Default: 4 with balls, else None.
-        channels: Channels of every degree. Default 8.
+        channels: Channels of every degree. Default 16.
         lmax: Largest degree of every level. Default 1.
         num_levels: Number of levels with balls. Default 3; else the scheme says it.
         gates: Gate of all levels, or of each: ``"single"``, ``"pairs"`` or
             ``"relative"``. Default: ``"single"``, then ``"pairs"``.
-        product: ``"full"`` (default) or ``"channelwise"``.
+        product: ``"channelwise"`` (default), or ``"full"`` as in the paper.
         radial: As in :class:`~torch_cormorant.conv.NBodyConv`. Default
             ``"bessel_basis"`` with a cutoff, else ``"bounded"``; ``"powers"``: as
             printed.
-        num_radial: Number of radial functions. Default: 8 of a basis, else as many
+        num_radial: Number of radial functions. Default: 12 of a basis, else as many
             powers as in the paper.
         avg_num_children: What sums are scaled by, for all levels or each. Default: 12
             with balls, else 4.
@@ -102,11 +102,11 @@ class NBodyNetwork(Network):
         *,
         scheme: str | Mapping[str, Any] = "balls",
         cutoff: float | None = None,
-        channels: int = 8,
+        channels: int = 16,
         lmax: int | Sequence[int] = 1,
         num_levels: int | None = None,
         gates: str | Sequence[str] | None = None,
-        product: str = "full",
+        product: str = "channelwise",
         radial: RadialSpec | None = None,
         num_radial: int | None = None,
         avg_num_children: float | None = None,
@@ -147,7 +147,7 @@ class NBodyNetwork(Network):
         below = 0
         kind = radial or ("bessel_basis" if balls else "bounded")
         if kind not in ("powers", "bounded") and num_radial is None:
-            num_radial = 8
+            num_radial = 12
         children = avg_num_children or (12.0 if balls else 4.0)
         for top, name in zip(degrees, kinds, strict=True):
             conv = NBodyConv(

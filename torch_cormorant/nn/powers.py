@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
+from torch_cormorant.ops.autocast import weights_precision
 
 __all__ = ["InversePowers"]
 
@@ -43,6 +44,7 @@ class InversePowers(nn.Module):
             raise ConfigError(msg)
         self.count, self.soften = count, soften
 
+    @weights_precision
     def forward(self, length: Tensor) -> Tensor:
         """Shapes as above."""
         zero = (length == 0) & (self.soften == 0)
