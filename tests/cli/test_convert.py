@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torch_cormorant import load_model
 from torch_cormorant.models import Potential, Predictor
-from torch_cormorant.networks import Allegro, NequIP, PaiNN, SchNet
+from torch_cormorant.networks import SEGNN, Allegro, NequIP, PaiNN, SchNet
 from torch_cormorant.testing import random_molecule
 
 Command = Callable[..., str]
@@ -58,6 +58,16 @@ NETWORKS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         SETTINGS,
     ),
     "painn": (PaiNN, {"channels": 4}, {}),
+    "segnn": (
+        SEGNN,
+        {
+            "channels": 4,
+            "envelope": None,
+            "constants": "e3nn",
+            "head": {"kind": "pooled"},
+        },
+        {"hidden": "4x0e+4x1o", "radius": 3.0},
+    ),
     "schnet": (SchNet, {"channels": 4, "num_basis": 10}, {}),
 }
 

@@ -18,7 +18,9 @@ training: {{epochs: 1, batch_size: 4}}
 """
 
 
-@pytest.mark.parametrize("network", ["allegro", "nequip", "painn", "segnn", "schnet"])
+@pytest.mark.parametrize(
+    "network", ["allegro", "nequip", "painn", "se3_transformer", "segnn", "schnet"]
+)
 def test_potentials(cormorant: Command, tmp_path: Path, network: str) -> None:
     text = FRAMES.format(network=network, options=SMALL)
     (tmp_path / "run.yaml").write_text(text)
