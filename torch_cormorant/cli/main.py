@@ -330,8 +330,9 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "    cormorant convert nequip.ckpt model.safetensors --config settings.yaml\n"
         "    cormorant convert painn.pt model.safetensors --species H C O --unit eV\n"
         "    cormorant convert model.safetensors weights.npz\n\n"
-        "Read are the original Cormorant, NequIP, PaiNN (SchNetPack) and SchNet\n"
-        "(torch-geometric), known by the names of their weights.",
+        "Read are the original Cormorant, Allegro, NequIP, PaiNN (SchNetPack), SchNet\n"
+        "(torch-geometric), SEGNN and SE(3)-Transformer, known by the names of their\n"
+        "weights.",
     )
     convert.add_argument(
         "source", type=_path, help=".npz, .pt, .ckpt; .safetensors: back"
