@@ -96,8 +96,12 @@ class SE3Transformer(WithOriginal):
         self.edge_dim, self.attention, self.eps = edge_dim, attention, eps
         self.index = SpeciesIndex(species)
         hidden, width = degrees(channels, num_degrees), channels * num_degrees
-        common = {"edge_dim": edge_dim, "cutoff": cutoff, "envelope": envelope}
-        more = {"heads": heads, "div": div} if attention else {}
+        common: dict[str, Any] = {
+            "edge_dim": edge_dim,
+            "cutoff": cutoff,
+            "envelope": envelope,
+        }
+        more: dict[str, Any] = {"heads": heads, "div": div} if attention else {}
         self.trunk = SE3Trunk(
             [Irreps([(len(species) + 1, (0, 0))]), *[hidden] * num_levels],
             SE3KernelConv(hidden, [(width, (0, 0))], **common),

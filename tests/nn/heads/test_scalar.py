@@ -86,6 +86,7 @@ def test_extensive_heads_add_up_and_intensive_ones_stay() -> None:
     one = torch.zeros(5, dtype=torch.long)
     twice, both = torch.cat([values, values]), torch.zeros(10, dtype=torch.long)
     factors = {"extensive": 2, "mean": 1, "attention": 1}
+    factors |= {"pooled": 1, "pooled_max": 1}
     for name, make in HEADS.items():
         head = make()
         single, double = (
