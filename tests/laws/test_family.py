@@ -227,6 +227,30 @@ def test_one_compiled_graph(kind: Callable[..., Network]) -> None:
     assert close(compiled(z, geometry), energy(z, geometry))
 
 
+@pytest.mark.parametrize(
+    "kind", [SEGNN, Allegro, NequIP, PaiNN, SchNet, SE3Transformer]
+)
+def test_functional_derivatives(kind: Callable[..., Network]) -> None:
+    network = kind(cutoff=CUTOFF, channels=4, num_levels=1).double()
+    z, pos, _ = molecules(4)
+    index = network.make_edges(pos, None)
+    source, target = index
+    plan = network.geometry(index, pos[target] - pos[source], len(z)).plan
+
+    def energy(pos: Tensor) -> Tensor:
+        vec = pos[target] - pos[source]
+        geometry = EdgeGeometry.from_plan(index, vec, plan)
+        return network.atomwise(network.run_levels(z, geometry), z).sum()
+
+    given = pos.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(energy(given), given)
+    assert close(torch.func.grad(energy)(pos), slope)
+    v = torch.randn_like(pos)
+    hessian = torch.func.jacrev(torch.func.grad(energy))(pos)
+    _, along = torch.func.jvp(torch.func.grad(energy), (pos,), (v,))
+    assert close(torch.einsum("iajb,jb->ia", hessian, v), along, 1e-11)
+
+
 def test_a_traced_graph_gives_the_same() -> None:
     potential, (z, pos, _) = make("painn"), molecules(5)
     traced = TracedPotential(Engine(potential, dtype=pos.dtype), z, pos)

@@ -27,7 +27,7 @@ HEADS: dict[str, Any] = {
     "attention": lambda: AttentionHead(6, 3, hidden=7),
     "pooled": lambda: PooledHead(6, 3),
     "pooled_max": lambda: PooledHead(6, 3, pool="max", layers=[4], act="relu"),
-    "pooled_sum": lambda: PooledHead(6, 3, pool="sum", layers=[]),
+    "pooled_sum": lambda: PooledHead(6, 3, pool="sum", layers=[4]),
 }
 
 
