@@ -227,6 +227,7 @@ def test_one_compiled_graph(kind: Callable[..., Network]) -> None:
     assert close(compiled(z, geometry), energy(z, geometry))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 @pytest.mark.parametrize(
     "kind", [SEGNN, Allegro, NequIP, PaiNN, SchNet, SE3Transformer]
 )
