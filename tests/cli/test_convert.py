@@ -15,6 +15,7 @@ from torch import Tensor
 from torch_cormorant import load_model
 from torch_cormorant.models import Potential, Predictor
 from torch_cormorant.networks import (
+    SEGNN,
     TFN,
     Allegro,
     L1Net,
@@ -81,6 +82,16 @@ NETWORKS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
             "avg_num_neighbors": 3.0,
         },
         {"hidden": "5x0e + 4x1o", "sh": "0e + 1o", "cutoff": 3.0, "neighbours": 3.0},
+    ),
+    "segnn": (
+        SEGNN,
+        {
+            "channels": 4,
+            "envelope": None,
+            "constants": "e3nn",
+            "head": {"kind": "pooled"},
+        },
+        {"hidden": "4x0e+4x1o", "radius": 3.0},
     ),
     "schnet": (SchNet, {"channels": 4, "num_basis": 10}, {}),
 }

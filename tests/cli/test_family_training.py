@@ -22,6 +22,7 @@ OPTIONS = {
     "nequip": SMALL,
     "painn": SMALL,
     "schnet": SMALL,
+    "se3_transformer": SMALL,
     "segnn": SMALL,
     "so3net": SMALL,
     "tfn": IRREPS,

@@ -3,7 +3,6 @@ r"""The layer of Allegro: a module on edges, not an operator on nodes."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -223,6 +222,6 @@ def scale_degrees(mlp: MLP, skip: int, channels: int) -> None:
         skip: How many rows are none.
         channels: Rows of every degree.
     """
-    weight = cast("Tensor", mlp.linears[-1].weight)
+    weight = mlp.linears[-1].weight
     for l, rows in enumerate(weight[skip:].split(channels)):
         rows.mul_((2 * l + 1) ** 0.5)

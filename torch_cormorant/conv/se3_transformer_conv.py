@@ -268,13 +268,14 @@ class SE3TransformerConv(_KernelLayer):
         largest = start.scatter_reduce(
             0, index, scores.detach(), "amax", include_self=include
         )
-        weight = (scores - largest.index_select(0, target)).exp()
+        weight: Tensor = (scores - largest.index_select(0, target)).exp()
         u = self.weights_of(geometry)
         weight = weight if u is None else weight * u
         total = self.total(weight, geometry)
         if include:
             total = total + (-largest).exp()
-        return weight / total.index_select(0, target)
+        shares: Tensor = weight / total.index_select(0, target)
+        return shares
 
     def _weighted(self, v: Tensor, alpha: Tensor) -> Tensor:
         """Values times the weights of their heads."""

@@ -158,7 +158,7 @@ class Allegro(WithOriginal):
                 avg_num_neighbors=avg_num_neighbors,
             )
             self.blocks.append(block)
-        self.start = self.blocks[0].irreps_in
+        self.start = Irreps([(C, ir) for ir in tracks[0]])
         sizes = [S * (num_levels + 1), *readout]
         # the last, linear layer of the read-out acts on atoms: it is the head
         hidden = [MLP(sizes, acts[2]), activation(acts[2])] if readout else []
@@ -244,10 +244,11 @@ def _embedding(spec: str | Mapping[str, Any], types: int, width: int) -> nn.Modu
     if kind not in EMBEDDINGS:
         msg = f"embedding must be one of {tuple(EMBEDDINGS)}, got {kind!r}"
         raise ConfigError(msg)
-    made = EMBEDDINGS[kind]
+    made: Any = EMBEDDINGS[kind]
     known = [*inspect.signature(made).parameters][2:]
     check_keywords(options, known, f"the embedding {kind!r}")
-    return made(types, width, **options)
+    part: nn.Module = made(types, width, **options)
+    return part
 
 
 def tensor_tracks(lmax: int, num_levels: int, *, parity: bool) -> list[list[Irrep]]:
@@ -265,7 +266,7 @@ def tensor_tracks(lmax: int, num_levels: int, *, parity: bool) -> list[list[Irre
         >>> for track in tensor_tracks(1, 3, parity=True):
         ...     print(" + ".join(map(str, track)))
         0e + 1o
-        0e + 1o + 1e
+        0e + 1e + 1o
         0e + 1o
         0e
     """

@@ -196,8 +196,8 @@ class OriginalAllegro(OriginalMir):
             frequencies = weights.take(self.bessel)[0] * math.pi
             state["embedding.basis.frequencies"] = frequencies
             for name in ("center", "neighbor"):
-                theirs = weights.take(f"{TYPES}.{name}_embed.weight")
-                state[f"embedding.{name}.weight"] = theirs
+                value = weights.take(f"{TYPES}.{name}_embed.weight")
+                state[f"embedding.{name}.weight"] = value
             made = fold_mlp(weights, part.mlp, f"{TYPES}.basis_linear")
             made["0.weight"] = made["0.weight"] / math.pi
             state |= _under("embedding.mlp", made)
@@ -209,8 +209,8 @@ class OriginalAllegro(OriginalMir):
                 made[name] = _by_degree(made[name], skip, network)
             state |= _under(ours, made)
         for s, block in enumerate(network.blocks):
-            theirs = weights.take(f"{P}allegro.tps.{s}.weights")
-            rows = theirs.reshape(*block.path_weights.shape[::-1]).T
+            value = weights.take(f"{P}allegro.tps.{s}.weights")
+            rows = value.reshape(*block.path_weights.shape[::-1]).T
             state[f"blocks.{s}.path_weights"] = rows * _signs(block, rows)
         linears, place, plain = _readout(network)
         *hidden, last = fold_linears(weights, linears, place, plain=plain)

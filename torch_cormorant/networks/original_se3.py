@@ -42,7 +42,8 @@ class _OfTrunk(Original):
         self, weights: OriginalWeights, network: Any, config: Mapping[str, Any]
     ) -> dict[str, Tensor]:
         """Our weights, with the factors of the module's docstring."""
-        signs, state = _signs(config), {}
+        signs = _signs(config)
+        state: dict[str, Tensor] = {}
         for ours, theirs, kind, part in _parts(network):
             if kind == "kernel":
                 made = _fold_kernel(weights, part, theirs, signs)
@@ -56,7 +57,8 @@ class _OfTrunk(Original):
 
     def unfold(self, network: Any) -> dict[str, Tensor]:
         """The inverse of :meth:`fold`, for signs that are all positive."""
-        result, own = {}, network.state_dict()
+        result: dict[str, Tensor] = {}
+        own = network.state_dict()
         for ours, theirs, kind, part in _parts(network):
             if kind == "kernel":
                 result |= _unfold_kernel(part, theirs)
@@ -113,7 +115,7 @@ class OriginalSE3Transformer(_OfTrunk):
             raise ConfigError(msg)
         first = f"{block}.0.GMAB.v" if attention else f"{block}.0"
         inputs = weights.shape(f"{first}.{RADIAL.format('0,0')}.0.weight")[1]
-        options = {}
+        options: dict[str, Any] = {}
         if attention:
             options["heads"] = int(config.get("n_heads", 1))
             options["div"] = float(config.get("div", 4))
@@ -260,6 +262,8 @@ def _parts(network: Any) -> Iterator[Part]:
     trunk: SE3Trunk = network.trunk
     attention = hasattr(trunk.convs[0], "values")
     block = "Gblock" if attention else "block0"
+    layers: Any
+    norm: Any
     for s, (conv, norm) in enumerate(zip(trunk.convs, trunk.norms, strict=True)):
         yield from _layer(f"trunk.convs.{s}", f"{block}.{2 * s}", conv)
         if hasattr(norm, "networks"):

@@ -67,7 +67,7 @@ class _OfTrunk(Original):
         self, weights: OriginalWeights, trunk: SEGNNTrunk
     ) -> dict[str, Tensor]:
         """Our weights of the trunk."""
-        state = {}
+        state: dict[str, Tensor] = {}
         for ours, theirs, part in _parts(trunk):
             if hasattr(part, "linear"):
                 made = fold_steerable(weights, part, theirs)
@@ -81,7 +81,7 @@ class _OfTrunk(Original):
         """The inverse of :meth:`fold_trunk`."""
         if network.constants != "e3nn":
             raise self.refusal("exact constants; networks for it need constants='e3nn'")
-        result = {}
+        result: dict[str, Tensor] = {}
         for _, theirs, part in _parts(network.trunk):
             if hasattr(part, "linear"):
                 result |= unfold_steerable(part, theirs)

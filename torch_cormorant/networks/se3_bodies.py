@@ -71,9 +71,9 @@ class SE3TransformerBodies(ReadsOriginal, StatesFacts):
         super().__init__()
         check_counts({"channels": channels, "num_levels": num_levels})
         hidden = degrees(channels, num_degrees)
-        common = {"edge_dim": 1, "cutoff": None, "envelope": None}
-        options = {"relative": relative, "heads": heads, "div": div}
-        last = {"heads": min(heads, 2), "div": 1, "mixing": last_mixing}
+        common: dict[str, Any] = {"edge_dim": 1, "cutoff": None, "envelope": None}
+        options: dict[str, Any] = {"relative": relative, "heads": heads, "div": div}
+        last: dict[str, Any] = {"heads": min(heads, 2), "div": 1, "mixing": last_mixing}
         self.trunk = SE3Trunk(
             [Irreps("1x1"), *[hidden] * num_levels],
             SE3TransformerConv(hidden, "2x1", **common, **{**options, **last}),
@@ -96,7 +96,8 @@ class SE3TransformerBodies(ReadsOriginal, StatesFacts):
         q, (source, target) = charges.reshape(-1), geometry.edge_index
         product = q.index_select(0, source) * q.index_select(0, target)
         out: Tensor = self.trunk(vel[:, [1, 2, 0]], geometry, product.unsqueeze(1))
-        return out.unflatten(1, (3, 2))[:, [2, 0, 1]].mT  # y, z, x to x, y, z
+        vectors: Tensor = out.unflatten(1, (3, 2))[:, [2, 0, 1]]  # y, z, x to x, y, z
+        return vectors.mT
 
     def facts(self) -> dict[str, Any]:
         """What decides the numbers beside the weights; see ``StatesFacts``."""

@@ -41,7 +41,7 @@ class SE3Transformer(WithOriginal):
         channels: Channels of every degree. Default 16.
         num_degrees: Degrees 0 to ``num_degrees - 1``. Default 2.
         num_levels: Layers before the last. Default 3.
-        heads: Heads of the attention. Default 4.
+        heads: Heads of the attention. Default 1.
         div: Factor by which values and keys have fewer channels. Default 2.
         attention: False: tensor field layers in the place of attention. Default True.
         edge_dim: Scalars of edges beside the length, for :meth:`run_levels`; the
@@ -77,7 +77,7 @@ class SE3Transformer(WithOriginal):
         channels: int = 16,
         num_degrees: int = 2,
         num_levels: int = 3,
-        heads: int = 4,
+        heads: int = 1,
         div: float = 2,
         attention: bool = True,
         edge_dim: int = 0,
@@ -96,8 +96,12 @@ class SE3Transformer(WithOriginal):
         self.edge_dim, self.attention, self.eps = edge_dim, attention, eps
         self.index = SpeciesIndex(species)
         hidden, width = degrees(channels, num_degrees), channels * num_degrees
-        common = {"edge_dim": edge_dim, "cutoff": cutoff, "envelope": envelope}
-        more = {"heads": heads, "div": div} if attention else {}
+        common: dict[str, Any] = {
+            "edge_dim": edge_dim,
+            "cutoff": cutoff,
+            "envelope": envelope,
+        }
+        more: dict[str, Any] = {"heads": heads, "div": div} if attention else {}
         self.trunk = SE3Trunk(
             [Irreps([(len(species) + 1, (0, 0))]), *[hidden] * num_levels],
             SE3KernelConv(hidden, [(width, (0, 0))], **common),

@@ -73,7 +73,8 @@ class IrrepsInstanceNorm(nn.Module):
             sums = scatter_sum(rows, batch, count, validate=False)
             return (sums / sizes.clamp_min(1)[:, None, None]).index_select(0, batch)
 
-        parts, at, bias = [], 0, self.bias
+        parts, at = [], 0
+        bias: Tensor = self.bias
         blocks = flat_blocks(x, self.irreps_in)
         for block, (mul, ir) in zip(blocks, self.irreps_in, strict=True):
             part = block - mean(block) if _is_scalar(ir) else block

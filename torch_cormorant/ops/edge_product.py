@@ -188,7 +188,9 @@ def _by_receivers(
     B = _matrices(x, weights, paths)
     rows = v.unflatten(1, (-1, paths.channels))
     if B.shape[2] == 1:  # scalars alone: no matrix, a sum
-        return (rows * B[:, :, 0].index_select(0, _targets(plan))).sum(1)
+        own: Tensor = B[:, :, 0].index_select(0, _targets(plan))
+        total: Tensor = (rows * own).sum(1)
+        return total
     if not plan.num_edges:
         return v.new_zeros(0, paths.out.dim)
     chunks = plan.chunks

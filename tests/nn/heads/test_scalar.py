@@ -14,6 +14,7 @@ from torch_cormorant.nn.heads import (
     HeadInput,
     LinearHead,
     MeanHead,
+    PooledHead,
     PublishedHead,
 )
 
@@ -24,6 +25,9 @@ HEADS: dict[str, Any] = {
     "extensive": lambda: ExtensiveHead(6, 3, hidden=7),
     "mean": lambda: MeanHead(6, 3, hidden=7),
     "attention": lambda: AttentionHead(6, 3, hidden=7),
+    "pooled": lambda: PooledHead(6, 3),
+    "pooled_max": lambda: PooledHead(6, 3, pool="max", layers=[4], act="relu"),
+    "pooled_sum": lambda: PooledHead(6, 3, pool="sum", layers=[4]),
 }
 
 
@@ -65,6 +69,16 @@ def test_heads_are_their_formulas() -> None:
     expected = 0.1 * (shares * attention.value(values)[2:]).sum(0)
     torch.testing.assert_close(attention(atoms)[2], expected)
     torch.testing.assert_close(attention.weights(atoms)[2:], shares)
+    pools = {
+        "pooled": values[2:].mean(0),
+        "pooled_max": values[2:].amax(0),
+        "pooled_sum": values[2:].sum(0),
+    }
+    for name, pooled in pools.items():
+        head = HEADS[name]()
+        torch.testing.assert_close(head(atoms)[2], head.mlp(pooled))
+    with pytest.raises(ConfigError, match="pool must be one of"):
+        PooledHead(6, pool="median")
 
 
 def test_extensive_heads_add_up_and_intensive_ones_stay() -> None:
@@ -72,6 +86,7 @@ def test_extensive_heads_add_up_and_intensive_ones_stay() -> None:
     one = torch.zeros(5, dtype=torch.long)
     twice, both = torch.cat([values, values]), torch.zeros(10, dtype=torch.long)
     factors = {"extensive": 2, "mean": 1, "attention": 1}
+    factors |= {"pooled": 1, "pooled_max": 1}
     for name, make in HEADS.items():
         head = make()
         single, double = (
