@@ -126,6 +126,31 @@ CASES: dict[str, Callable[[], Case]] = {
         (LENGTH,),
     ),
     "ShiftedSoftplus": lambda: (parts.ShiftedSoftplus(), (LENGTH,)),
+    "Softplus": lambda: (parts.Softplus(5.0, shifted=True), (LENGTH,)),
+    "CosineBasis": lambda: (parts.CosineBasis(8, 3.0), (LENGTH,)),
+    "CutBesselBasis": lambda: (parts.CutBesselBasis(8, 3.0), (LENGTH,)),
+    "E3NNBasis": lambda: (parts.E3NNBasis(8, 3.0), (LENGTH,)),
+    "EdgeKernel": lambda: (
+        parts.EdgeKernel("4x0 + 3x1", "2x0 + 2x1", 1),
+        (torch.randn(5, 13), torch.randn(5, 9), torch.randn(5, 1)),
+    ),
+    "AttentiveMixing": lambda: (
+        parts.AttentiveMixing("4x0 + 3x1", "2x0 + 2x1"),
+        (torch.randn(5, 13),),
+    ),
+    "NormNetwork": lambda: (parts.NormNetwork("4x0 + 3x1"), (torch.randn(5, 13),)),
+    "IrrepsInstanceNorm": lambda: (
+        parts.IrrepsInstanceNorm("4x0e + 3x1o"),
+        (torch.randn(5, 13),),
+    ),
+    "SteerableGate": lambda: (
+        parts.SteerableGate("8x0e + 4x1o", "0e + 1o", "5x0e + 6x1o"),
+        (torch.randn(3, 20), torch.randn(3, 4)),
+    ),
+    "SteerableLinear": lambda: (
+        parts.SteerableLinear("8x0e + 4x1o", "0e + 1o", "5x0e + 6x1o"),
+        (torch.randn(3, 20), torch.randn(3, 4)),
+    ),
     "IrrepsLinear": lambda: (
         parts.IrrepsLinear(IRREPS, IRREPS, bias=True),
         (torch.randn(4, 11),),
@@ -150,6 +175,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "ExtensiveHead": head("extensive"),
     "AtomwiseHead": head("atomwise"),
     "MeanHead": head("mean"),
+    "PooledHead": head("pooled"),
     "AttentionHead": head("attention"),
     "DipoleHead": head("dipole"),
     "SpatialExtentHead": head("spatial_extent"),
@@ -250,6 +276,7 @@ def test_inputs_of_half_precision_are_computed_in_the_type_of_the_weights(
 WEIGHTLESS = {
     *("Invariants", "Bessel", "Gaussian", "AtomFeatures", "ZBL"),
     *("Envelope", "ShiftedSoftplus", "GatedBlock", "SpeciesIndex", "InversePowers"),
+    *("CosineBasis", "CutBesselBasis", "E3NNBasis", "Softplus"),
 }
 KEEPS = {"DegreeWeights"}  # hands out what it holds and computes nothing
 

@@ -160,7 +160,7 @@ NETWORKS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
     ),
     "extensive": (PaiNN, {"channels": 6, "num_levels": 2, "head": "extensive"}),
 }
-CHIRAL = {"tfn_so3", "l2net", "brandnet", "se3_transformer"}
+CHIRAL = {"tfn_so3", "l2net", "brandnet", "se3"}
 """Without parities: they see a molecule in a mirror as another one."""
 Batch = tuple[Tensor, Tensor, Tensor]
 

@@ -345,9 +345,9 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "    cormorant convert nequip.ckpt model.safetensors --config settings.yaml\n"
         "    cormorant convert painn.pt model.safetensors --species H C O --unit eV\n"
         "    cormorant convert model.safetensors weights.npz\n\n"
-        "Read are the original Cormorant, Allegro, NequIP, PaiNN and SO3net (SchNetPack),\n"
-        "SchNet (torch-geometric), TFN (e3nn), SEGNN, SE(3)-Transformer and the networks\n"
-        "of the e3nn thesis, known by the names of their weights.",
+        "Read are the original Cormorant, Allegro, NequIP, PaiNN and SO3net\n"
+        "(SchNetPack), SchNet (torch-geometric), TFN (e3nn), SEGNN, SE(3)-Transformer\n"
+        "and the networks of the e3nn thesis, known by the names of their weights.",
     )
     convert.add_argument(
         "source", type=_path, help=".npz, .pt, .ckpt; .safetensors: back"

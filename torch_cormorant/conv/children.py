@@ -10,7 +10,7 @@ from torch_cormorant.conv.inputs import as_pair, check_all_finite, check_same
 from torch_cormorant.errors import ConfigError, DtypeError, ShapeError
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.edges import check_edge_index, check_edge_vec
-from torch_cormorant.ops.geometry import safe_norm
+from torch_cormorant.ops.tensors import safe_norm
 
 __all__ = ["Children", "children_input"]
 

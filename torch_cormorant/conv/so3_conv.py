@@ -17,10 +17,12 @@ from torch_cormorant.nn.radial import RadialSpec, make_radial
 from torch_cormorant.ops import (
     EdgeGeometry,
     ProductPaths,
+    Splines,
     tensor_product,
     weighted_neighbour_sum,
 )
 from torch_cormorant.ops.autocast import full_precision, weights_precision
+from torch_cormorant.ops.weighted_sum import Weights
 from torch_cormorant.so3.flat import flat_blocks
 
 __all__ = ["SO3Conv", "SO3Mixing"]
@@ -139,13 +141,16 @@ class SO3Conv(IrrepsConv):
         result: Tensor = target + self.mixing(add_paths(sums, self.paths))
         return result
 
-    def edge_weights(self, geometry: EdgeGeometry, given: Tensor | None) -> Tensor:
+    def edge_weights(self, geometry: EdgeGeometry, given: Weights | None) -> Weights:
         """One column for every path and channel, of every edge or pair."""
         weights = super().edge_weights(geometry, given)
-        return weights.index_select(1, self.columns)
+        if isinstance(weights, Tensor):
+            return weights.index_select(1, self.columns)
+        parts = weights[0], weights[1].index_select(1, self.columns)
+        return Splines(*parts) if isinstance(weights, Splines) else parts
 
     def fast_sum(
-        self, source: Tensor, geometry: EdgeGeometry, given: Tensor | None
+        self, source: Tensor, geometry: EdgeGeometry, given: Weights | None
     ) -> tuple[Tensor, ...]:
         """Own weights as a product, whose second factor has the columns of paths."""
         if given is not None or self.radial is None:

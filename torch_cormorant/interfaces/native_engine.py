@@ -55,9 +55,10 @@ class NativeEngine:
         if batch is not None:
             sizes = torch.bincount(batch, minlength=num_graphs).tolist()
         rows = list(zip(z.split(sizes), pos.split(sizes), cells, flags, strict=True))
-        options = {"forces": forces, "stress": stress}
         found = [
-            self._in_ev([native.evaluate(*row, **options) for row in rows])
+            self._in_ev(
+                [native.evaluate(*row, forces=forces, stress=stress) for row in rows]
+            )
             for native in self.natives
         ]
         if isinstance(self.model, Ensemble):

@@ -19,8 +19,8 @@ from torch_cormorant.networks.segnn_trunk import SEGNNTrunk
 from torch_cormorant.nn.facts import StatesFacts
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.autocast import full_precision
-from torch_cormorant.ops.geometry import safe_norm
 from torch_cormorant.ops.segment import scatter_sum
+from torch_cormorant.ops.tensors import safe_norm
 from torch_cormorant.so3 import spherical_harmonics
 
 __all__ = ["SEGNNBodies"]

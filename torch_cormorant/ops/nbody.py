@@ -9,8 +9,8 @@ from torch import Tensor
 
 from torch_cormorant.irreps import Irrep
 from torch_cormorant.ops.children import children_of, pairs_of
-from torch_cormorant.ops.geometry import safe_norm
 from torch_cormorant.ops.nbody_paths import NBodyPaths, Piece
+from torch_cormorant.ops.tensors import safe_norm
 
 __all__ = ["fragments_of_pairs", "fragments_of_sums"]
 

@@ -13,13 +13,22 @@ from torch_cormorant.networks import (
     L1Net,
     L2Net,
     NBodyNetwork,
+    Network,
 )
 from torch_cormorant.networks.recognised import KINDS
 
 __all__ = ["SECTIONS", "RunConfig"]
 
-THESIS = (ARandNet, BRandNet, L0Net, L1Net, L2Net)
-FAMILY = tuple(kind.kind for kind in (*KINDS, *THESIS, NBodyNetwork))
+OTHERS: tuple[type[Network], ...] = (
+    ARandNet,
+    BRandNet,
+    L0Net,
+    L1Net,
+    L2Net,
+    NBodyNetwork,
+)
+"""Networks that are not known by the names of their weights alone."""
+FAMILY = tuple(kind.kind for kind in (*KINDS, *OTHERS))
 NETWORKS = ("published", "recipe", "potential", "custom", *FAMILY)
 
 
