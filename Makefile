@@ -53,7 +53,7 @@ BUILD_INPUTS := pyproject.toml setup.py torch_cormorant/cg/exact.py \
 
 .DELETE_ON_ERROR:
 .PHONY: help qm9 test test-extensions extensions \
-	extensions-folder bench fuzz sanitize lint format types docs \
+	extensions-folder bench fuzz sanitize sanitize-threads lint format types docs \
 	wheel-test wheels publish clean full torch-sim aarch64 lammps-plugin
 
 help:
@@ -127,9 +127,18 @@ fuzz: $(VENV)/.dev
 	CORMORANT_FUZZ=3000 OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/ops/test_operands.py
 
 sanitize: $(VENV)/.dev
-	CORMORANT_FUZZ=1000 bash scripts/sanitize.sh $(PY) tests/ops/test_operands.py \
-		tests/ops/test_cpu_kernel.py tests/ops/test_fused_edge.py \
-		tests/ops/test_fused_frames.py tests/ops/test_fused_vertex.py \
+	CORMORANT_FUZZ=1000 bash scripts/sanitize.sh $(PY) address \
+		tests/ops/test_operands.py tests/ops/test_cpu_kernel.py \
+		tests/ops/test_fused_edge.py tests/ops/test_fused_frames.py \
+		tests/ops/test_fused_vertex.py tests/ops/test_level.py \
+		tests/ops/test_splines.py tests/ops/test_weighted_sum.py \
+		tests/interfaces/native
+
+# Races between threads of our own.
+sanitize-threads: $(VENV)/.dev
+	bash scripts/sanitize.sh $(PY) thread -k thread tests/ops/test_cpu_kernel.py \
+		tests/ops/test_fused_edge.py tests/ops/test_fused_vertex.py \
+		tests/ops/test_level.py tests/ops/test_splines.py \
 		tests/ops/test_weighted_sum.py tests/interfaces/native
 
 bench: $(VENV)/.dev
@@ -137,7 +146,7 @@ bench: $(VENV)/.dev
 
 # ---- long tiers: a part is a target, and its name stands here
 
-FULL := fuzz sanitize torch-sim aarch64
+FULL := fuzz sanitize sanitize-threads torch-sim aarch64
 
 full: $(FULL)
 
