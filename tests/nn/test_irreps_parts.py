@@ -135,7 +135,7 @@ def test_constants_are_those_that_are_asked_for() -> None:
         assert abs(moment_factor(name) * moment**0.5 - 1) < 1e-13
         assert 2e-4 < abs(moment_factor(name) / moment_factor(name, "e3nn") - 1) < 2e-3
     with pytest.raises(ConfigError, match="constants must be one of"):
-        moment_factor("relu")
+        moment_factor("leaky_relu")
 
 
 def test_an_even_function_of_odd_scalars_is_refused() -> None:
