@@ -45,7 +45,7 @@ nitpick_ignore_regex = [
         "py:class",
         r"(.*\.)?(FrameReader|K|M|MaskSpec|NormSpec|Pairs|Progress|RadialSpec|Words|H|N|R)",
     ),
-    ("py:class", r"(.*\.)?WithOriginal"),
+    ("py:class", r"(.*\.)?(Children|WithOriginal|WithRadialWeights)"),
     ("py:class", r"(.*\.)?(Data|Loss|Model|Output|Training)Config"),
 ]
 
