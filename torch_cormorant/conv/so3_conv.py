@@ -110,7 +110,7 @@ class SO3Conv(IrrepsConv):
 
     @property
     def weight_numel(self) -> int:
-        """How many weights an edge has, one for every degree of the harmonics and channel."""
+        """How many weights an edge has, one for each degree and channel."""
         return (self.lmax + 1) * self.channels
 
     def reset_parameters(self) -> None:
