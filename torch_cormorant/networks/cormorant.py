@@ -255,7 +255,7 @@ class CormorantNetwork(Network):
         Returns:
             ``[num_graphs, *head.shape]`` and the outputs of all levels.
         """
-        geometry = self.with_types(geometry, self.features.types_of(features))
+        geometry = self._typed(geometry, features)
         levels = self._run_levels(self.input(features, geometry), geometry)
         out = self.read_out(
             levels, geometry, batch, num_graphs, z=z, pos=pos, check=check
@@ -266,8 +266,13 @@ class CormorantNetwork(Network):
     def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """Outputs of all levels, each ``[N, M_s, P, C]``, the input not included."""
         features = self.features(z, self.dtype)
-        geometry = self.with_types(geometry, self.features.types_of(features))
+        geometry = self._typed(geometry, features)
         return self._run_levels(self.input(features, geometry), geometry)
+
+    def _typed(self, geometry: EdgeGeometry, features: Tensor) -> EdgeGeometry:
+        if not self.typed:
+            return geometry
+        return self.with_types(geometry, self.features.types_of(features))
 
     def with_types(self, geometry: EdgeGeometry, types: Tensor) -> EdgeGeometry:
         """The geometry with the elements of its atoms, for parts that ask for them.
