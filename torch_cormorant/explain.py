@@ -111,7 +111,8 @@ class ExplainableModel(nn.Module):
         """What the first level starts from ``[N, F]``."""
         network = self.model
         if isinstance(network, CormorantNetwork):
-            return network.features(z, network.dtype)
+            made: Tensor = network.features(z, network.dtype)
+            return made
         return network.start(z).detach()
 
     def forward(
