@@ -182,6 +182,7 @@ SIZES: dict[type[Network], dict[str, Any]] = {
     TFN: {"irreps": "4x0e + 4x1o"},
     SO3Net: {"channels": 4},
     SchNet: {"channels": 4},
+    NBodyNetwork: {"channels": 4, "norm": None},
     KernelNet: {"irreps": "4x0 + 4x1", "embedding": 4, "radius": 3.0, "radial": (8,)},
 }
 ALL_EDGES = {SEGNN, SE3Transformer}
@@ -225,7 +226,7 @@ def test_a_closed_mask_takes_an_edge_out(kind: type[Network]) -> None:
     assert not torch.allclose(masked, model(**inputs), rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [NequIP, PaiNN, SEGNN])
+@pytest.mark.parametrize("kind", SIZES)
 def test_explainer_finds_masks_in_the_family(kind: type[Network]) -> None:
     z, pos = molecule()
     model = family(kind, z)
@@ -248,8 +249,10 @@ def test_explainer_finds_masks_in_the_family(kind: type[Network]) -> None:
 def test_networks_without_messages_are_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="Allegro: its features live on edges"):
         ExplainableModel(Allegro([1, 8], channels=2, scalars=4))
-    with pytest.raises(ConfigError, match="NBodyNetwork: its levels"):
-        ExplainableModel(NBodyNetwork([1, 8], channels=2))
+    with pytest.raises(ConfigError, match="NBodyNetwork: messages of the scheme"):
+        ExplainableModel(NBodyNetwork([1, 8], channels=2, scheme="root"))
+    with pytest.raises(ConfigError, match=r"NBodyNetwork: gate \(12\)"):
+        ExplainableModel(NBodyNetwork([1, 8], channels=2, gates="relative"))
     z, pos = molecule()
     model = family(PaiNN, z)
     inputs = model.inputs(z, pos)

@@ -14,12 +14,6 @@ from torch_cormorant.networks.checks import check_structures, count_graphs
 from torch_cormorant.networks.edges import own_edges
 from torch_cormorant.networks.starts import StartsFromRows
 
-REASONS: dict[type[nn.Module], str] = {
-    Allegro: "its features live on edges, so no message can be masked",
-    NBodyNetwork: "its levels sum over pairs of atoms that no edge mask reaches",
-}
-"""Why networks of this package cannot be explained."""
-
 
 class ExplainableModel(nn.Module):
     r"""A network that :class:`torch_geometric.explain.Explainer` can call.
@@ -41,10 +35,9 @@ class ExplainableModel(nn.Module):
 
     Raises:
         ConfigError: If the network cannot be explained: Allegro has its features on
-            edges, levels of an N-body network are no layers on the edges of the graph,
-            one of your own needs
-            :class:`torch_geometric.nn.MessagePassing` layers in a PyG model. (Such a
-            model with :class:`~torch_cormorant.CormorantConv` in it needs no wrapper.)
+            edges; N-body networks can with balls and gates (10) and (11) only. (A PyG
+            model of your own with :class:`~torch_cormorant.CormorantConv` in it needs
+            no wrapper.)
 
     Example:
         >>> import torch
@@ -73,17 +66,7 @@ class ExplainableModel(nn.Module):
         units = getattr(getattr(model, "info", None), "normalisation", None)
         self.units: Normalisation | None = units
         model = getattr(model, "network", model)
-        if not isinstance(model, (CormorantNetwork, StartsFromRows)):
-            reason = next(
-                (why for kind, why in REASONS.items() if isinstance(model, kind)),
-                "a PyG model with MessagePassing layers needs no wrapper",
-            )
-            msg = (
-                "ExplainableModel wraps a network whose layers pass messages along the "
-                f"edges of the graph, got {type(model).__name__}: {reason}"
-            )
-            raise ConfigError(msg)
-        self.model = model
+        self.model = _explainable(model)
 
     def inputs(
         self, z: Tensor, pos: Tensor, batch: Tensor | None = None
@@ -159,3 +142,24 @@ class ExplainableModel(nn.Module):
         if tuple(x.shape) != (num_nodes, width):
             msg = f"x must have shape {[num_nodes, width]}, got {tuple(x.shape)}"
             raise ShapeError(msg)
+
+
+def _explainable(model: nn.Module) -> CormorantNetwork | StartsFromRows:
+    """The network itself, or an error that says why it cannot be explained."""
+    if isinstance(model, Allegro):
+        reason = "its features live on edges, so no message can be masked"
+    elif isinstance(model, NBodyNetwork) and model.scheme != "balls":
+        reason = f"messages of the scheme {model.scheme!r} do not run along its edges"
+    elif isinstance(model, NBodyNetwork) and any(
+        getattr(conv, "gate", None) == "relative" for conv in model.convs
+    ):
+        reason = "gate (12) sums over pairs of atoms, which no mask of an edge reaches"
+    elif isinstance(model, (CormorantNetwork, StartsFromRows)):
+        return model
+    else:
+        reason = "a PyG model with MessagePassing layers needs no wrapper"
+    msg = (
+        "ExplainableModel wraps a network whose layers pass messages along the edges "
+        f"of the graph, got {type(model).__name__}: {reason}"
+    )
+    raise ConfigError(msg)
