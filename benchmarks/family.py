@@ -10,7 +10,8 @@ functions, ours with tables, and the peer; in every round each computes once and
 its CPU time, of which medians are compared. The first time tells the growth of the peak
 memory. SchNet is that of torch-geometric, PaiNN its equations in plain PyTorch with
 rows for every edge; NequIP and, as "painn-spk", PaiNN of SchNetPack are taken from the
-Python that ``--peer-python`` names.
+Python that ``--peer-python`` names, and so is Allegro of nequip-allegro, which has no
+tables here.
 """
 
 from __future__ import annotations
@@ -44,14 +45,23 @@ NEQUIP = {
     "num_features": 32,
     "avg_num_neighbors": 15.0,
 }
+ALLEGRO = {
+    **{name: value for name, value in NEQUIP.items() if name != "num_features"},
+    "num_tensor_features": 32,
+    "radial_chemical_embed": {
+        "_target_": "allegro.nn.TwoBodyBesselScalarEmbed",
+        "num_bessels": 8,
+    },
+}
 
 
 class Case(NamedTuple):
-    """A network: its kind, settings, and what the other side is."""
+    """A network: its kind, settings, what the other side is, and our sides."""
 
     kind: str
     settings: dict[str, Any]
     peer: str
+    own: tuple[str, ...] = ("exact", "tables")
 
 
 CASES = {
@@ -62,6 +72,7 @@ CASES = {
     "nequip-defaults": Case(
         "nequip", {**NEQUIP, "l_max": 1, "parity": True, "num_features": 32}, "python"
     ),
+    "allegro": Case("allegro", ALLEGRO, "python", ("exact",)),
 }
 
 
@@ -161,8 +172,9 @@ def compare(
             command = [python, str(worker), name]
         sides = [Side("peer", command)]
         if sides[0].problem:
+            sides[0].end()
             return f"not run: {sides[0].problem}"
-        sides += [Side(side, [*here, name, side]) for side in ("exact", "tables")]
+        sides += [Side(side, [*here, name, side]) for side in case.own]
         for round_ in range(rounds + 1):
             for side in sides:
                 side.go(first=round_ == 0)
@@ -200,7 +212,7 @@ def main() -> None:
                 continue
             rows.append({"network": name, "structure": structure, **found})
             print(f"{name}, {structure}, {found['edges']} edges:")
-            for side in ("peer", "exact", "tables"):
+            for side in ("peer", *CASES[name].own):
                 line = f"  {side:7}{found[f'{side}_ms']:8.1f} ms"
                 line += f"{found[f'{side}_mib']:8.0f} MiB"
                 if side != "peer":

@@ -20,11 +20,16 @@ from benchmarks.painn import PaiNNPeer
 from benchmarks.peer_worker import Energy, serve
 from torch_cormorant.graph import edge_vectors
 from torch_cormorant.models import Potential
-from torch_cormorant.networks import NequIP, Network, PaiNN, SchNet
+from torch_cormorant.networks import Allegro, NequIP, Network, PaiNN, SchNet
 from torch_cormorant.ops import EdgeGeometry, build_plan
 
 Given = dict[str, Any]
-KINDS: dict[str, Any] = {"nequip": NequIP, "painn": PaiNN, "schnet": SchNet}
+KINDS: dict[str, Any] = {
+    "allegro": Allegro,
+    "nequip": NequIP,
+    "painn": PaiNN,
+    "schnet": SchNet,
+}
 
 
 def vectors(given: Given, pos: Tensor) -> Tensor:
@@ -96,7 +101,7 @@ def main() -> None:
         return
     weights = torch.load(folder / "weights.pt", weights_only=True)
     kind = KINDS[given["kind"]]
-    config = given["settings"] if kind is NequIP else {}
+    config = given["settings"] if kind in {Allegro, NequIP} else {}
     potential = Potential(kind.from_original(weights, config)).requires_grad_(
         requires_grad=False
     )

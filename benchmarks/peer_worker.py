@@ -25,14 +25,13 @@ from torch import Tensor
 Energy = Callable[[Tensor], Tensor]
 
 
-def nequip(given: dict[str, Any]) -> tuple[torch.nn.Module, Energy]:
-    """``NequIPGNNModel``; there row 0 of the edges is the receiver."""
-    from nequip.data import AtomicDataDict as Keys
-    from nequip.model import NequIPGNNModel
-    from nequip.utils.global_state import set_global_state
-
-    set_global_state()
-    model = NequIPGNNModel(seed=0, model_dtype="float32", **given["settings"])
+def mir(given: dict[str, Any]) -> tuple[torch.nn.Module, Energy]:
+    """A network of nequip or nequip-allegro; there row 0 of edges is the receiver."""
+    Keys: Any = import_module("nequip.data").AtomicDataDict
+    import_module("nequip.utils.global_state").set_global_state()
+    module, name = MIR[given["kind"]]
+    make: Any = getattr(import_module(module), name)
+    model = make(seed=0, model_dtype="float32", **given["settings"])
     names = given["settings"]["type_names"]
     symbols = {1: "H", 6: "C", 7: "N", 8: "O", 9: "F"}
     types = torch.tensor([names.index(symbols[z]) for z in given["z"].tolist()])
@@ -93,7 +92,11 @@ def painn(given: dict[str, Any]) -> tuple[torch.nn.Module, Energy]:
     return model, energy
 
 
-KINDS = {"nequip": nequip, "painn": painn}
+MIR = {
+    "nequip": ("nequip.model", "NequIPGNNModel"),
+    "allegro": ("allegro.model", "AllegroModel"),
+}
+KINDS = {"nequip": mir, "allegro": mir, "painn": painn}
 
 
 def peak() -> float:

@@ -8,7 +8,8 @@ velocities are vectors among the features of the nodes, the answer is one too. T
 are simulated here, with a seed. The errors stand beside those of free flight.
 
 `NETWORKS` is the list of layers that are compared; each maps rows of
-"Cx0e + Cx1o" to the same.
+"Cx0e + Cx1o" to the same. All but one commute with mirrors: the SE(3)-Transformer
+multiplies vectors to vectors.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from torch_cormorant import CormorantConv, EdgeGeometry
-from torch_cormorant.conv import NBodyConv, NequIPConv, PaiNNConv, TensorFieldConv
+from torch_cormorant.conv import (
+    NBodyConv,
+    NequIPConv,
+    PaiNNConv,
+    SE3TransformerConv,
+    SEGNNConv,
+    TensorFieldConv,
+)
 from torch_cormorant.graph import all_pairs
 from torch_cormorant.nn import GatedBlock, IrrepsLinear
 from torch_cormorant.so3 import as_irreps, as_packed, random_rotation
@@ -103,6 +111,12 @@ def gate_by_gate(channels: int) -> nn.Module:
     return NBodyConv(irreps, irreps, "single", cutoff=CUTOFF, own=True, **options)
 
 
+def attention(channels: int) -> nn.Module:
+    """Four heads; its irreps have no parities."""
+    irreps = f"{channels}x0 + {channels}x1"
+    return SE3TransformerConv(irreps, irreps, heads=4, div=1, cutoff=CUTOFF)
+
+
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "cormorant": Packed,
     "nequip": lambda c: NequIPConv(
@@ -113,6 +127,8 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     ),
     "painn": lambda c: PaiNNConv(c, cutoff=CUTOFF, epsilon=1e-2),
     "n-body": gate_by_gate,
+    "segnn": lambda c: SEGNNConv(hidden(c), cutoff=CUTOFF),
+    "se(3)-transformer": attention,
 }
 """What is compared."""
 
@@ -185,9 +201,9 @@ def error(network: nn.Module, data: Flights) -> float:
     return float((network(*data[:3]) - data.after).square().mean())
 
 
-def turned(data: Flights) -> Flights:
-    """All flights turned and moved, also mirrored."""
-    R = -random_rotation().float()
+def turned(data: Flights, *, mirrored: bool = False) -> Flights:
+    """All flights turned and moved, mirrored too if that is asked for."""
+    R = random_rotation().float() * (-1 if mirrored else 1)
     pos, after = (part @ R.T + 1 for part in (data.pos, data.after))
     return Flights(data.charge, pos, data.velocity @ R.T, after)
 
@@ -218,7 +234,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     data, test = simulate(args.systems, seed=1), simulate(500, seed=2)
     straight = test.pos + FLIGHT * test.velocity
     free = float((straight - test.after).square().mean())
-    print(f"{'free flight':14s} error {free:.4f}")
+    print(f"{'free flight':18s} error {free:.4f}")
     found = {}
     for name in args.networks:
         torch.manual_seed(0)
@@ -226,10 +242,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         seconds = train(network, data, args.steps, args.batch_size)
         found[name] = error(network, test)
         again = error(network, turned(test))
+        mirror = error(network, turned(test, mirrored=True))
         weights = sum(part.numel() for part in network.parameters())
         print(
-            f"{name:14s} error {found[name]:.4f}, turned {again:.4f}, "
-            f"{weights} weights, {seconds:.0f} s"
+            f"{name:18s} error {found[name]:.4f}, turned {again:.4f}, "
+            f"mirrored {mirror:.4f}, {weights} weights, {seconds:.0f} s"
         )
     if args.picture:
         picture(found, free, args.picture)

@@ -11,9 +11,27 @@ from torch_geometric.explain import Explainer, GNNExplainer
 from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 
 from torch_cormorant import Cormorant, CormorantConv, radius_graph
-from torch_cormorant.errors import ConfigError, ShapeError, SpeciesError
+from torch_cormorant.errors import (
+    ArgumentError,
+    ConfigError,
+    ShapeError,
+    SpeciesError,
+)
 from torch_cormorant.explain import ExplainableModel
 from torch_cormorant.models import ModelInfo, Normalisation, Predictor
+from torch_cormorant.networks import (
+    SEGNN,
+    TFN,
+    Allegro,
+    KernelNet,
+    NBodyNetwork,
+    NequIP,
+    Network,
+    PaiNN,
+    SchNet,
+    SE3Transformer,
+    SO3Net,
+)
 from torch_cormorant.nn import HEADS
 from torch_cormorant.testing import random_molecule
 
@@ -154,3 +172,91 @@ def test_every_head_is_explained_in_the_unit_of_the_model(head: str) -> None:
     info = ModelInfo(("a",), ("eV",), Normalisation((7.0,), (3.0,)))
     wrapped = ExplainableModel(Predictor(model, info))
     torch.testing.assert_close(wrapped(**wrapped.inputs(z, pos)), 3.0 * model(z, pos))
+
+
+SIZES: dict[type[Network], dict[str, Any]] = {
+    NequIP: {"channels": 4, "radial": [8]},
+    PaiNN: {"channels": 4},
+    SEGNN: {"channels": 4},
+    SE3Transformer: {"channels": 4},
+    TFN: {"irreps": "4x0e + 4x1o"},
+    SO3Net: {"channels": 4},
+    SchNet: {"channels": 4},
+    NBodyNetwork: {"channels": 4, "norm": None},
+    KernelNet: {"irreps": "4x0 + 4x1", "embedding": 4, "radius": 3.0, "radial": (8,)},
+}
+ALL_EDGES = {SEGNN, SE3Transformer}
+"""Those that read edges outside of messages: attributes of nodes, a denominator."""
+
+
+def family(kind: type[Network], z: Tensor) -> ExplainableModel:
+    torch.manual_seed(0)
+    make: Any = kind
+    species = sorted(set(z.tolist()))
+    network = make(species, cutoff=3.0, num_levels=2, **SIZES[kind])
+    return ExplainableModel(network.double())
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_networks_of_the_family_predict_the_same_wrapped(kind: type[Network]) -> None:
+    z, pos = molecule()
+    model = family(kind, z)
+    batch = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    inputs = model.inputs(z, pos, batch)
+    expected = model.model(z, pos, batch)
+    torch.testing.assert_close(model(**inputs), expected, rtol=1e-11, atol=1e-13)
+    edges = inputs["edge_index"]
+    open_ = torch.ones(edges.shape[1], dtype=torch.float64)
+    set_masks(model, open_, edges, apply_sigmoid=False)
+    torch.testing.assert_close(model(**inputs), expected, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SIZES if kind not in ALL_EDGES])
+def test_a_closed_mask_takes_an_edge_out(kind: type[Network]) -> None:
+    z, pos = molecule()
+    model = family(kind, z)
+    inputs = model.inputs(z, pos)
+    edges = inputs["edge_index"]
+    keep = torch.arange(edges.shape[1]) % 3 != 0
+    set_masks(model, keep.double(), edges, apply_sigmoid=False)
+    masked = model(**inputs)
+    clear_masks(model)
+    left_out = model(**{**inputs, "edge_index": edges[:, keep]})
+    torch.testing.assert_close(masked, left_out, rtol=1e-11, atol=1e-13)
+    assert not torch.allclose(masked, model(**inputs), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_explainer_finds_masks_in_the_family(kind: type[Network]) -> None:
+    z, pos = molecule()
+    model = family(kind, z)
+    explainer = Explainer(
+        model,
+        algorithm=GNNExplainer(epochs=3),
+        explanation_type="model",
+        edge_mask_type="object",
+        node_mask_type="attributes",
+        model_config={"mode": "regression", "task_level": "graph"},
+    )
+    inputs = model.inputs(z, pos)
+    explanation = explainer(**inputs)
+    assert explanation.edge_mask.shape == inputs["edge_index"].shape[1:]
+    assert explanation.node_mask.shape == inputs["x"].shape
+    assert float(explanation.edge_mask.std()) > 0
+    assert float(explanation.node_mask.std()) > 0
+
+
+def test_networks_without_messages_are_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="Allegro: its features live on edges"):
+        ExplainableModel(Allegro([1, 8], channels=2, scalars=4))
+    with pytest.raises(ConfigError, match="NBodyNetwork: messages of the scheme"):
+        ExplainableModel(NBodyNetwork([1, 8], channels=2, scheme="root"))
+    with pytest.raises(ConfigError, match=r"NBodyNetwork: gate \(12\)"):
+        ExplainableModel(NBodyNetwork([1, 8], channels=2, gates="relative"))
+    z, pos = molecule()
+    model = family(PaiNN, z)
+    inputs = model.inputs(z, pos)
+    with pytest.raises(ArgumentError, match="PaiNN reads atomic numbers"):
+        model(**{**inputs, "z": None})
+    with pytest.raises(ShapeError, match="x must have shape"):
+        model(**{**inputs, "x": inputs["x"][:, 1:]})

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from torch_cormorant.errors import ConfigError, ShapeError
+from torch_cormorant.errors import ArgumentError, ConfigError, ShapeError
 from torch_cormorant.models import Normalisation
-from torch_cormorant.networks import CormorantNetwork
+from torch_cormorant.networks import Allegro, CormorantNetwork, NBodyNetwork
 from torch_cormorant.networks.checks import check_structures, count_graphs
 from torch_cormorant.networks.edges import own_edges
+from torch_cormorant.networks.starts import StartsFromRows
 
 
 class ExplainableModel(nn.Module):
     r"""A network that :class:`torch_geometric.explain.Explainer` can call.
 
     ``Explainer`` calls ``model(x, edge_index, **kwargs)``, masks ``x`` and sets edge
-    masks on the layers. A message is linear in :math:`g_{ij}`, so a mask on an edge
-    multiplies :math:`g_{ij}`, exactly. Results are in the unit of the model, without
-    its references. Any head will do; one of atoms with ``task_level: node``. Here
-    ``x`` are the atom features (one-hot elements times powers of the charge) and
-    ``edge_index`` the graph without self edges, which are added inside and never
-    masked.
+    masks on the layers. A mask on an edge multiplies its message; with Cormorant, whose
+    message is linear in :math:`g_{ij}`, it multiplies :math:`g_{ij}`. Results are in
+    the unit of the model, without its references. Any head will do; one of atoms with
+    ``task_level: node``. Here ``x`` are the features that the first level starts from:
+    one-hot elements times powers of the charge with Cormorant, else the embedding or
+    the one-hot elements. ``edge_index`` is the graph without self edges, which are
+    added inside and never masked. Neither are what networks read of edges outside of
+    messages: attributes of nodes (SEGNN), the denominators of an attention
+    (SE(3)-Transformer), a repulsion of pairs (NequIP with ``zbl``).
 
     Args:
-        model: A :class:`~torch_cormorant.Cormorant` network, or a potential around one.
+        model: A network of this package whose layers pass messages, or a potential
+            around one.
 
     Raises:
-        ConfigError: If the model is another one. (A PyG model of your own with
-            :class:`~torch_cormorant.CormorantConv` in it needs no wrapper.)
+        ConfigError: If the network cannot be explained: Allegro has its features on
+            edges; N-body networks can with balls and gates (10) and (11) only. (A PyG
+            model of your own with :class:`~torch_cormorant.CormorantConv` in it needs
+            no wrapper.)
 
     Example:
         >>> import torch
@@ -59,14 +66,7 @@ class ExplainableModel(nn.Module):
         units = getattr(getattr(model, "info", None), "normalisation", None)
         self.units: Normalisation | None = units
         model = getattr(model, "network", model)
-        if not isinstance(model, CormorantNetwork):
-            msg = (
-                "ExplainableModel wraps a Cormorant network, got "
-                f"{type(model).__name__}; a PyG model with CormorantConv layers needs "
-                "no wrapper"
-            )
-            raise ConfigError(msg)
-        self.model = model
+        self.model = _explainable(model)
 
     def inputs(
         self, z: Tensor, pos: Tensor, batch: Tensor | None = None
@@ -87,9 +87,16 @@ class ExplainableModel(nn.Module):
         index = index[:, index[0] != index[1]]
         if batch is None:
             batch = torch.zeros_like(z, dtype=torch.long)
-        features = self.model.features(z, self.model.dtype)
         given = {"pos": pos, "batch": batch, "z": z}
-        return {"x": features, "edge_index": index, **given}
+        return {"x": self._start(z), "edge_index": index, **given}
+
+    def _start(self, z: Tensor) -> Tensor:
+        """What the first level starts from ``[N, F]``."""
+        network = self.model
+        if isinstance(network, CormorantNetwork):
+            made: Tensor = network.features(z, network.dtype)
+            return made
+        return network.start(z).detach()
 
     def forward(
         self,
@@ -101,22 +108,58 @@ class ExplainableModel(nn.Module):
     ) -> Tensor:
         """Predict from atom features ``[N, F]`` and edges without self edges.
 
-        Heads that read atomic numbers get ``z``, which no mask touches.
+        Whatever else reads atomic numbers, such as heads, gets ``z``, which no mask
+        touches; only Cormorant networks do without it.
         """
-        if x.ndim != 2 or x.shape != (pos.shape[0], self.model.features.out_features):
-            expected = [pos.shape[0], self.model.features.out_features]
-            msg = f"x must have shape {expected}, got {tuple(x.shape)}"
-            raise ShapeError(msg)
-        vec = (pos[edge_index[1]] - pos[edge_index[0]]).to(self.model.dtype)
-        num_nodes = pos.shape[0]
-        edges = own_edges(edge_index, vec, num_nodes, loop=True)
-        geometry = self.model.geometry(*edges, num_nodes)
+        network, num_nodes = self.model, pos.shape[0]
+        self._check(x, z, num_nodes)
+        vec = (pos[edge_index[1]] - pos[edge_index[0]]).to(network.dtype)
+        edges = own_edges(edge_index, vec, num_nodes, loop=network.self_edges)
+        geometry = network.geometry(*edges, num_nodes)
         count = count_graphs(batch, num_nodes, None)
-        pos = pos.to(self.model.dtype)
-        out, _ = self.model.forward_features(x, geometry, batch, count, z=z, pos=pos)
+        pos = pos.to(network.dtype)
+        if isinstance(network, CormorantNetwork):
+            out, _ = network.forward_features(x, geometry, batch, count, z=z, pos=pos)
+        else:
+            levels = network.levels_from(x, cast("Tensor", z), geometry)
+            out = network.read_out(levels, geometry, batch, count, z=z, pos=pos)
         if self.units is None:
             return out
         scale = self.units.scale(out).to(out.dtype)
         return out * (
             scale.view(-1, *[1] * (out.ndim - 2)) if len(scale) > 1 else scale
         )
+
+    def _check(self, x: Tensor, z: Tensor | None, num_nodes: int) -> None:
+        network = self.model
+        if isinstance(network, CormorantNetwork):
+            width = network.features.out_features
+        elif z is None:
+            msg = f"{type(network).__name__} reads atomic numbers: give z"
+            raise ArgumentError(msg)
+        else:
+            width = network.start(z[:1]).shape[1]
+        if tuple(x.shape) != (num_nodes, width):
+            msg = f"x must have shape {[num_nodes, width]}, got {tuple(x.shape)}"
+            raise ShapeError(msg)
+
+
+def _explainable(model: nn.Module) -> CormorantNetwork | StartsFromRows:
+    """The network itself, or an error that says why it cannot be explained."""
+    if isinstance(model, Allegro):
+        reason = "its features live on edges, so no message can be masked"
+    elif isinstance(model, NBodyNetwork) and model.scheme != "balls":
+        reason = f"messages of the scheme {model.scheme!r} do not run along its edges"
+    elif isinstance(model, NBodyNetwork) and any(
+        getattr(conv, "gate", None) == "relative" for conv in model.convs
+    ):
+        reason = "gate (12) sums over pairs of atoms, which no mask of an edge reaches"
+    elif isinstance(model, (CormorantNetwork, StartsFromRows)):
+        return model
+    else:
+        reason = "a PyG model with MessagePassing layers needs no wrapper"
+    msg = (
+        "ExplainableModel wraps a network whose layers pass messages along the edges "
+        f"of the graph, got {type(model).__name__}: {reason}"
+    )
+    raise ConfigError(msg)

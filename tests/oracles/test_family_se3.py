@@ -106,7 +106,7 @@ def test_activations(case: Case) -> None:
     case.compare("edge_len", geometry.edge_length[:, None])
     _compare_basis(case, geometry)
     if not case.bodies:
-        case.compare("f", network.features_of(case.tensor("charges"))[..., None])
+        case.compare("f", network.start(case.tensor("charges"))[..., None])
         end = "block2" if block == "block0" else "FCblock"
         pooled = f"Gblock{2 * len(trunk.convs) + 1}"
         pooled = "block10" if block == "block0" else pooled

@@ -3,7 +3,7 @@ r"""Gates of N-body networks: from children to the nodes that they are parts of.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,12 @@ from torch_cormorant.nn.facts import StatesFacts
 from torch_cormorant.nn.mlp import RadialMLP
 from torch_cormorant.nn.powers import InversePowers
 from torch_cormorant.nn.radial import RadialSpec, make_radial
-from torch_cormorant.ops.autocast import check_weights, full_precision, raised
+from torch_cormorant.ops.autocast import (
+    check_weights,
+    dtype_of,
+    full_precision,
+    raised,
+)
 from torch_cormorant.ops.nbody import fragments_of_pairs, fragments_of_sums
 from torch_cormorant.ops.nbody_paths import NBodyPaths
 from torch_cormorant.so3.flat import flat_blocks
@@ -195,7 +200,7 @@ class NBodyConv(StatesFacts, MessagePassing):
         pos: NodeInput | None = None,
     ) -> Tensor:
         """States of the nodes; arguments and shapes as in the class description."""
-        dtype = next(self.parameters()).dtype
+        dtype = cast("torch.dtype", dtype_of(self))
         check_weights(dtype)
         given = children_input(raised(x, dtype), edge_index, edge_vec, pos)
         check_rows(given.x, self.rows_in, "x", dtype)

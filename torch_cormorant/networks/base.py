@@ -34,7 +34,7 @@ from torch_cormorant.nn.inputs import AtomFeatures
 from torch_cormorant.nn.parts import Part, Registry, known, parts_in
 from torch_cormorant.nn.readout import scalars
 from torch_cormorant.ops import EdgeGeometry
-from torch_cormorant.ops.autocast import check_weights, full_precision
+from torch_cormorant.ops.autocast import check_weights, dtype_of, full_precision
 from torch_cormorant.ops.finite import refuse_nonfinite
 from torch_cormorant.ops.radial_basis import check_cutoff
 
@@ -224,7 +224,7 @@ class Network(NetworkFacts, Part):
     @property
     def dtype(self) -> torch.dtype:
         """Floating point type of the weights."""
-        return next(self.parameters()).dtype
+        return cast("torch.dtype", dtype_of(self))  # masks of explanations are none
 
     @full_precision
     def forward(

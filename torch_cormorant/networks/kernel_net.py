@@ -13,6 +13,7 @@ from torch_cormorant.networks.base import register_network
 from torch_cormorant.networks.checks import check_counts
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.original_kernel_net import OriginalKernelNet
+from torch_cormorant.networks.starts import StartsFromRows
 from torch_cormorant.nn.activations import Softplus
 from torch_cormorant.nn.gated import GatedBlock
 from torch_cormorant.nn.heads import HeadSpec, LevelSizes
@@ -24,7 +25,7 @@ __all__ = ["KernelNet"]
 
 
 @register_network("kernel_net")
-class KernelNet(WithOriginal):
+class KernelNet(WithOriginal, StartsFromRows):
     r"""A network of full convolutions and gated blocks.
 
     As B. K. Miller's thesis "Quantum Chemistry with e3nn" (2020) has them: an embedding
@@ -152,10 +153,15 @@ class KernelNet(WithOriginal):
             species=range(max(species) + 1),
         )
 
+    def start(self, z: Tensor) -> Tensor:
+        """The embedding ``[N, embedding]``."""
+        x: Tensor = self.embedding(z)
+        return x
+
     @full_precision
-    def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
+    def levels_from(self, x: Tensor, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """Scalars of the last convolution ``[N, out_channels]``."""
-        x = self.embedding(z)
+        del z
         for s, gate in enumerate(self.gates):
             y = gate(self.convs[s](x, geometry))
             x = x + y if self.residual and 0 < s < self.num_levels else y

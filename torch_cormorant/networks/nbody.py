@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch_cormorant.conv import NBodyConv
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.irreps import Irreps
-from torch_cormorant.networks.base import MAX_EDGES, Network, register_network
+from torch_cormorant.networks.base import MAX_EDGES, register_network
 from torch_cormorant.networks.building import make_gates, make_norms, per_level
 from torch_cormorant.networks.checks import check_counts
 from torch_cormorant.networks.parts import SCHEMES, Parts, parts_of
+from torch_cormorant.networks.starts import StartsFromRows
 from torch_cormorant.nn.heads import HeadSpec, LevelSizes
 from torch_cormorant.nn.norm import NormSpec
 from torch_cormorant.nn.radial import RadialSpec
@@ -28,7 +29,7 @@ __all__ = ["NBodyNetwork"]
 
 
 @register_network("nbody")
-class NBodyNetwork(Network):
+class NBodyNetwork(StartsFromRows):
     r"""N-body network (Kondor 2018, https://arxiv.org/abs/1803.01588).
 
     Every level is one gate, :class:`~torch_cormorant.conv.NBodyConv`, from the states
@@ -171,10 +172,15 @@ class NBodyNetwork(Network):
         self.gates = nn.ModuleList(make_gates(sizes, wanted=gate))
         self.set_head(head or "extensive", sizes, num_targets, hidden=hidden)
 
+    def start(self, z: Tensor) -> Tensor:
+        """Features of atoms ``[N, F]``."""
+        x: Tensor = self.features(z, self.dtype)
+        return x
+
     @full_precision
-    def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
+    def levels_from(self, x: Tensor, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """Of every atom, the states of its ball, or the mean of those that hold it."""
-        x = self.input(self.features(z, self.dtype))
+        x = self.input(x)
         if self.scheme == "balls":
             return self._balls(x, geometry)
         return self._parts(x, parts_of(self.scheme, self.named, z, geometry))

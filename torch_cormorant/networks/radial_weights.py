@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.networks.base import Network
+from torch_cormorant.networks.starts import StartsFromRows
 from torch_cormorant.ops import EdgeGeometry, Splines, spline_table
 from torch_cormorant.ops.autocast import full_precision
 from torch_cormorant.ops.weighted_sum import Weights, weight_rows
@@ -17,7 +18,7 @@ from torch_cormorant.ops.weighted_sum import Weights, weight_rows
 __all__ = ["RadialTables", "WithRadialWeights"]
 
 
-class WithRadialWeights(Network):
+class WithRadialWeights(StartsFromRows):
     """A network whose levels read of edges a direction and functions of one number.
 
     A class writes :meth:`start`, :meth:`radial_weights`, :meth:`level` and
@@ -34,18 +35,13 @@ class WithRadialWeights(Network):
         self.register_module("tables", None)
 
     @full_precision
-    def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
+    def levels_from(self, x: Tensor, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """What the head reads, see :meth:`levels_of`."""
-        x = self.start(z)
         every = range(len(self.level_sizes()))
         weights = self.level_weights(self.coordinate(z, geometry), every)
         for s, w in zip(every, weights, strict=True):
             x = self.level(s, x, z, geometry, w)
         return self.levels_of(x, self.edge_terms(z, geometry))
-
-    def start(self, z: Tensor) -> Tensor:
-        """Features before the first level ``[N, ...]``."""
-        raise NotImplementedError
 
     def level(
         self, s: int, x: Tensor, z: Tensor, geometry: EdgeGeometry, weights: Weights

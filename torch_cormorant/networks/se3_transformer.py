@@ -17,6 +17,7 @@ from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.original_se3 import OriginalSE3Transformer
 from torch_cormorant.networks.se3_trunk import SE3Trunk, degrees
 from torch_cormorant.networks.segnn_trunk import one_hot
+from torch_cormorant.networks.starts import StartsFromRows
 from torch_cormorant.nn.heads import HeadSpec, LevelSizes
 from torch_cormorant.nn.species import SpeciesIndex
 from torch_cormorant.ops import EdgeGeometry
@@ -26,7 +27,7 @@ __all__ = ["SE3Transformer"]
 
 
 @register_network("se3_transformer")
-class SE3Transformer(WithOriginal):
+class SE3Transformer(WithOriginal, StartsFromRows):
     r"""`SE(3)-Transformer <https://arxiv.org/abs/2006.10503>`_ (Fuchs et al. 2020).
 
     One-hot species and the atomic number; layers of
@@ -120,7 +121,7 @@ class SE3Transformer(WithOriginal):
             species=tuple(species),
         )
 
-    def features_of(self, z: Tensor) -> Tensor:
+    def start(self, z: Tensor) -> Tensor:
         """One-hot species and the atomic number ``[N, species + 1]``."""
         rows = one_hot(self.index(z), len(self.index.species), self.dtype)
         return torch.cat([rows, z.to(self.dtype).unsqueeze(1)], dim=1)
@@ -139,6 +140,18 @@ class SE3Transformer(WithOriginal):
         Raises:
             ConfigError: The network was made for scalars of edges and has none.
         """
+        return self.levels_from(self.start(z), z, geometry, edge_attr)
+
+    @full_precision
+    def levels_from(
+        self,
+        x: Tensor,
+        z: Tensor,
+        geometry: EdgeGeometry,
+        edge_attr: Tensor | None = None,
+    ) -> list[Tensor]:
+        """As :meth:`run_levels`, from given rows of atoms."""
+        del z
         if edge_attr is None and self.edge_dim:
             msg = (
                 f"the network was made with edge_dim={self.edge_dim}: give "
@@ -146,7 +159,7 @@ class SE3Transformer(WithOriginal):
                 "read_out"
             )
             raise ConfigError(msg)
-        return [self.trunk(self.features_of(z), geometry, edge_attr)]
+        return [self.trunk(x, geometry, edge_attr)]
 
     def facts(self) -> dict[str, Any]:
         """Those of every network, and what else decides numbers."""

@@ -16,6 +16,7 @@ from torch_cormorant.networks.checks import check_counts
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.original_segnn import OriginalSEGNN
 from torch_cormorant.networks.segnn_trunk import SEGNNTrunk, one_hot
+from torch_cormorant.networks.starts import StartsFromRows
 from torch_cormorant.nn.heads import HeadSpec, LevelSizes
 from torch_cormorant.nn.species import SpeciesIndex
 from torch_cormorant.ops import EdgeGeometry
@@ -25,7 +26,7 @@ __all__ = ["SEGNN"]
 
 
 @register_network("segnn")
-class SEGNN(WithOriginal):
+class SEGNN(WithOriginal, StartsFromRows):
     r"""`SEGNN <https://arxiv.org/abs/2110.02905>`_ (Brandstetter et al. 2022).
 
     Species, mixed under the mean direction of the neighbours; layers of
@@ -113,8 +114,12 @@ class SEGNN(WithOriginal):
             species=tuple(species),
         )
 
+    def start(self, z: Tensor) -> Tensor:
+        """One-hot species ``[N, species]``."""
+        return one_hot(self.index(z), len(self.index.species), self.dtype)
+
     @full_precision
-    def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
+    def levels_from(self, x: Tensor, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """Scalars of atoms ``[N, C]``.
 
         Raises:
@@ -127,16 +132,16 @@ class SEGNN(WithOriginal):
                 "norm=None"
             )
             raise ConfigError(msg)
-        return self._levels(z, geometry, None)
+        del z
+        return self._levels(x, geometry, None)
 
     def _levels(
         self,
-        z: Tensor,
+        x: Tensor,
         geometry: EdgeGeometry,
         molecules: tuple[Tensor | None, int] | None,
     ) -> list[Tensor]:
         attr, u = self.trunk.attributes(geometry)
-        x = one_hot(self.index(z), len(self.index.species), attr.dtype)
         node_attr = node_attributes(attr, geometry, u)
         return [self.trunk(x, geometry, node_attr, molecules=molecules)]
 
@@ -148,7 +153,7 @@ class SEGNN(WithOriginal):
         count: int,
         pos: Tensor | None,
     ) -> tuple[Tensor, list[Tensor]]:
-        levels = self._levels(z, geometry, (batch, count))
+        levels = self._levels(self.start(z), geometry, (batch, count))
         return self.read_out(levels, geometry, batch, count, z=z, pos=pos), levels
 
     def facts(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch_cormorant.networks.checks import check_counts
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.original_so3net import OriginalSO3Net
 from torch_cormorant.networks.painn import NUM_ELEMENTS
+from torch_cormorant.networks.starts import StartsFromRows
 from torch_cormorant.nn.envelopes import Envelope
 from torch_cormorant.nn.heads import HeadSpec, LevelSizes
 from torch_cormorant.nn.radial import RadialSpec, make_radial
@@ -24,7 +25,7 @@ __all__ = ["SO3Net"]
 
 
 @register_network("so3net")
-class SO3Net(WithOriginal):
+class SO3Net(WithOriginal, StartsFromRows):
     r"""The channelwise network of `SchNetPack <https://doi.org/10.1063/5.0138367>`_.
 
     Schütt et al. 2023. An embedding of the species, then levels of
@@ -97,10 +98,16 @@ class SO3Net(WithOriginal):
             species=range(NUM_ELEMENTS),
         )
 
+    def start(self, z: Tensor) -> Tensor:
+        """The embedding ``[N, C]``."""
+        x: Tensor = self.embedding(z)
+        return x
+
     @full_precision
-    def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
+    def levels_from(self, x: Tensor, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """All degrees of the last level ``[N, (lmax + 1)^2, 1, C]``."""
-        length, x = geometry.pair_length, self.embedding(z)
+        del z
+        length = geometry.pair_length
         u, rows = self.envelope(length).unsqueeze(-1), self.basis(length)
         weights = [filters(rows) * u for filters in self.filters]
         for s in range(self.num_levels):

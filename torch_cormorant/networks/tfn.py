@@ -14,6 +14,7 @@ from torch_cormorant.networks.base import register_network
 from torch_cormorant.networks.checks import check_counts
 from torch_cormorant.networks.original import WithOriginal
 from torch_cormorant.networks.original_tfn import OriginalTFN
+from torch_cormorant.networks.starts import StartsFromRows
 from torch_cormorant.nn.envelopes import Envelope
 from torch_cormorant.nn.gated import NormActivation
 from torch_cormorant.nn.heads import HeadSpec, LevelSizes
@@ -27,7 +28,7 @@ __all__ = ["TFN"]
 
 
 @register_network("tfn")
-class TFN(WithOriginal):
+class TFN(WithOriginal, StartsFromRows):
     r"""Tensor field network (`Thomas et al. 2018 <https://arxiv.org/abs/1802.08219>`_).
 
     One-hot species, then levels of a depthwise
@@ -133,12 +134,16 @@ class TFN(WithOriginal):
             species=tuple(species),
         )
 
+    def start(self, z: Tensor) -> Tensor:
+        """One-hot species ``[N, species]``."""
+        kinds = torch.eye(len(self.index.species), dtype=self.dtype, device=z.device)
+        return kinds.index_select(0, self.index(z))
+
     @full_precision
-    def run_levels(self, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
+    def levels_from(self, x: Tensor, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """Scalars of the last level ``[N, out_channels]``."""
+        del z
         rows = self.basis(geometry.pair_length)
-        kinds = torch.eye(len(self.index.species)).to(rows)
-        x = kinds.index_select(0, self.index(z))
         acts = [*self.acts, nn.Identity()]
         for conv, radial, act in zip(self.convs, self.radials, acts, strict=True):
             weights = radial(rows)

@@ -85,9 +85,12 @@ def weights_precision(forward: F) -> F:
 
 
 def dtype_of(module: nn.Module) -> torch.dtype | None:
-    """Type of the first weight of a module, or None; fast, unlike ``parameters()``."""
-    for weight in module._parameters.values():  # noqa: SLF001
-        if weight is not None:
+    """Type of the first weight of a module, or None; fast, unlike ``parameters()``.
+
+    The mask that torch_geometric.explain gives a layer is no weight.
+    """
+    for name, weight in module._parameters.items():  # noqa: SLF001
+        if weight is not None and name != "_edge_mask":
             return weight.dtype
     for part in module._modules.values():  # noqa: SLF001
         found = None if part is None else dtype_of(part)
