@@ -133,7 +133,7 @@ def _to_original(args: argparse.Namespace) -> None:
     if not isinstance(network, (CormorantQM9, CormorantMD17, WithOriginal)):
         raise ConfigError(
             f"{args.source}: {type(network).__name__}; only the published networks "
-            "and those of the family have counterparts in other packages"
+            "and those read from other packages have counterparts there"
         )
     found = network.to_original()
     if args.output.suffix.lower() == ".npz":
