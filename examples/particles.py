@@ -215,8 +215,8 @@ def picture(found: dict[str, float], free: float, path: str) -> None:
     axes = figure.subplots()
     axes.barh(list(found), list(found.values()), color="#1f5fa8")
     axes.axvline(free, color="k", linewidth=0.8)
-    axes.text(free, -0.6, "free flight ", ha="right")
-    axes.set_xscale("log")
+    axes.text(free, 0, "free flight ", ha="right", va="center")
+    axes.invert_yaxis()
     axes.set_xlabel("mean squared error of a coordinate")
     figure.savefig(path)
 

@@ -99,12 +99,15 @@ def picture(tables: dict[str, Tensor], path: str) -> None:
         at = torch.tensor(cubes) - torch.tensor(cubes).min(0).values
         filled[tuple(at.T)] = True
         axes.voxels(filled.numpy(), edgecolor="k")
+        axes.set_aspect("equal")
         axes.set_axis_off()
         axes.set_title(name, fontsize=8)
     for k, (name, table) in enumerate(tables.items()):
         axes = lower.add_subplot(1, 3, 1 + k)
         axes.imshow(table.numpy(), vmin=0, vmax=1, cmap="Blues")
         axes.set_title(f"{name}: {8 * float(table.diagonal().mean()):.0f} of 8")
+        axes.set_xticks(range(8), list(SHAPES), rotation=90, fontsize=7)
+        axes.set_yticks(range(8), list(SHAPES), fontsize=7)
         axes.set_xlabel("called")
         axes.set_ylabel("is")
     figure.savefig(path)

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.md.verlet import VelocityVerlet
 from torch_geometric.data import Data
 
-from torch_cormorant import Cormorant, save_model
+from torch_cormorant import Cormorant, load_model, save_model
 from torch_cormorant.errors import BlowUpError, ConfigError, ModelFileError
 from torch_cormorant.interfaces.ase import CormorantCalculator
 from torch_cormorant.interfaces.dynamics import BlowUpGuard
@@ -85,8 +85,10 @@ def test_a_folder_of_seeds_is_loaded(tmp_path: Path) -> None:
     torch.testing.assert_close(found.energy_std, team().evaluate(Z, POS).energy_std)
     files = sorted(tmp_path.rglob("*.safetensors"))[:2]
     assert len(Ensemble.load(files).models) == 2
-    with pytest.raises(ConfigError, match="at least two, got 0"):
+    with pytest.raises(ModelFileError, match="seed-9: a folder with model files"):
         Ensemble.load(tmp_path / "seed-9")
+    with pytest.raises(ModelFileError, match="a folder; give a file of it"):
+        load_model(tmp_path)
 
 
 def test_what_does_not_fit_together_is_refused() -> None:

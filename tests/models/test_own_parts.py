@@ -19,7 +19,7 @@ from torch_cormorant import (
     radius_graph,
     save_model,
 )
-from torch_cormorant.errors import ConfigError, ModelFileError, WeightsError
+from torch_cormorant.errors import ConfigError, ModelFileError, ShapeError, WeightsError
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.traced import TracedPotential
 from torch_cormorant.models import reference_for_head
@@ -253,7 +253,7 @@ class Jump(Step):
         ({"radial": "power_trig"}, "bounded radial, which 'power_trig'"),
         ({"head": Largest}, "additive head, which 'Largest'"),
         ({"head": Cornered}, "smooth head, which 'Cornered'"),
-        ({"cutoff_type": Jump}, "a smooth end"),
+        ({"cutoff_type": Jump}, "a smooth end, got .*Jump"),
     ],
     ids=str,
 )
@@ -262,6 +262,22 @@ def test_a_potential_refuses_what_says_otherwise(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         Cormorant.potential(**SMALL, **options)
+
+
+class Flat(Step):
+    """A mask that forgets the channels."""
+
+    def forward(self, length: Tensor) -> Tensor:
+        """``[E]`` as it is: with as many edges as channels it might pass."""
+        return length
+
+
+@pytest.mark.parametrize("envelope", [True, False])
+def test_a_mask_of_another_shape_is_refused(*, envelope: bool) -> None:
+    conv = CormorantConv(2, 2, lmax=1, cutoff=3.0, cutoff_type=Flat, envelope=envelope)
+    edges = torch.tensor([[0, 1, 2, 0], [1, 0, 0, 2]])
+    with pytest.raises(ShapeError, match=r"Flat returned shape \[2\], expected .*2, 2"):
+        conv(torch.randn(3, 2), edges, pos=torch.eye(3))
 
 
 def test_a_file_names_a_class_and_imports_nothing(

@@ -84,7 +84,7 @@ def test_more_pieces_are_closer_and_too_few_are_refused() -> None:
         potential.tabulate(24)
     with pytest.raises(ConfigError, match="24 pieces forces differ by"):
         potential.tabulate(24, structures=[given])
-    with pytest.raises(ConfigError, match="tolerance must be positive"):
+    with pytest.raises(ConfigError, match="tolerance must be a positive"):
         potential.tabulate(tolerance=0.0)
 
 
@@ -129,3 +129,10 @@ def test_networks_without_such_functions_are_refused() -> None:
     potential = Cormorant.potential(channels=4, num_levels=1)
     with pytest.raises(ConfigError, match="has no functions of lengths alone"):
         potential.tabulate()
+
+
+def test_a_tolerance_that_is_no_number_is_refused() -> None:
+    potential = Potential(NequIP([1, 8], channels=2, num_levels=1))
+    for wrong in (0, "fine"):
+        with pytest.raises(ConfigError, match=f"positive number, got {wrong!r}"):
+            potential.tabulate(tolerance=wrong)

@@ -108,8 +108,13 @@ def test_a_new_element_starts_like_another_and_has_a_reference() -> None:
     pos = POS.double()
     found, like = more.evaluate(other, pos), model.evaluate(Z, pos)
     torch.testing.assert_close(found.energy, like.energy - 1.0)
-    for wrong in ({"species": [8]}, {"species": [9], "like": {9: 7}}, {"species": []}):
-        with pytest.raises(SpeciesError, match="elements that it does not know"):
+    for wrong in (
+        {"species": [8]},
+        {"species": [9], "like": {9: 7}},
+        {"species": ["N"]},
+        {"species": []},
+    ):
+        with pytest.raises(SpeciesError, match="numbers that it does not know"):
             with_species(model, **wrong)
 
 

@@ -133,6 +133,8 @@ def test_other_weights_are_refused() -> None:
         NequIP.from_original(odd, NEQUIP)
     with pytest.raises(WeightsError, match=r"are of none of .*NequIP of nequip"):
         network_from_original({"weight": torch.ones(2)})
+    with pytest.raises(WeightsError, match=r"names are weight, .*network_from_orig"):
+        NequIP.from_original({"weight": torch.ones(2)})
     with pytest.raises(WeightsError, match="there is no"):
         PaiNN.from_original(weights)
 

@@ -132,8 +132,8 @@ def _to_original(args: argparse.Namespace) -> None:
     network = getattr(model, "network", model)
     if not isinstance(network, (CormorantQM9, CormorantMD17, WithOriginal)):
         raise ConfigError(
-            f"{args.source}: a {type(network).__name__}; only the published networks "
-            "have counterparts in other packages"
+            f"{args.source}: {type(network).__name__}; only the published networks "
+            "and those read from other packages have counterparts there"
         )
     found = network.to_original()
     if args.output.suffix.lower() == ".npz":

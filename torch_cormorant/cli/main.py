@@ -367,7 +367,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         nargs="+",
         default=[],
         metavar="SYMBOL",
-        help="elements that PaiNN, SO3net or SchNet were trained on",
+        help="elements that the network was trained on, where its weights do not tell",
     )
     for command in (evaluate, predict, info, native, convert):
         _add_parts(command)

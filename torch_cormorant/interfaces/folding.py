@@ -67,7 +67,10 @@ def _check_pure(graph: Graph) -> None:
     for node in graph.nodes:
         schema = getattr(node.target, "_schema", None)
         if schema is not None and schema.is_mutable:
-            msg = f"{node.target} changes a tensor in place, so nothing can be folded"
+            msg = (
+                f"{node.target} changes a tensor in place, so nothing can be folded; "
+                "use the model itself, traced=False"
+            )
             raise ExportError(msg)
 
 

@@ -58,12 +58,12 @@ def native_problem(model: Any) -> str:
         return f"the CPU kernel is {missing}; {cpu_kernel.remedy()}"
     network = getattr(model, "network", model)
     if not isinstance(model, (Cormorant, Potential)):
-        return f"model is a {type(model).__name__}, a Cormorant potential is covered"
+        return f"model is {type(model).__name__}, a Cormorant potential is covered"
     if not isinstance(network, CormorantNetwork):
-        return f"network is a {type(network).__name__}, Cormorant's is covered"
+        return f"network is {type(network).__name__}, CormorantNetwork is covered"
     pair = getattr(model, "pair", None)
     if pair is not None and type(pair) is not ZBL:
-        return f"pair is a {type(pair).__name__}, ZBL is covered"
+        return f"pair is {type(pair).__name__}, ZBL is covered"
     return next(_problems(model, network), "")
 
 

@@ -170,7 +170,7 @@ def _checked(network: Network) -> CormorantNetwork | WithRadialWeights:
     """The network, if it can be evaluated level by level, chunk by chunk."""
     if not isinstance(network, (CormorantNetwork, WithRadialWeights)):
         msg = (
-            f"memory: a {type(network).__name__} cannot be cut into levels, as "
+            f"memory: {type(network).__name__} cannot be cut into levels, as "
             "Cormorant networks, NequIP, PaiNN and SchNet can; leave out memory"
         )
         raise ConfigError(msg)

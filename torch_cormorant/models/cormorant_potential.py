@@ -112,7 +112,11 @@ def _check_options(options: Mapping[str, Any]) -> None:
             )
             raise ConfigError(msg)
     if options["cutoff"] is None or not is_smooth(options.get("cutoff_type", ())):
-        msg = "a potential needs a cutoff in Angstrom with a smooth end"
+        msg = (
+            "a potential needs a cutoff in Angstrom with a smooth end, got cutoff="
+            f"{options['cutoff']}, cutoff_type={options.get('cutoff_type', ())!r}; "
+            "Cormorant(...) takes anything"
+        )
         raise ConfigError(msg)
 
 

@@ -133,12 +133,15 @@ class Ensemble(nn.Module):
 
         Raises:
             ConfigError: There are fewer than two, or they do not fit together.
-            ModelFileError: One cannot be read.
+            ModelFileError: There is none in the folder, or one cannot be read.
         """
         factors: dict[str, float] = {}
         if isinstance(where, (str, os.PathLike)):
             factors = _factors(Path(where) / RECORD)
-            where = sorted(Path(where).rglob("*.safetensors"))
+            place, where = where, sorted(Path(where).rglob("*.safetensors"))
+            if not where:
+                msg = f"{place}: a folder with model files (*.safetensors) is needed"
+                raise ModelFileError(msg)
         own = list(parts)
         models = [load_model(path, device, parts=own) for path in where]
         return cls(models, factors)

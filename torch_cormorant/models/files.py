@@ -225,6 +225,9 @@ def load_model(
     """
     place = as_device(device)
     path = Path(path)
+    if path.is_dir():
+        msg = f"{path}: a folder; give a file of it, or read all by models.load_models"
+        raise ModelFileError(msg)
     try:
         raw = path.read_bytes()
     except OSError as error:

@@ -33,12 +33,12 @@ def tabulated(
     network = made.network
     if not isinstance(network, WithRadialWeights):
         msg = (
-            f"a {type(network).__name__} has no functions of lengths alone, which"
+            f"{type(network).__name__} has no functions of lengths alone, which"
             " tables could hold; NequIP, PaiNN and SchNet have"
         )
         raise ConfigError(msg)
-    if not tolerance > 0:
-        raise ConfigError(f"tolerance must be positive, got {tolerance}")
+    if not (isinstance(tolerance, (int, float)) and tolerance > 0):
+        raise ConfigError(f"tolerance must be a positive number, got {tolerance!r}")
     network.tables = None
     given = trials(network) if structures is None else list(structures)
     exact = [_forces(made, structure) for structure in given]

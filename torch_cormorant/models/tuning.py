@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Any, TypeVar
 
 import torch
@@ -108,11 +109,13 @@ def with_species(
     """
     like, whole = dict(like or {}), _network(model)
     known = whole.features.known
-    fits = all(new in species and old in known for new, old in like.items())
+    fits = all(isinstance(z, Integral) for z in species) and all(
+        new in species and old in known for new, old in like.items()
+    )
     if not fits or not species or any(z in known for z in species):
         msg = (
             f"species {list(species)}, like {like}: the model knows {list(known)}; "
-            "give elements that it does not know, each like one that it knows"
+            "give atomic numbers that it does not know, each like one that it knows"
         )
         raise SpeciesError(msg)
     made: M = _rebuilt(model, sorted({*known, *map(int, species)}))

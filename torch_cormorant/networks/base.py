@@ -149,7 +149,7 @@ class Network(NetworkFacts, Part):
             with known(parts_in(self)):
                 made = type(self)(**{**self.config, **changes})
         except TypeError as error:
-            msg = f"a {type(self).__name__} cannot be made with {sorted(changes)}"
+            msg = f"{type(self).__name__} cannot be made with {sorted(changes)}"
             raise ConfigError(f"{msg}: {error}") from error
         weight = next(self.parameters())
         return made.to(weight.device, weight.dtype).train(self.training)

@@ -59,11 +59,14 @@ class Original(ABC):
         """
         found = self.prefixes(weights)
         if len(found) != 1:
-            text = f"no {self.anchor!r}" if not found else f"several: {sorted(found)}"
-            msg = (
-                f"weights of one network of {self.package} are needed, there is {text};"
-                " keep the names of one of them"
+            some = ", ".join(sorted(weights)[:3]) or "none"
+            text = (
+                f"there are several, behind {sorted(found)}; keep those of one"
+                if found
+                else f"there is no {self.anchor!r}, the names are {some}, ...; "
+                "network_from_original knows the networks of all packages"
             )
+            msg = f"weights of one network of {self.package} are needed: {text}"
             raise WeightsError(msg)
         (prefix,) = found
         own = {

@@ -136,7 +136,7 @@ class OriginalNequIP(OriginalMir):
         """The inverse of :meth:`fold`."""
         check_head(network, self.package, constant=False, bias=False)
         if network.constants != "e3nn":
-            raise self.refusal("exact constants; networks for it need constants='e3nn'")
+            raise self.refusal("exact constants (it needs constants='e3nn')")
         state = network.state_dict()
         result = {
             f"{P}type_embed.embed_module.weight": state["embedding.weight"],

@@ -80,7 +80,7 @@ class _OfTrunk(Original):
     def unfold_trunk(self, network: Any) -> dict[str, Tensor]:
         """The inverse of :meth:`fold_trunk`."""
         if network.constants != "e3nn":
-            raise self.refusal("exact constants; networks for it need constants='e3nn'")
+            raise self.refusal("exact constants (it needs constants='e3nn')")
         result: dict[str, Tensor] = {}
         for _, theirs, part in _parts(network.trunk):
             if hasattr(part, "linear"):

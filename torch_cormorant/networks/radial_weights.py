@@ -165,8 +165,8 @@ class RadialTables(nn.Module):
             problem = "the weights were changed"
         if problem is not None:
             msg = (
-                f"tables of radial functions hold for fixed weights only: {problem}, "
-                "or tabulate the exact potential again"
+                f"tables of radial functions hold for fixed weights only: {problem}; "
+                "in any case tabulate() of the exact potential makes new ones"
             )
             raise ConfigError(msg)
 

@@ -60,7 +60,7 @@ class Mask(Part):
 
     def forward(self, length: Tensor) -> Tensor:
         """``[E]`` in Angstrom to the mask ``[E, channels]``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no forward(length)")
 
     def extra_repr(self) -> str:
         """The arguments it was made with; weights of another are refused."""

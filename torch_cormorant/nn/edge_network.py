@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from torch_cormorant.errors import ShapeError
 from torch_cormorant.nn.cutoff import Mask, SoftCutoff, envelope
 from torch_cormorant.nn.init import init_block, init_edge, writable
 from torch_cormorant.nn.mixing import DegreeWeights, interleave_columns, real_rows
@@ -204,6 +205,13 @@ class EdgeNetwork(nn.Module):
 
     def _mask_rows(self, length: Tensor) -> Tensor:
         mask: Tensor = self.cutoff(length)
+        expected = (length.shape[0], self.channels)
+        if not isinstance(self.cutoff, SoftCutoff) and mask.shape != expected:
+            msg = (
+                f"cutoff_type {type(self.cutoff).__name__} returned shape "
+                f"{list(mask.shape)}, expected [E, channels] = {list(expected)}"
+            )
+            raise ShapeError(msg)
         if self.envelope_cutoff is not None:
             mask = mask * envelope(length, self.envelope_cutoff).unsqueeze(-1)
         return mask

@@ -123,7 +123,7 @@ def wrapped() -> Any:
         (pruned, "pruned or parametrised"),
         (mixed, "eps of norm differs"),
         (wrapped, "bare layer"),
-        (lambda: nn.Linear(1, 1), "model is a Linear"),
+        (lambda: nn.Linear(1, 1), "model is Linear"),
     ],
 )
 def test_what_is_not_covered_is_named(build: Callable[[], Any], text: str) -> None:

@@ -54,7 +54,8 @@ class Contraction(nn.Module):
             if not count:
                 msg = (
                     f"the head reads degree {l}, but the levels end at lmax "
-                    f"{max(sizes.lmax)}; make the model with lmax={l} or more"
+                    f"{max(sizes.lmax)}; make the model with lmax={l} or more, "
+                    "or of a network whose last level keeps its degrees"
                 )
                 raise ConfigError(msg)
         outputs = copies * sum(self.counts)
