@@ -62,7 +62,8 @@ def _qm9(request: Request) -> molecules.Molecule:
 
 
 def _drawn(request: Request, atoms: tuple[int, int]) -> molecules.Molecule:
-    return molecules.built(molecules.drawn(request.rng, atoms), request.rng)
+    name = molecules.drawn(request.rng, atoms, rare=atoms == QM9_SIZE)
+    return molecules.built(name, request.rng)
 
 
 def qm9_modes(request: Request) -> Structure:
@@ -81,7 +82,7 @@ def qm9_bonds(request: Request) -> Structure:
 
 
 def small_modes(request: Request) -> Structure:
-    """Drawn molecules of QM9's size with S, Cl and more F, normal modes."""
+    """Drawn molecules of QM9's size that hold F, S or Cl, normal modes."""
     return _modes(request, _drawn(request, QM9_SIZE))
 
 

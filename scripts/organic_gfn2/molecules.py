@@ -41,6 +41,7 @@ STRANGE = (
     "[OX2,SX2;!a]-[OX2,SX2,NX3;!a]",
     "[NX3;!a]-[NX3;!a]",
 )
+RARE = "[F,S,s,Cl]"  # elements that QM9 has little or nothing of
 # Of dimers and clusters.
 SMALL = (
     *("O", "N", "C", "S", "Cl", "F", "CO", "CN", "CS", "CF", "CCl", "CC", "C=C"),
@@ -140,20 +141,28 @@ def assembled(rng: np.random.Generator, heavy: int) -> str:
     return text
 
 
-def drawn(rng: np.random.Generator, atoms: tuple[int, int]) -> str:
-    """Canonical SMILES of a molecule with that many atoms, hydrogen included."""
+def drawn(
+    rng: np.random.Generator, atoms: tuple[int, int], *, rare: bool = False
+) -> str:
+    """Canonical SMILES of a molecule with that many atoms, hydrogen included.
+
+    ``rare``: and with F, S or Cl.
+    """
     from rdkit import Chem
 
+    refused = tuple(map(Chem.MolFromSmarts, STRANGE))
+    wanted = Chem.MolFromSmarts(RARE)
     for _ in range(TRIES):
-        heavy = int(rng.integers(atoms[0] // 2, 2 * atoms[1] // 3 + 1))
+        heavy = int(rng.integers(atoms[0] // 2, atoms[1] // 2 + 2))
         name = canonical(assembled(rng, heavy))
         if name is None:
             continue
         mol = Chem.MolFromSmiles(name)
-        size = mol.GetNumAtoms(onlyExplicit=False)
-        if atoms[0] <= size <= atoms[1] and not any(
-            mol.HasSubstructMatch(Chem.MolFromSmarts(pattern)) for pattern in STRANGE
-        ):
+        if not atoms[0] <= mol.GetNumAtoms(onlyExplicit=False) <= atoms[1]:
+            continue
+        if rare and not mol.HasSubstructMatch(wanted):
+            continue
+        if not any(map(mol.HasSubstructMatch, refused)):
             return name
     raise UnusableError("no SMILES of that size found")
 

@@ -105,8 +105,8 @@ def structure(task: Task, number: int) -> Labelled:
     rng = np.random.default_rng([task.seed, zlib.crc32(task.kind.encode()), number])
     try:
         made = kind.make(Request(number, kind.frames, rng, task.qm9))
-    except RuntimeError as error:  # the SCF failed before there was a frame
-        raise UnusableError("no frame for a failed SCF") from error
+    except (RuntimeError, ValueError) as error:  # of tblite's SCF or of RDKit
+        raise UnusableError(type(error).__name__) from error
     return label(made.name, made.z, made.frames)
 
 

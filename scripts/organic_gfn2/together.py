@@ -63,7 +63,7 @@ def dimer_scan(
     """
     fixed, moving = _ready(first, rng), _ready(second, rng)
     way = direction(rng)
-    bounds = ((0.6, 0.9), (0.9, 1.2), (1.2, 3.0))
+    bounds = ((0.5, 0.9), (0.9, 1.2), (1.2, 3.0))
     frames = []
     for which in rng.choice(3, size=count, p=(0.4, 0.3, 0.3)):
         wanted = rng.uniform(*bounds[which])
