@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from organic_gfn2 import shards
+from organic_gfn2.classes import CLASSES
 
 shards.one_thread()
 
@@ -61,7 +62,7 @@ def main() -> None:
     )
     parser.add_argument("--qm9", type=Path, required=True, help="geometries")
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
-    parser.add_argument("--only", action="append", choices=list(shards.CLASSES))
+    parser.add_argument("--only", action="append", choices=list(CLASSES))
     parser.add_argument("--scale", type=float, default=1.0, help="0.01: a small run")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -69,7 +70,7 @@ def main() -> None:
     given = parser.parse_args()
     setting = shards.settings(given.seed, given.scale, given.qm9)
     started(given.out, setting)
-    kinds = given.only or list(shards.CLASSES)
+    kinds = given.only or list(CLASSES)
     todo = shards.tasks(kinds, given.scale, given.seed, given.qm9, given.out)
     if given.join:
         ready = [task.path for task in todo if task.record.exists()]

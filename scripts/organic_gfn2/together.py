@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from organic_gfn2.distort import Floats, shaken
+from organic_gfn2.distort import shaken
+from organic_gfn2.gfn2 import Floats
 from organic_gfn2.molecules import Molecule, radii
 
 FAR = 16.0  # Angstrom: where a molecule comes from
