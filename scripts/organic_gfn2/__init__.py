@@ -1,0 +1,1 @@
+"""Parts of ``generate_organic_gfn2.py``."""
