@@ -132,7 +132,8 @@ sanitize: $(VENV)/.dev
 		tests/ops/test_fused_edge.py tests/ops/test_fused_frames.py \
 		tests/ops/test_fused_vertex.py tests/ops/test_level.py \
 		tests/ops/test_splines.py tests/ops/test_weighted_sum.py \
-		tests/interfaces/native
+		tests/interfaces/native \
+		--deselect tests/interfaces/native/test_files.py::test_the_example_in_c
 
 # Races between threads of our own.
 sanitize-threads: $(VENV)/.dev

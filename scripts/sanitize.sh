@@ -24,7 +24,7 @@ if [ ! -e "${libraries%% *}" ]; then
 fi
 rm -rf "$tree"
 mkdir -p "$tree"
-cp -r setup.py pyproject.toml torch_cormorant tests benchmarks examples "$tree"
+cp -r setup.py pyproject.toml torch_cormorant tests benchmarks "$tree"
 rm -f "$tree/torch_cormorant/ops/_cpu_kernel.so"
 # One instruction set, the best here: three times less to compile.
 set_of=$("$python" -c '
