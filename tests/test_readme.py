@@ -48,5 +48,5 @@ def test_commands_of_the_command_line_exist() -> None:
 def test_examples_that_are_named_exist() -> None:
     text = README.split("Examples to copy and change:")[1].split("##")[0]
     names = [Path(name).name for name in re.findall(r"`([\w/]+\.py)`", text)]
-    assert len(names) == 6
+    assert len(names) == 10
     assert all((ROOT / "examples" / name).is_file() for name in names)

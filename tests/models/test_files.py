@@ -341,7 +341,7 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "b")
     with pytest.raises(ModelFileError, match="c: cannot be read"):
         load_model(tmp_path / "c")
-    with pytest.raises(ModelFileError, match="cannot be read"):
+    with pytest.raises(ModelFileError, match="a folder; give a file of it"):
         load_model(tmp_path)
 
 
