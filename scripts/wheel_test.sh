@@ -25,7 +25,7 @@ purelib='import sysconfig; print(sysconfig.get_path("purelib"))'
     --no-deps --ignore-installed "$work"/dist/*.whl
 
 mkdir "$work/copy"
-for name in pyproject.toml README.md tests examples docs; do
+for name in pyproject.toml README.md tests examples docs scripts; do
     if [ -e "$root/$name" ]; then
         cp -r "$root/$name" "$work/copy/$name"
     fi
