@@ -25,36 +25,37 @@ FOLDER = Path(os.environ.get("CORMORANT_FAMILY", SHARED))
 RTOL = 1e-10
 
 
-def files(prefix: str, having: str = "") -> list[Any]:
-    """Parameters of a test: files of one kind, those with a certain array."""
-    found = sorted(FOLDER.rglob(f"{prefix}*.npz"))
+def files(*prefixes: str, having: str = "") -> list[Any]:
+    """Parameters of a test: files of some kinds, those with a certain array."""
+    found = [p for p in sorted(FOLDER.rglob("*.npz")) if p.stem.startswith(prefixes)]
     kept = [path for path in found if not having or having in np.load(path)]
-    skip = pytest.mark.skip(reason=f"no such files in {FOLDER}")
+    skip = pytest.mark.skip(reason=f"no files {prefixes} in {FOLDER}")
     return [pytest.param(p, id=p.stem) for p in kept] or [
         pytest.param(None, marks=skip)
     ]
 
 
-class Golden:
-    """A file with its weights as leaves, and what was compared with it."""
+class PublicFile:
+    """A file with its weights as leaves, and what was compared with it.
+
+    Attributes:
+        dtype: Of the weights. Default None: as in the file.
+        zero: Arrays that are nowhere larger are zero but for round-off.
+    """
+
+    dtype: torch.dtype | None = None
+    zero = 0.0
 
     def __init__(self, path: Path) -> None:
         with np.load(path) as file:
             self.held = {name: file[name] for name in file.files}
         self.name = path.stem
-        self.config = {
-            name[4:]: value.tolist()
-            for name, value in self.held.items()
-            if name.startswith("cfg_")
-        }
         self.weights = {
-            name[2:]: torch.tensor(value, requires_grad=True)
+            name[2:]: torch.tensor(value, dtype=self.dtype, requires_grad=True)
             for name, value in self.held.items()
             if name.startswith("w.")
         }
         self.checked: set[str] = set()
-        if "pos" in self.held:
-            self.pos = torch.tensor(self.held["pos"], requires_grad=True)
 
     def tensor(self, name: str) -> Tensor:
         return torch.tensor(self.held[name])
@@ -65,9 +66,24 @@ class Golden:
             found = to_e3nn(found, irreps)
         value, expected = found.detach().numpy(), self.held[name]
         assert value.shape == expected.shape, name
-        scale = float(np.abs(expected).max()) if expected.size else 0.0
-        assert float(np.abs(value - expected).max(initial=0)) <= RTOL * scale, name
+        largest = float(np.abs(expected).max(initial=0.0))
+        scale = 1.0 if largest <= self.zero != 0 else largest
+        assert float(np.abs(value - expected).max(initial=0.0)) <= RTOL * scale, name
         self.checked.add(name)
+
+
+class Golden(PublicFile):
+    """A network on molecules."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.config = {
+            name[4:]: value.tolist()
+            for name, value in self.held.items()
+            if name.startswith("cfg_")
+        }
+        if "pos" in self.held:
+            self.pos = torch.tensor(self.held["pos"], requires_grad=True)
 
     def left(self) -> set[str]:
         """Arrays that nothing was compared with."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from tests.oracles.steerable import Held, cases, listen
+from tests.oracles.public_files import files
+from tests.oracles.steerable import Held, listen
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.irreps import Irreps
 from torch_cormorant.networks import SE3Transformer, SE3TransformerBodies
@@ -63,7 +64,7 @@ class Run(torch.nn.Module):
         return self.case.run(self.network)
 
 
-@pytest.fixture(params=cases("se3t"))
+@pytest.fixture(params=files("se3t"))
 def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
 

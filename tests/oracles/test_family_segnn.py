@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from tests.oracles.steerable import Held, cases, listen
+from tests.oracles.public_files import files
+from tests.oracles.steerable import Held, listen
 from torch_cormorant import radius_graph
 from torch_cormorant.conv.steerable_conv import node_attributes
 from torch_cormorant.irreps import Irreps
@@ -36,7 +37,7 @@ class Case(Held):
         return self.leaves["pos"], self.leaves["vel"], charges, self.batch
 
 
-@pytest.fixture(params=cases("segnn", "seconv"))
+@pytest.fixture(params=files("segnn", "seconv"))
 def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
 

@@ -23,7 +23,7 @@ from torch_cormorant.ops.operands import (
     check_spread,
 )
 from torch_cormorant.ops.operator import Operator
-from torch_cormorant.ops.tensors import accumulate, plain, plus
+from torch_cormorant.ops.tensors import accumulate, fakes, plain, plus
 
 CHUNK = 1024
 """Edges per step on a CPU, so that a step's buffers stay in the cache."""
@@ -130,10 +130,7 @@ def _fake_spread(
     need: Sequence[bool],
     backend: str,  # noqa: ARG001
 ) -> list[Tensor]:
-    return [
-        part.new_empty(part.shape if wanted else (0,))
-        for part, wanted in zip((a, b), need, strict=True)
-    ]
+    return fakes((a, b), need)
 
 
 def _keep_dots(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001

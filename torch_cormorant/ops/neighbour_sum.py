@@ -36,7 +36,7 @@ from torch_cormorant.ops.paths import PathTable, table_of
 from torch_cormorant.ops.plan import GraphPlan, known_plan, plan_of
 from torch_cormorant.ops.portable import Need, shapes
 from torch_cormorant.ops.pullback import pulled_back
-from torch_cormorant.ops.tensors import plain
+from torch_cormorant.ops.tensors import fakes, plain
 from torch_cormorant.ops.transforms import is_transformed
 from torch_cormorant.ops.trilinear import composed
 
@@ -193,10 +193,7 @@ def _fake_gradient(
     need: Sequence[bool],
     grads: Sequence[Tensor],  # noqa: ARG001
 ) -> list[Tensor]:
-    return [
-        part.new_empty(part.shape if wanted else (0,))
-        for part, wanted in zip((x, g, sh), need, strict=True)
-    ]
+    return fakes((x, g, sh), need)
 
 
 def _keep_sum(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001
@@ -322,11 +319,7 @@ def _fake_double(
     cotangents: Sequence[Tensor],  # noqa: ARG001
     given: Sequence[bool],  # noqa: ARG001
 ) -> list[Tensor]:
-    likes = (x, g, sh, *grads)
-    return [
-        like.new_empty(like.shape if wanted else (0,))
-        for like, wanted in zip(likes, _wanted(need, grads), strict=True)
-    ]
+    return fakes((x, g, sh, *grads), _wanted(need, grads))
 
 
 def _keep_double(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:  # noqa: ARG001

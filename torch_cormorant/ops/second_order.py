@@ -23,7 +23,7 @@ from torch import Tensor
 from torch_cormorant.ops.operands import check_count, check_like
 from torch_cormorant.ops.operator import Operator, asked_for, is_direct
 from torch_cormorant.ops.pullback import pulled_back
-from torch_cormorant.ops.tensors import plain
+from torch_cormorant.ops.tensors import fakes, plain
 
 Some = list[Tensor | None]
 
@@ -176,11 +176,11 @@ class _Family:
     # ------------------------------------------------------------ without values
 
     def _fake_gradient(self, *given: Any) -> list[Tensor]:
-        return _empty(given[0], given[6])
+        return fakes(given[0], given[6])
 
     def _fake_double(self, *given: Any) -> list[Tensor]:
         results = self.kernel.results(Problem(*given[:4]))
-        return _empty([*given[0], *results], [*given[8], *given[9]])
+        return fakes([*given[0], *results], [*given[8], *given[9]])
 
     # ------------------------------------------------------------------ autograd
 
@@ -459,13 +459,6 @@ def _filled(parts: Some, likes: Sequence[Tensor]) -> list[Tensor]:
     return [
         like.new_empty(0) if part is None else part
         for part, like in zip(parts, likes, strict=True)
-    ]
-
-
-def _empty(likes: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
-    return [
-        like.new_empty(like.shape if want else (0,))
-        for like, want in zip(likes, wanted, strict=True)
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,14 @@ def plain(x: Tensor) -> Tensor:
 def real_view(x: Tensor) -> Tensor:
     """The last axis as real numbers: C, or 2 C with (re, im) side by side."""
     return torch.view_as_real(x).flatten(-2) if x.is_complex() else x
+
+
+def fakes(likes: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
+    """Tensors without values, empty where nothing is wanted."""
+    return [
+        like.new_empty(like.shape if needed else (0,))
+        for like, needed in zip(likes, wanted, strict=True)
+    ]
 
 
 def plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:

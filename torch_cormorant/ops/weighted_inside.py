@@ -18,9 +18,8 @@ from torch_cormorant.ops.operator import Operator
 from torch_cormorant.ops.plan import GraphPlan, plan_of
 from torch_cormorant.ops.product_paths import ProductPaths, paths_of
 from torch_cormorant.ops.pullback import pulled_back
-from torch_cormorant.ops.tensors import plain
+from torch_cormorant.ops.tensors import fakes, plain
 from torch_cormorant.ops.weighted_operators import (
-    fakes,
     full_grads,
     implementation,
     sum_gradient,

@@ -26,7 +26,7 @@ from torch_cormorant.ops.operator import Operator
 from torch_cormorant.ops.plan import GraphPlan, plan_of
 from torch_cormorant.ops.product_paths import ProductPaths, paths_of
 from torch_cormorant.ops.pullback import pulled_back
-from torch_cormorant.ops.tensors import plain
+from torch_cormorant.ops.tensors import fakes, plain
 from torch_cormorant.ops.transforms import is_transformed
 from torch_cormorant.ops.trilinear import composed
 from torch_cormorant.ops.weighted_reference import block_shapes
@@ -140,14 +140,6 @@ def _fake_gradient(
     grads: Sequence[Tensor],  # noqa: ARG001
 ) -> list[Tensor]:
     return fakes((x, sh, w), need)
-
-
-def fakes(likes: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
-    """Tensors without values, empty where nothing is wanted."""
-    return [
-        like.new_empty(like.shape if needed else (0,))
-        for like, needed in zip(likes, wanted, strict=True)
-    ]
 
 
 def _keep_sum(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001
