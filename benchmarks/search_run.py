@@ -52,6 +52,7 @@ class Trial:
             lr=candidate.lr,
             ema_decay=candidate.ema,
             **candidate.loss,
+            **candidate.training,
         )
         self.module.train()
         made: Any = self.module.configure_optimizers()

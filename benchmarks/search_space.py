@@ -22,6 +22,7 @@ class Candidate:
         ema: Decay of the averaged weights.
         loss: Arguments of ``PotentialRegression``.
         adam: What its optimiser has otherwise, such as ``betas``.
+        training: Other arguments of ``PotentialRegression``, of the optimiser.
     """
 
     network: dict[str, Any] = field(default_factory=dict)
@@ -30,6 +31,7 @@ class Candidate:
     ema: float = 0.99
     loss: dict[str, Any] = field(default_factory=dict)
     adam: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
 
     def size(self, *, periodic: bool) -> int:
         """Frames of a batch."""
@@ -54,6 +56,12 @@ R16 = {"complex": False}
 R32 = {"complex": False, "channels": 32}
 R32L3 = {**R32, "lmax": 3}
 HUBER: dict[str, Any] = {"loss": {"huber": 0.01}}
+LATE = {"first_energy_weight": 0.1, "energy_weight": 10.0}
+ADAM: dict[str, Any] = {"amsgrad": False}
+MUON: dict[str, Any] = {
+    "lr": 5e-3,
+    "training": {"optimizer": "muon", "momentum": 0.98},
+}
 SPECIES = {"radial": {"kind": "species", "hidden": 16}}
 
 CANDIDATES: dict[str, Candidate] = {
@@ -96,7 +104,7 @@ CANDIDATES: dict[str, Candidate] = {
     "ema-0.999": _made(R32, ema=0.999),
     "energy-10": _made(R32, loss={"energy_weight": 10.0}),
     "energy-0.1": _made(R32, loss={"energy_weight": 0.1}),
-    "energy-late": _made(R32, loss={"first_energy_weight": 0.1, "energy_weight": 10.0}),
+    "energy-late": _made(R32, loss=LATE),
     "huber-0.03": _made(R32, loss={"huber": 0.03}),
     "huber-0.01": _made(R32, loss={"huber": 0.01}),
     "adam": _made(R32, adam={"amsgrad": False}),
@@ -106,6 +114,42 @@ CANDIDATES: dict[str, Candidate] = {
     "species-32": _made(R32, radial={"kind": "species", "hidden": 32}),
     "species-scale": _made(R32, species_scale=True),
     "residual": _made(R32, residual=True),
+    # by another optimiser
+    "muon": _made(R32, HUBER, MUON),
+    "muon-squares": _made(R32, MUON),
+    "muon-adam": _made(R32, HUBER, MUON, adam=ADAM),
+    "muon-levels-2": _made(HUBER, MUON),
+    "muon-levels-3": _made(R32, HUBER, MUON, num_levels=3),
+    "muon-16": _made(R16, HUBER, MUON),
+    "muon-48": _made(R16, HUBER, MUON, channels=48),
+    "muon-64": _made(R16, HUBER, MUON, channels=64),
+    "muon-lmax-1": _made(R32, HUBER, MUON, lmax=1),
+    "muon-lmax-3": _made(R32L3, HUBER, MUON),
+    "muon-64-lmax-1": _made(R16, HUBER, MUON, channels=64, lmax=1),
+    "muon-batch-5": _made(R32, HUBER, MUON, batch=5),
+    "muon-batch-20": _made(R32, HUBER, MUON, batch=20),
+    "muon-lr-3e-3": _made(R32, HUBER, MUON, lr=3e-3),
+    "muon-lr-1e-2": _made(R32, HUBER, MUON, lr=1e-2),
+    "muon-0.95": _made(R32, HUBER, MUON, training={"optimizer": "muon"}),
+    "muon-0.99": _made(
+        R32, HUBER, MUON, training={"optimizer": "muon", "momentum": 0.99}
+    ),
+    "muon-ema-0.995": _made(R32, HUBER, MUON, ema=0.995),
+    "muon-huber-0.03": _made(R32, MUON, loss={"huber": 0.03}),
+    "muon-huber-0.003": _made(R32, MUON, loss={"huber": 0.003}),
+    "muon-late": _made(R32, MUON, loss={**HUBER["loss"], **LATE}),
+    "muon-energy-10": _made(R32, MUON, loss={**HUBER["loss"], "energy_weight": 10.0}),
+    "muon-energy-0.1": _made(R32, MUON, loss={**HUBER["loss"], "energy_weight": 0.1}),
+    "muon-cutoff-4": _made(R32, HUBER, MUON, cutoff=4.0),
+    "muon-cutoff-6": _made(R32, HUBER, MUON, cutoff=6.0),
+    "muon-basis-12": _made(R32, HUBER, MUON, num_basis=12),
+    "muon-gate": _made(R32, HUBER, MUON, gate=True),
+    "muon-species": _made(R32, HUBER, MUON, SPECIES),
+    "muon-species-scale": _made(R32, HUBER, MUON, species_scale=True),
+    "muon-residual": _made(R32, HUBER, MUON, residual=True),
+    "muon-no-norm": _made(R32, HUBER, MUON, norm=None),
+    "muon-hidden-32": _made(R32, HUBER, MUON, hidden=32),
+    "muon-hidden-128": _made(R32, HUBER, MUON, hidden=128),
     # together
     "species-lmax-3": _made(R32L3, SPECIES),
     "species-both": _made(R32, SPECIES, species_scale=True),
@@ -115,6 +159,17 @@ CANDIDATES: dict[str, Candidate] = {
     "huber-lmax-3": _made(R32L3, HUBER),
     "huber-48": _made(R16, HUBER, channels=48),
     "huber-batch-20": _made(R32, HUBER, batch=20),
+    "huber-batch-5": _made(R32, HUBER, batch=5),
+    "huber-lr-5e-3": _made(R32, HUBER, lr=5e-3),
+    "huber-lr-2e-2": _made(R32, HUBER, lr=2e-2),
+    "huber-ema-0.995": _made(R32, HUBER, ema=0.995),
+    "huber-0.003": _made(R32, loss={"huber": 0.003}),
+    "huber-late": _made(R32, loss={**HUBER["loss"], **LATE}),
+    "huber-cutoff-4": _made(R32, HUBER, cutoff=4.0),
+    "huber-basis-12": _made(R32, HUBER, num_basis=12),
+    "huber-gate": _made(R32, HUBER, gate=True),
+    "huber-levels-3": _made(R32, HUBER, num_levels=3),
+    "huber-16-levels-3": _made(R16, HUBER, num_levels=3),
     "huber-adam": _made(R32, HUBER, adam={"amsgrad": False}),
     "huber-species": _made(R32, HUBER, SPECIES),
     "huber-species-lmax-3": _made(R32L3, HUBER, SPECIES),

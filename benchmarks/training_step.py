@@ -174,7 +174,7 @@ class Step:
         self.store = self.module.graph_store()
         if self.before:
             self.store = None
-            self.optimizer = torch.optim.AdamW(self.weights, **self.module.adam())
+            self.optimizer = torch.optim.AdamW(self.weights, **self.module.settings())
             rate = self.schedule.lr_lambdas[0]
             self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
         self.batches = case.batches()

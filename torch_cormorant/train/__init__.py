@@ -56,6 +56,7 @@ from torch_cormorant.train.frame_errors import (
 from torch_cormorant.train.guard import SpikeGuard
 from torch_cormorant.train.html_report import RunReport, write_report
 from torch_cormorant.train.module import PropertyRegression
+from torch_cormorant.train.muon import Muon
 from torch_cormorant.train.plots import plot_learning_curve, plot_parity
 from torch_cormorant.train.potential_module import (
     PotentialRegression,
@@ -85,6 +86,7 @@ __all__ = [
     "FrameDataModule",
     "FrameErrors",
     "MoleculeDataModule",
+    "Muon",
     "PaddedBatch",
     "PaddedSizes",
     "PotentialRegression",

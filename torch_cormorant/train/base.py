@@ -27,7 +27,7 @@ from torch_cormorant.train.graphs import GraphStore, graph_of, joins_graphs
 from torch_cormorant.train.metrics import Rows, mean_metric, weights_of
 from torch_cormorant.train.schedule import SCHEDULES, learning_rate_factor
 from torch_cormorant.train.steps import Steps, steps_for
-from torch_cormorant.train.updates import adamw, clip_to, move_averages
+from torch_cormorant.train.updates import OPTIMIZERS, adamw, clip_to, move_averages
 
 __all__ = ["MoleculeBatch", "Regression"]
 
@@ -42,7 +42,7 @@ class MoleculeBatch(Protocol):
 
 
 class Regression(StatesFacts, LightningModule):
-    """Base class of the trainings: Adam as in the paper, schedule, averaged weights.
+    """Base class of the trainings: optimiser, schedule, averaged weights.
 
     Args:
         model: The network. It is put in training mode; parameters that are frozen stay
@@ -57,6 +57,9 @@ class Regression(StatesFacts, LightningModule):
             validation, tests and the model file then use; default 0: no average.
         rates: Factors on the rate of parts of the network by their names, such as
             ``{"convs": 0.1}``; of several that fit the longest counts. Default: 1.
+        optimizer: ``"adam"`` (default; AMSGrad, the paper's) or ``"muon"``, see
+            :class:`~torch_cormorant.train.Muon`.
+        momentum: Of ``"muon"``. Default 0.95.
 
     Attributes:
         averaged: The averaged network, or None.
@@ -80,21 +83,29 @@ class Regression(StatesFacts, LightningModule):
         weight_decay: float = 0.0,
         ema_decay: float = 0.0,
         rates: Mapping[str, float] | None = None,
+        optimizer: str = "adam",
+        momentum: float = 0.95,
     ) -> None:
         super().__init__()
         if not (math.isfinite(lr) and lr > 0):
             raise ConfigError(f"lr: {lr} is not a positive number")
-        if schedule not in SCHEDULES:
-            raise ConfigError(f"schedule: {schedule!r} is not one of {SCHEDULES}")
+        words = {
+            "schedule": (schedule, SCHEDULES),
+            "optimizer": (optimizer, OPTIMIZERS),
+        }
+        for name, (word, known) in words.items():
+            if word not in known:
+                raise ConfigError(f"{name}: {word!r} is not one of {tuple(known)}")
         if warmup_steps < 0 or not 0 <= final_lr_factor <= 1:
             raise ConfigError(
                 f"warmup_steps, final_lr_factor: {warmup_steps}, {final_lr_factor}; "
                 "expected at least 0, and 0 to 1"
             )
-        if not (0 <= ema_decay < 1 and 0 <= weight_decay < math.inf):
+        shares = 0 <= ema_decay < 1 and 0 <= momentum < 1
+        if not (shares and 0 <= weight_decay < math.inf):
             raise ConfigError(
-                f"ema_decay, weight_decay: {ema_decay}, {weight_decay}; expected 0 to "
-                "below 1, and at least 0"
+                f"ema_decay, momentum, weight_decay: {ema_decay}, {momentum}, "
+                f"{weight_decay}; expected 0 to below 1 (both), and at least 0"
             )
         self.model, self.rates = model, dict(rates or {})
         make_trainable(model)
@@ -110,6 +121,7 @@ class Regression(StatesFacts, LightningModule):
         self.lr, self.schedule, self.warmup_steps = float(lr), schedule, warmup_steps
         self.final_lr_factor, self.weight_decay = final_lr_factor, weight_decay
         self.ema_decay = ema_decay
+        self.optimizer, self.momentum = optimizer, momentum
         self.rate_factor, self.last_loss = 1.0, math.nan
         self.tolerant = False
         self.steps: Steps | None = None
@@ -168,12 +180,16 @@ class Regression(StatesFacts, LightningModule):
         """
         if self.rates:
             raise ConfigError("capture: one rate for all weights, so no rates=")
+        if self.optimizer != "adam":
+            raise ConfigError(
+                f"capture: optimizer {self.optimizer!r} is not captured; take 'adam'"
+            )
         self.steps = steps_for(sizes, self, clip)
         self.automatic_optimization = False
         return self
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AMSGrad and a schedule that moves every step."""
+        """The optimiser and a schedule that moves every step."""
         # The length of the run is only asked for where it matters: without a limit on
         # the epochs it is infinite, and the constant rate is still defined.
         total = (
@@ -182,7 +198,7 @@ class Regression(StatesFacts, LightningModule):
             else 0
         )
         optimizer: torch.optim.Optimizer = (
-            adamw(self._weights(), **self.adam())
+            adamw(self._weights(), OPTIMIZERS[self.optimizer], **self.settings())
             if self.steps is None
             else self.steps.optimizer(total)
         )
@@ -206,9 +222,11 @@ class Regression(StatesFacts, LightningModule):
             for factor, weights in groups.items()
         ]
 
-    def adam(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """Settings of the optimiser."""
-        return {"lr": self.lr, "amsgrad": True, "weight_decay": self.weight_decay}
+        adam = self.optimizer == "adam"
+        own = {"amsgrad": True} if adam else {"momentum": self.momentum}
+        return {"lr": self.lr, "weight_decay": self.weight_decay, **own}
 
     def optimizer_step(
         self,

@@ -16,6 +16,7 @@ from torch_cormorant.networks import (
     Network,
 )
 from torch_cormorant.networks.recognised import KINDS
+from torch_cormorant.train.updates import OPTIMIZERS
 
 __all__ = ["SECTIONS", "RunConfig"]
 
@@ -110,7 +111,9 @@ class TrainingConfig:
 
     epochs: int = doc(30, "passes over the training molecules")
     batch_size: int = doc(25, "molecules per step, all devices together")
+    optimizer: str = doc("adam", "adam (AMSGrad) or muon")
     lr: float = doc(5e-4, "learning rate")
+    momentum: float = doc(0.95, "momentum of muon")
     schedule: str = doc("cosine", "constant or cosine")
     warmup_steps: int = doc(0, "steps over which the rate rises")
     final_lr_factor: float = doc(0.01, "share of the rate that the cosine ends at")
@@ -184,6 +187,7 @@ SECTIONS: dict[str, type] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.source": SOURCES,
     "model.network": NETWORKS,
+    "training.optimizer": tuple(OPTIMIZERS),
     "training.schedule": ("constant", "cosine"),
     "training.reference": ("auto", "mean", "composition", "none", "isolated"),
     "training.guard": ("skip", "lower", "rollback", "stop", "off"),
@@ -205,6 +209,7 @@ LIMITS: dict[str, tuple[float, bool]] = {
     "training.epochs": (1, True),
     "training.batch_size": (1, True),
     "training.lr": (0, False),
+    "training.momentum": (0, True),
     "training.warmup_steps": (0, True),
     "training.final_lr_factor": (0, True),
     "training.weight_decay": (0, True),

@@ -312,6 +312,8 @@ class Job:
     def _optimiser(self) -> dict[str, Any]:
         training = self.config.training
         return {
+            "optimizer": training.optimizer,
+            "momentum": training.momentum,
             "lr": training.lr,
             "schedule": training.schedule,
             "warmup_steps": training.warmup_steps,

@@ -9,11 +9,18 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
-__all__ = ["adamw", "clip_to", "gradient_norm", "move_averages"]
+from torch_cormorant.train.muon import Muon
+
+__all__ = ["OPTIMIZERS", "adamw", "clip_to", "gradient_norm", "move_averages"]
+
+OPTIMIZERS: dict[str, type[AdamW]] = {"adam": AdamW, "muon": Muon}
+"""By the names that trainings take."""
 
 
 def adamw(
-    parameters: Iterable[Tensor] | Iterable[dict[str, Any]], **settings: Any
+    parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
+    kind: type[AdamW] = AdamW,
+    **settings: Any,
 ) -> AdamW:
     """AdamW, on CPUs as one operator for all weights.
 
@@ -22,7 +29,8 @@ def adamw(
 
     Args:
         parameters: The weights, or groups of them as torch takes them.
-        **settings: As :class:`torch.optim.AdamW`.
+        kind: The class, such as :class:`~torch_cormorant.train.Muon`. Default AdamW.
+        **settings: Of the class.
 
     Example:
         >>> adamw([torch.zeros(2, requires_grad=True)], lr=1e-3).defaults["fused"]
@@ -36,7 +44,7 @@ def adamw(
         for group in groups
         for w in group
     )
-    return AdamW(given, fused=fused or None, **settings)
+    return kind(given, fused=fused or None, **settings)
 
 
 def gradients(parameters: Iterable[Tensor]) -> list[Tensor]:

@@ -32,7 +32,7 @@ class CapturedAdamW(torch.optim.AdamW):
         parameters = list(module.model.parameters())
         device = parameters[0].device
         self.capturable = device.type == "cuda"
-        super().__init__(parameters, **module.adam(), capturable=self.capturable)
+        super().__init__(parameters, **module.settings(), capturable=self.capturable)
         self.program: Callable[[], None] | None = None
         self.replaced = False
         # On a CPU it becomes a number again, which must be the same one.
