@@ -21,6 +21,14 @@ INTENSIVE = {"gap", "homo", "lumo", "mu"}
 HEADS = {"gap": "mean", "homo": "mean", "lumo": "mean", "mu": "dipole_norm"}
 """Heads of the recipe; every other target is a sum over atoms."""
 
+REAL: dict[str, Any] = {
+    "complex": False,
+    "channels": 32,
+    "lmax": 2,
+    "num_levels": 3,
+}
+"""Sizes of a network with real channels."""
+
 
 class Ours(nn.Module):
     """A Cormorant network behind the signature of the peers."""
@@ -44,6 +52,7 @@ class Family:
         lr: Largest learning rate: 1e-3, for NequIP and MACE the 5e-3 of their guides.
         loss: ``"l1"`` or ``"mse"`` of the normalised target.
         amsgrad: The variant of Adam.
+        optimizer: ``"adam"`` or ``"muon"``.
         packages: What else decides the result.
         note: The settings in words.
         timed_as: Family whose measured time of a step is taken where this one's is not
@@ -55,6 +64,7 @@ class Family:
     note: str
     loss: str = "l1"
     amsgrad: bool = False
+    optimizer: str = "adam"
     packages: tuple[str, ...] = ()
     timed_as: str = ""
 
@@ -122,6 +132,24 @@ FAMILIES: dict[str, Family] = {
         lr=1e-3,
         note="the recipe with the head that head_for_target chooses (gap: published)",
         timed_as="recipe",
+    ),
+    "recipe-muon": Family(
+        recipe,
+        lr=1e-3,
+        note="the recipe, trained by Muon",
+        optimizer="muon",
+    ),
+    "real": Family(
+        partial(recipe, **REAL),
+        lr=1e-3,
+        note="the recipe with 32 real channels, lmax 2, 3 levels",
+    ),
+    "real-muon": Family(
+        partial(recipe, **REAL),
+        lr=1e-3,
+        note="the same, trained by Muon",
+        optimizer="muon",
+        timed_as="real",
     ),
     "recipe-soft-3": Family(
         partial(recipe, soft_radius=3.0),

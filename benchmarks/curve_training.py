@@ -18,6 +18,7 @@ from torch.nn import functional
 from benchmarks.curve_data import Task
 from benchmarks.curve_families import Family
 from benchmarks.records import DivergedError
+from torch_cormorant.train.updates import OPTIMIZERS, adamw
 
 BATCH, EVALUATED = 25, 50
 WARMUP = 0.05
@@ -120,8 +121,10 @@ def train(
 
 
 def make_optimiser(model: nn.Module, family: Family) -> torch.optim.Optimizer:
-    """Adam at the family's learning rate."""
-    return torch.optim.Adam(model.parameters(), lr=family.lr, amsgrad=family.amsgrad)
+    """Adam or Muon at the family's learning rate."""
+    own = {} if family.optimizer == "muon" else {"amsgrad": family.amsgrad}
+    kind = OPTIMIZERS[family.optimizer]
+    return adamw(model.parameters(), kind, lr=family.lr, weight_decay=0.0, **own)
 
 
 def one_step(
