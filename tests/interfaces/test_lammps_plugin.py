@@ -264,7 +264,7 @@ CHANGES: list[tuple[str, str, str]] = [
     ("H O", "H", "an element for each of the 2 atom types"),
     ("units metal", "units lj", "units metal or real, not lj"),
     ("model.cormorant", "none.cormorant", "it cannot be opened"),
-    ("model.cormorant", "data.txt", "no native model"),
+    ("model.cormorant", "data.txt", "written by: cormorant native MODEL OUTPUT"),
     ("pair_style cormorant", "pair_style cormorant quick", "does not know quick"),
     ("pair_style cormorant", "pair_style cormorant threads 0", "must be positive"),
     ("pair_style cormorant", "pair_style cormorant max_force 1e-3", "max_force"),
