@@ -115,9 +115,12 @@ def drift_of(times: Energies, energies: Energies, atoms: int) -> dict[str, Any]:
     """Drift, and as its error the larger one of samples and of means of blocks."""
     found = linear_drift(times.tolist(), energies.tolist(), atoms)
     size = len(times) // BLOCKS
-    blocks = [x[: size * BLOCKS].reshape(BLOCKS, size) for x in (times, energies)]
-    means = [block.mean(1).tolist() for block in blocks]
-    found["error"] = max(found["error"], linear_drift(*means, atoms)["error"])
+    mean_times, means = (
+        x[: size * BLOCKS].reshape(BLOCKS, size).mean(1).tolist()
+        for x in (times, energies)
+    )
+    of_means = linear_drift(mean_times, means, atoms)["error"]
+    found["error"] = max(found["error"], of_means)
     return found
 
 

@@ -7,7 +7,7 @@ coefficients without meaning, and GFN2-xTB needs none.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,10 +67,10 @@ class Peer:
         """Its process; the structure is in the folder."""
         if self.name in PROGRAMS:
             worker, kind = "benchmarks.native_worker", [PROGRAMS[self.name]]
-            arrays = {"z": given.z, "pos": given.pos.double()}
+            arrays: dict[str, Any] = {"z": given.z, "pos": given.pos.double()}
             if given.cell is not None:
                 arrays["cell"] = given.cell.double()
-            np.savez(folder / "given.npz", **{k: v.numpy() for k, v in arrays.items()})
+            np.savez(folder / "given.npz", **arrays)
         else:
             worker, kind = "benchmarks.peer_worker", []
             torch.save(for_network(self.name, given), folder / "given.pt")
@@ -93,7 +93,7 @@ def for_network(name: str, given: Structure) -> dict[str, Any]:
 
 
 @contextmanager
-def running(peers: list[Peer], given: Structure) -> Iterator[Mapping[str, Side]]:
+def running(peers: Sequence[Peer], given: Structure) -> Iterator[Mapping[str, Side]]:
     """Processes that wait for their turns; who cannot run is said and left out."""
     found = {}
     with ExitStack() as stack:

@@ -4,8 +4,8 @@
 
 Every folder holds dump.txt and thermo.txt of one run. The first lines say how far its
 energies, forces and pressures are from those of the ASE calculator (the network itself,
-in double precision) on the same frames, relative to the largest; the last ones how far
-the other runs are from the first.
+in double precision) on the same frames; the last ones how far the other runs are from
+the first. Forces and pressures are relative to the largest.
 """
 
 from __future__ import annotations
@@ -50,9 +50,10 @@ def beside_ase(folder: Path, calculator: CormorantCalculator) -> str:
         energies.append(atoms.get_potential_energy())
         pressures.append(-BAR * atoms.get_stress()[:3].mean())
         forces = max(forces, far(frame.get_forces(), atoms.get_forces()))
-    energy, pressure = far(rows[:, 1], energies), far(rows[:, 2], pressures)
+    energy = np.abs(rows[:, 1] - energies).max()
+    pressure = far(rows[:, 2], pressures)
     return (
-        f"{folder}, {len(frames)} frames, from ASE: energy {energy:.1e}, "
+        f"{folder}, {len(frames)} frames, from ASE: energy {energy:.1e} eV, "
         f"forces {forces:.1e}, pressure {pressure:.1e}"
     )
 
@@ -65,8 +66,9 @@ def beside_first(folder: Path, first: Path) -> str:
         apart, _ = find_mic(frame.positions - other.positions, other.cell, True)
         places = max(places, float(np.abs(apart).max()))
         forces = max(forces, far(frame.get_forces(), other.get_forces()))
+    energy = np.abs(rows[:, 1] - wanted[:, 1]).max()
     return (
-        f"{folder} from {first}: energy {far(rows[:, 1], wanted[:, 1]):.1e}, positions "
+        f"{folder} from {first}: energy {energy:.1e} eV, positions "
         f"{places:.1e} Angstrom, forces {forces:.1e}"
     )
 
