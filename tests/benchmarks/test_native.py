@@ -40,6 +40,12 @@ def test_rows_of_a_small_molecule(
     rows = [line.split(" | ")[2] for line in lines if line.startswith("| ethanol")]
     assert rows == [*native.NETWORKS, "default, float64"]
     assert lines[-1].startswith("gate ")
+    before = torch.get_num_threads()
+    assert native.main([*command, "--threads"]) == 0
+    assert torch.get_num_threads() == before
+    lines = capsys.readouterr().out.splitlines()[1:]
+    names = [line.split(": ")[0] for line in lines]
+    assert names == [f"ethanol, {name}" for name in native.NETWORKS]
 
 
 def test_a_peer_that_is_not_installed_is_skipped_by_name(
