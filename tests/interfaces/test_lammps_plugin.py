@@ -14,21 +14,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
+from ase import Atoms, units
+from ase.geometry import find_mic
+from ase.md.verlet import VelocityVerlet
 
 from torch_cormorant import Cormorant
 from torch_cormorant.data.units import unit_factor
+from torch_cormorant.interfaces.ase import CormorantCalculator
 from torch_cormorant.interfaces.native import NativePotential
 from torch_cormorant.ops import cpu_kernel
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from lammps_scripts import Frame, data_file, frames, run, script
+from lammps_scripts import KINDS, MASSES, Frame, data_file, frames, run, script
 from structures import liquid
 
 ROOT = Path(__file__).parents[2]
 TO_BAR = {"metal": 1.6021765e6, "real": 68568.415}
 """LAMMPS's own factors of pressures."""
+FTM2V = 1 / 1.0364269e-4
+"""Its own factor from force over mass to acceleration, in units metal."""
+PS = 1000 * units.fs
 UNITS = {"metal": "eV", "real": "kcal/mol"}
 BOXES: dict[str, tuple[list[list[float]], str]] = {
     "cube": ([[8, 0, 0], [0, 8, 0], [0, 0, 8]], "p p p"),
@@ -57,13 +63,16 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "cormorantplugin.so"
 
 
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def network() -> Cormorant:
     torch.manual_seed(0)
     made = Cormorant.potential([1, 8], cutoff=3.0, num_levels=3, channels=5)
-    made = made.double().eval().set_units({1: -1.0, 8: -3.0}, 1.7)
+    return made.double().eval().set_units({1: -1.0, 8: -3.0}, 1.7)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.cormorant"
-    NativePotential(made).save(path)
+    NativePotential(network()).save(path)
     return path
 
 
@@ -78,10 +87,10 @@ def start(name: str) -> tuple[Atoms, str]:
 
 
 def agree(
-    frame: Frame, model: Path, units: str = "metal", tolerance: float = 1e-12
+    frame: Frame, model: Path, style: str = "metal", tolerance: float = 1e-12
 ) -> None:
     """Energies, forces, virial and the sums of what atoms have."""
-    atoms, factor = frame.atoms, unit_factor("eV", UNITS[units])
+    atoms, factor = frame.atoms, unit_factor("eV", UNITS[style])
     bits = torch.float64 if tolerance < 1e-8 else torch.float32
     native = NativePotential.from_file(model, dtype=bits)
     found = native.evaluate(
@@ -96,7 +105,7 @@ def agree(
     assert np.abs(frame.forces - forces).max() < 2 * tolerance * max(most, 1)
     virial = -found.stress[0].numpy() * factor * atoms.get_volume()
     rows, columns = [0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]
-    wanted = virial[rows, columns] * TO_BAR[units]
+    wanted = virial[rows, columns] * TO_BAR[style]
     size, near = np.abs(wanted).max(), max(1e-7, tolerance)
     per_atom = -frame.atom_stress
     assert np.abs(frame.pressure * atoms.get_volume() - wanted).max() < near * size
@@ -175,7 +184,8 @@ RUNS = {
 
 
 @pytest.mark.parametrize(
-    ("ensemble", "ranks", "steps"), [("nve", 1, 200), ("npt", 1, 200), ("npt", 2, 20)]
+    ("ensemble", "ranks", "steps"),
+    [("nve", 1, 200), ("npt", 1, 200), ("npt", 2, 20), ("npt", 4, 8)],
 )
 def test_a_run(
     plugin: Path, model: Path, tmp_path: Path, ensemble: str, ranks: int, steps: int
@@ -206,6 +216,30 @@ run {steps}
         assert np.ptp(total) < 0.02 * np.ptp([frame.energy for frame in found])
 
 
+def test_a_run_is_that_of_ase(plugin: Path, model: Path, tmp_path: Path) -> None:
+    """Masses are such that LAMMPS's rounded constant cancels."""
+    atoms, _ = start("skewed")
+    data_file(tmp_path / "data.txt", atoms)
+    random = np.random.default_rng(0)
+    atoms.set_masses([MASSES[KINDS.index(z)] for z in atoms.numbers])
+    atoms.set_velocities(0.01 * random.normal(size=(len(atoms), 3)))
+    body = [f"mass {k} {m * FTM2V / PS**2!r}" for k, m in enumerate(MASSES, 1)]
+    for k, (x, y, z) in enumerate((atoms.get_velocities() * PS).tolist(), 1):
+        body.append(f"set atom {k} vx {x!r} vy {y!r} vz {z!r}")
+    body += ["fix move all nve", "timestep 0.0002", "WRITE", "run 200"]
+    text = script(plugin, model, "\n".join(body), every="200")
+    assert not run(tmp_path, text)
+    found = frames(tmp_path)[-1]
+    first = atoms.positions.copy()
+    atoms.calc = CormorantCalculator(network(), backend="native")
+    VelocityVerlet(atoms, 0.2 * units.fs).run(200)
+    apart, _ = find_mic(found.atoms.positions - atoms.positions, atoms.cell, True)
+    assert np.abs(atoms.positions - first).max() > 1
+    assert np.abs(apart).max() < 1e-10
+    assert np.abs(found.forces - atoms.get_forces()).max() < 1e-10
+    assert found.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-11)
+
+
 def test_a_run_goes_on_from_a_restart_file(
     plugin: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -230,7 +264,7 @@ CHANGES: list[tuple[str, str, str]] = [
     ("H O", "H", "an element for each of the 2 atom types"),
     ("units metal", "units lj", "units metal or real, not lj"),
     ("model.cormorant", "none.cormorant", "it cannot be opened"),
-    ("model.cormorant", "data.txt", "no native model"),
+    ("model.cormorant", "data.txt", "written by: cormorant native MODEL OUTPUT"),
     ("pair_style cormorant", "pair_style cormorant quick", "does not know quick"),
     ("pair_style cormorant", "pair_style cormorant threads 0", "must be positive"),
     ("pair_style cormorant", "pair_style cormorant max_force 1e-3", "max_force"),
