@@ -127,10 +127,10 @@ FAMILIES: dict[str, Family] = {
     "cormorant": Family(
         cormorant,
         lr=1e-2,
-        note="Cormorant.potential, 2 levels, 16 channels, lmax 2, cutoff 5 A",
+        note="Cormorant.potential, 2 levels, 16 complex channels, lmax 2, 5 A",
         source="the defaults of examples/md17.py",
         ours=True,
-        sizes={"num_levels": 2},
+        sizes={"size": "complex", "num_levels": 2},
     ),
     "cormorant-tuned": Family(
         cormorant,
@@ -138,7 +138,7 @@ FAMILIES: dict[str, Family] = {
         note="the same, in batches of 10 molecules in place of 5",
         source="the best of short trials",
         ours=True,
-        sizes={"num_levels": 2},
+        sizes={"size": "complex", "num_levels": 2},
         batch_factor=2.0,
     ),
     "nbody": Family(

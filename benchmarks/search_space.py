@@ -44,7 +44,7 @@ class Candidate:
 
 def _made(*parts: dict[str, Any], **network: Any) -> Candidate:
     """A candidate of changes; ``lr``, ``batch``, ``loss``, ... are no network's."""
-    given: dict[str, Any] = {"num_levels": 2}
+    given: dict[str, Any] = {"size": "complex", "num_levels": 2}
     for part in (*parts, network):
         given |= part
     names = [part.name for part in fields(Candidate) if part.name != "network"]

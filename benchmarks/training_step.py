@@ -139,7 +139,7 @@ class Case:
             peer = PEERS[name](species)
             return PeerPotential(peer, periodic=False) if self.forces else peer
         if self.forces:
-            return Cormorant.potential(species, **OURS[name])
+            return Cormorant.potential(species, size="complex", **OURS[name])
         return recipe(species=list(species), **OURS[name])
 
     def module(self, name: str) -> train.Regression:

@@ -17,11 +17,11 @@ from torch_cormorant.ops import cpu_kernel
 
 
 def test_a_gate_says_whether_it_holds() -> None:
-    gate = native.Gate("water", "default", 50.0, per_atom=True)
+    gate = native.Gate("water", "complex", 50.0, per_atom=True)
     assert gate.holds(0.04, 1)[0]
     fine, text = gate.holds(0.4, 2)
     assert not fine
-    assert text == "gate FAILS: water, default: 200 us/atom of 50"
+    assert text == "gate FAILS: water, complex: 200 us/atom of 50"
 
 
 @pytest.mark.skipif(bool(cpu_kernel.problem()), reason=cpu_kernel.problem())
@@ -38,7 +38,7 @@ def test_rows_of_a_small_molecule(
     native.main([*command, "--alone"])
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split(" | ")[2] for line in lines if line.startswith("| ethanol")]
-    assert rows == [*native.NETWORKS, "default, float64"]
+    assert rows == [*native.NETWORKS, "complex, float64"]
     assert lines[-1].startswith("gate ")
     before = torch.get_num_threads()
     assert native.main([*command, "--threads"]) == 0

@@ -405,3 +405,12 @@ def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
     for device in ("gpu", *([] if torch.cuda.is_available() else ["cuda"])):
         with pytest.raises(ConfigError, match=f"device.*{device}"):
             load_model(path, device)
+
+
+def test_potentials_that_say_nothing_of_it_are_complex(tmp_path: Path) -> None:
+    model = Cormorant.potential([1, 8], size="complex", channels=4, num_levels=1)
+    save_model(tmp_path / "a", model, normalisation=UNITS)
+    config = header_of(tmp_path / "a")["config"]
+    del config["complex"]
+    read = load_model(rewritten(tmp_path / "a", {"config": config}))
+    assert read.config == model.config

@@ -21,13 +21,27 @@ def test_the_documented_defaults() -> None:
     assert model.config["activation"] == "silu"
     assert model.config["radial"] == "bessel"
     assert model.pair is None
+    assert model.config == Cormorant.potential(size="medium").config
     assert model.info.units == ("eV",)
     assert not any(isinstance(m, torch.nn.LeakyReLU) for m in model.modules())
 
 
 @pytest.mark.parametrize(
+    ("size", "weights"),
+    [("small", 20_417), ("medium", 62_721), ("large", 102_209), ("complex", 67_377)],
+)
+def test_sizes_and_what_is_given_beside_them(size: str, weights: int) -> None:
+    model = Cormorant.potential([1, 6, 8], size=size)
+    assert sum(weight.numel() for weight in model.parameters()) == weights
+    other = Cormorant.potential([1], size=size, channels=4, num_levels=1)
+    assert (other.config["channels"], other.config["num_levels"]) == (4, 1)
+    assert other.config["complex"] is (size == "complex")
+
+
+@pytest.mark.parametrize(
     "options",
     [
+        {"size": "huge"},
         {"activation": "leaky_relu"},
         {"activation": "relu"},
         {"envelope": False},

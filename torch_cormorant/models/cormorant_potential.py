@@ -11,12 +11,16 @@ from torch_cormorant.networks import CormorantNetwork
 from torch_cormorant.nn.cutoff import is_smooth
 from torch_cormorant.nn.facts import activations_of
 
-__all__ = ["CormorantPotential"]
+__all__ = ["SIZES", "CormorantPotential"]
 
+SIZES: dict[str, dict[str, Any]] = {
+    "small": {"complex": False, "channels": 16, "num_levels": 2, "lmax": 2},
+    "medium": {"complex": False, "channels": 32, "num_levels": 2, "lmax": 2},
+    "large": {"complex": False, "channels": 32, "num_levels": 2, "lmax": 3},
+    "complex": {"complex": True, "channels": 16, "num_levels": 3, "lmax": 2},
+}
+"""Named sizes. ``"complex"`` is what was the default before there were others."""
 DEFAULTS: dict[str, Any] = {
-    "channels": 16,
-    "num_levels": 3,
-    "lmax": 2,
     "cutoff": 5.0,
     "input": "linear",
     "head": "extensive",
@@ -52,8 +56,12 @@ class CormorantPotential(Potential):
         species: Atomic numbers that may occur. Default H C N O F.
         repulsion: ``"zbl"``: add :class:`~torch_cormorant.nn.ZBL`; None (default).
         energy_unit: Unit of energies, ``"eV"`` (default) or ``"kcal/mol"``.
-        **kwargs: As :class:`~torch_cormorant.Cormorant`. Defaults here: 16 channels,
-            3 levels, lmax 2, cutoff 5 A, 8 radial functions, masks that start at 3 A.
+        size: Of the network: ``"small"``, ``"medium"`` (default) or ``"large"``, 2
+            levels of 16 real channels and lmax 2, 32 and 2, 32 and 3; or ``"complex"``,
+            3 levels of 16 complex channels and lmax 2. What each costs and reaches
+            stands on the page *Trained on forces*.
+        **kwargs: As :class:`~torch_cormorant.Cormorant`, before those of the size.
+            Defaults here: cutoff 5 A, 8 radial functions, masks that start at 3 A.
 
     Raises:
         ConfigError: An option would break what the class promises, or is unknown.
@@ -75,15 +83,18 @@ class CormorantPotential(Potential):
         *,
         repulsion: str | None = None,
         energy_unit: str = "eV",
+        size: str = "medium",
         **kwargs: Any,
     ) -> None:
+        if size not in SIZES:
+            raise ConfigError(f"size must be one of {tuple(SIZES)}, got {size!r}")
         if energy_unit not in ("eV", "kcal/mol"):
             msg = f'energy_unit must be "eV" or "kcal/mol", got {energy_unit!r}'
             raise ConfigError(msg)
         if repulsion not in (None, "zbl"):
             msg = f'repulsion must be "zbl" or None, got {repulsion!r}'
             raise ConfigError(msg)
-        options = {**DEFAULTS, **kwargs}
+        options = {**DEFAULTS, **SIZES[size], **kwargs}
         _check_options(options)
         options.setdefault("soft_radius", 3.0)
         network = CormorantNetwork(species, **options)

@@ -310,6 +310,8 @@ def _read(
         tensors: dict[str, Tensor] = _safetensors().load(raw)
         if issubclass(kind, Holder):
             tensors = nested(tensors)
+        if kind is CormorantPotential:  # always so in files that do not say it
+            content["config"].setdefault("complex", True)
         check_network(kind, content, info.normalisation, tensors)
     return kind, content, info, tensors
 
