@@ -59,7 +59,7 @@ class Regression(StatesFacts, LightningModule):
             ``{"convs": 0.1}``; of several that fit the longest counts. Default: 1.
         optimizer: ``"adam"`` (default; AMSGrad, the paper's) or ``"muon"``, see
             :class:`~torch_cormorant.train.Muon`.
-        momentum: Of ``"muon"``. Default 0.95.
+        momentum: Of ``"muon"``. Default 0.98.
 
     Attributes:
         averaged: The averaged network, or None.
@@ -84,7 +84,7 @@ class Regression(StatesFacts, LightningModule):
         ema_decay: float = 0.0,
         rates: Mapping[str, float] | None = None,
         optimizer: str = "adam",
-        momentum: float = 0.95,
+        momentum: float = 0.98,
     ) -> None:
         super().__init__()
         if not (math.isfinite(lr) and lr > 0):

@@ -111,9 +111,13 @@ class TrainingConfig:
 
     epochs: int = doc(30, "passes over the training molecules")
     batch_size: int = doc(25, "molecules per step, all devices together")
-    optimizer: str = doc("adam", "adam (AMSGrad) or muon")
+    optimizer: str = doc(
+        "auto",
+        "adam (AMSGrad), muon, or auto: muon for the network potential, adam for "
+        "others and captured steps",
+    )
     lr: float = doc(5e-4, "learning rate")
-    momentum: float = doc(0.95, "momentum of muon")
+    momentum: float = doc(0.98, "momentum of muon")
     schedule: str = doc("cosine", "constant or cosine")
     warmup_steps: int = doc(0, "steps over which the rate rises")
     final_lr_factor: float = doc(0.01, "share of the rate that the cosine ends at")
@@ -187,7 +191,7 @@ SECTIONS: dict[str, type] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.source": SOURCES,
     "model.network": NETWORKS,
-    "training.optimizer": tuple(OPTIMIZERS),
+    "training.optimizer": ("auto", *OPTIMIZERS),
     "training.schedule": ("constant", "cosine"),
     "training.reference": ("auto", "mean", "composition", "none", "isolated"),
     "training.guard": ("skip", "lower", "rollback", "stop", "off"),

@@ -311,8 +311,10 @@ class Job:
 
     def _optimiser(self) -> dict[str, Any]:
         training = self.config.training
+        potential = self.config.model.network == "potential"
+        auto = "muon" if potential and not training.captured else "adam"
         return {
-            "optimizer": training.optimizer,
+            "optimizer": auto if training.optimizer == "auto" else training.optimizer,
             "momentum": training.momentum,
             "lr": training.lr,
             "schedule": training.schedule,

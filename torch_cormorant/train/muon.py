@@ -40,7 +40,7 @@ class Muon(AdamW):
 
     Args:
         parameters: The weights, or groups of them as torch takes them.
-        momentum: :math:`\mu`. Default 0.95.
+        momentum: :math:`\mu`. Default 0.98.
         **settings: As :class:`torch.optim.AdamW`, ``lr`` and ``weight_decay`` for all.
 
     Raises:
@@ -59,7 +59,7 @@ class Muon(AdamW):
         self,
         parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
         *,
-        momentum: float = 0.95,
+        momentum: float = 0.98,
         **settings: Any,
     ) -> None:
         given: list[Any] = list(parameters)
