@@ -184,27 +184,34 @@ def chosen(args: argparse.Namespace) -> list[str]:
 
 
 def line(record: dict[str, Any]) -> str:
-    """One trial in a line."""
-    values = [force_error(record), (record["valid"] or {}).get("energy_mae", math.inf)]
-    tests = ", ".join(
+    """One trial as a row of the table."""
+    valid = record["valid"] or {"energy_mae": math.nan, "force_mae": math.nan}
+    tests = [
         f"{name} {each['energy_mae']:.2f} / {each['force_mae']:.2f}"
         for name, each in (record["test"] or {}).items()
-    )
-    return (
-        f"{record['candidate']:24} {record['set']:8} "
-        f"{record['budget_quiet_cpu_seconds']:4g} s  seed {record['seed']}  "
-        f"{record['parameters']:8,d} weights  step x {record['cost']['ratio']:.2f}  "
-        f"{record['steps']:6,d} steps  valid {values[1]:6.2f} / {values[0]:6.2f}"
-        + (f"  {tests}" if tests else "")
-    )
+    ]
+    cells = [
+        record["candidate"],
+        record["set"],
+        f"{record['budget_quiet_cpu_seconds']:g}",
+        record["seed"],
+        f"{record['parameters']:,d}",
+        f"{record['cost']['ratio']:.2f}",
+        f"{record['steps']:,d}",
+        f"{valid['energy_mae']:.2f} / {valid['force_mae']:.2f}",
+        ", ".join(tests),
+    ]
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def table(folder: Path) -> str:
-    """All trials: sets, budgets, then the best first."""
+    """All trials in Markdown: sets, budgets, then the best first."""
     found = read(folder)
     found.sort(key=lambda r: (r["set"], r["budget_quiet_cpu_seconds"], force_error(r)))
-    head = "candidate, set, budget, cost of a step over the default's; meV / meV/A"
-    return "\n".join([head, *map(line, found)])
+    names = "trial | set | seconds | seed | weights | step | steps | validation | test"
+    return "\n".join(
+        [f"| {names} |", "| --- | --- |" + " ---: |" * 6 + " --- |", *map(line, found)]
+    )
 
 
 def runs(args: argparse.Namespace) -> Iterator[records.Run]:

@@ -127,6 +127,23 @@ def test_gradients_that_are_not_finite_are_refused(value: float) -> None:
         Muon(ours, lr=1e-2).step()
 
 
+def test_a_closure_sees_all_weights() -> None:
+    ours, again = weights(), weights()
+    optimizer, other = Muon(ours, lr=1e-2), Muon(again, lr=1e-2)
+    for seed in range(3):
+
+        def closure(seed: int = seed) -> int:
+            optimizer.zero_grad()
+            assert torch.is_grad_enabled()
+            assert all(weight.grad is None for weight in ours)
+            give_gradients(ours, seed)
+            return seed
+
+        assert optimizer.step(closure) == seed
+    steps(other, again, 0, 1, 2)
+    assert all(torch.equal(a, b) for a, b in zip(ours, again, strict=True))
+
+
 def module(**options: Any) -> PropertyRegression:
     torch.manual_seed(0)
     model = Cormorant(species=(1, 6), channels=16, num_levels=1)

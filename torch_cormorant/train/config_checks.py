@@ -14,6 +14,7 @@ from torch_cormorant.conv import CormorantConv
 from torch_cormorant.data.registry import source_name
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import Cormorant
+from torch_cormorant.models.cormorant_potential import SIZES
 from torch_cormorant.networks.base import NETWORK_PARTS
 from torch_cormorant.nn.parts import import_part
 from torch_cormorant.train.config import (
@@ -162,7 +163,8 @@ def network_options(network: str) -> list[str]:
             if parameter.kind is not parameter.VAR_KEYWORD and name != "self":
                 names.append(name)
     own = {"in_channels", "out_channels", "lmax_in", "edge_state_channels"}
-    return [*dict.fromkeys(n for n in names if n not in own), "repulsion"]
+    more = ["repulsion", "size"] if network == "potential" else []
+    return [*dict.fromkeys(n for n in names if n not in own), *more]
 
 
 def _check_together(config: RunConfig, fail: Fail) -> None:
@@ -191,8 +193,10 @@ def _check_together(config: RunConfig, fail: Fail) -> None:
     if reference != "auto" and not kept and frames != (reference == "isolated"):
         what = "frames" if frames else "property sets"
         raise fail("training.reference", f"{reference!r} is not for {what}")
-    if config.training.ema >= 1:
-        raise fail("training.ema", f"{config.training.ema} is not below 1")
+    for name in ("ema", "momentum"):
+        value = getattr(config.training, name)
+        if value >= 1:
+            raise fail(f"training.{name}", f"{value} is not below 1")
     _check_loss(config.loss, fail, frames=frames)
 
 
@@ -224,6 +228,9 @@ def _check_options(model: ModelConfig, fail: Fail) -> None:
         if name not in known:
             full = f"model.options.{name}"
             raise fail(full, unknown_word("key", str(name), known))
+    size = model.options.get("size")
+    if size is not None and size not in SIZES:
+        raise fail("model.options.size", unknown_word("value", str(size), SIZES))
 
 
 def _check_loss(loss: LossConfig, fail: Fail, *, frames: bool) -> None:

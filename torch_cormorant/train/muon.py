@@ -79,10 +79,14 @@ class Muon(AdamW):
         Returns:
             What the closure returned.
         """
+        loss = None
+        if closure is not None:  # sees all groups: it drops and clips gradients
+            with torch.enable_grad():
+                loss = closure()
         groups = self.param_groups
         self.param_groups = [each for each in groups if not each["matrices"]]
         try:
-            loss = super().step(closure)
+            super().step()
         finally:
             self.param_groups = groups
         for group in groups:
