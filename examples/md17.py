@@ -20,7 +20,7 @@ from torch_cormorant import train
 from torch_cormorant.errors import CormorantError
 
 # Today's potential, or a published network trained on energies alone, as in the paper.
-MODELS = {"potential": ("forces", 1e-2), "published": ("energies", 5e-4)}
+MODELS = {"potential": ("forces", 5e-3), "published": ("energies", 5e-4)}
 SIZES = {"train": 400, "valid": 100, "test": 500}
 
 
@@ -41,10 +41,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--loss", choices=("energies", "forces"), help="forces: energies and forces")
     add("--energy-weight", type=float, default=1.0)
     add("--force-weight", type=float, default=1.0)
+    add("--huber", type=float, default=0.01, help="0: squares; energies alone too")
     add("--dtype", choices=("float32", "float64"), default="float32")
     add("--epochs", type=int, default=16)
     add("--batch-size", type=int, default=5)
-    add("--lr", type=float, help="default 1e-2 (published: 5e-4)")
+    add("--lr", type=float, help="default 5e-3 (published: 5e-4)")
     add("--schedule", choices=("constant", "cosine"), default="cosine")
     add("--warmup", type=int, dest="warmup_steps", default=50, help="default 50 steps")
     add("--ema", type=float, default=0.99, help="0: no average")
@@ -66,7 +67,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def configure(args: argparse.Namespace) -> train.RunConfig:
     """The arguments as a configuration, as ``cormorant train`` reads it from a file."""
     loss, lr = MODELS[args.model]
-    options = {"num_levels": 2} if args.model == "potential" else {}
     forces = (args.loss or loss) == "forces"
     # An official split has its own sizes of the others.
     sizes = dict(SIZES if args.official is None else {"valid": SIZES["valid"]})
@@ -83,10 +83,11 @@ def configure(args: argparse.Namespace) -> train.RunConfig:
                 "split_seed": args.seed,
                 "official_split": args.official,
             },
-            "model": {"network": args.model, "options": options},
+            "model": {"network": args.model},
             "loss": {
                 "energy": args.energy_weight,
                 "forces": args.force_weight if forces else 0.0,
+                "huber": args.huber if forces else 0.0,
                 "per_atom": forces,  # the paper's loss has energies as they are
             },
             "training": {
