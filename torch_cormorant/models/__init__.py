@@ -22,7 +22,7 @@ from torch_cormorant.models.potential_vibrations import (
 )
 from torch_cormorant.models.predictor import Predictor
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
-from torch_cormorant.models.recipe import RECIPE, recipe
+from torch_cormorant.models.recipe import RECIPE, RECIPE_SIZES, recipe
 from torch_cormorant.models.targets import (
     head_for_target,
     reference_for_head,
@@ -33,6 +33,7 @@ from torch_cormorant.networks.facts import CONVENTION
 __all__ = [
     "CONVENTION",
     "RECIPE",
+    "RECIPE_SIZES",
     "Cormorant",
     "CormorantMD17",
     "CormorantPotential",
