@@ -14,7 +14,8 @@ with fused operators beside those without.
 "unfused" is the same step operator by operator. "before" is the whole step as it was
 before training was made faster, as far as today's code has it: operator by operator,
 edges searched, checked and matched in every step, batches, AdamW and clipping as PyG
-and PyTorch have them by default. Peers that need another environment: run this with its Python.
+and PyTorch have them by default. Peers that need another environment: run this with its
+Python.
 """
 
 from __future__ import annotations

@@ -84,10 +84,8 @@ def test_batch_is_that_of_pyg(name: str) -> None:
 def test_what_is_simple_is_joined_here(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
-    monkeypatch.setattr(
-        joining.Batch, "from_data_list", lambda molecules: asked.append(molecules)
-    )
+    asked: list[Any] = []
+    monkeypatch.setattr(joining.Batch, "from_data_list", asked.append)
     join({**SETS, **OTHERS}[name])
     assert len(asked) == (name in OTHERS)
 

@@ -376,12 +376,11 @@ def _alike(
     name: str, x: Tensor, shape: Sequence[int], dtype: torch.dtype, like: Tensor
 ) -> None:
     # in the order of what it costs: this runs before every operator
-    memory = (x.storage_offset() + x.numel()) * x.element_size()
     if (
         x.dtype == dtype
         and x.shape == shape
-        and x.device == like.device
-        and x.untyped_storage().nbytes() >= memory
+        and ((x.is_cpu and like.is_cpu) or x.device == like.device)
+        and x.untyped_storage().nbytes() >= x.storage_offset() * x.itemsize + x.nbytes
     ):
         return
     if x.dtype != dtype:

@@ -72,7 +72,7 @@ class Operator:
         if not transformed and is_watched():
             return self.op(*args)
         sizes, leaves = _flat(args)
-        if not transformed and not all(map(_is_plain, leaves)):
+        if not transformed and not _are_plain(leaves):
             return self.op(*args)
         kind = _Transformed if transformed else _Direct
         found = kind.apply(self, sizes, *leaves)  # type: ignore[no-untyped-call]
@@ -80,7 +80,7 @@ class Operator:
 
     def lowest(self, args: Sequence[Any]) -> Any:
         """Compute it below all transforms, without a record for gradients."""
-        if is_watched() or not all(map(_is_plain, _flat(args)[1])):
+        if is_watched() or not _are_plain(_flat(args)[1]):
             return self.op(*args)
         return self.run(*args)
 
@@ -219,8 +219,17 @@ def _filled(operand: Any, tangent: Any) -> Any:
 
 def is_direct(leaves: Sequence[Any]) -> bool:
     """Whether nothing can see that the dispatcher is left out."""
-    watched = torch.compiler.is_compiling() or is_transformed() or is_watched()
-    return not watched and all(map(_is_plain, leaves))
+    if torch.compiler.is_compiling() or is_transformed() or is_watched():
+        return False
+    return _are_plain(leaves)
+
+
+def applied(function: type[torch.autograd.Function], *given: Any) -> Any:
+    """``function.apply`` within a backward pass, where all tensors are the pass's own.
+
+    PyTorch's own method first looks for tensors that transforms have left behind.
+    """
+    return super(torch.autograd.Function, function).apply(*given)  # type: ignore[misc]
 
 
 def asked_for(ctx: Any, needed: Sequence[bool]) -> list[bool]:
@@ -229,11 +238,11 @@ def asked_for(ctx: Any, needed: Sequence[bool]) -> list[bool]:
     return [a and will_run(node) for a, (node, _) in zip(needed, nodes, strict=True)]
 
 
-def _is_plain(value: Any) -> bool:
-    if type(value) in PLAIN:
-        plain: bool = value.is_cpu
-        return plain
-    return not isinstance(value, Tensor)
+def _are_plain(leaves: Sequence[Any]) -> bool:
+    for value in leaves:  # in as few calls as there can be: there are many
+        if isinstance(value, Tensor) and not (type(value) in PLAIN and value.is_cpu):
+            return False
+    return True
 
 
 def _flat(args: Sequence[Any]) -> tuple[list[int], list[Any]]:

@@ -54,8 +54,10 @@ def will_run(node: object) -> bool:
 
 def is_watched() -> bool:
     """Whether modes or tracers want to see operators, or might."""
-    unknown = _watchers is None or _transforms is None
-    return unknown or any(ask() for ask in _watchers or ())
+    if _watchers is None or _transforms is None:
+        return True
+    modes, tracer = _watchers
+    return bool(modes() or tracer())
 
 
 def is_transformed() -> bool:
@@ -66,7 +68,7 @@ def is_transformed() -> bool:
     if torch.compiler.is_compiling():
         return False
     level: int = getattr(forward_ad, "_current_level", -1)
-    return level >= 0 or any(ask() is not None for ask in _transforms or ())
+    return level >= 0 or (_transforms is not None and _transforms[0]() is not None)
 
 
 def is_batched(x: Tensor) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
@@ -52,7 +53,8 @@ def join(molecules: Sequence[Data]) -> Batch:
             batch[name], added[name] = parts, None
             slices[name] = torch.arange(count + 1)
     batch.ptr = slices["pos"].clone()
-    batch.batch = torch.arange(count).repeat_interleave(batch.ptr.diff())
+    atoms = [len(row["pos"]) for row in rows]
+    batch.batch = torch.from_numpy(np.arange(count, dtype=np.int64).repeat(atoms))
     batch._num_graphs = count  # noqa: SLF001
     batch._slice_dict, batch._inc_dict = slices, added  # noqa: SLF001
     joined: Batch = batch
