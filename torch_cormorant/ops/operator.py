@@ -234,8 +234,8 @@ def applied(function: type[torch.autograd.Function], *given: Any) -> Any:
 
 def asked_for(ctx: Any, needed: Sequence[bool]) -> list[bool]:
     """Needed gradients of tensors without those that this pass was not asked for."""
-    nodes = ctx.next_functions
-    return [a and will_run(node) for a, (node, _) in zip(needed, nodes, strict=True)]
+    nodes = zip(needed, ctx.next_functions, strict=True)
+    return [a and will_run(node) for a, (node, _) in nodes]
 
 
 def _are_plain(leaves: Sequence[Any]) -> bool:

@@ -259,7 +259,8 @@ class GraphStore:
         plan = make_plan(index, *sizes, pairs=(of_edge, torch.from_numpy(stands)))
         pos = batch.pos.to(edge_dtype(self.network, batch))
         given = [getattr(batch, name, None) for name in INPUTS]
-        cells = as_cells(given[3], given[4], batch.num_graphs, pos)
+        boxed = given[3] is not None or given[4] is not None
+        cells = as_cells(*given[3:], batch.num_graphs, pos) if boxed else None
         shift = None if cells is None else _shifts(parts).to(pos.dtype)
         return BatchGraph(
             z=batch.z.long(),
