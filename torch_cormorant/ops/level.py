@@ -27,6 +27,7 @@ from torch_cormorant.ops.plan import GraphPlan, plan_of
 from torch_cormorant.ops.pullback import pulled_back
 from torch_cormorant.ops.second_order import Seen, Some, looks_of, still_made
 from torch_cormorant.ops.tensors import plain
+from torch_cormorant.ops.transforms import refuse_rows
 
 
 def fits(x: Tensor, operands: Sequence[Tensor], table: PathTable) -> bool:
@@ -108,6 +109,7 @@ class _Value(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        refuse_rows(grads)
         count, saved = ctx.count, ctx.saved_tensors
         end = count + 4
         none = (None,) * 3
@@ -150,6 +152,7 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+        refuse_rows(cotangents)
         count, _, there, seen = ctx.marks
         saved, end = ctx.saved_tensors, count + 4
         first = end + len(there) - 1

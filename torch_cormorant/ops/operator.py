@@ -18,7 +18,12 @@ from torch import Tensor
 
 from torch_cormorant.errors import BackendError
 from torch_cormorant.ops.tensors import plus
-from torch_cormorant.ops.transforms import is_transformed, is_watched, will_run
+from torch_cormorant.ops.transforms import (
+    is_transformed,
+    is_watched,
+    refuse_rows,
+    will_run,
+)
 
 NAMESPACE = "torch_cormorant"
 PLAIN = (Tensor, torch.nn.Parameter)
@@ -132,6 +137,7 @@ class _Direct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        refuse_rows(grads)
         flat = ctx.needs_input_grad
         ctx.needs_input_grad = tuple(_nested(ctx.sizes, _asked_for(ctx, flat[2:])))
         try:

@@ -24,6 +24,7 @@ from torch_cormorant.ops.operands import check_count, check_like
 from torch_cormorant.ops.operator import Operator, applied, asked_for, is_direct
 from torch_cormorant.ops.pullback import pulled_back
 from torch_cormorant.ops.tensors import fakes, plain
+from torch_cormorant.ops.transforms import refuse_rows
 
 Some = list[Tensor | None]
 
@@ -278,6 +279,7 @@ class _Value(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        refuse_rows(grads)
         family, count, tensors = ctx.family, ctx.count, ctx.saved_tensors
         need, none = asked_for(ctx, ctx.needs_input_grad[3:])[:count], (None,) * 3
         there = [grad is not None for grad in grads]
@@ -319,6 +321,7 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+        refuse_rows(cotangents)
         family, count, tensors = ctx.family, ctx.count, ctx.saved_tensors
         end, _, there, seen = ctx.marks
         flags = asked_for(ctx, ctx.needs_input_grad[4:])

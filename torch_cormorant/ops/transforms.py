@@ -33,7 +33,7 @@ _batches = _found(
         "_functorch.get_unwrapped",
     )
 )
-
+_rows = _found(("_functorch.is_legacy_batchedtensor",))
 _executes = _found(("_will_engine_execute_node",))
 
 
@@ -96,6 +96,24 @@ def refuse_batched(name: str, x: Tensor) -> None:
             "molecules into one batch, or loop over them"
         )
         raise ConfigError(msg)
+
+
+def refuse_rows(grads: Sequence[Tensor | None]) -> None:
+    """Refuse gradients that are many at once, of ``is_grads_batched=True``.
+
+    Raises:
+        ConfigError: If one is.
+    """
+    if _rows is None or torch.compiler.is_compiling():
+        return
+    for grad in grads:
+        if grad is not None and _rows[0](grad):
+            msg = (
+                "is_grads_batched=True: the operators of the layers take one gradient "
+                "at a time; call torch.autograd.grad for each of them, or use "
+                "torch.func.jacrev, or torch.func.vmap around torch.func.vjp"
+            )
+            raise ConfigError(msg)
 
 
 def refuse_transforms(what: str) -> None:
