@@ -90,6 +90,10 @@ def test_one_call_is_the_operator_of_torch_bit_by_bit(amsgrad: bool) -> None:
         give_gradients(ours, 7)
         assert optimizer.step(torch.is_grad_enabled) is True
         assert len(seen) == 6
+        optimizer.zero_grad(set_to_none=False)
+        assert not gradient_norm(ours)
+        optimizer.zero_grad()
+        assert all(weight.grad is None for weight in ours)
         state = optimizer.state_dict()["state"]
         kept.append([*ours, *(v for one in state.values() for v in one.values())])
         assert (

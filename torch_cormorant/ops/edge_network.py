@@ -320,7 +320,11 @@ def _run(
 
 
 def _tell(
-    table: Any, weights: Any, slots: Sequence[int], column: int, parts: Some
+    table: Any,
+    weights: Any,
+    slots: Sequence[int],
+    column: int,
+    parts: Sequence[Tensor | None],
 ) -> None:
     """Where operands (0), their tangents (1) or gradients (2) lie, as far as given."""
     first = len(slots)

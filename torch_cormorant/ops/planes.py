@@ -48,7 +48,7 @@ class _Joined(torch.autograd.Function):
         return torch.complex(x.select(2, 0), x.select(2, 1))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG004
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ARG004
         return planes_of(grad)
 
 
@@ -58,5 +58,5 @@ class _Parted(torch.autograd.Function):
         return torch.stack([z.real, z.imag], dim=2)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG004
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ARG004
         return complex_of(grad)

@@ -41,7 +41,8 @@ def join(molecules: Sequence[Data]) -> Batch:
     if not (alike and get_worker_info() is None and _are_simple(rows)):
         return Batch.from_data_list(molecules)
     batch, count = copy.copy(EMPTY), len(rows)
-    slices, added = {}, {}
+    slices: dict[str, Tensor] = {}
+    added: dict[str, Tensor | None] = {}
     for name, value in rows[0].items():
         parts = [row[name] for row in rows]
         if isinstance(value, Tensor):

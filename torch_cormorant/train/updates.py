@@ -69,15 +69,28 @@ class _OneCall(AdamW):
                 self._move([row for row in rows if row[0].dtype == dtype], group)
         return loss
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        if not set_to_none:
+            super().zero_grad(set_to_none=False)
+            return
+        for group in self.param_groups:
+            for weight in group["params"]:
+                weight.grad = None
+
     def _move(self, rows: Any, group: dict[str, Any]) -> None:
         """Move weights of one type, given with their states."""
         weights, states = zip(*rows, strict=True)
         steps = [state["step"] for state in states]
+        first, second, largest = (
+            [state[name] for state in states if name in state] for name in MOMENTS
+        )
         torch._foreach_add_(steps, 1)
         torch._fused_adamw_(
             weights,
             [weight.grad for weight in weights],
-            *[[state[k] for state in states if k in state] for k in MOMENTS],
+            first,
+            second,
+            largest,
             steps,
             lr=group["lr"],
             beta1=group["betas"][0],
