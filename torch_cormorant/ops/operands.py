@@ -355,8 +355,12 @@ def check_count(name: str, values: Sequence[object], count: int) -> None:
 
 def stored(x: Tensor) -> bool:
     """Whether a contiguous tensor's memory is there; storages can be made smaller."""
-    end = (x.storage_offset() + x.numel()) * x.element_size()
-    return x.untyped_storage().nbytes() >= end or not x.numel()
+    return x.untyped_storage().nbytes() >= _end(x) or not x.numel()
+
+
+def _end(x: Tensor) -> int:
+    """Bytes of a storage up to the end of a contiguous tensor."""
+    return (x.storage_offset() + x.numel()) * x.element_size()
 
 
 def _features(name: str, x: Tensor) -> None:
@@ -380,7 +384,7 @@ def _alike(
         x.dtype == dtype
         and x.shape == shape
         and ((x.is_cpu and like.is_cpu) or x.device == like.device)
-        and x.untyped_storage().nbytes() >= x.storage_offset() * x.itemsize + x.nbytes
+        and x.untyped_storage().nbytes() >= _end(x)
     ):
         return
     if x.dtype != dtype:
