@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -358,7 +359,7 @@ def stored(x: Tensor) -> bool:
     return x.untyped_storage().nbytes() >= _end(x) or not x.numel()
 
 
-def _end(x: Tensor) -> int:
+def _end(x: Tensor) -> Any:
     """Bytes of a storage up to the end of a contiguous tensor."""
     return (x.storage_offset() + x.numel()) * x.element_size()
 
