@@ -253,7 +253,8 @@ def addresses(count: int) -> Any:
 
 def pointers(parts: Sequence[Tensor | None]) -> Any:
     """Addresses of tensors; None: there is none."""
-    return addresses(len(parts))(*map(address, parts))
+    places = [None if part is None else part.data_ptr() for part in parts]
+    return addresses(len(parts))(*places)
 
 
 def address(x: Tensor | None) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -355,8 +356,12 @@ def check_count(name: str, values: Sequence[object], count: int) -> None:
 
 def stored(x: Tensor) -> bool:
     """Whether a contiguous tensor's memory is there; storages can be made smaller."""
-    end = (x.storage_offset() + x.numel()) * x.element_size()
-    return x.untyped_storage().nbytes() >= end or not x.numel()
+    return x.untyped_storage().nbytes() >= _end(x) or not x.numel()
+
+
+def _end(x: Tensor) -> Any:
+    """Bytes of a storage up to the end of a contiguous tensor."""
+    return (x.storage_offset() + x.numel()) * x.element_size()
 
 
 def _features(name: str, x: Tensor) -> None:
@@ -376,12 +381,11 @@ def _alike(
     name: str, x: Tensor, shape: Sequence[int], dtype: torch.dtype, like: Tensor
 ) -> None:
     # in the order of what it costs: this runs before every operator
-    memory = (x.storage_offset() + x.numel()) * x.element_size()
     if (
         x.dtype == dtype
         and x.shape == shape
-        and x.device == like.device
-        and x.untyped_storage().nbytes() >= memory
+        and ((x.is_cpu and like.is_cpu) or x.device == like.device)
+        and x.untyped_storage().nbytes() >= _end(x)
     ):
         return
     if x.dtype != dtype:

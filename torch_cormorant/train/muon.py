@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import AdamW
 
 from torch_cormorant.errors import NonFiniteError
+from torch_cormorant.train.adamw import OneCallAdamW
 
 __all__ = ["Muon", "orthogonal"]
 
@@ -19,7 +19,7 @@ LENGTH = 0.2
 """Root mean square of the numbers of a step, over the learning rate: that of Adam."""
 
 
-class Muon(AdamW):
+class Muon(OneCallAdamW):
     r"""Steps of matrices are made orthogonal; all other weights are AdamW's.
 
     "Muon: an optimizer for hidden layers in neural networks", Jordan et al. 2024, with
@@ -66,6 +66,8 @@ class Muon(AdamW):
         if given and not isinstance(given[0], dict):
             given = [{"params": given}]
         super().__init__(_divided(given), **settings)
+        # Whoever scales gradients for half precision is to undo it, and to skip steps.
+        self._step_supports_amp_scaling = False
         for group in self.param_groups:
             group["momentum"] = momentum
 
