@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch_cormorant.models.by_name import pretrained
 from torch_cormorant.models.cormorant import Cormorant
 from torch_cormorant.models.cormorant_potential import CormorantPotential
 from torch_cormorant.models.energy import Result
@@ -23,6 +24,7 @@ from torch_cormorant.models.potential_vibrations import (
 from torch_cormorant.models.predictor import Predictor
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
 from torch_cormorant.models.recipe import RECIPE, recipe
+from torch_cormorant.models.shipped import Shipped, pretrained_models
 from torch_cormorant.models.targets import (
     head_for_target,
     reference_for_head,
@@ -45,6 +47,7 @@ __all__ = [
     "Potential",
     "Predictor",
     "Result",
+    "Shipped",
     "Spread",
     "Vibrations",
     "freeze",
@@ -52,6 +55,8 @@ __all__ = [
     "hessian",
     "load_model",
     "load_models",
+    "pretrained",
+    "pretrained_models",
     "recipe",
     "reference_for_head",
     "save_model",
