@@ -104,10 +104,11 @@ def read_npz(
     optional = (*own.values(), *_SHARED, *_TEXTS, *_ISOLATED)
     file = read_arrays(path, ["z", pos], optional)
     frames = frames_of(file, {"z": "z", "pos": pos, **own})
+    words = file.arrays.get("split")
     if part is not None and not prefix:
         check_frames(frames, str(file.path))
         split = np.array(file.texts("split", len(frames)))
-        frames = frames.keep(np.flatnonzero(split == part))
+        frames, words = frames.keep(np.flatnonzero(split == part)), None
     length = _stated(file, "pos", "length_unit")
     if length is not None and not same_unit(length, "Angstrom"):
         raise file.fail("pos", f"in {length}, expected Angstrom; convert it")
@@ -138,7 +139,13 @@ def read_npz(
         level_of_theory=level_of_theory or file.text("level_of_theory") or "unknown",
         energy_unit=unit or stated,
         isolated_energies=_isolated(file, factor),
+        parts=words.astype(str) if _are_words(words, frames) else None,
     )
+
+
+def _are_words(words: NDArray[Any] | None, frames: FrameArrays) -> bool:
+    """Whether there is a word for each frame; who needs them says so if not."""
+    return words is not None and words.dtype.kind == "U" and len(words) == len(frames)
 
 
 def _prefix(path: str | os.PathLike[str], part: str | None, argument: str) -> str:
