@@ -42,7 +42,7 @@ def refuse_charges(
         return
     file = FrameFile(path) if is_own_file(path) else None
     for number, (frame, name) in enumerate(zip(frames, names, strict=True)):
-        where = f"{path}: {name}"
+        where = name if name == str(path) else f"{path}: {name}"
         if file is None:
             check_data(model, frame, where)
         else:

@@ -264,6 +264,7 @@ class CormorantCalculator(Calculator):
         last = self.atoms
         if not isinstance(last, Atoms) or not isinstance(atoms, Atoms):
             return list(all_changes)
+        self._check_electrons(atoms, "atoms")  # results of before do not answer for it
         pairs = {
             "positions": (last.positions, atoms.positions),
             "numbers": (last.numbers, atoms.numbers),

@@ -104,13 +104,14 @@ def check_electrons(
     low, high = domain["charge"]
     if not low - PARTIAL < charge < high + PARTIAL:
         known = f"{low:+d} to {high:+d}" if low != high else f"{low:+d}"
+        known = "neutral structures" if low == high == 0 else f"charges of {known}"
         raise ChargeError(
-            f"{where}: a total charge of {charge:+g}; the model was trained on charges "
-            f"of {known} only and cannot see another: use one that knows charges"
+            f"{where}: a total charge of {charge:+g}; the model was trained on "
+            f"{known} only and cannot see the charge: use one that can"
         )
     if unpaired > domain["unpaired"] + PARTIAL:
         raise ChargeError(
-            f"{where}: {unpaired:g} unpaired electrons; the model was trained on at "
+            f"{where}: unpaired electrons: {unpaired:g}; the model was trained on at "
             f"most {domain['unpaired']} and cannot see them"
         )
     count = int(z.sum()) - round(charge)

@@ -108,8 +108,9 @@ def model_path(where: str | os.PathLike[str]) -> Path:
     """The file or folder that a path or a name of weights means.
 
     Args:
-        where: A path, if it exists; else a name of :func:`pretrained_models`, or a name
-            with the number of a member, ``"organic-gfn2/0"``.
+        where: A path, if it exists (a folder: and holds model files); else a name of
+            :func:`pretrained_models`, or a name with the number of a member,
+            ``"organic-gfn2/0"``.
 
     Returns:
         The path; of what is neither the one that was given, where it can only be meant
@@ -120,10 +121,12 @@ def model_path(where: str | os.PathLike[str]) -> Path:
     """
     path = Path(where)
     name, _, rest = path.as_posix().partition("/")
-    if path.exists() or path.is_absolute() or (path.suffix and not rest):
+    if path.is_file() or path.is_absolute() or (path.suffix and not rest):
+        return path
+    known = pretrained_models().get(name)
+    if path.exists() and (known is None or next(path.rglob("*.safetensors"), None)):
         return path
     if rest:
-        known = pretrained_models().get(name)
         return known.member(int(rest)) if known and rest.isdecimal() else path
     return shipped(name).folder
 
@@ -143,6 +146,6 @@ def shipped(name: str) -> Shipped:
     there = f"there are {', '.join(known)}" if known else "this version has none"
     msg = (
         f"{name}: no such file or folder, and no weights that come with the package "
-        f"have this name{nearest(name, known)}; {there}"
+        f"have this name; {there}{nearest(name, known)}"
     )
     raise ModelFileError(msg)
