@@ -104,11 +104,11 @@ def read_npz(
     optional = (*own.values(), *_SHARED, *_TEXTS, *_ISOLATED)
     file = read_arrays(path, ["z", pos], optional)
     frames = frames_of(file, {"z": "z", "pos": pos, **own})
-    words = file.arrays.get("split")
+    parts = file.arrays.get("split")
     if part is not None and not prefix:
         check_frames(frames, str(file.path))
         split = np.array(file.texts("split", len(frames)))
-        frames, words = frames.keep(np.flatnonzero(split == part)), None
+        frames, parts = frames.keep(np.flatnonzero(split == part)), None
     length = _stated(file, "pos", "length_unit")
     if length is not None and not same_unit(length, "Angstrom"):
         raise file.fail("pos", f"in {length}, expected Angstrom; convert it")
@@ -139,13 +139,15 @@ def read_npz(
         level_of_theory=level_of_theory or file.text("level_of_theory") or "unknown",
         energy_unit=unit or stated,
         isolated_energies=_isolated(file, factor),
-        parts=words.astype(str) if _are_words(words, frames) else None,
+        parts=_words_of(parts, len(frames)),
     )
 
 
-def _are_words(words: NDArray[Any] | None, frames: FrameArrays) -> bool:
-    """Whether there is a word for each frame; who needs them says so if not."""
-    return words is not None and words.dtype.kind == "U" and len(words) == len(frames)
+def _words_of(values: NDArray[Any] | None, count: int) -> NDArray[np.str_] | None:
+    """A word for each frame; None otherwise: who needs them says so."""
+    if values is None or values.dtype.kind != "U" or values.shape != (count,):
+        return None
+    return values.astype(str)
 
 
 def _prefix(path: str | os.PathLike[str], part: str | None, argument: str) -> str:
