@@ -20,6 +20,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from torch_cormorant.data import read_smiles
 from torch_cormorant.errors import (
     CellError,
     CoincidentAtomsError,
@@ -40,7 +41,7 @@ from torch_cormorant.models.energy import Result
 from torch_cormorant.models.ensemble import Ensemble
 from torch_cormorant.nn import Part
 
-__all__ = ["CormorantCalculator"]
+__all__ = ["CormorantCalculator", "from_smiles"]
 
 SPREADS = ("energy_std", "energies_std", "forces_std")
 """What an ensemble reports beside its means."""
@@ -379,6 +380,32 @@ class CormorantCalculator(Calculator):
             return z, pos, batch, None, None
         cells = np.stack([np.asarray(atoms.cell) for atoms in structures])
         return z, pos, batch, torch.from_numpy(cells), torch.from_numpy(pbc)
+
+
+def from_smiles(smiles: str) -> Atoms:
+    """A molecule by its SMILES, as ASE's ``Atoms``.
+
+    Args:
+        smiles: The SMILES.
+
+    Returns:
+        Elements and positions in Angstrom, by RDKit (ETKDG and MMFF), with the entries
+        ``charge`` and ``multiplicity`` of ``info``.
+
+    Raises:
+        DataError: It is not understood, or no geometry is found.
+        BackendError: RDKit is missing.
+
+    Example:
+        >>> import pytest
+        >>> _ = pytest.importorskip("rdkit")
+        >>> from torch_cormorant.interfaces.ase import from_smiles
+        >>> from_smiles("CCO").get_chemical_formula()
+        'C2H6O'
+    """
+    found = read_smiles(smiles)
+    info = {"charge": found.charge, "multiplicity": found.multiplicity}
+    return Atoms(found.z.numpy(), found.pos.numpy(), info=info)
 
 
 def _check_atoms(atoms: Atoms, name: str) -> None:
