@@ -27,7 +27,13 @@ import torch
 
 from torch_cormorant.data import Frames, frame_parts, read_npz
 from torch_cormorant.data.describe import symbol
-from torch_cormorant.models import Ensemble, Potential, load_models, save_model
+from torch_cormorant.models import (
+    Ensemble,
+    Potential,
+    Together,
+    load_models,
+    save_model,
+)
 from torch_cormorant.models.domain import KEY
 from torch_cormorant.models.ensemble import RECORD, Loaded, write_measures
 from torch_cormorant.models.shipped import ABOUT, FOLDERS
@@ -94,10 +100,13 @@ def record_of(
 def pack(given: argparse.Namespace) -> Path:
     """Write the folder; it replaces one of this name."""
     model = load_models(given.run)
-    members: list[Any] = list(model.models) if isinstance(model, Ensemble) else [model]
+    several = isinstance(model, (Ensemble, Together))
+    members: list[Any] = list(model.models) if several else [model]
     if isinstance(model, Ensemble) and given.data and not model.limits:
         model.calibrate(some(read_npz(given.data, "valid"), given.frames))
-    errors = errors_of_record(dict(members[0].info.training))
+    errors: dict[str, str] = {}
+    for member in members if isinstance(model, Together) else members[:1]:
+        errors |= errors_of_record(dict(member.info.training))
     if given.data:
         errors = errors_on(model, given.data, given.frames)
     folder = given.out / given.name

@@ -21,7 +21,7 @@ class CormorantWarning(UserWarning):
 class EnsembleSpreadWarning(CormorantWarning):
     """The models of an ensemble disagree more than on structures like their training's.
 
-    The limit is measured with the calibration: see :attr:`.Ensemble.limits`.
+    The limits are measured with the calibration: see :class:`.Ensemble`.
     """
 
 

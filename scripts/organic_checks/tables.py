@@ -46,7 +46,7 @@ def _drugs(rows: dict[str, Row]) -> str:
                 name,
                 f"{row['atoms']}",
                 f"{row['rmsd_heavy']:.3f}",
-                f"{row['rmsd_all']:.3f}{'' if row['converged'] else ' (not converged)'}",
+                f"{row['rmsd_all']:.3f}{'' if row['converged'] else ' (not done)'}",
             ]
             for name, row in rows.items()
         ],

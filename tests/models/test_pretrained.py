@@ -18,6 +18,7 @@ from torch_cormorant import Cormorant, load_model, pretrained, save_model
 from torch_cormorant.data import MiniEthanol
 from torch_cormorant.errors import (
     ChargeError,
+    ConfigError,
     DataError,
     EnsembleSpreadWarning,
     ModelFileError,
@@ -29,6 +30,7 @@ from torch_cormorant.models import (
     Normalisation,
     Potential,
     Predictor,
+    Together,
     load_models,
     pretrained_models,
     shipped,
@@ -253,3 +255,25 @@ def test_a_property_has_a_limit_too() -> None:
     team.limits = {"target_1": 1e-9}
     with pytest.warns(EnsembleSpreadWarning, match="disagree about target_1 by"):
         team.predict(squeezed)
+
+
+def test_properties_of_several_networks_stand_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gap", "mu"):
+        info = ModelInfo((name,), ("eV",), Normalisation((7.0,), (1.0,)))
+        model = Predictor(CormorantNetwork([1, 6, 8], **SMALL), info)
+        save_model(tmp_path / "run" / name / "model.safetensors", model)
+    pack(tmp_path / "run", "both", tmp_path / "weights")
+    monkeypatch.setattr(shipped, "FOLDERS", [tmp_path / "weights"])
+    both: Any = pretrained("both")
+    assert isinstance(both, Together)
+    assert both.info.targets == ("gap", "mu")
+    assert both.network.features.known == (1, 6, 8)
+    found = both.predict([ETHANOL, ETHANOL])
+    expected = [pretrained("both", k).predict([ETHANOL]) for k in (0, 1)]
+    torch.testing.assert_close(found[1], torch.cat(expected, dim=1)[0])
+    with pytest.raises(ChargeError, match="a total charge of -1"):
+        both.predict([Data(z=ETHANOL.z, pos=ETHANOL.pos, charge=-1)])
+    with pytest.raises(ConfigError, match="got 2 with gap, gap"):
+        Together([both.models[0], both.models[0]])

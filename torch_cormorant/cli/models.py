@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from torch_cormorant.models import Shipped, pretrained_models
+from torch_cormorant.models.ensemble import RECORD
 
 __all__ = ["models"]
 
@@ -31,7 +32,8 @@ def _text(one: Shipped) -> str:
     shells = "closed shells" if not one.unpaired else f"{one.unpaired} unpaired"
     errors = [f"{what} {error}" for what, error in one.errors.items()]
     count = len(one.files)
-    members = "one network" if count == 1 else f"an ensemble of {count}"
+    kind = "an ensemble of" if (one.folder / RECORD).exists() else "networks:"
+    members = "one network" if count == 1 else f"{kind} {count}"
     rows = {
         "theory": one.level_of_theory,
         "elements": f"{' '.join(one.elements)}; {charge}, {shells}",

@@ -29,6 +29,7 @@ from torch_cormorant.models.targets import (
     head_for_target,
     reference_for_head,
 )
+from torch_cormorant.models.together import Together
 from torch_cormorant.models.tuning import freeze, with_species
 from torch_cormorant.networks.facts import CONVENTION
 
@@ -49,6 +50,7 @@ __all__ = [
     "Result",
     "Shipped",
     "Spread",
+    "Together",
     "Vibrations",
     "freeze",
     "head_for_target",

@@ -38,7 +38,8 @@ def pretrained(
     """A trained model that comes with the package.
 
     Args:
-        name: One of :func:`pretrained_models`. Default: none, to be told the names.
+        name: One of :func:`~torch_cormorant.models.pretrained_models`. Default: none,
+            to be told the names.
         member: Which model of an ensemble, from 0. Default: the ensemble.
         device: Where the weights go.
 

@@ -32,6 +32,7 @@ from torch_cormorant.models.spread import (
     property_spreads,
     warn_of_spread,
 )
+from torch_cormorant.models.together import Together
 from torch_cormorant.networks import Network
 from torch_cormorant.nn.parts import Part
 
@@ -479,7 +480,7 @@ def _measures(path: Path) -> tuple[dict[str, float], dict[str, float]]:
     return factors, limits
 
 
-Loaded: TypeAlias = Model | Ensemble
+Loaded: TypeAlias = Model | Ensemble | Together
 """What a model file or a folder of them holds."""
 
 
@@ -489,7 +490,10 @@ def load_models(
     *,
     parts: Iterable[type[Part]] = (),
 ) -> Loaded:
-    """What a file or a folder holds: a model, or the ensemble of several seeds.
+    """What a file or a folder holds: a model, or several.
+
+    Those of the same outputs are an :class:`Ensemble`, those of different properties
+    are :class:`.Together`.
 
     Args:
         path: A model file; a folder as for :meth:`Ensemble.load`, where a folder with
@@ -511,7 +515,11 @@ def load_models(
         raise ModelFileError(msg)
     if len(files) == 1:
         return load_model(files[0], device, parts=parts)
-    return Ensemble.load(place, device, parts=parts)
+    models: list[Any] = [load_model(file, device, parts=parts) for file in files]
+    names = [model.info.targets for model in models]
+    if all(one.info.targets != names[0] for one in models[1:]):
+        return Together(models)
+    return Ensemble(models, *_measures(place / RECORD))
 
 
 def _shared(model: Any) -> dict[str, Any]:

@@ -36,21 +36,23 @@ def potential_spreads(found: Any, batch: Tensor | None) -> dict[str, Tensor]:
     Returns:
         ``[B]`` by name, of what was computed.
     """
-    sizes, batch = _sizes(batch, len(found.energy), len(found.energies))
-    spreads = {PER_ATOM: found.energy_std.detach().cpu() / sizes}
+    std, count = found.energy_std.detach().cpu(), len(found.energy)
+    length = None
     if found.forces_std is not None:
-        length = found.forces_std.detach().cpu().norm(dim=1)
-        largest = length.new_zeros(len(sizes))
+        length = torch.linalg.vector_norm(found.forces_std.detach().cpu(), dim=1)
+    if count == 1:  # at every step of a run
+        alone = {PER_ATOM: std / max(len(found.energies), 1)}
+        if length is not None and len(length):
+            alone["forces"] = length.max()[None]
+        return alone
+    if batch is None:
+        batch = torch.zeros(len(found.energies), dtype=torch.long)
+    batch = batch.cpu()
+    spreads = {PER_ATOM: std / torch.bincount(batch, minlength=count).clamp(min=1)}
+    if length is not None:
+        largest = length.new_zeros(count)
         spreads["forces"] = largest.scatter_reduce(0, batch, length, "amax")
     return spreads
-
-
-def _sizes(batch: Tensor | None, count: int, atoms: int) -> tuple[Tensor, Tensor]:
-    """Number of atoms of each structure, and structure of each atom."""
-    if batch is None:
-        batch = torch.zeros(atoms, dtype=torch.long)
-    batch = batch.cpu()
-    return torch.bincount(batch, minlength=count).clamp(min=1), batch
 
 
 def property_spreads(std: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
@@ -95,9 +97,9 @@ def warn_of_spread(
         return False
     # of a spread that is no number nothing is known
     far = {name: ~(spreads[name] <= limits[name]) for name in held}
-    rows = torch.stack(list(far.values())).any(0).nonzero().flatten().tolist()
-    if not rows:
+    if not any(bool(some.any()) for some in far.values()):
         return False
+    rows = torch.stack(list(far.values())).any(0).nonzero().flatten().tolist()
     first = rows[0]
     parts = [
         f"{_WORDS.get(name, name)} by {float(spreads[name][first]):.3g} {units[name]} "
