@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -300,11 +300,12 @@ class Ensemble(nn.Module):
             structures: As there.
             **options: As there.
         """
-        rows = structures if isinstance(structures, Data) else list(structures)
+        whole = isinstance(structures, Data) or not isinstance(structures, Iterable)
+        rows = structures if whole else list(structures)
         with self._silent():
-            found: EnsembleResult = Potential.evaluate_all(self, rows, **options)
+            found: Any = Potential.evaluate_all(self, rows, **options)
         self.look(found, _batch_of(rows))
-        return found
+        return cast("EnsembleResult", found)
 
     @contextmanager
     def _silent(self) -> Iterator[None]:
