@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pack_pretrained
 import pytest
 import torch
@@ -277,3 +278,29 @@ def test_properties_of_several_networks_stand_side_by_side(
         both.predict([Data(z=ETHANOL.z, pos=ETHANOL.pos, charge=-1)])
     with pytest.raises(ConfigError, match="got 2 with gap, gap"):
         Together([both.models[0], both.models[0]])
+
+
+def test_errors_are_those_of_the_whole_ensemble(weights: Path, tmp_path: Path) -> None:
+    frames = [MiniEthanol()[k] for k in range(8)]
+    path = tmp_path / "frames.npz"
+    np.savez(
+        path,
+        z=ETHANOL.z,
+        pos=torch.stack([frame.pos for frame in frames]),
+        forces=torch.stack([frame.forces for frame in frames]),
+        energy=torch.cat([frame.energy for frame in frames]),
+        split=np.array(["test"] * 5 + ["valid"] * 3),
+        energy_unit="eV",
+    )
+    team: Any = pretrained("organic")
+    out = team.evaluate_all(frames[:5])
+    off = out.energy - torch.cat([frame.energy for frame in frames[:5]])
+    (tmp_path / "run" / "ensemble.json").unlink()
+    words = [str(tmp_path / "run"), "again", "--about", "more", "--data", str(path)]
+    pack_pretrained.main([*words, "--out", str(weights)])
+    text = pretrained_models()["again"].errors["test:"]
+    expected = 1000 * float(off.abs().mean()) / 9
+    assert float(text.split()[0]) == pytest.approx(expected, abs=0.01)
+    assert text.endswith("(5 frames)")
+    again: Any = pretrained("again")
+    assert again.limits  # measured on the part valid
