@@ -37,6 +37,8 @@ from torch_cormorant.models import (
     shipped,
 )
 from torch_cormorant.networks import CormorantNetwork
+from torch_cormorant.train.config import TrainingConfig
+from torch_cormorant.train.starting import Start
 
 SMALL: dict[str, Any] = {"channels": 4, "num_levels": 1, "lmax": 1}
 ETHANOL = MiniEthanol()[0]
@@ -304,3 +306,12 @@ def test_errors_are_those_of_the_whole_ensemble(weights: Path, tmp_path: Path) -
     assert text.endswith("(5 frames)")
     again: Any = pretrained("again")
     assert again.limits  # measured on the part valid
+
+
+@pytest.mark.usefixtures("weights")
+def test_a_training_that_starts_from_them_may_know_more() -> None:
+    start = Start(TrainingConfig(start="organic/0"))
+    assert start.old.training["domain"] == {"charge": [0, 0], "unpaired": 0}
+    atoms = molecule("CH3")
+    z, pos = torch.tensor(atoms.numbers), torch.tensor(atoms.positions)
+    assert start.to_potential().evaluate(z, pos).energy.isfinite()
