@@ -68,6 +68,11 @@ class DataConfig:
     valid: int | None = doc(None, "validation molecules")
     test: int | None = doc(None, "test molecules")
     split_seed: int = doc(0, "seed of the split")
+    by_part: bool = doc(
+        False,
+        "frames: train, valid and test are the parts of the file of these names; sizes "
+        "then take so many of each",
+    )
     official_split: int | None = doc(
         None, "number of an official split of revised MD17, in place of the sizes"
     )
