@@ -200,7 +200,7 @@ template <class Problem, class Work> int guarded(const Problem *p, const Work &w
 
 extern "C" {
 
-EXPORT int32_t cormorant_abi() { return 9; }
+EXPORT int32_t cormorant_abi() { return 10; }
 
 EXPORT const char *cormorant_isa() { return chosen->name; }
 
@@ -289,4 +289,5 @@ EXPORT int32_t cormorant_invariants(const Invariants *p) {
 }
 }
 
+#include "painn/entry.h"
 #include "weighted/entry.h"

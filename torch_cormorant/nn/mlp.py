@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.activations import activation
+from torch_cormorant.nn.edge_network import is_hooked
 from torch_cormorant.nn.envelopes import Envelope
 from torch_cormorant.nn.radial import Radial
 from torch_cormorant.ops.autocast import weights_precision
@@ -69,6 +70,22 @@ class MLP(nn.Sequential):
             nn.init.normal_(layer.weight, std=(gain / layer.in_features) ** 0.5)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+    def fixed_weights(self) -> list[Tensor] | None:
+        """Weights and biases of all layers, for an operator that computes them.
+
+        Returns:
+            None where an activation is not SiLU, somebody watches or replaces a layer,
+            or trains the weights: gradients of gradients are faster layer by layer.
+        """
+        layers = list(self)
+        kinds = [nn.SiLU if k % 2 else nn.Linear for k in range(len(layers))]
+        watched = any(map(is_hooked, (self, *layers)))
+        if watched or type(self) is not MLP or [*map(type, layers)] != kinds:
+            return None
+        found = [part for layer in self.linears for part in layer.parameters()]
+        trained = self.training and torch.is_grad_enabled()
+        return None if trained and any(p.requires_grad for p in found) else found
 
     @weights_precision
     def forward(self, x: Tensor) -> Tensor:
