@@ -204,6 +204,8 @@ EXPORT int32_t cormorant_abi() { return 10; }
 
 EXPORT const char *cormorant_isa() { return chosen->name; }
 
+EXPORT int32_t cormorant_vector_bytes() { return chosen->bytes; }
+
 // For tests: another instruction set; 0 where this processor does not have it.
 EXPORT int32_t cormorant_use(const char *name) {
   const Kernels *found = choose(name && *name ? name : nullptr);

@@ -135,6 +135,11 @@ def instruction_set() -> str:
     return str(library().cormorant_isa().decode())
 
 
+def vector_bytes() -> int:
+    """Size of the vectors that the kernels compute with."""
+    return int(library().cormorant_vector_bytes())
+
+
 def fits(table: PathTable) -> bool:
     """Whether the kernels were compiled for these degrees."""
     return max(table.lmax1, table.lmax2) <= MAX_LMAX

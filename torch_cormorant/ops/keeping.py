@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, silu
 
-from torch_cormorant.ops.operands import check_count, check_like
-from torch_cormorant.ops.operator import Operator
+from torch_cormorant.ops.operands import check_count, check_shape
+from torch_cormorant.ops.operator import Operator, is_direct
 from torch_cormorant.ops.pullback import pulled_back
 from torch_cormorant.ops.tensors import fakes, plain
 
@@ -27,8 +27,8 @@ class Stage(Protocol):
     def check(self, operands: Sequence[Tensor], *rest: Any) -> None:
         """Refuse operands that do not fit."""
 
-    def results(self, operands: Sequence[Tensor], *rest: Any) -> list[Tensor]:
-        """The result and what is kept, without values."""
+    def shapes(self, operands: Sequence[Tensor], *rest: Any) -> list[tuple[int, ...]]:
+        """Shapes of the result and of what is kept."""
 
     def composed(self, operands: Sequence[Tensor], *rest: Any) -> Tensor:
         """The result by operations that have derivatives of any order."""
@@ -71,7 +71,7 @@ class KeepingOperator(Operator):
             name,
             f"({given}) -> Tensor[]",
             run=self._run,
-            fake=stage.results,
+            fake=self._fake,
             keep=self._keep,
             backward=self._first,
         )
@@ -80,14 +80,18 @@ class KeepingOperator(Operator):
         self.stage.check(operands, *rest)
         return self.stage.value([*map(plain, operands)], *rest)
 
+    def _fake(self, operands: Sequence[Tensor], *rest: Any) -> list[Tensor]:
+        shapes = self.stage.shapes(operands, *rest)
+        return [operands[0].new_empty(shape) for shape in shapes]
+
     def _run_gradient(self, operands: Sequence[Tensor], *others: Any) -> list[Tensor]:
         *rest, kept, grad, need = others
         self.stage.check(operands, *rest)
-        likes = self.stage.results(operands, *rest)
+        shapes = self.stage.shapes(operands, *rest)
         check_count("need", need, len(operands))
-        check_count("kept", kept, len(likes) - 1)
-        for k, (part, like) in enumerate(zip([grad, *kept], likes, strict=True)):
-            check_like(f"kept[{k - 1}]" if k else "grad", part, like)
+        check_count("kept", kept, len(shapes) - 1)
+        for k, (part, shape) in enumerate(zip([grad, *kept], shapes, strict=True)):
+            check_shape(f"kept[{k - 1}]" if k else "grad", part, shape, operands[0])
         found = self.stage.slopes(
             [*map(plain, operands)],
             *rest,
@@ -109,7 +113,9 @@ class KeepingOperator(Operator):
         need = list(ctx.needs_input_grad[0])
         parts: Some = [None] * len(operands)
         if grads[0] is not None:
-            found = self.gradient(operands, *rest, kept, grads[0], need)
+            alone = not torch.is_grad_enabled() and is_direct([*operands, grads[0]])
+            run = self._run_gradient if alone else self.gradient
+            found = run(operands, *rest, kept, grads[0], need)
             parts = [p if q else None for p, q in zip(found, need, strict=True)]
         return (parts, *[None] * len(rest))
 

@@ -396,6 +396,11 @@ def check_like(name: str, value: Tensor, like: Tensor) -> None:
     _alike(name, value, tuple(like.shape), like.dtype, like)
 
 
+def check_shape(name: str, value: Tensor, shape: Sequence[int], like: Tensor) -> None:
+    """Refuse a tensor of another shape, or of another type and device than one."""
+    _alike(name, value, shape, like.dtype, like)
+
+
 def check_count(name: str, values: Sequence[object], count: int) -> None:
     """Refuse a list of another length."""
     if len(values) != count:

@@ -13,12 +13,13 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, silu
+from torch.nn.functional import silu
 
 from torch_cormorant.errors import EdgeIndexError
 from torch_cormorant.irreps import Irreps
 from torch_cormorant.ops import cpu_kernel
 from torch_cormorant.ops.cpu_kernel import address
+from torch_cormorant.ops.dense import dense
 from torch_cormorant.ops.keeping import KeepingOperator, Some, silu_slope, two_layers
 from torch_cormorant.ops.operands import check_painn_message
 from torch_cormorant.ops.plan import GraphPlan, Pairs, plan_of
@@ -135,18 +136,17 @@ class _Stage:
         plan = plan_of(packed, header)
         check_painn_message(operands, plan, len(_pairs(plan).edge))
 
-    def results(
+    def shapes(
         self,
         operands: Sequence[Tensor],
         packed: Tensor,  # noqa: ARG002
         header: Tensor,  # noqa: ARG002
-    ) -> list[Tensor]:
+    ) -> list[tuple[int, ...]]:
         x, _, hidden, last, first = operands[:5]
         nodes, C = x.shape[0], first.shape[0]
         wide = _parts(x, C) * C
         rows = hidden.shape[0] if last.numel() else 0
-        shapes = [(nodes, 4 * C), (rows, wide), (nodes, C), (nodes, wide)]
-        return [x.new_empty(shape) for shape in shapes]
+        return [(nodes, 4 * C), (rows, wide), (nodes, C), (nodes, wide)]
 
     def composed(
         self, operands: Sequence[Tensor], packed: Tensor, header: Tensor
@@ -171,12 +171,11 @@ class _Stage:
         x, sh, hidden, last, first, bias, second, other = operands
         C = first.shape[0]
         wide = _parts(x, C) * C
-        h = linear(x[:, :C], first, bias)
-        phi = linear(silu(h), second[:wide], other[:wide])
-        w = hidden @ last[:, :wide] if last.numel() else hidden.new_empty(0, wide)
-        struct = _struct(
-            x, sh, w if last.numel() else hidden, phi, C, plan_of(packed, header)
-        )
+        h = dense(x[:, :C], first.t(), bias)
+        phi = dense(silu(h), second[:wide].t(), other[:wide])
+        w = dense(hidden, last[:, :wide]) if last.numel() else phi.new_empty(0, wide)
+        rows = w if last.numel() else hidden
+        struct = _struct(x, sh, rows, phi, C, plan_of(packed, header))
         out = x.new_empty(x.shape[0], 4 * C)
         struct.out = out.data_ptr()
         cpu_kernel.call("cormorant_painn_forward", struct)
@@ -217,8 +216,8 @@ class _Stage:
             dhidden = dw
         if dx is None or dphi is None:
             return [None, dsh, dhidden, dlast, *[None] * 4]
-        dh = silu_slope(dphi @ second[:wide], h)
-        dx[:, :C].addmm_(dh, first)
+        dh = silu_slope(dense(dphi, second[:wide]), h)
+        dense(dh, first, onto=dx[:, :C])
         return [
             dx if need[0] else None,
             dsh,

@@ -11,6 +11,7 @@ from torch.nn.functional import linear, silu
 
 from torch_cormorant.ops import cpu_kernel
 from torch_cormorant.ops.cpu_kernel import address
+from torch_cormorant.ops.dense import dense
 from torch_cormorant.ops.keeping import KeepingOperator, Some, silu_slope, two_layers
 from torch_cormorant.ops.operands import check_painn_mixing
 
@@ -81,10 +82,9 @@ class _Stage:
     def check(self, operands: Sequence[Tensor], eps: float) -> None:  # noqa: ARG002
         check_painn_mixing(operands)
 
-    def results(self, operands: Sequence[Tensor], eps: float) -> list[Tensor]:  # noqa: ARG002
-        x, C = operands[0], operands[1].shape[1]
-        widths = (4, 6, 2, 1, 3)
-        return [x.new_empty(x.shape[0], width * C) for width in widths]
+    def shapes(self, operands: Sequence[Tensor], eps: float) -> list[tuple[int, ...]]:  # noqa: ARG002
+        nodes, C = operands[0].shape[0], operands[1].shape[1]
+        return [(nodes, width * C) for width in (4, 6, 2, 1, 3)]
 
     def composed(self, operands: Sequence[Tensor], eps: float) -> Tensor:
         x, vectors, *weights = operands
@@ -95,11 +95,11 @@ class _Stage:
     def value(self, operands: Sequence[Tensor], eps: float) -> list[Tensor]:
         x, vectors, first, bias, second, other = operands
         C, out = vectors.shape[1], torch.empty_like(x)
-        vu = (x[:, C:].reshape(-1, C) @ vectors.t()).view(-1, 6 * C)
+        vu = dense(x[:, C:].reshape(-1, C), vectors.t()).view(-1, 6 * C)
         features = x.new_empty(x.shape[0], 2 * C)
         _run(x, _FEATURES, eps, vu=vu, features=features)
-        h = linear(features, first, bias)
-        gates = linear(silu(h), second, other)
+        h = dense(features, first.t(), bias)
+        gates = dense(silu(h), second.t(), other)
         _run(x, _OUT, vu=vu, gates=gates, out=out)
         return [out, vu, features, h, gates]
 
@@ -117,14 +117,14 @@ class _Stage:
         C = vectors.shape[1]
         dgates, dvu = torch.empty_like(gates), torch.empty_like(vu)
         _run(x, _GATES, vu=vu, gates=gates, grad=grad, dgates=dgates, dvu=dvu)
-        dh = silu_slope(dgates @ second, h)
-        dfeatures = dh @ first
+        dh = silu_slope(dense(dgates, second), h)
+        dfeatures = dense(dh, first)
         _run(x, _NORM, vu=vu, features=features, dfeatures=dfeatures, dvu=dvu)
         rows, dx = dvu.view(-1, 2 * C), None
         if need[0]:
             dx = torch.empty_like(x)
-            given = {"grad": grad, "dfeatures": dfeatures, "dvectors": rows @ vectors}
-            _run(x, _DX, **given, out=dx)
+            given = {"grad": grad, "dfeatures": dfeatures}
+            _run(x, _DX, **given, dvectors=dense(rows, vectors), out=dx)
         return [
             dx,
             rows.t() @ x[:, C:].reshape(-1, C) if need[1] else None,

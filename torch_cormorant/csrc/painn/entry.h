@@ -44,6 +44,7 @@ static Status check(const Message *p) {
 }
 
 static Status check(const Mixing *) { return DONE; }
+static Status check(const Dense *) { return DONE; }
 
 extern "C" {
 
@@ -65,6 +66,15 @@ EXPORT int32_t cormorant_painn_mixing(const Mixing *p) {
     share(useful(p->threads, p->nodes * p->channels * 8), p->nodes, 64, 0,
           [&](int64_t first, int64_t last, void *) {
             painn_kernels()->mixing(p, first, last);
+          });
+  });
+}
+
+EXPORT int32_t cormorant_dense(const Dense *p) {
+  return guarded(p, [&] {
+    share(useful(p->threads, p->rows * p->steps * p->cols / 16), p->rows, 64, 0,
+          [&](int64_t first, int64_t last, void *) {
+            painn_kernels()->dense(p, first, last);
           });
   });
 }

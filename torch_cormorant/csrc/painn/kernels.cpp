@@ -1,4 +1,4 @@
-// Compiled for each instruction set: VECTOR_BYTES and ISA are given.
+// PaiNN's steps and products of matrices. Compiled for each instruction set: VECTOR_BYTES and ISA are given.
 #include "message.h"
 #include "mixing.h"
 
@@ -37,7 +37,20 @@ void mixing(const Mixing *p, int64_t first, int64_t last) {
   p->is_double ? mixing_steps<double>(p, first, last) : mixing_steps<float>(p, first, last);
 }
 
-const PaiNNKernels table = {sizes, pack, forward, backward, mixing};
+template <class S> void dense_rows(const Dense *p, int64_t first, int64_t last) {
+  const Factor<S> a = {(const S *)p->a + first * p->a_row, nullptr, p->a_row, 1};
+  const Rows<S> b = {(S *)p->b, nullptr, p->cols};
+  const Rows<S> c = {(S *)p->c + first * p->c_row, nullptr, p->c_row};
+  for (int64_t k = 0; p->bias && k < last - first; k++)
+    memcpy(c.re + k * c.row, p->bias, sizeof(S) * (size_t)p->cols);
+  product<S, false>(last - first, p->steps, p->cols, a, b, c, p->add || p->bias);
+}
+
+void dense(const Dense *p, int64_t first, int64_t last) {
+  p->is_double ? dense_rows<double>(p, first, last) : dense_rows<float>(p, first, last);
+}
+
+const PaiNNKernels table = {sizes, pack, forward, backward, mixing, dense};
 
 }  // namespace
 

@@ -1,4 +1,4 @@
-// PaiNN's message and mixing between Python (ctypes), the dispatcher and the kernels.
+// PaiNN's message and mixing, and products of matrices, between Python (ctypes), the dispatcher and the kernels.
 //
 // Every tensor is contiguous; a row of C scalars and vectors holds 4 C numbers. Types and
 // shapes are checked in Python, the values of index tensors in entry.h. Pointers to what
@@ -41,6 +41,15 @@ struct Mixing {
   const void *grad, *dfeatures, *dvectors;
   void *out, *dgates, *dvu;
 };
+
+// c (+)= a b, or bias + a b, with whole vectors in the rows of b and c.
+struct Dense {
+  int64_t rows, steps, cols;
+  int64_t a_row, c_row;        // from row to row
+  int32_t is_double, threads, add;
+  const void *a, *b, *bias;
+  void *c;
+};
 }
 
 // What one instruction set offers.
@@ -52,6 +61,7 @@ struct PaiNNKernels {
   void (*backward)(const Message *, int64_t first, int64_t last, const void *shared,
                    void *scratch);
   void (*mixing)(const Mixing *, int64_t first, int64_t last);
+  void (*dense)(const Dense *, int64_t first, int64_t last);
 };
 
 const PaiNNKernels *painn_baseline();
