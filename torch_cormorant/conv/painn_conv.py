@@ -188,7 +188,10 @@ class PaiNNMixing(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as above."""
         if fused.fits("auto", x):
-            vectors, context = self.vectors.fixed_weights(), self.context.fixed_weights()
+            vectors, context = (
+                self.vectors.fixed_weights(),
+                self.context.fixed_weights(),
+            )
             if vectors is not None and context is not None:
                 return painn_mixing(x, [*vectors, *context], self.epsilon)
         return mixing(x, self.vectors, self.context, self.epsilon)

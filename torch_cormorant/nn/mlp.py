@@ -97,7 +97,9 @@ class MLP(nn.Sequential):
         return x
 
 
-def enveloped(layers: Iterable[nn.Linear], rows: Tensor, u: Tensor) -> Iterator[Weights]:
+def enveloped(
+    layers: Iterable[nn.Linear], rows: Tensor, u: Tensor
+) -> Iterator[Weights]:
     """``layer(rows) * u``, as two matrices where nobody listens to the layer.
 
     Args:

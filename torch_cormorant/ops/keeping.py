@@ -39,10 +39,10 @@ class Stage(Protocol):
     def slopes(
         self,
         operands: Sequence[Tensor],
-        *rest: Any,
         kept: Sequence[Tensor],
         grad: Tensor,
         need: Sequence[bool],
+        *rest: Any,
     ) -> Some:
         """Gradients of the operands that need one, by kernels."""
 
@@ -77,8 +77,9 @@ class KeepingOperator(Operator):
         )
 
     def _run(self, operands: Sequence[Tensor], *rest: Any) -> list[Tensor]:
-        self.stage.check(operands, *rest)
-        return self.stage.value([*map(plain, operands)], *rest)
+        given = [*map(plain, operands)]
+        self.stage.check(given, *rest)
+        return self.stage.value(given, *rest)
 
     def _fake(self, operands: Sequence[Tensor], *rest: Any) -> list[Tensor]:
         shapes = self.stage.shapes(operands, *rest)
@@ -86,19 +87,14 @@ class KeepingOperator(Operator):
 
     def _run_gradient(self, operands: Sequence[Tensor], *others: Any) -> list[Tensor]:
         *rest, kept, grad, need = others
-        self.stage.check(operands, *rest)
-        shapes = self.stage.shapes(operands, *rest)
-        check_count("need", need, len(operands))
+        given, last = [*map(plain, operands)], [*map(plain, (grad, *kept))]
+        self.stage.check(given, *rest)
+        shapes = self.stage.shapes(given, *rest)
+        check_count("need", need, len(given))
         check_count("kept", kept, len(shapes) - 1)
-        for k, (part, shape) in enumerate(zip([grad, *kept], shapes, strict=True)):
-            check_shape(f"kept[{k - 1}]" if k else "grad", part, shape, operands[0])
-        found = self.stage.slopes(
-            [*map(plain, operands)],
-            *rest,
-            kept=[*map(plain, kept)],
-            grad=plain(grad),
-            need=need,
-        )
+        for k, (part, shape) in enumerate(zip(last, shapes, strict=True)):
+            check_shape(f"kept[{k - 1}]" if k else "grad", part, shape, given[0])
+        found = self.stage.slopes(given, last[1:], last[0], need, *rest)
         return [
             like.new_empty(0) if part is None else part
             for part, like in zip(found, operands, strict=True)
@@ -113,7 +109,8 @@ class KeepingOperator(Operator):
         need = list(ctx.needs_input_grad[0])
         parts: Some = [None] * len(operands)
         if grads[0] is not None:
-            alone = not torch.is_grad_enabled() and is_direct([*operands, grads[0]])
+            direct = hasattr(ctx, "operator") and is_direct([*operands, grads[0]])
+            alone = direct and not torch.is_grad_enabled()
             run = self._run_gradient if alone else self.gradient
             found = run(operands, *rest, kept, grads[0], need)
             parts = [p if q else None for p, q in zip(found, need, strict=True)]

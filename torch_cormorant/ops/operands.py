@@ -292,11 +292,13 @@ def check_painn_mixing(operands: Sequence[Tensor]) -> None:
     _check_context(operands[2:], 2 * C, C, x)
 
 
-def check_painn_message(operands: Sequence[Tensor], plan: GraphPlan, pairs: int) -> None:
+def check_painn_message(
+    operands: Sequence[Tensor], plan: GraphPlan, pairs: int
+) -> None:
     """Check the operands of PaiNN's message against each other and the graph."""
     check_count("operands", operands, 8)
     x, sh, hidden, last, first = operands[:5]
-    C = check_rank("first weight", first, ("outputs", "inputs")).shape[0]
+    C = check_rank("weight 0 of the context", first, ("outputs", "inputs")).shape[0]
     scalars = last.numel() > 0 and x.shape[1:] == (C,)
     _check_rows("x", x, C if scalars else 4 * C)
     _alike("x", x, (plan.num_sources, x.shape[1]), x.dtype, x)

@@ -130,9 +130,7 @@ def painn_message(
 class _Stage:
     """As :class:`~torch_cormorant.ops.keeping.Stage` says."""
 
-    def check(
-        self, operands: Sequence[Tensor], packed: Tensor, header: Tensor
-    ) -> None:
+    def check(self, operands: Sequence[Tensor], packed: Tensor, header: Tensor) -> None:
         plan = plan_of(packed, header)
         check_painn_message(operands, plan, len(_pairs(plan).edge))
 
@@ -184,12 +182,11 @@ class _Stage:
     def slopes(
         self,
         operands: Sequence[Tensor],
-        packed: Tensor,
-        header: Tensor,
-        *,
         kept: Sequence[Tensor],
         grad: Tensor,
         need: Sequence[bool],
+        packed: Tensor,
+        header: Tensor,
     ) -> Some:
         x, sh, hidden, last, first, _, second, _ = operands
         w, h, phi = kept

@@ -1,4 +1,4 @@
-r"""The mixing of PaiNN as one operator for CPUs: products by PyTorch, the rest fused."""
+r"""The mixing of PaiNN as one operator for CPUs: products, and the rest fused."""
 
 from __future__ import annotations
 
@@ -106,11 +106,10 @@ class _Stage:
     def slopes(
         self,
         operands: Sequence[Tensor],
-        eps: float,  # noqa: ARG002
-        *,
         kept: Sequence[Tensor],
         grad: Tensor,
         need: Sequence[bool],
+        eps: float,  # noqa: ARG002
     ) -> Some:
         x, vectors, first, _, second, _ = operands
         vu, features, h, gates = kept
@@ -123,8 +122,8 @@ class _Stage:
         rows, dx = dvu.view(-1, 2 * C), None
         if need[0]:
             dx = torch.empty_like(x)
-            given = {"grad": grad, "dfeatures": dfeatures}
-            _run(x, _DX, **given, dvectors=dense(rows, vectors), out=dx)
+            dv = dense(rows, vectors)
+            _run(x, _DX, grad=grad, dfeatures=dfeatures, dvectors=dv, out=dx)
         return [
             dx,
             rows.t() @ x[:, C:].reshape(-1, C) if need[1] else None,

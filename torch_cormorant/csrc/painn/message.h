@@ -167,8 +167,9 @@ void message_backward(const Message *p, int64_t first, int64_t last, const void 
   const auto grad = [&](int64_t k) { return (const S *)p->grad + 4 * k * C; };
   const auto vectors = [&](int64_t k) { return (const S *)p->x + 4 * k * C + C; };
   for (int64_t i = first; i < last; i++) {
-    S *dx = p->dx ? (S *)p->dx + i * own : nullptr, *dphi = (S *)p->dphi + i * wide;
-    if (dx) {
+    S *dx = nullptr, *dphi = nullptr;
+    if (p->dx) {
+      dx = (S *)p->dx + i * own, dphi = (S *)p->dphi + i * wide;
       memcpy(dx, grad(i), sizeof(S) * (size_t)own);
       memset(dphi, 0, sizeof(S) * (size_t)wide);
     }
@@ -178,7 +179,7 @@ void message_backward(const Message *p, int64_t first, int64_t last, const void 
       const int64_t j = edge.j;
       const Between<S, VECTORS> ends = {grad(i), grad(j),    phi(i),
                                         phi(j),  vectors(i), vectors(j)};
-      if (dx) ends.to_node(edge, C, dphi, dx + C);
+      if (dx) ends.to_node(edge, C, dphi, VECTORS ? dx + C : nullptr);
       if (!edge.first || !edges) continue;
       S *dw = p->dw || p->dhidden ? tile.row(edge.row) : unused;
       ends.to_edge(edge, C, dw, p->dsh ? (S *)p->dsh + 4 * p->pair[edge.row] + 1 : nullptr);

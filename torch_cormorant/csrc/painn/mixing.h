@@ -8,7 +8,7 @@ namespace {
 INLINE float root(float v) { return __builtin_sqrtf(v); }
 INLINE double root(double v) { return __builtin_sqrt(v); }
 template <class S> INLINE Vec<S> roots(Vec<S> v) {
-  UNROLL for (int k = 0; k < lanes<S>(); k++) v[k] = root(v[k]);
+  for (int k = 0; k < lanes<S>(); k++) v[k] = root(v[k]);
   return v;
 }
 
@@ -21,10 +21,11 @@ template <class S> struct NodeRows {
     const auto at = [&](const void *base, int64_t width) {
       return base ? (S *)base + k * width * C : nullptr;
     };
-    x = at(p->x, 4), V = at(p->vu, 6), U = V + C, gates = at(p->gates, 3);
+    x = at(p->x, 4), V = at(p->vu, 6), gates = at(p->gates, 3);
     grad = at(p->grad, 4), dfeatures = at(p->dfeatures, 2), dvectors = at(p->dvectors, 3);
     features = at(p->features, 2), out = at(p->out, 4), dgates = at(p->dgates, 3);
-    dV = at(p->dvu, 6), dU = dV + C;
+    dV = at(p->dvu, 6);
+    U = V ? V + C : nullptr, dU = dV ? dV + C : nullptr;
   }
 
   void write_features(S eps) const {
