@@ -26,7 +26,12 @@ class _Dense(ctypes.Structure):
 
 
 def dense(
-    a: Tensor, b: Tensor, bias: Tensor | None = None, onto: Tensor | None = None
+    a: Tensor,
+    b: Tensor,
+    bias: Tensor | None = None,
+    *,
+    out: Tensor | None = None,
+    onto: Tensor | None = None,
 ) -> Tensor:
     """``a b``, ``bias + a b``, or ``onto`` after ``a b`` was added to it.
 
@@ -37,20 +42,24 @@ def dense(
         a: ``[M, K]``, with whole rows one after the other or further apart.
         b: ``[K, N]``.
         bias: ``[N]``.
-        onto: ``[M, N]``, as a.
+        out: Where the result goes ``[M, N]``, as a, without a bias.
+        onto: What it is added to, the same.
 
     Example:
         >>> dense(torch.ones(1, 2), torch.ones(2, 1))
         tensor([[2.]])
     """
     fast = cpu_kernel.vector_bytes() == WIDE and not b.shape[1] % COLUMNS
-    if not fast or a.stride(1) != 1 or (onto is not None and onto.stride(1) != 1):
+    c = out if onto is None else onto
+    if not fast or a.stride(1) != 1 or (c is not None and c.stride(1) != 1):
         if onto is not None:
             return onto.addmm_(a, b)
-        return a @ b if bias is None else torch.addmm(bias, a, b)
+        if bias is None:
+            return torch.mm(a, b, out=out)
+        return torch.addmm(bias, a, b)
     b = b.contiguous()
     bias = None if bias is None else bias.contiguous()
-    c = a.new_empty(a.shape[0], b.shape[1]) if onto is None else onto
+    c = a.new_empty(a.shape[0], b.shape[1]) if c is None else c
     struct = _Dense(
         rows=a.shape[0],
         steps=a.shape[1],
