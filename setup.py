@@ -115,7 +115,8 @@ def kernel_jobs(sources: Path, machine: str) -> dict[str, list[str]]:
             given = [*isa, f"-DREAL={real}", "-DWEIGHTED_TOP=3"]
             jobs[f"weighted_{name}_{real}"] = [*given, str(weighted / "kernels.cpp")]
         fast = ["-fno-math-errno", "-fno-trapping-math"]
-        jobs[f"native_{name}"] = [*isa, *fast, str(native / "kernels.cpp")]
+        for part in ("native", "painn"):
+            jobs[f"{part}_{name}"] = [*isa, *fast, str(sources / part / "kernels.cpp")]
     return jobs
 
 
