@@ -72,7 +72,7 @@ class Muon(OneCallAdamW):
             group["momentum"] = momentum
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
 
         Args:
@@ -93,10 +93,10 @@ class Muon(OneCallAdamW):
             self.param_groups = groups
         for group in groups:
             if group["matrices"]:
-                self._move(group)
+                self._turn(group)
         return loss
 
-    def _move(self, group: dict[str, Any]) -> None:
+    def _turn(self, group: dict[str, Any]) -> None:
         weights = [weight for weight in group["params"] if weight.grad is not None]
         if not weights:
             return
@@ -109,7 +109,7 @@ class Muon(OneCallAdamW):
         ahead = torch._foreach_lerp(slopes, means, momentum)  # noqa: SLF001
         if group["weight_decay"]:
             torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
-        for weight, move in zip(weights, orthogonal(ahead), strict=True):
+        for weight, move in zip(weights, orthogonal([*ahead]), strict=True):
             longest = max(weight.shape[-2], weight.numel() // weight.shape[-2])
             weight.sub_(move, alpha=LENGTH * rate * longest**0.5)
 
@@ -187,12 +187,12 @@ def _inverse_roots(grams: Tensor) -> Tensor:
     """Inverse square roots of positive matrices ``[k, n, n]``."""
     trace = grams.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None]
     tiny = torch.finfo(grams.dtype)
-    try:
-        values, vectors = torch.linalg.eigh(grams)
-    except torch.linalg.LinAlgError as error:
+    if not bool(trace.isfinite().all()):
         raise NonFiniteError(
             "gradient of a weight: not finite; lower the rate or clip the gradients"
-        ) from error
+        )
+    values, vectors = torch.linalg.eigh(grams)
     least = (tiny.eps * trace).clamp_min(tiny.tiny)
     scaled = vectors * torch.maximum(values, least).rsqrt()[:, None]
-    return scaled @ vectors.mT
+    roots: Tensor = scaled @ vectors.mT
+    return roots
