@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.peers import MACEPeer, NequIPPeer, SchNetPeer, ViSNetPeer
 from torch_cormorant import Cormorant, CormorantQM9
-from torch_cormorant.models import head_for_target
+from torch_cormorant.models import RECIPE_SIZES, head_for_target
 from torch_cormorant.models import recipe as documented
 from torch_cormorant.networks import NBodyNetwork
 
@@ -21,13 +21,8 @@ INTENSIVE = {"gap", "homo", "lumo", "mu"}
 HEADS = {"gap": "mean", "homo": "mean", "lumo": "mean", "mu": "dipole_norm"}
 """Heads of the recipe; every other target is a sum over atoms."""
 
-REAL: dict[str, Any] = {
-    "complex": False,
-    "channels": 32,
-    "lmax": 2,
-    "num_levels": 3,
-}
-"""Sizes of a network with real channels."""
+REAL = {"": "medium", "-16": "small", "-64": "large"}
+"""Sizes of the recipe with real channels."""
 
 
 class Ours(nn.Module):
@@ -139,18 +134,24 @@ FAMILIES: dict[str, Family] = {
         note="the recipe, trained by Muon",
         optimizer="muon",
     ),
-    "real": Family(
-        partial(recipe, **REAL),
-        lr=1e-3,
-        note="the recipe with 32 real channels, lmax 2, 3 levels",
-    ),
-    "real-muon": Family(
-        partial(recipe, **REAL),
-        lr=1e-3,
-        note="the same, trained by Muon",
-        optimizer="muon",
-        timed_as="real",
-    ),
+    **{
+        f"real{name}": Family(
+            partial(recipe, **RECIPE_SIZES[size]),
+            lr=1e-3,
+            note=f"the recipe in its size {size!r}: real channels",
+        )
+        for name, size in REAL.items()
+    },
+    **{
+        f"real{name}-muon": Family(
+            partial(recipe, **RECIPE_SIZES[size]),
+            lr=3e-3,
+            note=f"the same, size {size!r}, trained by Muon",
+            optimizer="muon",
+            timed_as=f"real{name}",
+        )
+        for name, size in REAL.items()
+    },
     "recipe-soft-3": Family(
         partial(recipe, soft_radius=3.0),
         lr=1e-3,

@@ -142,7 +142,7 @@ class Case:
             return PeerPotential(peer, periodic=False) if self.forces else peer
         if self.forces:
             return Cormorant.potential(species, size="complex", **OURS[name])
-        return recipe(species=list(species), **OURS[name])
+        return recipe(species=list(species), size="complex", **OURS[name])
 
     def module(self, name: str) -> train.Regression:
         """The network with its loss."""

@@ -23,7 +23,7 @@ from torch_cormorant.models.potential_vibrations import (
 )
 from torch_cormorant.models.predictor import Predictor
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
-from torch_cormorant.models.recipe import RECIPE, recipe
+from torch_cormorant.models.recipe import RECIPE, RECIPE_SIZES, recipe
 from torch_cormorant.models.shipped import Shipped, pretrained_models
 from torch_cormorant.models.targets import (
     head_for_target,
@@ -36,6 +36,7 @@ from torch_cormorant.networks.facts import CONVENTION
 __all__ = [
     "CONVENTION",
     "RECIPE",
+    "RECIPE_SIZES",
     "Cormorant",
     "CormorantMD17",
     "CormorantPotential",

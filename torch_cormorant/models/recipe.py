@@ -7,16 +7,22 @@ from typing import Any
 
 import torch
 
+from torch_cormorant.errors import ConfigError
 from torch_cormorant.models.cormorant import Cormorant
 from torch_cormorant.nn.heads import Head, HeadList
 
-__all__ = ["RECIPE", "recipe"]
+__all__ = ["RECIPE", "RECIPE_SIZES", "recipe"]
 
+#: Named sizes of :func:`recipe`; ``"complex"`` is what was the default before.
+RECIPE_SIZES: dict[str, dict[str, Any]] = {
+    "small": {"complex": False, "channels": 16, "lmax": 2, "num_levels": 3},
+    "medium": {"complex": False, "channels": 32, "lmax": 2, "num_levels": 3},
+    "large": {"complex": False, "channels": 64, "lmax": 2, "num_levels": 3},
+    "complex": {"complex": True, "channels": 16, "lmax": 3, "num_levels": 4},
+}
 #: Arguments of :class:`~torch_cormorant.Cormorant` that :func:`recipe` starts from.
 RECIPE: dict[str, Any] = {
-    "channels": 16,
-    "lmax": 3,
-    "num_levels": 4,
+    **RECIPE_SIZES["medium"],
     "cutoff": 5.0,
     "paths": "even",
     "norm": "norm",
@@ -32,22 +38,27 @@ def recipe(
     *,
     head: Any = "extensive",
     num_targets: int = 1,
+    size: str = "medium",
     **options: Any,
 ) -> Cormorant:
     """Make the network for molecular properties that did best in the ablations.
 
-    Even paths, a norm after every level, Bessel functions with a smooth cutoff at 5
-    Angstrom, SiLU, and a head that starts near zero; each of them is a row of the
+    Real channels, even paths, a norm after every level, Bessel functions with a smooth
+    cutoff at 5 Angstrom, SiLU, and a head that starts near zero; each of them is a row of the
     table on the page *Recipes*. Train it on normalised labels, with the composition
     baseline subtracted where :func:`~torch_cormorant.models.reference_for_head` says
-    so, with Adam (AMSGrad) at 1e-3, 100 steps of warm-up, a cosine to 1 % and
-    gradients clipped at 1.
+    so, with Adam (AMSGrad) at 1e-3, or from some thousand molecules on with
+    :class:`~torch_cormorant.train.Muon` at 3e-3, 100 steps of warm-up, a cosine to 1 %
+    and gradients clipped at 1.
 
     Args:
         species: Atomic numbers that may occur. Default H C N O F.
         head: What is predicted; :func:`~torch_cormorant.models.head_for_target` knows
             what fits. Default ``"extensive"``.
         num_targets: Outputs per molecule, of each head if there are several. Default 1.
+        size: ``"small"``, ``"medium"`` (default) or ``"large"``, 3 levels of 16, 32 or
+            64 real channels and lmax 2; or ``"complex"``, 4 levels of 16 complex
+            channels and lmax 3.
         **options: Other arguments of :class:`~torch_cormorant.Cormorant`, which take
             the place of the recipe's.
 
@@ -55,7 +66,8 @@ def recipe(
         The network.
 
     Raises:
-        ConfigError, ArgumentError: As :class:`~torch_cormorant.Cormorant`.
+        ConfigError: No such size, or as :class:`~torch_cormorant.Cormorant`.
+        ArgumentError: As :class:`~torch_cormorant.Cormorant`.
 
     Example:
         >>> from torch_cormorant.models import head_for_target, recipe
@@ -63,7 +75,15 @@ def recipe(
         >>> model.head.kind, model.cutoff
         ('published', 5.0)
     """
-    settings = {**RECIPE, **options, "head": head, "num_targets": num_targets}
+    if size not in RECIPE_SIZES:
+        raise ConfigError(f"size must be one of {tuple(RECIPE_SIZES)}, got {size!r}")
+    settings = {
+        **RECIPE,
+        **RECIPE_SIZES[size],
+        **options,
+        "head": head,
+        "num_targets": num_targets,
+    }
     model = Cormorant(species, **settings)
     heads = model.head.heads if isinstance(model.head, HeadList) else [model.head]
     with torch.no_grad():

@@ -163,7 +163,7 @@ def network_options(network: str) -> list[str]:
             if parameter.kind is not parameter.VAR_KEYWORD and name != "self":
                 names.append(name)
     own = {"in_channels", "out_channels", "lmax_in", "edge_state_channels"}
-    more = ["repulsion", "size"] if network == "potential" else []
+    more = {"potential": ["repulsion", "size"], "recipe": ["size"]}.get(network, [])
     return [*dict.fromkeys(n for n in names if n not in own), *more]
 
 
@@ -228,9 +228,9 @@ def _check_options(model: ModelConfig, fail: Fail) -> None:
         if name not in known:
             full = f"model.options.{name}"
             raise fail(full, unknown_word("key", str(name), known))
-    size = model.options.get("size")
-    if size is not None and size not in SIZES:
-        raise fail("model.options.size", unknown_word("value", str(size), SIZES))
+    size, sizes = model.options.get("size"), [*SIZES]
+    if size is not None and size not in sizes:
+        raise fail("model.options.size", unknown_word("value", str(size), sizes))
 
 
 def _check_loss(loss: LossConfig, fail: Fail, *, frames: bool) -> None:
