@@ -118,8 +118,8 @@ class TrainingConfig:
     batch_size: int = doc(25, "molecules per step, all devices together")
     optimizer: str = doc(
         "auto",
-        "adam (AMSGrad), muon, or auto: muon for the network potential, adam for "
-        "others and captured steps",
+        "adam (AMSGrad), muon, or auto: muon for potential and recipe, adam for other "
+        "networks and captured steps",
     )
     lr: float = doc(5e-4, "learning rate")
     momentum: float = doc(0.98, "momentum of muon")
