@@ -136,6 +136,7 @@ CANDIDATES: dict[str, Candidate] = {
     ),
     "muon-ema-0.995": _made(R32, HUBER, MUON, ema=0.995),
     "muon-huber-0.03": _made(R32, MUON, loss={"huber": 0.03}),
+    "muon-huber-0.1": _made(R32, MUON, loss={"huber": 0.1}),
     "muon-huber-0.003": _made(R32, MUON, loss={"huber": 0.003}),
     "muon-late": _made(R32, MUON, loss={**HUBER["loss"], **LATE}),
     "muon-energy-10": _made(R32, MUON, loss={**HUBER["loss"], "energy_weight": 10.0}),
