@@ -23,8 +23,8 @@ CONFIG = """
 data: {source: extxyz, path: cool.extxyz, train: 100, valid: 30, test: 30}
 model:
   network: potential
-  options: {channels: 4, num_levels: 1, lmax: 1}
-training: {epochs: 8, batch_size: 5, lr: 1e-2, seeds: [0, 1, 2]}
+  options: {size: complex, channels: 4, num_levels: 1, lmax: 1}
+training: {epochs: 8, batch_size: 5, lr: 1e-2, optimizer: adam, seeds: [0, 1, 2]}
 output: {report: false}
 """
 
