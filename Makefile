@@ -131,16 +131,17 @@ sanitize: $(VENV)/.dev
 		tests/ops/test_operands.py tests/ops/test_cpu_kernel.py \
 		tests/ops/test_fused_edge.py tests/ops/test_fused_frames.py \
 		tests/ops/test_fused_vertex.py tests/ops/test_level.py \
-		tests/ops/test_splines.py tests/ops/test_weighted_sum.py \
-		tests/interfaces/native \
+		tests/ops/test_painn.py tests/ops/test_splines.py \
+		tests/ops/test_weighted_sum.py tests/interfaces/native \
 		--deselect tests/interfaces/native/test_files.py::test_the_example_in_c
 
 # Races between threads of our own.
 sanitize-threads: $(VENV)/.dev
 	bash scripts/sanitize.sh $(PY) thread -k thread tests/ops/test_cpu_kernel.py \
 		tests/ops/test_fused_edge.py tests/ops/test_fused_vertex.py \
-		tests/ops/test_level.py tests/ops/test_splines.py \
-		tests/ops/test_weighted_sum.py tests/interfaces/native
+		tests/ops/test_level.py tests/ops/test_painn.py \
+		tests/ops/test_splines.py tests/ops/test_weighted_sum.py \
+		tests/interfaces/native
 
 bench: $(VENV)/.dev
 	$(PY) -m benchmarks.speed $(BENCH_ARGS)

@@ -86,6 +86,8 @@ def instruction_sets(machine: str) -> dict[str, list[str]]:
     """
     variants = {"baseline": ["-DVECTOR_BYTES=16"]}
     if machine in {"x86_64", "amd64"}:
+        # For processors from before 2013; small, as every wheel carries it.
+        variants["baseline"].append("-Os")
         avx512 = [f"-mavx512{part}" for part in ("f", "dq", "vl", "bw")]
         variants["avx2"] = ["-DVECTOR_BYTES=32", "-mavx2", "-mfma"]
         variants["avx512"] = ["-DVECTOR_BYTES=64", *avx512, "-mavx2", "-mfma"]
@@ -113,7 +115,8 @@ def kernel_jobs(sources: Path, machine: str) -> dict[str, list[str]]:
             given = [*isa, f"-DREAL={real}", "-DWEIGHTED_TOP=3"]
             jobs[f"weighted_{name}_{real}"] = [*given, str(weighted / "kernels.cpp")]
         fast = ["-fno-math-errno", "-fno-trapping-math"]
-        jobs[f"native_{name}"] = [*isa, *fast, str(native / "kernels.cpp")]
+        for part in ("native", "painn"):
+            jobs[f"{part}_{name}"] = [*isa, *fast, str(sources / part / "kernels.cpp")]
     return jobs
 
 

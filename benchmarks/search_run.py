@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch
 
 from benchmarks.force_data import Task
 from benchmarks.force_loop import CLIP, FINAL, LOOKS, WARMUP, Outcome, look
@@ -21,6 +20,7 @@ from benchmarks.records import DivergedError
 from benchmarks.search_space import Candidate
 from torch_cormorant import Cormorant
 from torch_cormorant import train as library
+from torch_cormorant.train.joining import join
 from torch_cormorant.train.schedule import learning_rate_factor
 from torch_cormorant.train.updates import clip_to
 
@@ -78,7 +78,7 @@ class Trial:
     def batch(self, step: int) -> Any:
         """Frames of a step with their graph."""
         rows = self.rows(step)
-        made = Batch.from_data_list([self.task.train[row] for row in rows])
+        made = join([self.task.train[row] for row in rows])
         return made if self.store is None else self.store.add_to(made, rows)
 
     # -------------------------------------------------------------------- steps

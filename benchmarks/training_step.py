@@ -13,8 +13,9 @@ with fused operators beside those without.
 
 "unfused" is the same step operator by operator. "before" is the whole step as it was
 before training was made faster, as far as today's code has it: operator by operator,
-edges searched, checked and matched in every step, AdamW and clipping as PyTorch has
-them by default. Peers that need another environment: run this with its Python.
+edges searched, checked and matched in every step, batches, AdamW and clipping as PyG
+and PyTorch have them by default. Peers that need another environment: run this with its
+Python.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ from torch_cormorant.models import Potential
 from torch_cormorant.models.recipe import recipe
 from torch_cormorant.networks import NequIP, PaiNN, SchNet
 from torch_cormorant.ops import fused
+from torch_cormorant.train.joining import join
 from torch_cormorant.train.updates import clip_to
 
 CUTOFF, CLIP, LOSSES = 5.0, 10.0, 50
@@ -187,7 +189,7 @@ class Step:
     def batch(self) -> Any:
         """The next batch, with its graph."""
         molecules, numbers = next(self.batches)
-        batch = Batch.from_data_list(molecules)
+        batch = (Batch.from_data_list if self.before else join)(molecules)
         if self.store is not None:
             return self.store.add_to(batch, numbers)
         if self.peer is not None:  # peers find nothing either

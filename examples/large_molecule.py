@@ -7,7 +7,7 @@
 Reads PDB, XYZ, extxyz and npz (z, pos, cell, pbc). Receivers are taken in chunks, so
 nothing is cut off: forces are those of the whole system. Prints atoms/s, edges/s and
 peak memory; --scaling draws time and memory of boxes of growing size. Without --model
-the network has the default size and random weights: right for timing, not for physics.
+the network has size="complex" and random weights: right for timing, not for physics.
 """
 
 from __future__ import annotations
@@ -230,6 +230,7 @@ def run(args: argparse.Namespace) -> None:
         torch.manual_seed(0)
         model = Cormorant.potential(
             SPECIES,
+            size="complex",
             channels=args.channels,
             num_levels=args.levels,
             lmax=args.lmax,

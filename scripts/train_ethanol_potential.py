@@ -35,7 +35,7 @@ HELD_OUT = 10  # every tenth hot frame
 def make_model(frames: Batch) -> CormorantPotential:
     """A new potential with references and scale of the training frames."""
     model = Cormorant.potential(
-        [1, 6, 8], channels=16, num_levels=2, lmax=2, repulsion="zbl"
+        [1, 6, 8], size="complex", num_levels=2, repulsion="zbl"
     )
     counts = torch.tensor([[6.0, 2.0, 1.0]], dtype=torch.float64)
     mean = frames.energy.mean().view(1, 1)

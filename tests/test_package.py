@@ -25,6 +25,7 @@ PUBLIC = [
     "cg_product",
     "clebsch_gordan",
     "load_model",
+    "pretrained",
     "radius_graph",
     "save_model",
     "show_backends",

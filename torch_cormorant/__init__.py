@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         CormorantMD17,
         CormorantQM9,
         load_model,
+        pretrained,
         save_model,
     )
     from torch_cormorant.nn import Gate, Invariants, SO3Linear, SO3Norm
@@ -35,6 +36,7 @@ else:
             "CormorantMD17",
             "CormorantQM9",
             "load_model",
+            "pretrained",
             "save_model",
         ],
         "nn": ["Gate", "Invariants", "SO3Linear", "SO3Norm"],
@@ -72,6 +74,7 @@ __all__ = [
     "cg_product",
     "clebsch_gordan",
     "load_model",
+    "pretrained",
     "radius_graph",
     "save_model",
     "show_backends",

@@ -18,6 +18,13 @@ class CormorantWarning(UserWarning):
     """Something can be computed, but is hardly what was meant."""
 
 
+class EnsembleSpreadWarning(CormorantWarning):
+    """The models of an ensemble disagree more than on structures like their training's.
+
+    The limits are measured with the calibration: see :class:`.Ensemble`.
+    """
+
+
 class ShapeError(CormorantError, ValueError):
     """A tensor has the wrong number of dimensions or the wrong size."""
 
@@ -48,6 +55,10 @@ class CellError(CormorantError, ValueError):
 
 class SpeciesError(CormorantError, ValueError):
     """An atomic number is not among those the model was made for."""
+
+
+class ChargeError(CormorantError, ValueError):
+    """A charge, or unpaired electrons, that the model was not made for."""
 
 
 class DegreeError(CormorantError, ValueError):

@@ -422,7 +422,7 @@ def test_an_empty_name_is_not_the_folder_one_stands_in(
 def test_help_teaches(cormorant: Command) -> None:
     text = cormorant("--help")
     listed = text.split("COMMAND\n")[1].split("\n\n")[0].splitlines()
-    assert len(listed) == 8, "one whole line for each command"
+    assert len(listed) == 9, "one whole line for each command"
     assert not any(line.rstrip().endswith((",", ":")) for line in listed)
     for name in ("train", "evaluate", "predict", "info", "convert", "datasets"):
         assert name in text

@@ -13,7 +13,8 @@ from ase import Atoms
 from ase.io import read
 
 from torch_cormorant.cli import main
-from torch_cormorant.data import MiniEthanol, write_extxyz
+from torch_cormorant.data import MiniEthanol, read_extxyz, write_extxyz
+from torch_cormorant.errors import EnsembleSpreadWarning
 from torch_cormorant.interfaces.ase import CormorantCalculator
 from torch_cormorant.models import Ensemble
 
@@ -22,8 +23,8 @@ CONFIG = """
 data: {source: extxyz, path: cool.extxyz, train: 100, valid: 30, test: 30}
 model:
   network: potential
-  options: {channels: 4, num_levels: 1, lmax: 1}
-training: {epochs: 8, batch_size: 5, lr: 1e-2, seeds: [0, 1, 2]}
+  options: {size: complex, channels: 4, num_levels: 1, lmax: 1}
+training: {epochs: 8, batch_size: 5, lr: 1e-2, optimizer: adam, seeds: [0, 1, 2]}
 output: {report: false}
 """
 
@@ -55,9 +56,13 @@ def test_the_spread_grows_off_the_training_data(
     held = json.loads((folder / "run" / "ensemble.json").read_text())
     assert team.factors == held["factors"]
     assert set(team.factors) == {"energy", "forces"}
-    assert spread(team, folder / "hot.extxyz") > 1.5 * spread(
-        team, folder / "cool.extxyz"
-    )
+    with pytest.warns(EnsembleSpreadWarning, match=r"disagree about .*; also struct"):
+        hot = team.evaluate_all(list(read_extxyz(folder / "hot.extxyz")))
+    assert hot.forces_std is not None
+    assert set(team.limits) == {"energy_per_atom", "forces"}
+    with pytest.warns(EnsembleSpreadWarning, match=r"by .* eV/atom \(limit"):
+        of_hot = spread(team, folder / "hot.extxyz")
+    assert of_hot > 1.5 * spread(team, folder / "cool.extxyz")
     text = cormorant("evaluate", folder / "run", folder / "cool.extxyz")
     assert "MAE [meV]  RMSE [meV]  spread [meV]" in text
     assert "30 structures" in text  # the test part of the training
@@ -71,11 +76,13 @@ def test_predictions_of_a_folder_have_a_spread(
     folder: Path, cormorant: Command
 ) -> None:
     hot = folder / "hot.extxyz"
-    cormorant("predict", folder / "run", hot, "-o", "out.csv")
+    with pytest.warns(EnsembleSpreadWarning, match="do not rely on the result"):
+        cormorant("predict", folder / "run", hot, "-o", "out.csv")
     with Path("out.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == ["name", "energy [eV]", "energy_std [eV]"]
-    cormorant("predict", folder / "run", hot, "-o", "out.extxyz")
+    with pytest.warns(EnsembleSpreadWarning):
+        cormorant("predict", folder / "run", hot, "-o", "out.extxyz")
     frame: Atoms = read("out.extxyz", index=3)
     frame.calc = CormorantCalculator.from_file(folder / "run", backend="model")
     energy = frame.get_potential_energy()

@@ -13,7 +13,10 @@ from organic_gfn2.gfn2 import Labelled
 from organic_gfn2.splits import PARTS, part_of_frame, part_of_molecule
 
 import torch_cormorant
-from torch_cormorant.data import frame_parts, read_npz
+from torch_cormorant.data import MiniEthanol, frame_parts, read_npz
+from torch_cormorant.errors import ConfigError
+from torch_cormorant.train import make_config
+from torch_cormorant.train.sources import divided, load_data
 
 MINI = Path(torch_cormorant.__file__).parent / "data" / "mini_qm9.npz"
 NAMES = [f"C{'C' * k}O" for k in range(400)]
@@ -137,3 +140,39 @@ def test_what_is_absurd_is_dropped_and_counted() -> None:
     assert found.dropped == {"atoms too close": 1, "forces too large": 1}
     assert len(found.energy) == 2
     assert found.energy[0] < found.energy[1]
+
+
+def divided_file(folder: Path) -> Path:
+    """Return frames of ten of water's atoms, in parts of unequal sizes."""
+    words = ["train"] * 6 + ["valid"] * 2 + ["test"] * 2
+    rng = np.random.default_rng(0)
+    pos = rng.normal(size=(10, 2, 3)) + np.array([[0, 0, 0], [0, 0, 3.0]])
+    arrays = {"z": np.array([8, 1]), "pos": pos, "energy": rng.normal(size=10)}
+    path = folder / "frames.npz"
+    np.savez(path, **arrays, split=np.array(words)[::-1], energy_unit="eV")
+    return path
+
+
+def test_parts_of_a_file_divide_a_training(tmp_path: Path) -> None:
+    data = read_npz(divided_file(tmp_path))
+    split = data.split_by_part()
+    assert [part.tolist() for part in split.parts] == [
+        [4, 5, 6, 7, 8, 9],
+        [2, 3],
+        [0, 1],
+    ]
+    some = data.split_by_part(train=3, test=1, seed=1)
+    assert set(some.train.tolist()) < set(split.train.tolist())
+    assert [len(part) for part in some.parts] == [3, 2, 1]
+    with pytest.raises(ConfigError, match=r"train: 7 frames asked for, .* has 6 in a"):
+        data.split_by_part(train=7)
+    with pytest.raises(ConfigError, match="its parts are none"):
+        MiniEthanol().split_by_part()
+    section = {"source": "frames", "path": str(data.source), "by_part": True}
+    config = make_config({"data": {**section, "train": 4}})
+    found = divided(load_data(config.data), vars(config.data))
+    assert [len(part) for part in found.parts] == [4, 2, 2]
+    with pytest.raises(ConfigError, match="leave out part"):
+        make_config({"data": {**section, "part": "train"}})
+    with pytest.raises(ConfigError, match="source 'mini_ethanol' has none"):
+        make_config({"data": {"source": "mini_ethanol", "by_part": True}})

@@ -254,3 +254,21 @@ def test_head_and_reference_follow_target_and_network(
     job = Job(example.configure(example.parse(arguments.split())), seed=0)
     assert job.module.model.head.kind == head
     assert bool(job.loaders.atom_values) == composition
+
+
+def test_a_training_starts_from_a_model(
+    example: ModuleType,
+    tmp_path: Path,
+    fail: Callable[[str], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    command = f"{SMALL} --epochs 1 --target gap --out"
+    assert example.main(f"{command} {first}".split()) == 0
+    model = first / "model.safetensors"
+    assert example.main(f"{command} {second} --start {model}".split()) == 0
+    record = load_model(second / "model.safetensors").info.training
+    assert record["start"]["file"] == "model.safetensors"
+    assert "starts from model.safetensors" in capsys.readouterr().out
+    text = fail(f"{command} {tmp_path}/third --start nothing")
+    assert "no weights that come with the package have this name" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,13 @@ from lammps_job import start
 from structures import liquid
 
 from torch_cormorant import Cormorant
-from torch_cormorant.errors import BlowUpError, ConfigError, InterfaceError
+from torch_cormorant.errors import (
+    BlowUpError,
+    ChargeError,
+    ConfigError,
+    EnsembleSpreadWarning,
+    InterfaceError,
+)
 from torch_cormorant.interfaces.ase import CormorantCalculator
 from torch_cormorant.interfaces.lammps import LammpsPotential, load_mpi
 from torch_cormorant.models import Ensemble
@@ -122,3 +129,29 @@ def test_an_ensemble_logs_its_spread_and_ends_a_run_that_it_doubts(
 def test_one_potential_has_no_spread(lmp: object) -> None:
     with pytest.raises(ConfigError, match="max_spread is for an Ensemble"):
         start(lmp, 1, max_spread=0.1)
+
+
+def test_a_spread_beyond_the_limit_is_warned_of_once(lmp: object) -> None:
+    options = {"channels": 2, "num_levels": 1, "lmax": 1, "cutoff": 2.2}
+    members = [Cormorant.potential([1, 8], **options) for _ in range(2)]
+    found = start(lmp, 1, model=Ensemble(members, limits={"forces": 1e-9}))
+    match = "the atoms in LAMMPS: the models of the ensemble disagree about a force"
+    with pytest.warns(EnsembleSpreadWarning, match=match):
+        found.run(0)
+    found.run(0)  # not again: warnings are errors
+
+
+def test_an_odd_number_of_electrons_is_refused(lmp: object) -> None:
+    found = start(lmp, 1)
+    model = found.engine.model
+    domain = {"charge": [0, 0], "unpaired": 0}
+    model.info = replace(model.info, training={"domain": domain})
+    refused = []
+    for _ in range(2):
+        try:
+            found.attach()
+        except ChargeError as error:
+            refused.append(str(error))
+        lmp.command("create_atoms 1 single 0.9 0.9 0.9")  # hydrogen
+    (text,) = refused
+    assert "the atoms in LAMMPS: " in text

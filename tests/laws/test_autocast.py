@@ -190,6 +190,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "Predictor": network(holding(Predictor), **SMALL),
 }
 ABSTRACT = {"Ensemble", "Head", "Mask", "Norm", "Pair", "Part", "Radial", "SumHead"}
+ABSTRACT |= {"Together"}  # holds models, as an ensemble does
 
 
 def test_every_module_of_the_package_is_a_case() -> None:

@@ -164,6 +164,28 @@ def test_a_network_on_a_graph_that_was_made_before() -> None:
         vmap(f)(torch.stack([vec, vec + 0.1]))
 
 
+@pytest.mark.parametrize("backend", ["auto", "portable"])
+def test_many_gradients_at_once_are_refused_and_there_is_another_way(
+    backend: str,
+) -> None:
+    conv = layer(backend, complex_=True)
+    geometry = EdgeGeometry.from_pos(POS[:3], EDGES)
+
+    def f(x: Tensor) -> Tensor:
+        return conv(x, geometry).flatten(1).sum(1)
+
+    x, eye = draw(3, 2).requires_grad_(), torch.eye(3, dtype=torch.float64)
+    rows = [torch.autograd.grad(f(x), x, row)[0] for row in eye]
+    with pytest.raises(ConfigError, match="is_grads_batched"):
+        torch.autograd.grad(f(x), x, eye, is_grads_batched=True)
+    slope = torch.autograd.grad(f(x)[0], x, create_graph=True)
+    with pytest.raises(ConfigError, match="is_grads_batched"):
+        torch.autograd.grad(slope, x, torch.stack([x, x]), is_grads_batched=True)
+    close(jacrev(f)(x.detach()), torch.stack(rows))
+    (many,) = vmap(torch.func.vjp(f, x.detach())[1])(eye)
+    close(many, torch.stack(rows))
+
+
 def test_layer_and_network_are_exported_on_a_graph_that_was_made_before() -> None:
     f, vec = on_edges(network("scalar"))
     conv, x = layer("auto", complex_=True), draw(3, 2)

@@ -184,7 +184,7 @@ def test_every_form_is_saved_and_loaded(form: str, tmp_path: Path) -> None:
 def test_potentials_ask_the_facts_and_have_exact_forces(form: str) -> None:
     torch.manual_seed(0)
     given = {k: v for k, v in FORMS[form]().items() if k != "norm"}
-    model = Cormorant.potential(**SMALL, **given).double()
+    model = Cormorant.potential(size="complex", **SMALL, **given).double()
     model.set_units(dict.fromkeys(range(1, 10), -1.0), scale=2.0)
     z, pos = random_molecule(5)
     result = model.evaluate(z, pos)
@@ -203,9 +203,9 @@ def test_potentials_ask_the_facts_and_have_exact_forces(form: str) -> None:
 
 def test_own_parts_learn_energies_and_forces() -> None:
     torch.manual_seed(0)
-    model = Cormorant.potential(**SMALL, **FORMS["mappings"]()).double()
+    model = Cormorant.potential(size="complex", **SMALL, **FORMS["mappings"]()).double()
     z, pos = random_molecule(6)
-    teacher = Cormorant.potential(**SMALL).double()
+    teacher = Cormorant.potential(size="complex", **SMALL).double()
     wanted = teacher.evaluate(z, pos).forces.detach()
     wanted = wanted / wanted.std()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-2)
@@ -261,7 +261,7 @@ def test_a_potential_refuses_what_says_otherwise(
     options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        Cormorant.potential(**SMALL, **options)
+        Cormorant.potential(size="complex", **SMALL, **options)
 
 
 class Flat(Step):
@@ -443,7 +443,11 @@ def test_a_class_needs_no_constructor(tmp_path: Path) -> None:
 
 
 def test_energies_of_own_heads_are_the_same_everywhere() -> None:
-    model = Cormorant.potential(**SMALL, **FORMS["instances"]()).double().eval()
+    model = (
+        Cormorant.potential(size="complex", **SMALL, **FORMS["instances"]())
+        .double()
+        .eval()
+    )
     z, pos = random_molecule(6)
     expected = model.evaluate(z, pos)
     chunked = evaluate_in_chunks(model, z, pos)
@@ -499,7 +503,9 @@ def test_calculators_and_checks_take_parts(
 ) -> None:
     calculators = pytest.importorskip("torch_cormorant.interfaces.ase")
     path = tmp_path / "m.safetensors"
-    save_model(path, Cormorant.potential(**SMALL, head={"class": Cornerless}))
+    save_model(
+        path, Cormorant.potential(size="complex", **SMALL, head={"class": Cornerless})
+    )
     monkeypatch.setattr(HEAD_PARTS, "classes", {})
     with pytest.raises(ModelFileError, match="Cornerless"):
         calculators.CormorantCalculator.from_file(path)

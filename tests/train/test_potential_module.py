@@ -147,7 +147,7 @@ def test_a_step_lowers_the_loss(batch: Batch) -> None:
     units = potential_normalisation(MiniEthanol()[:50])
     made = PotentialRegression(network(), units, ema_decay=0.5)
     made.log = lambda *_, **__: None  # type: ignore[method-assign]
-    optimizer = torch.optim.Adam(made.model.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(made.model.parameters(), lr=1e-2)
     losses = []
     for _ in range(30):
         loss = made.training_step(batch, 0)

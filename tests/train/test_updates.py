@@ -75,6 +75,34 @@ def test_either_optimiser_goes_on_from_the_other(first: str, then: str) -> None:
     assert state["state"].keys() == resumed.state_dict()["state"].keys()
 
 
+@pytest.mark.parametrize("amsgrad", [True, False])
+def test_one_call_is_the_operator_of_torch_bit_by_bit(amsgrad: bool) -> None:
+    kept = []
+    for make in (adamw, torch.optim.AdamW):
+        ours = [*weights(), *weights(torch.float64)]
+        groups = [{"params": ours[:3], "lr": 0.1}, {"params": ours[3:]}]
+        settings = {**SETTINGS, "amsgrad": amsgrad}
+        options = {} if make is adamw else {"fused": True}
+        optimizer = make(groups, **settings, **options)
+        seen: list[int] = []
+        optimizer.register_step_post_hook(lambda *_, seen=seen: seen.append(1))
+        stepped(optimizer, ours)
+        give_gradients(ours, 7)
+        assert optimizer.step(torch.is_grad_enabled) is True
+        assert len(seen) == 6
+        optimizer.zero_grad(set_to_none=False)
+        assert not gradient_norm(ours)
+        optimizer.zero_grad()
+        assert all(weight.grad is None for weight in ours)
+        state = optimizer.state_dict()["state"]
+        kept.append([*ours, *(v for one in state.values() for v in one.values())])
+        assert (
+            list(state[0])
+            == ["step", "exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * amsgrad
+        )
+    assert all(map(torch.equal, *kept))
+
+
 def test_complex_weights_have_the_plain_optimiser() -> None:
     weight = nn.Parameter(torch.ones(2, dtype=torch.complex64))
     assert not adamw([weight], lr=1e-3).defaults["fused"]

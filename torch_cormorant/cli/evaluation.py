@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from torch_cormorant.cli.charges import refuse_charges
 from torch_cormorant.cli.labels import (
     Labelled,
     Names,
@@ -46,9 +47,11 @@ def evaluate(args: argparse.Namespace) -> None:
     """
     model = load_models(args.model, args.device)
     units = given_units(args.unit, model)
-    names = Names(args.energy, args.forces, args.data_part)
-    data, assumed = read_labels(args.input, model, units, names)
+    labels = Names(args.energy, args.forces, args.data_part)
+    data, assumed = read_labels(args.input, model, units, labels)
     warn_of_units(data, args.input)
+    names = [f"structure {row}" for row in range(len(data))]
+    refuse_charges(model, args.input, data, names)
     if isinstance(data, Molecules):
         _check_rows(args, model, data)
     split = trained_split(model, data)

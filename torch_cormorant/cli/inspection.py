@@ -22,13 +22,16 @@ def info(args: argparse.Namespace) -> None:
         args: ``model``.
     """
     from torch_cormorant.conv import CormorantConv
-    from torch_cormorant.models import Ensemble, load_models
+    from torch_cormorant.models import Ensemble, Together, load_models
 
     model: Any = load_models(args.model)
     if isinstance(model, Ensemble):
         factors = [f"{name} {value:.3g}" for name, value in model.factors.items()]
         print(f"{args.model}: an ensemble of {len(model.models)} models")
         print(f"  spreads times {', '.join(factors) or '1'}; the first one:\n")
+        model = model.models[0]
+    elif isinstance(model, Together):
+        print(f"{args.model}: {', '.join(model.info.targets)}; the first model:\n")
         model = model.models[0]
     known, network = model.info, getattr(model, "network", model)
     total = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -38,6 +38,7 @@ _DESCRIPTION = """Cormorant: covariant molecular networks.
     cormorant evaluate model.safetensors test.extxyz errors on labelled structures
     cormorant predict model.safetensors new.sdf -o out.csv
     cormorant info model.safetensors                 what is in a model file
+    cormorant models                                 trained weights that come along
 
 Every command explains itself: cormorant train --help"""
 _TRAIN = """Train as a YAML configuration says.
@@ -250,7 +251,10 @@ def _train(args: argparse.Namespace) -> None:
 
 
 _NEEDED = ("yaml", "safetensors")
-_MODEL = "model.safetensors, or the folder of a training with several seeds"
+_MODEL = (
+    "model.safetensors, the folder of a training with several seeds, or a name of "
+    "`cormorant models`"
+)
 
 
 def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -271,7 +275,9 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         f"Predict for structures of many formats.\n\nThese are {formats}:\n\n"
         "    cormorant predict gap.safetensors molecules.csv -o gaps.csv\n"
         "    cormorant predict gap.safetensors 'CCO' -o ethanol.csv\n"
-        "    cormorant predict runs/seeds frames.extxyz -o with_spread.extxyz\n\n"
+        "    cormorant predict runs/seeds frames.extxyz -o with_spread.extxyz\n"
+        "    cormorant predict organic-gfn2 molecules.smi --relax -o relaxed.extxyz\n\n"
+        "Without -o a table is printed. "
         "SMILES get geometries from RDKit (ETKDG and MMFF): good enough for a look, "
         "not\nthe geometries of the training.",
     )
@@ -310,13 +316,21 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
             help=text,
         )
     predict.add_argument(
-        "-o", "--output", type=_path, required=True, help=".extxyz or .csv"
+        "-o", "--output", type=_path, help=".extxyz or .csv; default: print a table"
     )
     predict.add_argument(
         "--overwrite", action="store_true", help="replace an output that is there"
     )
     predict.add_argument(
         "--no-forces", action="store_true", help="energies alone, where forces exist"
+    )
+    predict.add_argument(
+        "--relax",
+        nargs="?",
+        type=_force,
+        const=0.01,
+        metavar="FORCE",
+        help="move the atoms until no force is larger; default 0.01 eV/Angstrom",
     )
     info = _add(
         commands,
@@ -334,7 +348,9 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "    cormorant native model.safetensors model.cormorant\n\n"
         "What the native evaluator does not cover is refused by name.",
     )
-    native.add_argument("model", type=_path, help="model.safetensors")
+    native.add_argument(
+        "model", type=_path, help="model.safetensors, or NAME/0 of `cormorant models`"
+    )
     native.add_argument("output", type=_path, help="such as model.cormorant")
     convert = _add(
         commands,
@@ -392,6 +408,15 @@ def _add_others(commands: argparse._SubParsersAction[Parser]) -> None:
     data.add_argument("--fetch", action="store_true", help="download what is missing")
     _add(
         commands,
+        "models",
+        _late("models.models"),
+        "Trained weights that come with the package.\n\n"
+        "Their names stand wherever a model file does:\n\n"
+        "    cormorant predict organic-gfn2 molecules.smi\n"
+        "    cormorant native organic-gfn2/0 model.cormorant   # one of an ensemble",
+    )
+    _add(
+        commands,
         "backends",
         _late("inspection.backends"),
         "Which accelerated parts are in use, and how to enable the others.",
@@ -402,6 +427,13 @@ def _path(text: str) -> Path:
     if not text:  # to pathlib the folder that one stands in
         raise argparse.ArgumentTypeError("no name is given")
     return Path(text)
+
+
+def _force(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
 
 
 def _positive(text: str) -> int:

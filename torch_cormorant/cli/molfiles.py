@@ -6,14 +6,14 @@ import csv
 import io
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch_geometric.data import Data
 
 from torch_cormorant.cli.mol_checks import check_drawing, check_hydrogens, oddities
+from torch_cormorant.data.smiles import frame_of, molecule_of, rdkit
+from torch_cormorant.data.smiles import read_smiles as smiles_frame
 from torch_cormorant.data.text import read_text
 from torch_cormorant.errors import BackendError, CormorantWarning, DataError
 
@@ -36,7 +36,7 @@ def read_sdf(path: Path) -> Molecules:
             drawing in two dimensions or has no hydrogens; it is named.
         BackendError: RDKit is missing.
     """
-    text, chem = read_text(path), _rdkit()
+    text, chem = read_text(path), rdkit()
     supplier = chem.SDMolSupplier()
     supplier.SetData(text, sanitize=False, removeHs=False)
     frames, names, odd = [], [], []
@@ -46,7 +46,7 @@ def read_sdf(path: Path) -> Molecules:
             where = f"{path}: entry {entry + 1}{f' ({title})' if title else ''}"
             if molecule is None or molecule.GetNumAtoms() == 0:
                 raise DataError(f"{where} is not understood")
-            frames.append(_frame(molecule, where))
+            frames.append(frame_of(molecule, where))
             check_drawing(molecule, supplier.GetItemText(entry), where)
             check_hydrogens(molecule, where)
             odd += [f"{where} {what}" for what in oddities(molecule)]
@@ -125,7 +125,7 @@ def is_smiles(text: str) -> bool:
         text: What stands on the command line.
     """
     try:
-        molecule = _rdkit().MolFromSmiles(text)
+        molecule = rdkit().MolFromSmiles(text)
     except BackendError:
         return False
     return molecule is not None and molecule.GetNumAtoms() > 0
@@ -141,14 +141,11 @@ def molecules_of(entries: Sequence[tuple[str, str]]) -> list[Data]:
         DataError: One is not understood; it is named.
         BackendError: RDKit is missing.
     """
-    chem = _rdkit()
     frames, odd = [], []
     for where, smiles in entries:
-        molecule = chem.MolFromSmiles(smiles) if smiles else None
-        if molecule is None or molecule.GetNumAtoms() == 0:
-            raise DataError(f"{where}: {smiles[:80]!r} is no SMILES")
+        molecule = molecule_of(smiles, where)
         odd += [f"{where} ({smiles[:80]}) {what}" for what in oddities(molecule)]
-        frames.append(_frame(_embedded(chem.AddHs(molecule), where), where))
+        frames.append(smiles_frame(smiles, where))
     _warn(odd)
     return frames
 
@@ -165,37 +162,3 @@ def _warn(odd: list[str]) -> None:
 
 def _title(molecule: Any) -> str:
     return str(molecule.GetProp("_Name")) if molecule.HasProp("_Name") else ""
-
-
-def _rdkit() -> Any:
-    try:
-        rdkit: Any = import_module("rdkit")
-        chem = import_module("rdkit.Chem")
-        import_module("rdkit.Chem.AllChem")
-    except ImportError:
-        raise BackendError(
-            'sdf and SMILES need RDKit: pip install "torch-cormorant[chem]"'
-        ) from None
-    # Its complaints would stand between ours.
-    rdkit.rdBase.DisableLog("rdApp.*")
-    return chem
-
-
-def _embedded(molecule: Any, where: str) -> Any:
-    chem = _rdkit().AllChem
-    # A fixed seed: the same SMILES has the same geometry every time.
-    if chem.EmbedMolecule(molecule, randomSeed=1) != 0:
-        raise DataError(f"{where}: RDKit finds no geometry; give one as extxyz")
-    if chem.MMFFHasAllMoleculeParams(molecule):
-        chem.MMFFOptimizeMolecule(molecule, maxIters=2000)
-    return molecule
-
-
-def _frame(molecule: Any, where: str) -> Data:
-    z = torch.tensor([atom.GetAtomicNum() for atom in molecule.GetAtoms()])
-    if molecule.GetNumConformers() == 0:
-        raise DataError(f"{where}: has no coordinates")
-    pos = torch.from_numpy(molecule.GetConformer().GetPositions().copy()).double()
-    if not bool(pos.isfinite().all()) or int(z.min()) < 1:
-        raise DataError(f"{where}: a coordinate or an element is not understood")
-    return Data(z=z, pos=pos)

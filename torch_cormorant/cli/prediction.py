@@ -6,14 +6,18 @@ import argparse
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_cormorant.cli.charges import refuse_charges
 from torch_cormorant.cli.labels import given_units, is_potential, recorded_data
+from torch_cormorant.cli.relaxation import relaxed
 from torch_cormorant.cli.structures import Structures, is_own_file, read_structures
+from torch_cormorant.data.files import write_atomically
 from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import (
@@ -36,44 +40,86 @@ def predict(args: argparse.Namespace) -> None:
 
     Args:
         args: ``model``, ``input``, ``output``, ``overwrite``, ``batch_size``,
-            ``device``, ``unit``, ``data_part`` and ``no_forces``.
+            ``device``, ``unit``, ``data_part``, ``relax`` and ``no_forces``.
 
     Raises:
         CormorantError: A file or a structure does not fit.
     """
     suffix = _checked_output(args)
     model = load_models(args.model, args.device)
-    if model.head.per_atom and suffix == ".csv":
+    potential = is_potential(model)
+    if model.head.per_atom and suffix != ".extxyz":
         raise ConfigError(
-            f"{args.output}: a table has one row for every structure; write values of "
-            "atoms as .extxyz"
+            f"{args.output or '-o'}: a table has one row for every structure; write "
+            "values of atoms as .extxyz"
+        )
+    if args.relax is not None and not potential:
+        raise ConfigError(
+            f"--relax: {args.model} predicts {', '.join(model.info.targets)}; only a "
+            "potential has forces"
         )
     if args.data_part is not None and args.input.suffix.lower() != ".npz":
         raise ConfigError(f"--data-part: {args.input} is no .npz file of frames")
     found = read_structures(args.input, _length_unit(args, model), args.data_part)
-    if is_potential(model):
-        for name, frame in zip(found.names, found.frames, strict=True):
-            if warn_of_composition(model, frame.z, f"{args.input}: {name}"):
-                break
-        forces = not args.no_forces and suffix == ".extxyz"
-        potential = model if isinstance(model, Ensemble) else Potential.of(model)
-        result = potential.evaluate_all(
-            found.frames, forces=forces, batch_size=args.batch_size
-        )
-        values, std = result.energy[:, None], getattr(result, "energy_std", None)
-        std = None if std is None else std[:, None]
+    refuse_charges(model, args.input, found.frames, found.names)
+    result = None
+    if potential:
+        result = _evaluated(args, model, found, forces=suffix == ".extxyz")
+        found = replace(found, frames=result.frames)
+        values, std = result.values, result.std
     else:
         values, std = property_values(model, found.frames, args.batch_size)
+    if suffix == "":
+        print(table_text(model, found, values, std), end="")
+        return
     if suffix == ".csv":
-        write_csv(args.output, model, found, values, std)
-    elif is_potential(model):
-        write_frames(args.output, found.frames, result)
+        text = table_text(model, found, values, std)
+        write_atomically(args.output, lambda stream: stream.write(text.encode()))
+    elif result is not None:
+        write_frames(args.output, found.frames, result.whole)
     else:
         write_properties(args.output, model, found.frames, values, std)
     what = ", ".join(model.info.targets)
     print(f"{what} of {len(found.names):,} structures in {args.output}")
-    if is_potential(model) and suffix == ".csv" and not args.no_forces:
+    if potential and suffix == ".csv" and not args.no_forces:
         print("a table holds no forces; for them write .extxyz")
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """Structures, perhaps relaxed, and what a potential says of them."""
+
+    frames: Sequence[Data]
+    whole: Result
+
+    @property
+    def values(self) -> Tensor:
+        """Energies as a column."""
+        return self.whole.energy[:, None]
+
+    @property
+    def std(self) -> Tensor | None:
+        """Spreads of an ensemble as a column."""
+        std: Tensor | None = getattr(self.whole, "energy_std", None)
+        return None if std is None else std[:, None]
+
+
+def _evaluated(
+    args: argparse.Namespace, model: Loaded, found: Structures, *, forces: bool
+) -> _Evaluated:
+    """Energies, and forces where they are written."""
+    for name, frame in zip(found.names, found.frames, strict=True):
+        if warn_of_composition(model, frame.z, f"{args.input}: {name}"):
+            break
+    frames = found.frames
+    if args.relax is not None:
+        frames = relaxed(model, frames, found.names, args.relax)
+    potential = model if isinstance(model, Ensemble) else Potential.of(model)
+    wanted = forces or isinstance(model, Ensemble)  # their spread is looked at
+    whole = potential.evaluate_all(
+        frames, forces=wanted and not args.no_forces, batch_size=args.batch_size
+    )
+    return _Evaluated(frames, whole)
 
 
 def _length_unit(args: argparse.Namespace, model: Loaded) -> str:
@@ -97,11 +143,13 @@ def _length_unit(args: argparse.Namespace, model: Loaded) -> str:
 
 
 def _checked_output(args: argparse.Namespace) -> str:
-    """The suffix of a file that may be written.
+    """The suffix of a file that may be written; empty: none is asked for.
 
     Raises:
         ConfigError: It may not.
     """
+    if args.output is None:
+        return ""
     suffix = args.output.suffix.lower()
     if suffix not in (".extxyz", ".csv"):
         raise ConfigError(f"{args.output}: written are .extxyz and .csv")
@@ -157,26 +205,22 @@ def _plain_cell(text: str) -> str:
     return f"'{text}" if text.startswith(tuple("=+-@\t\r\n")) else text
 
 
-def write_csv(
-    path: Path,
+def table_text(
     model: Loaded,
     found: Structures,
     values: Tensor,
     std: Tensor | None = None,
-) -> None:
-    """Write predictions as a table, behind the other columns of the one that was read.
+) -> str:
+    """Predictions as a csv table, behind the other columns of the one that was read.
 
     Names that a spreadsheet would take for a formula stand behind an apostrophe.
 
     Args:
-        path: The file.
         model: Tells names and units.
         found: The structures, for their names and further columns.
         values: ``[n, T]``, or all components of T tensors.
         std: Their spreads, which get a column each, named ``_std``.
     """
-    from torch_cormorant.data.files import write_atomically
-
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     if std is not None:
@@ -193,7 +237,7 @@ def write_csv(
     for *cells, row in zip(*texts.values(), values.tolist(), strict=True):
         numbers = [repr(value) for value in row]
         writer.writerow([*map(_plain_cell, cells), *numbers])
-    write_atomically(path, lambda stream: stream.write(text.getvalue().encode()))
+    return text.getvalue()
 
 
 def write_properties(

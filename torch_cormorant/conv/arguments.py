@@ -8,6 +8,7 @@ from typing import Any
 from torch_geometric.nn import MessagePassing
 
 from torch_cormorant.errors import ConfigError, check_keywords
+from torch_cormorant.nn.edge_network import HOOKS
 
 
 def check_channels(value: int, name: str, *, lazy: bool = False) -> int:
@@ -78,13 +79,15 @@ def check_message_passing(own_kind: type, kwargs: dict[str, Any]) -> None:
         raise ConfigError(msg)
 
 
+LISTENERS = tuple(
+    f"_{name}_forward{kind}_hooks"
+    for name in ("propagate", "message", "aggregate")
+    for kind in ("_pre", "")
+)
+"""Attributes of a layer that hold hooks of PyG's."""
+
+
 def has_hooks(layer: MessagePassing) -> bool:
     """Whether someone listens to what only ``propagate`` calls."""
-    own = any(
-        getattr(layer, f"_{name}_forward{kind}_hooks")
-        for name in ("propagate", "message", "aggregate")
-        for kind in ("_pre", "")
-    )
-    kinds = ("forward", "forward_pre", "backward", "backward_pre")
-    sums = vars(layer.aggr_module)
-    return own or any(sums[f"_{kind}_hooks"] for kind in kinds)
+    own, sums = vars(layer), vars(layer.aggr_module)
+    return any(map(own.get, LISTENERS)) or any(map(sums.get, HOOKS))

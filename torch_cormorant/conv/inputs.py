@@ -18,6 +18,7 @@ from torch_cormorant.errors import (
 from torch_cormorant.ops import EdgeGeometry
 from torch_cormorant.ops.cg_product import to_complex
 from torch_cormorant.ops.edges import check_edge_index
+from torch_cormorant.ops.planes import complex_of
 from torch_cormorant.ops.transforms import is_batched, refuse_batched
 
 NodeInput = Tensor | tuple[Tensor, Tensor]
@@ -159,11 +160,7 @@ def as_internal(x: Tensor, planes: int) -> Tensor:
     if x.ndim == 2:
         x = x.unsqueeze(1)
         return torch.complex(x, torch.zeros_like(x)) if planes == 2 else x
-    if planes == 1:
-        return x.squeeze(2)
-    # one copy here and one in the backward pass, unlike with torch.complex
-    pairs = x.transpose(2, 3).clone(memory_format=torch.contiguous_format)
-    return torch.view_as_complex(pairs)
+    return x.squeeze(2) if planes == 1 else complex_of(x)
 
 
 def make_geometry(

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from torch_cormorant.conv.arguments import check_channels
+from torch_cormorant.conv.arguments import check_channels, has_hooks
 from torch_cormorant.conv.inputs import NodeInput
 from torch_cormorant.conv.irreps_conv import IrrepsConv
 from torch_cormorant.irreps import Irreps
 from torch_cormorant.nn.envelopes import Envelope
 from torch_cormorant.nn.mlp import MLP, RadialMLP
 from torch_cormorant.nn.radial import RadialSpec, make_radial
-from torch_cormorant.ops import ProductPaths
+from torch_cormorant.ops import fused
 from torch_cormorant.ops.autocast import full_precision, weights_precision
+from torch_cormorant.ops.painn_message import (
+    fits,
+    message_paths,
+    message_rows,
+    message_step,
+    painn_message,
+    with_vectors,
+)
+from torch_cormorant.ops.painn_mixing import mixing, painn_mixing
 from torch_cormorant.ops.weighted_sum import Weights
 
 __all__ = ["PaiNNConv", "PaiNNMixing"]
@@ -87,11 +95,7 @@ class PaiNNConv(IrrepsConv):
         super().__init__(locals(), **kwargs)
         self.channels = C = check_channels(channels, "channels")
         self.irreps = Irreps([(C, "0e"), (C, "1o")])
-        self.paths = ProductPaths(
-            [(C, "0e"), (C, "0e"), (C, "1o")],
-            Irreps.harmonics(1),
-            paths=[(0, 0, "0e"), (1, 1, "1o"), (2, 0, "1o")],
-        )
+        self.paths = message_paths(C)
         self.radial = None
         if cutoff is not None:
             made = make_radial(basis, num_basis=num_basis, cutoff=cutoff, complex=False)
@@ -119,28 +123,30 @@ class PaiNNConv(IrrepsConv):
         edge_weight: Weights | None = None,
     ) -> Tensor:
         """Update the nodes; arguments and shapes as in the class description."""
-        if isinstance(x, (tuple, list)):
-            x = (self._with_vectors(x[0]), self._with_vectors(x[1]))
-        else:
-            x = self._with_vectors(x)
+        C, pair = self.channels, isinstance(x, (tuple, list))
+        if pair:
+            x = (with_vectors(x[0], C), with_vectors(x[1], C))
+        scalars = isinstance(x, Tensor) and x.shape[1:] == (C,)
+        irreps = self.irreps[:1] if scalars else self.irreps
         source, target, geometry = self.inputs(
-            x, (self.irreps, self.irreps), edge_index, edge_vec, pos
+            x, (irreps, irreps), edge_index, edge_vec, pos
         )
-        C = self.channels
-        a, b, d = self.context(source[:, :C]).split(C, dim=-1)
-        turned = d.repeat(1, 3) * source[:, C:]
-        rows = torch.cat([a, b, turned], dim=1)
-        sums = self.neighbour_sum(rows, geometry, edge_weight)
-        # the two paths to vectors stand side by side in every component
-        vectors = sums[:, C:].unflatten(1, (3, 2, C)).sum(2).flatten(1)
-        result: Tensor = self.mixing(target + torch.cat([sums[:, :C], vectors], dim=1))
+        weights, sh = self.edge_weights(geometry, edge_weight), geometry.sh(1)
+        context = None if pair or self.explain or has_hooks(self) else self._fused(sh)
+        if context is not None and fits(geometry.plan, weights, C):
+            x = painn_message(source, sh, weights, context, geometry.plan)
+        else:
+            source, target = with_vectors(source, C), with_vectors(target, C)
+            rows = message_rows(self.context(source[:, :C]), source[:, C:])
+            sums = self.neighbour_sum(rows, geometry, weights)
+            blocks = sums[:, :C], sums[:, C:].unflatten(1, (3, 2 * C))
+            x = target + message_step(blocks)
+        result: Tensor = self.mixing(x)
         return result
 
-    def _with_vectors(self, x: Tensor) -> Tensor:
-        """Rows of scalars with vectors that are zero."""
-        if x.ndim == 2 and x.shape[1] == self.channels:
-            return torch.cat([x, x.new_zeros(x.shape[0], 3 * self.channels)], dim=1)
-        return x
+    def _fused(self, sh: Tensor) -> list[Tensor] | None:
+        """What the fused message reads of the context, if it may compute."""
+        return self.context.fixed_weights() if fused.fits("auto", sh) else None
 
     def arguments(self) -> str:
         """The positional arguments, for ``repr``."""
@@ -181,13 +187,14 @@ class PaiNNMixing(nn.Module):
     @weights_precision
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as above."""
-        C = self.channels
-        s, v = x[:, :C], x[:, C:].reshape(-1, C)  # one product for all components
-        V, U = self.vectors(v).unflatten(0, (-1, 3)).split(C, dim=-1)
-        norm = (V.square().sum(1) + self.epsilon).sqrt()
-        a, b, d = self.context(torch.cat([s, norm], dim=1)).split(C, dim=-1)
-        step = [a + d * (V * U).sum(1), (b.unsqueeze(1) * U).flatten(1)]
-        return x + torch.cat(step, dim=1)
+        if fused.fits("auto", x):
+            vectors, context = (
+                self.vectors.fixed_weights(),
+                self.context.fixed_weights(),
+            )
+            if vectors is not None and context is not None:
+                return painn_mixing(x, [*vectors, *context], self.epsilon)
+        return mixing(x, self.vectors, self.context, self.epsilon)
 
     def extra_repr(self) -> str:
         """Channels."""

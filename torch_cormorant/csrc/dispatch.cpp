@@ -200,9 +200,11 @@ template <class Problem, class Work> int guarded(const Problem *p, const Work &w
 
 extern "C" {
 
-EXPORT int32_t cormorant_abi() { return 9; }
+EXPORT int32_t cormorant_abi() { return 10; }
 
 EXPORT const char *cormorant_isa() { return chosen->name; }
+
+EXPORT int32_t cormorant_vector_bytes() { return chosen->bytes; }
 
 // For tests: another instruction set; 0 where this processor does not have it.
 EXPORT int32_t cormorant_use(const char *name) {
@@ -289,4 +291,5 @@ EXPORT int32_t cormorant_invariants(const Invariants *p) {
 }
 }
 
+#include "painn/entry.h"
 #include "weighted/entry.h"

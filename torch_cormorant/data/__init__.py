@@ -30,6 +30,7 @@ from torch_cormorant.data.registry import (
     fetch_dataset,
     verify_dataset,
 )
+from torch_cormorant.data.smiles import read_smiles
 from torch_cormorant.data.splits import (
     PUBLISHED_SIZES,
     Split,
@@ -88,6 +89,7 @@ __all__ = [
     "read_npz",
     "read_qm9",
     "read_qm9_g4mp2",
+    "read_smiles",
     "reference_energies",
     "save_split",
     "split_indices",

@@ -50,6 +50,7 @@ class Frames(StructureDataset):
         dipole_unit: Unit of the dipoles, where it is known.
         splits: Row numbers of training and test frames by the number of an official
             split, where the source has such.
+        parts: Part of each frame ``[F]``, where the source is divided.
 
     Raises:
         DataError: A shape or a value does not fit; frame and field are named.
@@ -79,12 +80,14 @@ class Frames(StructureDataset):
         energy_shift: NDArray[np.float64] | None = None,
         dipole_unit: str | None = None,
         splits: Mapping[int, tuple[NDArray[np.int64], NDArray[np.int64]]] | None = None,
+        parts: NDArray[np.str_] | None = None,
     ) -> None:
         super().__init__(name, source, digest, level_of_theory)
         self.energy_unit = energy_unit
         self.dipole_unit = dipole_unit
         self._isolated = None if isolated_energies is None else dict(isolated_energies)
         self._splits = dict(splits or {})
+        self._parts = parts
         self._reader: FrameReader | None = None
         self._memory: Frames | None = None
         if not isinstance(frames, FrameArrays):
@@ -247,6 +250,42 @@ class Frames(StructureDataset):
                 "leave some"
             )
         return Split(train[:-valid], train[-valid:], test, seed=number)
+
+    def split_by_part(
+        self,
+        train: int | None = None,
+        valid: int | None = None,
+        test: int | None = None,
+        seed: int = 0,
+    ) -> Split:
+        """The parts ``train``, ``valid`` and ``test`` that the source is divided into.
+
+        Args:
+            train: How many frames of the training part, chosen at random. Default: all.
+            valid: Likewise of the validation part.
+            test: Likewise of the test part.
+            seed: Of what is chosen.
+
+        Returns:
+            Row numbers of the three parts.
+
+        Raises:
+            ConfigError: There is no such part, or it has not so many frames.
+        """
+        rng, found = np.random.default_rng(seed), []
+        for name, size in (("train", train), ("valid", valid), ("test", test)):
+            words = np.zeros(0, str) if self._parts is None else self._parts
+            rows = np.flatnonzero(words == name)
+            if size is not None and size <= len(rows):
+                rows = np.sort(rng.permutation(rows)[:size])
+            if len(rows) == 0 or len(rows) < (size or 0):
+                known = ", ".join(sorted(set(words.tolist()))) or "none"
+                raise ConfigError(
+                    f"{name}: {size or 'all'} frames asked for, {self.source} has "
+                    f"{len(rows)} in a part of this name; its parts are {known}"
+                )
+            found.append(rows.astype(np.int64))
+        return Split(found[0], found[1], found[2], seed)
 
     def describe(self) -> str:
         """Size, elements, units, level of theory, source and digest as text."""

@@ -104,10 +104,11 @@ def read_npz(
     optional = (*own.values(), *_SHARED, *_TEXTS, *_ISOLATED)
     file = read_arrays(path, ["z", pos], optional)
     frames = frames_of(file, {"z": "z", "pos": pos, **own})
+    parts = file.arrays.get("split")
     if part is not None and not prefix:
         check_frames(frames, str(file.path))
         split = np.array(file.texts("split", len(frames)))
-        frames = frames.keep(np.flatnonzero(split == part))
+        frames, parts = frames.keep(np.flatnonzero(split == part)), None
     length = _stated(file, "pos", "length_unit")
     if length is not None and not same_unit(length, "Angstrom"):
         raise file.fail("pos", f"in {length}, expected Angstrom; convert it")
@@ -138,7 +139,15 @@ def read_npz(
         level_of_theory=level_of_theory or file.text("level_of_theory") or "unknown",
         energy_unit=unit or stated,
         isolated_energies=_isolated(file, factor),
+        parts=_words_of(parts, len(frames)),
     )
+
+
+def _words_of(values: NDArray[Any] | None, count: int) -> NDArray[np.str_] | None:
+    """A word for each frame; None otherwise: who needs them says so."""
+    if values is None or values.dtype.kind != "U" or values.shape != (count,):
+        return None
+    return values.astype(str)
 
 
 def _prefix(path: str | os.PathLike[str], part: str | None, argument: str) -> str:

@@ -20,6 +20,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from torch_cormorant.data import read_smiles
 from torch_cormorant.errors import (
     CellError,
     CoincidentAtomsError,
@@ -31,14 +32,16 @@ from torch_cormorant.graph.spacing import warn_if_not_angstrom
 from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.native_engine import choose_engine
 from torch_cormorant.interfaces.traced import TracedPotential
-from torch_cormorant.models import load_models
+from torch_cormorant.models import load_models, pretrained
 from torch_cormorant.models.batched import raise_first
 from torch_cormorant.models.compositions import warn_of_composition
+from torch_cormorant.models.domain import KEY as DOMAIN
+from torch_cormorant.models.domain import Electrons, check_electrons, said_of
 from torch_cormorant.models.energy import Result
 from torch_cormorant.models.ensemble import Ensemble
 from torch_cormorant.nn import Part
 
-__all__ = ["CormorantCalculator"]
+__all__ = ["CormorantCalculator", "from_smiles"]
 
 SPREADS = ("energy_std", "energies_std", "forces_std")
 """What an ensemble reports beside its means."""
@@ -172,7 +175,7 @@ class CormorantCalculator(Calculator):
     def from_file(
         cls, path: str | Path, *, parts: Iterable[type[Part]] = (), **kwargs: Any
     ) -> Self:
-        """Make one from a model file, or from the folder of an ensemble.
+        """Make one from a model file, the folder of an ensemble, or by a name.
 
         Args:
             path: As for :func:`torch_cormorant.models.load_models`.
@@ -183,6 +186,22 @@ class CormorantCalculator(Calculator):
             ModelFileError: The file is missing, damaged or no model file.
         """
         return cls(load_models(path, parts=parts), **kwargs)
+
+    @classmethod
+    def pretrained(cls, name: str, member: int | None = None, **kwargs: Any) -> Self:
+        """Make one from weights that come with the package.
+
+        Args:
+            name: As for :func:`torch_cormorant.pretrained`.
+            member: Which model of an ensemble, from 0. Default: the ensemble, with
+                spreads.
+            **kwargs: As the class.
+
+        Raises:
+            ModelFileError: There are no such weights.
+        """
+        model: Any = pretrained(name) if member is None else pretrained(name, member)
+        return cls(model, **kwargs)
 
     def calculate(
         self,
@@ -246,6 +265,7 @@ class CormorantCalculator(Calculator):
         last = self.atoms
         if not isinstance(last, Atoms) or not isinstance(atoms, Atoms):
             return list(all_changes)
+        self._check_electrons(atoms, "atoms")  # results of before do not answer for it
         pairs = {
             "positions": (last.positions, atoms.positions),
             "numbers": (last.numbers, atoms.numbers),
@@ -319,6 +339,7 @@ class CormorantCalculator(Calculator):
     def _look_at(self, atoms: Atoms, name: str) -> None:
         """Warn once of a structure that is hardly meant; a run is looked at once."""
         self._seen = atoms.numbers.copy()
+        self.engine.watch()
         if self._warned:
             return
         self._warned = warn_if_not_angstrom(torch.from_numpy(atoms.positions), name)
@@ -326,12 +347,25 @@ class CormorantCalculator(Calculator):
             kinds = torch.from_numpy(atoms.numbers)
             self._warned = warn_of_composition(self.engine.model, kinds, name)
 
+    def _check_electrons(self, atoms: Atoms, name: str) -> None:
+        """Refuse charges and spins that the model does not know, however told."""
+        if DOMAIN not in self.engine.model.info.training:
+            return
+        said = said_of(atoms.info, name)
+        charge = float(atoms.get_initial_charges().sum())
+        moments = atoms.get_initial_magnetic_moments().reshape(len(atoms), -1)
+        unpaired = float(np.linalg.norm(moments, axis=1).sum())
+        told = Electrons(said.charge or charge, max(said.unpaired, unpaired))
+        z = torch.from_numpy(atoms.numbers)
+        check_electrons(self.engine.model, z, name, told)
+
     def _tensors(
         self, structures: Sequence[Atoms], names: Sequence[str]
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
         """Atomic numbers, positions, batch, cells and periodic directions."""
         for atoms, name in zip(structures, names, strict=True):
             _check_atoms(atoms, name)
+            self._check_electrons(atoms, name)
             if len(structures) > 1 or not np.array_equal(self._seen, atoms.numbers):
                 self.engine.check_species(atoms.numbers, name)
                 self._look_at(atoms, name)
@@ -346,6 +380,32 @@ class CormorantCalculator(Calculator):
             return z, pos, batch, None, None
         cells = np.stack([np.asarray(atoms.cell) for atoms in structures])
         return z, pos, batch, torch.from_numpy(cells), torch.from_numpy(pbc)
+
+
+def from_smiles(smiles: str) -> Atoms:
+    """A molecule by its SMILES, as ASE's ``Atoms``.
+
+    Args:
+        smiles: The SMILES.
+
+    Returns:
+        Elements and positions in Angstrom, by RDKit (ETKDG and MMFF), with the entries
+        ``charge`` and ``multiplicity`` of ``info``.
+
+    Raises:
+        DataError: It is not understood, or no geometry is found.
+        BackendError: RDKit is missing.
+
+    Example:
+        >>> import pytest
+        >>> _ = pytest.importorskip("rdkit")
+        >>> from torch_cormorant.interfaces.ase import from_smiles
+        >>> from_smiles("CCO").get_chemical_formula()
+        'C2H6O'
+    """
+    found = read_smiles(smiles)
+    info = {"charge": found.charge, "multiplicity": found.multiplicity}
+    return Atoms(found.z.numpy(), found.pos.numpy(), info=info)
 
 
 def _check_atoms(atoms: Atoms, name: str) -> None:

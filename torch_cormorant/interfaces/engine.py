@@ -76,6 +76,7 @@ class Engine:
         self.model = copied(whole).to(device=self.device, dtype=dtype).eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
+        self.watch()
         self.dtype = self.model.network.dtype
         self.cutoff = self.model.network.cutoff
         self.edges = None if self.cutoff is None else NeighbourCache(self.cutoff, skin)
@@ -98,6 +99,11 @@ class Engine:
             msg = "model is an ensemble, and this needs one potential; take one of them"
             raise ConfigError(msg)
         return self.model
+
+    def watch(self) -> None:
+        """Let the models say once, from now on, that they disagree too much."""
+        if isinstance(self.model, Ensemble):
+            self.model.warns = "once"
 
     def check_species(self, z: Sequence[int], where: str = "atoms") -> None:
         """Refuse elements that the model was not made for.

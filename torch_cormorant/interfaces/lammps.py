@@ -41,6 +41,7 @@ from torch_cormorant.interfaces.lammps_settings import (
     read_settings,
 )
 from torch_cormorant.models.compositions import warn_of_composition
+from torch_cormorant.models.domain import check_electrons
 from torch_cormorant.ops.edges import MIN_LENGTH
 
 __all__ = ["LammpsPotential", "load_mpi"]
@@ -257,17 +258,17 @@ class LammpsPotential:
         self.lmp.set_fix_external_callback(self.fix_id, self._callback, None)
 
     def _look_at_composition(self) -> None:
-        """Warn of the composition of all atoms, wherever they are."""
+        """Refuse or warn of the composition of all atoms, wherever they are."""
         count = self.lmp.extract_setting("nlocal")
         kind = self.lmp.numpy.extract_atom("type", nelem=count)
         own = np.array([] if kind is None else kind[:count], dtype=np.int64)
         counts = np.bincount(own.reshape(-1), minlength=len(self.types))
         if self._comm is not None:
             counts = self._comm.allreduce(counts)
-            if self._comm.Get_rank() != 0:
-                return
         z = self.types.repeat_interleave(torch.from_numpy(counts))
-        if len(z):
+        check_electrons(self.engine.model, z, "the atoms in LAMMPS")
+        first = self._comm is None or self._comm.Get_rank() == 0
+        if len(z) and first:
             warn_of_composition(self.engine.model, z, "the atoms in LAMMPS")
 
     def run(self, steps: int) -> None:
@@ -345,6 +346,10 @@ class LammpsPotential:
         largest = float(np.linalg.norm(self.forces_std, axis=1).max(initial=0.0))
         if self._comm is not None:
             largest = max(self._comm.allgather(largest))
+        if self._comm is None or self._comm.Get_rank() == 0:
+            spread = {"forces": torch.tensor([largest / self.factor])}
+            names = ["the atoms in LAMMPS"]
+            self.engine.model.tell(spread, "eV", self.engine.factor, names)
         for number, value in enumerate((self.energy_std, largest), 1):
             self.lmp.fix_external_set_vector(self.fix_id, number, value)
 

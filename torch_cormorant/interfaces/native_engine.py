@@ -62,7 +62,9 @@ class NativeEngine:
             for native in self.natives
         ]
         if isinstance(self.model, Ensemble):
-            return self.model.summarised(found)
+            whole = self.model.summarised(found)
+            self.model.look(whole, batch, factor=self.factor)
+            return whole
         return found[0]
 
     def _in_ev(self, parts: list[Result]) -> Result:

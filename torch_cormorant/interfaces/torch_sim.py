@@ -18,6 +18,7 @@ from torch_cormorant.interfaces.engine import Engine
 from torch_cormorant.interfaces.native_engine import choose_engine
 from torch_cormorant.models.batched import raise_first
 from torch_cormorant.models.compositions import warn_of_composition
+from torch_cormorant.models.domain import check_electrons, said_of
 from torch_cormorant.models.energy import Result
 
 with warnings.catch_warnings():
@@ -146,7 +147,7 @@ class CormorantSimModel(ModelInterface):
         """
         del kwargs
         z, count = state.atomic_numbers, state.n_systems
-        self._look_at(z, state.system_idx, count)
+        self._look_at(state)
         pbc = torch.as_tensor(state.pbc, device=self.device).expand(3)
         periodic = bool(pbc.any())
         # torch-sim keeps cell vectors in columns
@@ -176,15 +177,20 @@ class CormorantSimModel(ModelInterface):
             found["stress"] = zeros if out.stress is None else out.stress
         return {name: value.to(self.dtype) for name, value in found.items()}
 
-    def _look_at(self, z: Tensor, system: Tensor, count: int) -> None:
-        """Warn once of a composition outside of the training; not in every step."""
-        if self._warned:
-            return
+    def _look_at(self, state: SimState) -> None:
+        """Refuse charges, and warn once of other compositions; not in every step."""
+        z, system, count = state.atomic_numbers, state.system_idx, state.n_systems
         seen = torch.stack([z.long(), system.long()])
         if self._seen is not None and torch.equal(seen, self._seen):
             return
         self._seen = seen
+        self.engine.watch()
+        told = {name: getattr(state, name, None) for name in ("charge", "spin")}
         for k in range(count):
+            own = {name: v[k] for name, v in told.items() if v is not None}
+            said = said_of(own, f"system {k}")
+            check_electrons(self.engine.model, z[system == k], f"system {k}", said)
+        for k in range(0 if self._warned else count):
             where = f"system {k}"
             if warn_of_composition(self.engine.model, z[system == k], where):
                 self._warned = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch_cormorant.models.by_name import pretrained
 from torch_cormorant.models.cormorant import Cormorant
 from torch_cormorant.models.cormorant_potential import CormorantPotential
 from torch_cormorant.models.energy import Result
@@ -23,10 +24,12 @@ from torch_cormorant.models.potential_vibrations import (
 from torch_cormorant.models.predictor import Predictor
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
 from torch_cormorant.models.recipe import RECIPE, RECIPE_SIZES, recipe
+from torch_cormorant.models.shipped import Shipped, pretrained_models
 from torch_cormorant.models.targets import (
     head_for_target,
     reference_for_head,
 )
+from torch_cormorant.models.together import Together
 from torch_cormorant.models.tuning import freeze, with_species
 from torch_cormorant.networks.facts import CONVENTION
 
@@ -46,13 +49,17 @@ __all__ = [
     "Potential",
     "Predictor",
     "Result",
+    "Shipped",
     "Spread",
+    "Together",
     "Vibrations",
     "freeze",
     "head_for_target",
     "hessian",
     "load_model",
     "load_models",
+    "pretrained",
+    "pretrained_models",
     "recipe",
     "reference_for_head",
     "save_model",

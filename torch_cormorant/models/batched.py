@@ -32,6 +32,7 @@ def in_batches(
     call: Callable[[Any], T],
     batch_size: int,
     device: torch.device,
+    look: Callable[[Data, str], None] | None = None,
 ) -> list[T]:
     """Call a function with structures in batches, and name the one that does not fit.
 
@@ -40,6 +41,7 @@ def in_batches(
         call: Gets a ``Batch`` on the device.
         batch_size: Structures at once.
         device: Where the batches go.
+        look: Looks at each structure with all that it holds, and its name.
 
     Returns:
         What the calls return.
@@ -49,6 +51,7 @@ def in_batches(
         CormorantError: A structure does not fit; its number is named.
     """
     if isinstance(structures, Batch):
+        _look_at(look, structures.to_data_list() if look else ())
         return [call(structures.to(device))]
     if isinstance(structures, Data):
         structures = [structures]
@@ -61,6 +64,7 @@ def in_batches(
             f"least one of them, got {structures!r}"
         )
         raise ConfigError(msg)
+    _look_at(look, rows)
     found = []
     for start in range(0, len(rows), batch_size):
         group = [bare(row) for row in rows[start : start + batch_size]]
@@ -75,6 +79,12 @@ def in_batches(
             where = f"structures {start} to {start + len(group) - 1}"
             raise type(error)(f"{where}: {error}") from error
     return found
+
+
+def _look_at(look: Callable[[Data, str], None] | None, rows: Iterable[Data]) -> None:
+    if look is not None:
+        for number, row in enumerate(rows):
+            look(row, f"structure {number}")
 
 
 def _one(call: Callable[[Any], Any], structure: Data, device: torch.device) -> Any:

@@ -27,6 +27,7 @@ from torch_cormorant.graph import edge_vectors, neighbour_list
 from torch_cormorant.graph.cells import sort_into_cells
 from torch_cormorant.graph.lattice import as_cells
 from torch_cormorant.models.chunked_levels import LevelSweep
+from torch_cormorant.models.domain import check_batch
 from torch_cormorant.models.energy import (
     EnergyModel,
     Result,
@@ -119,6 +120,7 @@ def evaluate_in_chunks(
     units = model.info.normalisation
     z, _ = check_structures(z, pos, None)
     network.features.check(z)
+    check_batch(model, z, None, 1)
     budget = None if memory is None else as_bytes(memory)
     with torch.inference_mode(mode=False), torch.enable_grad():
         # copies of what inference mode made, which gradients could not pass

@@ -252,6 +252,8 @@ class EnergyModel(Holder):
             return energy, None
         energies = self.energies_of(z, edge_index, edge_vec, geometry, pairs)
         energy = scatter_sum(energies, batch, count, validate=False)
+        if not units.mean[0]:
+            return energy, energies
         size = scatter_sum(torch.ones_like(energies), batch, count, validate=False)
         return with_constant(energy, energies, size[batch], units)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
 from typing_extensions import Self
 
 from torch_cormorant.data.files import write_atomically
@@ -22,6 +24,15 @@ from torch_cormorant.models.files import Model, load_model, save_model
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.potential import Potential
 from torch_cormorant.models.predictor import Predictor
+from torch_cormorant.models.shipped import model_path
+from torch_cormorant.models.spread import (
+    PER_ATOM,
+    limits_of,
+    potential_spreads,
+    property_spreads,
+    warn_of_spread,
+)
+from torch_cormorant.models.together import Together
 from torch_cormorant.networks import Network
 from torch_cormorant.nn.parts import Part
 
@@ -66,10 +77,16 @@ class Ensemble(nn.Module):
         models: At least two; :class:`.Potential`, :class:`.Predictor`, networks.
         factors: What spreads are multiplied by, by the names of the targets and
             ``"forces"``. Default: nothing, so by 1.
+        limits: Spreads beyond which a structure is warned of: of a potential
+            ``"energy_per_atom"`` and ``"forces"``, the largest of an atom; else by the
+            names of the targets. Default: none.
 
     Attributes:
         models: The models.
         factors: As above.
+        limits: As above.
+        warns: Whether structures beyond the limits are warned of: ``"always"``
+            (default), ``"once"`` or ``"never"``.
 
     Raises:
         ConfigError: There are too few, or they differ in units, elements, cutoff or
@@ -88,7 +105,10 @@ class Ensemble(nn.Module):
     """
 
     def __init__(
-        self, models: Iterable[Any], factors: Mapping[str, float] | None = None
+        self,
+        models: Iterable[Any],
+        factors: Mapping[str, float] | None = None,
+        limits: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         given = [m if hasattr(m, "predict") else Predictor(m) for m in models]
@@ -105,15 +125,17 @@ class Ensemble(nn.Module):
                         f"{first[name]}; an ensemble differs in its weights only"
                     )
                     raise ConfigError(msg)
-        self.factors = dict(factors or {})
-        known = {*self.info.targets, "forces"}
-        for name, value in self.factors.items():
-            if name not in known or not (math.isfinite(value) and value > 0):
-                msg = (
-                    f"factors: {name!r}: {value!r}; expected positive numbers for "
-                    f"{', '.join(sorted(known))}"
-                )
-                raise ConfigError(msg)
+        self.factors, self.limits = dict(factors or {}), dict(limits or {})
+        self.warns = "always"
+        known = {*self.info.targets, "forces", PER_ATOM}
+        for argument, held in (("factors", self.factors), ("limits", self.limits)):
+            for name, value in held.items():
+                if name not in known or not (math.isfinite(value) and value > 0):
+                    msg = (
+                        f"{argument}: {name!r}: {value!r}; expected positive numbers "
+                        f"for {', '.join(sorted(known))}"
+                    )
+                    raise ConfigError(msg)
 
     @classmethod
     def load(
@@ -127,7 +149,8 @@ class Ensemble(nn.Module):
 
         Args:
             where: A folder, such as that of ``cormorant train`` with several seeds or
-                of :meth:`save`, whose factors are read too; or files.
+                of :meth:`save`, whose factors are read too; the name of weights that
+                come with the package; or files.
             device: Where the weights go.
             parts: As for :func:`~torch_cormorant.load_model`.
 
@@ -136,18 +159,20 @@ class Ensemble(nn.Module):
             ModelFileError: There is none in the folder, or one cannot be read.
         """
         factors: dict[str, float] = {}
+        limits: dict[str, float] = {}
         if isinstance(where, (str, os.PathLike)):
-            factors = _factors(Path(where) / RECORD)
-            place, where = where, sorted(Path(where).rglob("*.safetensors"))
+            place = model_path(where)
+            factors, limits = _measures(place / RECORD)
+            where = sorted(place.rglob("*.safetensors"))
             if not where:
                 msg = f"{place}: a folder with model files (*.safetensors) is needed"
                 raise ModelFileError(msg)
         own = list(parts)
         models = [load_model(path, device, parts=own) for path in where]
-        return cls(models, factors)
+        return cls(models, factors, limits)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write every model and the factors into a folder, for :meth:`load`.
+        """Write every model, factors and limits into a folder, for :meth:`load`.
 
         Args:
             folder: It is made; ``member-0.safetensors`` and so on are replaced.
@@ -157,7 +182,7 @@ class Ensemble(nn.Module):
         calls: Any = self.models
         for number, model in enumerate(calls):
             save_model(place / f"member-{number}.safetensors", model)
-        write_factors(place / RECORD, self.factors)
+        write_measures(place / RECORD, self.factors, self.limits)
 
     @property
     def info(self) -> ModelInfo:
@@ -181,14 +206,59 @@ class Ensemble(nn.Module):
     def evaluate(self, *args: Any, **options: Any) -> EnsembleResult:
         """Means of energies, forces and stress, and spreads of all but the last.
 
-        Edges are searched for once. ``memory=`` cuts large systems for one model after
+        A structure whose spread is beyond :attr:`limits` is warned of
+        (:class:`~torch_cormorant.errors.EnsembleSpreadWarning`). Edges are searched
+        for once. ``memory=`` cuts large systems for one model after
         the other.
 
         Args:
             *args: As :meth:`.Potential.evaluate`.
             **options: As :meth:`.Potential.evaluate`.
         """
-        return self.summarised(self._each(*args, **options))
+        found = self.summarised(self._each(*args, **options))
+        self.look(found, args[2] if len(args) > 2 else options.get("batch"))
+        return found
+
+    def look(
+        self,
+        found: EnsembleResult,
+        batch: Tensor | None = None,
+        *,
+        factor: float = 1.0,
+    ) -> None:
+        """Warn of structures whose spread is beyond :attr:`limits`.
+
+        Args:
+            found: What was found for them.
+            batch: Structure of each atom ``[N]``; None: one.
+            factor: From the unit of the models to that of what was found.
+        """
+        if not self.limits or self.warns == "never":
+            return
+        self.tell(potential_spreads(found, batch), found.unit, factor)
+
+    def tell(
+        self,
+        spreads: Mapping[str, Tensor],
+        unit: str,
+        factor: float = 1.0,
+        names: Sequence[str] = (),
+    ) -> None:
+        """Warn of spreads that are beyond :attr:`limits`.
+
+        Args:
+            spreads: Of each structure ``[B]``, by the names of the limits.
+            unit: That of energies.
+            factor: From the unit of the models to that of the spreads.
+            names: Of the structures. Default: their numbers.
+        """
+        if not self.limits or self.warns == "never":
+            return
+        limits = {name: value * factor for name, value in self.limits.items()}
+        units = dict(zip(self.info.targets, self.info.units, strict=True))
+        units |= {PER_ATOM: f"{unit}/atom", "forces": f"{unit}/Angstrom"}
+        if warn_of_spread(spreads, limits, units, names) and self.warns == "once":
+            self.warns = "never"
 
     def summarised(self, found: Sequence[Result]) -> EnsembleResult:
         """Means and spreads of what each model has found.
@@ -223,7 +293,28 @@ class Ensemble(nn.Module):
         found = self.evaluate(*args, **options)
         return found.energy, found.forces
 
-    evaluate_all = Potential.evaluate_all
+    def evaluate_all(self, structures: Any, **options: Any) -> EnsembleResult:
+        """As :meth:`.Potential.evaluate_all`, with spreads.
+
+        Args:
+            structures: As there.
+            **options: As there.
+        """
+        whole = isinstance(structures, Data) or not isinstance(structures, Iterable)
+        rows = structures if whole else list(structures)
+        with self._silent():
+            found: Any = Potential.evaluate_all(self, rows, **options)
+        self.look(found, _batch_of(rows))
+        return cast("EnsembleResult", found)
+
+    @contextmanager
+    def _silent(self) -> Iterator[None]:
+        """Without warnings of single batches, in which structures count anew."""
+        kept, self.warns = self.warns, "never"
+        try:
+            yield
+        finally:
+            self.warns = kept
 
     def predict(self, *args: Any, **options: Any) -> Spread:
         """Mean and spread of the predictions in units.
@@ -232,13 +323,20 @@ class Ensemble(nn.Module):
             *args: As :meth:`.Predictor.predict`: tensors, a ``Data``, a data set, ...
             **options: As :meth:`.Predictor.predict`.
         """
+        if PER_ATOM in self.limits:  # a potential
+            call = self.evaluate if isinstance(args[0], Tensor) else self.evaluate_all
+            whole: Any = call(*args, **options, forces=False)
+            return Spread(whole.energy[:, None], whole.energy_std[:, None])
         calls: Any = self.models
         rows = torch.stack([model.predict(*args, **options) for model in calls])
         names = self.info.targets
         factors = rows.new_tensor([self.factors.get(name, 1.0) for name in names])
         if len(names) > 1:
             factors = factors.view(-1, *[1] * (rows.ndim - 3))
-        return Spread(rows.mean(0), rows.std(0) * factors)
+        std = rows.std(0) * factors
+        if self.limits:
+            self.tell(property_spreads(std, names), "")
+        return Spread(rows.mean(0), std)
 
     def calibrate(self, structures: Any, *, batch_size: int = 64) -> dict[str, float]:
         r"""Measure by how much the spread is too small, and correct it from now on.
@@ -254,7 +352,8 @@ class Ensemble(nn.Module):
             batch_size: Structures at once.
 
         Returns:
-            The factors, which are :attr:`factors` from now on.
+            The factors, which are :attr:`factors` from now on; :attr:`limits` are what
+            99.5 % of these structures are within, and half as much again.
 
         Raises:
             ConfigError: There are no labels, fewer than two structures, or all models
@@ -278,32 +377,60 @@ class Ensemble(nn.Module):
                 f"or y), got {len(rows)} with {', '.join(held) or 'none'}"
             )
             raise ConfigError(msg)
-        kept, self.factors = self.factors, {}
+        truth = {name: torch.cat([row[name] for row in rows]) for name in held}
+        kept = self.factors, self.limits
+        self.factors, self.limits = {}, {}
         try:
-            self.factors = self._measured(rows, held, batch_size)
-        finally:
-            self.factors = self.factors or kept
+            if "y" in truth:
+                found = self._of_properties(rows, truth["y"], batch_size)
+            else:
+                found = self._of_energies(rows, truth, batch_size)
+        except BaseException:
+            self.factors, self.limits = kept
+            raise
+        self.factors, spreads = found
+        self.limits = limits_of(spreads)
         return self.factors
 
-    def _measured(
-        self, rows: Sequence[Any], held: Sequence[str], batch_size: int
-    ) -> dict[str, float]:
-        truth = {name: torch.cat([row[name] for row in rows]) for name in held}
-        if "y" in truth:
-            found = self.predict(rows, batch_size=batch_size)
-            names = self.info.targets
-            if len(names) == 1:
-                return {names[0]: _factor(names[0], truth["y"], *found)}
-            return {
-                name: _factor(name, *(part[:, k] for part in (truth["y"], *found)))
-                for k, name in enumerate(names)
-            }
+    def _of_properties(
+        self, rows: Sequence[Any], truth: Tensor, batch_size: int
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Factors, and spreads of each structure without them."""
+        found, names = self.predict(rows, batch_size=batch_size), self.info.targets
+        parts = [(truth, *found)]
+        if len(names) > 1:
+            parts = [
+                (truth[:, k], found.mean[:, k], found.std[:, k])
+                for k in range(len(names))
+            ]
+        pairs = zip(names, parts, strict=True)
+        factors = {name: _factor(name, *part) for name, part in pairs}
+        of_atoms = self.head.per_atom
+        spreads = {} if of_atoms else property_spreads(found.std, names)
+        return factors, {k: value * factors[k] for k, value in spreads.items()}
+
+    def _of_energies(
+        self, rows: Sequence[Any], truth: Mapping[str, Tensor], batch_size: int
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
         forces = "forces" in truth
         out: Any = self.evaluate_all(rows, forces=forces, batch_size=batch_size)
-        return {
+        factors = {
             name: _factor(name, labels, getattr(out, name), getattr(out, f"{name}_std"))
             for name, labels in truth.items()
         }
+        spreads = potential_spreads(out, _batch_of(rows))
+        spreads = {PER_ATOM: spreads[PER_ATOM] * factors["energy"]} | {
+            name: spreads[name] * factors[name] for name in ("forces",) if forces
+        }
+        return factors, spreads
+
+
+def _batch_of(structures: Any) -> Tensor | None:
+    """Structure of each atom."""
+    if isinstance(structures, Data):
+        return getattr(structures, "batch", None)
+    sizes = torch.tensor([row.z.numel() for row in structures])
+    return torch.repeat_interleave(sizes)
 
 
 def _factor(name: str, truth: Tensor, mean: Tensor, std: Tensor) -> float:
@@ -318,35 +445,43 @@ def _factor(name: str, truth: Tensor, mean: Tensor, std: Tensor) -> float:
     return factor
 
 
-def write_factors(path: Path, factors: Mapping[str, float]) -> None:
-    """Write factors beside what else a file holds.
+def write_measures(
+    path: Path, factors: Mapping[str, float], limits: Mapping[str, float]
+) -> None:
+    """Write factors and limits beside what else a file holds.
 
     Args:
         path: The file, whose other entries stay.
         factors: As :class:`Ensemble` has them.
+        limits: As :class:`Ensemble` has them.
     """
     held = json.loads(path.read_text()) if path.exists() else {}
-    text = json.dumps({**held, "factors": dict(factors)}, indent=2) + "\n"
+    held |= {"factors": dict(factors), "limits": dict(limits)}
+    text = json.dumps(held, indent=2) + "\n"
     write_atomically(path, lambda stream: stream.write(text.encode()))
 
 
-def _factors(path: Path) -> dict[str, float]:
-    """The factors of a file, none where there is no file.
+def _measures(path: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Factors and limits of a file, none where there is no file.
 
     Raises:
         ModelFileError: It is damaged.
     """
     if not path.exists():
-        return {}
+        return {}, {}
     try:
-        found = json.loads(path.read_text()).get("factors", {})
-        return {str(name): float(value) for name, value in found.items()}
+        held = json.loads(path.read_text())
+        factors, limits = (
+            {str(name): float(value) for name, value in held.get(key, {}).items()}
+            for key in ("factors", "limits")
+        )
     except (OSError, ValueError, AttributeError, TypeError) as error:
         msg = f"{path}: damaged, its factors are not understood ({error})"
         raise ModelFileError(msg) from error
+    return factors, limits
 
 
-Loaded: TypeAlias = Model | Ensemble
+Loaded: TypeAlias = Model | Ensemble | Together
 """What a model file or a folder of them holds."""
 
 
@@ -356,11 +491,15 @@ def load_models(
     *,
     parts: Iterable[type[Part]] = (),
 ) -> Loaded:
-    """What a file or a folder holds: a model, or the ensemble of several seeds.
+    """What a file or a folder holds: a model, or several.
+
+    Those of the same outputs are an :class:`Ensemble`, those of different properties
+    are :class:`.Together`.
 
     Args:
-        path: A model file, or a folder as for :meth:`Ensemble.load`. A folder with one
-            model is that model.
+        path: A model file; a folder as for :meth:`Ensemble.load`, where a folder with
+            one model is that model; or, where there is no such file, a name of
+            :func:`pretrained_models`.
         device: Where the weights go.
         parts: As for :func:`~torch_cormorant.load_model`.
 
@@ -368,7 +507,7 @@ def load_models(
         ModelFileError: There is none, or it cannot be read.
         ConfigError: The models of the folder do not fit together.
     """
-    place = Path(path)
+    place = model_path(path)
     if not place.is_dir():
         return load_model(place, device, parts=parts)
     files = sorted(place.rglob("*.safetensors"))
@@ -377,7 +516,11 @@ def load_models(
         raise ModelFileError(msg)
     if len(files) == 1:
         return load_model(files[0], device, parts=parts)
-    return Ensemble.load(place, device, parts=parts)
+    models: list[Any] = [load_model(file, device, parts=parts) for file in files]
+    names = [model.info.targets for model in models]
+    if all(one.info.targets != names[0] for one in models[1:]):
+        return Together(models)
+    return Ensemble(models, *_measures(place / RECORD))
 
 
 def _shared(model: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch_cormorant.errors import (
 )
 from torch_cormorant.graph.lattice import as_cells, edge_vectors
 from torch_cormorant.graph.neighbour_list import graphs_of, neighbour_list
+from torch_cormorant.models.domain import check_batch
 from torch_cormorant.models.energy import EnergyModel, Result, stress_of
 from torch_cormorant.networks.base import Network
 from torch_cormorant.networks.checks import (
@@ -99,6 +100,7 @@ def run_each(
         given = given._replace(z=z, batch=batch)
         network.features.check(z)
         count = _count(batch, pos, cell, given.num_graphs)
+        check_batch(models[0], z, batch, count)
         edges = make_edges(network, given, count, train=train)
         geometry = network.geometry(edges.index, edges.vec, pos.shape[0])
         several = [edges] if len(models) == 1 else _views(edges, len(models))

@@ -15,6 +15,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models.compositions import KEY as COMPOSITIONS
+from torch_cormorant.models.domain import check_record
 from torch_cormorant.models.normalisation import Normalisation
 from torch_cormorant.nn.facts import EXTRA
 
@@ -115,6 +116,7 @@ def check_content(content: Mapping[str, Any]) -> None:
             f"dtype: {_short(content['dtype'])}, expected float32 or float64"
         )
     _check_compositions(content["training"].get(COMPOSITIONS, []))
+    check_record(content["training"])
 
 
 def _check_compositions(given: Any) -> None:

@@ -38,6 +38,7 @@ from torch_cormorant.models.normalisation import Normalisation
 from torch_cormorant.models.potential import Potential
 from torch_cormorant.models.predictor import Predictor
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
+from torch_cormorant.models.shipped import model_path
 from torch_cormorant.networks.facts import CONVENTION
 from torch_cormorant.nn.parts import Part, UnknownPartError, known, parts_in
 from torch_cormorant.version import __version__
@@ -205,7 +206,9 @@ def load_model(
     ``model.predict(z, pos, batch)`` returns values in these units.
 
     Args:
-        path: The file.
+        path: The file; or, where there is no such file, a name of
+            :func:`~torch_cormorant.models.pretrained_models`, such as
+            ``"organic-gfn2/0"``.
         device: Where the weights go.
         parts: Own classes of networks, heads and radial functions that the file may
             name, in this call; those that have a name (``register_head``) are known
@@ -224,10 +227,13 @@ def load_model(
         ConfigError: There is no such device, or ``parts`` holds something else.
     """
     place = as_device(device)
-    path = Path(path)
-    if path.is_dir():
-        msg = f"{path}: a folder; give a file of it, or read all by models.load_models"
+    name, path = path, model_path(path)
+    files = sorted(path.glob("*.safetensors")) if path != Path(name) else []
+    if path.is_dir() and len(files) != 1:
+        several = f"{name}/0 for one of its models" if files else "a file of it"
+        msg = f"{name}: a folder; give {several}, or read all by models.load_models"
         raise ModelFileError(msg)
+    path = files[0] if path.is_dir() else path
     try:
         raw = path.read_bytes()
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,7 @@ from typing_extensions import Self
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models.batched import in_batches
 from torch_cormorant.models.chunked import evaluate_in_chunks
+from torch_cormorant.models.domain import check_data
 from torch_cormorant.models.energy import EnergyModel, Result
 from torch_cormorant.models.evaluation import Structures, run
 from torch_cormorant.models.info import ModelInfo
@@ -211,7 +213,9 @@ class Potential(EnergyModel):
             return replace(found, **{k: v.detach().cpu() for k, v in parts.items()})
 
         device = next(self.parameters()).device
-        return Result.joined(in_batches(structures, call, batch_size, device))
+        return Result.joined(
+            in_batches(structures, call, batch_size, device, partial(check_data, self))
+        )
 
     def predict(
         self,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from torch_cormorant.models.batched import in_batches
+from torch_cormorant.models.domain import check_batch, check_data
 from torch_cormorant.models.holder import Holder
 from torch_cormorant.networks.checks import refuse_cells
 
@@ -74,6 +76,7 @@ class Predictor(Holder):
         if isinstance(z, Tensor):
             with torch.no_grad():
                 output = self.network(z, pos, batch, num_graphs=num_graphs)
+            check_batch(self, z, batch, num_graphs or 1)
             units, per_atom = self.info.normalisation, self.network.head.per_atom
             return units.restore(output, z, batch, per_atom=per_atom)
 
@@ -83,4 +86,6 @@ class Predictor(Holder):
             return self.predict(found.z, found.pos, found.batch, num_graphs=count).cpu()
 
         device = next(self.parameters()).device
-        return torch.cat(in_batches(z, call, batch_size, device))
+        return torch.cat(
+            in_batches(z, call, batch_size, device, partial(check_data, self))
+        )

@@ -43,11 +43,12 @@ def recipe(
 ) -> Cormorant:
     """Make the network for molecular properties that did best in the ablations.
 
-    Real channels, even paths, a norm after every level, Bessel functions with a smooth cutoff at 5
-    Angstrom, SiLU, and a head that starts near zero; each of them is a row of the
-    table on the page *Recipes*. Train it on normalised labels, with the composition
-    baseline subtracted where :func:`~torch_cormorant.models.reference_for_head` says
-    so, with Adam (AMSGrad) at 1e-3, or from some thousand molecules on with
+    Real channels, even paths, a norm after every level, Bessel functions with a smooth
+    cutoff at 5 Angstrom, SiLU, and a head that starts near zero; each of them is a row
+    of a table on the page *Recipes*. Train it on normalised labels, with the
+    composition baseline subtracted where
+    :func:`~torch_cormorant.models.reference_for_head` says so, with Adam (AMSGrad) at
+    1e-3, or from some thousand molecules on with
     :class:`~torch_cormorant.train.Muon` at 3e-3, 100 steps of warm-up, a cosine to 1 %
     and gradients clipped at 1.
 

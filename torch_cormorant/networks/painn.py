@@ -128,9 +128,14 @@ class PaiNN(WithOriginal, WithRadialWeights):
     def radial_weights(self, x: Tensor, levels: Iterable[int]) -> Iterator[Weights]:
         """Filters times envelope, ``[E, 3 C]`` each."""
         u, rows = self.envelope(x).unsqueeze(-1), self.basis(x)
-        for s in levels:
-            filters: Any = self.filters[min(s, len(self.filters) - 1)]
-            yield enveloped(filters, rows, u)
+        filters: Any = [self.filters[min(s, len(self.filters) - 1)] for s in levels]
+        return enveloped(filters, rows, u)
+
+    def coordinate(self, z: Tensor, geometry: EdgeGeometry) -> Tensor:
+        """The length, made together with the harmonics."""
+        del z
+        geometry.prepare(1)
+        return geometry.pair_length
 
     def levels_of(self, x: Tensor, terms: Tensor | None) -> list[Tensor]:
         """Scalars and vectors of the last level ``[N, 4, 1, C]``."""

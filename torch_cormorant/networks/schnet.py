@@ -132,7 +132,7 @@ class SchNet(WithOriginal, WithRadialWeights):
             *layers, last = radial
             for layer in layers:
                 hidden = layer(hidden)
-            yield enveloped(cast("nn.Linear", last), hidden, u)
+            yield from enveloped([cast("nn.Linear", last)], hidden, u)
 
     def facts(self) -> dict[str, Any]:
         """Those of every network, and the radial functions."""

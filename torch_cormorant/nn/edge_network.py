@@ -404,11 +404,16 @@ def _is_changed(cutoff: SoftCutoff) -> bool:
     return type(cutoff) is not SoftCutoff or is_hooked(cutoff)
 
 
+HOOKS = tuple(
+    f"_{kind}_hooks" for kind in ("forward", "forward_pre", "backward", "backward_pre")
+)
+"""Attributes of a module that hold its hooks."""
+
+
 def is_hooked(module: nn.Module) -> bool:
     """Whether someone watches or replaces the calls of a module."""
     own = vars(module)
-    kinds = ("forward", "forward_pre", "backward", "backward_pre")
-    return "forward" in own or any(own.get(f"_{kind}_hooks") for kind in kinds)
+    return "forward" in own or any(map(own.get, HOOKS))
 
 
 def planes_of_state(g: Tensor, geometry: EdgeGeometry) -> Tensor:

@@ -2,7 +2,7 @@ r"""Plain networks of scalars, and of distances."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.nn.activations import activation
+from torch_cormorant.nn.edge_network import is_hooked
 from torch_cormorant.nn.envelopes import Envelope
 from torch_cormorant.nn.radial import Radial
 from torch_cormorant.ops.autocast import weights_precision
@@ -70,6 +71,24 @@ class MLP(nn.Sequential):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
+    def fixed_weights(self) -> list[Tensor] | None:
+        """Weights and biases of all layers, for an operator that computes them.
+
+        Returns:
+            None where an activation is not SiLU, somebody watches or replaces a layer,
+            or trains the weights: gradients of gradients are faster layer by layer.
+        """
+        layers = [*self._modules.values()]
+        if is_hooked(self) or type(self) is not MLP:
+            return None
+        found: list[Tensor] = []
+        for k, layer in enumerate(layers):
+            if type(layer) is not (nn.SiLU if k % 2 else nn.Linear) or is_hooked(layer):
+                return None
+            found += [part for part in layer._parameters.values() if part is not None]  # noqa: SLF001
+        trained = self.training and torch.is_grad_enabled()
+        return None if trained and any(p.requires_grad for p in found) else found
+
     @weights_precision
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as above."""
@@ -78,19 +97,22 @@ class MLP(nn.Sequential):
         return x
 
 
-def enveloped(layer: nn.Linear, rows: Tensor, u: Tensor) -> Weights:
+def enveloped(
+    layers: Iterable[nn.Linear], rows: Tensor, u: Tensor
+) -> Iterator[Weights]:
     """``layer(rows) * u``, as two matrices where nobody listens to the layer.
 
     Args:
-        layer: With a bias.
+        layers: With biases; for each the result is given.
         rows: ``[E, inputs]``.
         u: ``[E, 1]``.
     """
-    if layer._forward_hooks or layer._forward_pre_hooks:  # noqa: SLF001
-        result: Tensor = layer(rows) * u
-        return result
-    last = torch.cat([layer.weight.T, layer.bias.unsqueeze(0)])
-    return torch.cat([rows * u, u], dim=1), last
+    both = torch.cat([rows * u, u], dim=1)
+    for layer in layers:
+        if layer._forward_hooks or layer._forward_pre_hooks:  # noqa: SLF001
+            yield layer(rows) * u
+        else:
+            yield both, torch.cat([layer.weight.T, layer.bias.unsqueeze(0)])
 
 
 class RadialMLP(nn.Module):

@@ -29,7 +29,7 @@ from torch_cormorant.ops.tensors import real_view
 FILE = Path(__file__).with_name("_cpu_kernel.so")
 SWITCH = "CORMORANT_CPU_KERNEL"
 MAX_LMAX = 6
-_ABI = 9
+_ABI = 10
 _P, _I, _L = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 _FAILURES = {1: "out of memory", 2: "the system gives no more threads"}
 _INDICES = {
@@ -133,6 +133,11 @@ def library() -> Any:
 def instruction_set() -> str:
     """Instructions that the kernels use here: "avx512", "avx2" or "baseline"."""
     return str(library().cormorant_isa().decode())
+
+
+def vector_bytes() -> int:
+    """Size of the vectors that the kernels compute with."""
+    return int(library().cormorant_vector_bytes())
 
 
 def fits(table: PathTable) -> bool:
@@ -253,7 +258,8 @@ def addresses(count: int) -> Any:
 
 def pointers(parts: Sequence[Tensor | None]) -> Any:
     """Addresses of tensors; None: there is none."""
-    return addresses(len(parts))(*map(address, parts))
+    places = [None if part is None else part.data_ptr() for part in parts]
+    return addresses(len(parts))(*places)
 
 
 def address(x: Tensor | None) -> int | None:

@@ -299,28 +299,39 @@ def _run(
 ) -> Some:
     """Call the kernel; gradients of the operands that need one."""
     made = p.made or _Prepared(p)
-    struct, first = cpu_kernel.copied(made.struct), len(made.slots)
+    struct = cpu_kernel.copied(made.struct)
     struct.grad, struct.out = address(grad), address(out)
-    if need is None:
-        if mixed[0] is not None:
-            struct.operands[-3] = mixed[0].data_ptr()
-        cpu_kernel.call("cormorant_edge", struct)
-        return []
-    struct.order = 1 if tangents is None else 2
-    found: Some = [
-        torch.empty_like(part) if wanted else None
-        for part, wanted in zip(p.operands, need, strict=True)
-    ]
-    changes: Some = [None] * len(found) if tangents is None else tangents
-    places = map(address, changes), map(address, found)
-    rows = [*zip(made.addresses, *places, strict=True)]
-    table = _table(made.slots, rows[:first])
-    table[-3:] = map(address, mixed)
-    struct.operands[:] = table
-    weights = _array(rows[first:])
-    struct.weights = ctypes.addressof(weights)
+    table, found = struct.operands, []
+    for place, part in enumerate(mixed, len(table) - 3):
+        if part is not None:
+            table[place] = part.data_ptr()
+    if need is not None:
+        struct.order = 1 if tangents is None else 2
+        found = [
+            torch.empty_like(part) if wanted else None
+            for part, wanted in zip(p.operands, need, strict=True)
+        ]
+        weights = cpu_kernel.copied(made.weights)
+        struct.weights = ctypes.addressof(weights)
+        for column, parts in ((1, tangents or ()), (2, found)):
+            _tell(table, weights, made.slots, column, parts)
     cpu_kernel.call("cormorant_edge", struct)
     return found
+
+
+def _tell(
+    table: Any,
+    weights: Any,
+    slots: Sequence[int],
+    column: int,
+    parts: Sequence[Tensor | None],
+) -> None:
+    """Where operands (0), their tangents (1) or gradients (2) lie, as far as given."""
+    first = len(slots)
+    for k, part in enumerate(parts):
+        if part is not None:
+            rows, place = (table, slots[k]) if k < first else (weights, 3 * (k - first))
+            rows[place + column] = part.data_ptr()
 
 
 class _Prepared:
@@ -333,9 +344,7 @@ class _Prepared:
         index_a, index_b = p.constants
         check_edge_network(parts, p.operands[first:], p.constants, layout.widths)
         self.slots, self.columns = layout.slots, layout.columns
-        self.addresses = [part.data_ptr() for part in p.operands]
-        rows = [(value, None, None) for value in self.addresses]
-        self.weights = _array(rows[first:])
+        self.weights = addresses(3 * len(layout.widths))()
         x, state = parts["target"], parts.get("state")
         self.struct = _Edge(
             pairs=index_a.shape[0],
@@ -358,22 +367,7 @@ class _Prepared:
             columns=ctypes.addressof(self.columns),
             weights=ctypes.addressof(self.weights),
         )
-        self.struct.operands[:] = _table(self.slots, rows[:first])
-
-
-_Row = tuple[int | None, int | None, int | None]
-
-
-def _table(slots: Sequence[int], rows: Sequence[_Row]) -> list[int | None]:
-    """Operand, tangent and gradient of everything that there may be."""
-    table: list[int | None] = [None] * (3 * len(_NAMES))
-    for slot, row in zip(slots, rows, strict=True):
-        table[slot : slot + 3] = row
-    return table
-
-
-def _array(rows: Sequence[_Row]) -> Any:
-    return addresses(3 * len(rows))(*(value for row in rows for value in row))
+        _tell(self.struct.operands, self.weights, self.slots, 0, p.operands)
 
 
 KERNEL = _Kernel()

@@ -299,7 +299,7 @@ class EdgeGeometry:
         pairs = self.plan.pairs
         if pairs is None:
             return source, target
-        return source[pairs.edge], target[pairs.edge]
+        return source.index_select(0, pairs.edge), target.index_select(0, pairs.edge)
 
     def to_edges(self, values: Tensor) -> Tensor:
         """Rows of pairs repeated for both of their edges (no copy where directed)."""

@@ -21,12 +21,13 @@ from torch_cormorant.ops import cpu_kernel, edge_network
 from torch_cormorant.ops.edge_network import EdgeMask
 from torch_cormorant.ops.level_kernels import Flags, Sizes, Work, composed, sizes_of
 from torch_cormorant.ops.operands import check_like
-from torch_cormorant.ops.operator import asked_for, is_direct
+from torch_cormorant.ops.operator import applied, asked_for, is_direct
 from torch_cormorant.ops.paths import PathTable
 from torch_cormorant.ops.plan import GraphPlan, plan_of
 from torch_cormorant.ops.pullback import pulled_back
-from torch_cormorant.ops.second_order import Seen, Some, seen_as, still_made
+from torch_cormorant.ops.second_order import Seen, Some, looks_of, still_made
 from torch_cormorant.ops.tensors import plain
+from torch_cormorant.ops.transforms import refuse_rows
 
 
 def fits(x: Tensor, operands: Sequence[Tensor], table: PathTable) -> bool:
@@ -93,19 +94,22 @@ class _Value(torch.autograd.Function):
     def forward(
         ctx: Any, sizes: Sizes, plan: GraphPlan, count: int, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
-        ctx.sizes, ctx.plan, ctx.count = sizes, plan, count
+        ctx.sizes, ctx.plan, ctx.count, ctx.seen = sizes, plan, count, None
         ctx.set_materialize_grads(False)
-        operands = [*map(plain, tensors[:count])]
-        constants = [*map(plain, tensors[count : count + 2])]
-        work = Work(sizes, operands, constants, plan)
+        looks = looks_of(tensors)
+        full = [*map(plain, tensors)] if looks is None else tensors
+        work = Work(sizes, full[:count], full[count:], plan)
         results = tuple(work.forward())
-        kept = (*tensors, *results[1:])  # nothing reads the first one again
-        ctx.seen = seen_as(kept, work.made)
-        ctx.save_for_backward(*kept)
+        kept = results[1:]  # nothing reads the first one again
+        more = looks_of(kept)
+        if looks is not None and more is not None:
+            ctx.seen = Seen(work.made, looks + more)
+        ctx.save_for_backward(*tensors, *kept)
         return results
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        refuse_rows(grads)
         count, saved = ctx.count, ctx.saved_tensors
         end = count + 4
         none = (None,) * 3
@@ -116,9 +120,7 @@ class _Value(torch.autograd.Function):
         if is_direct(grads):
             given = [grad for grad in grads if grad is not None]
             marks = (count, need, there, ctx.seen)
-            parts = _Gradient.apply(  # type: ignore[no-untyped-call]
-                ctx.sizes, ctx.plan, marks, *saved, *given
-            )
+            parts = applied(_Gradient, ctx.sizes, ctx.plan, marks, *saved, *given)
         else:
             parts = pulled_back(
                 lambda *x: composed(ctx.sizes, x, saved[count:end], grads),
@@ -150,6 +152,7 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+        refuse_rows(cotangents)
         count, _, there, seen = ctx.marks
         saved, end = ctx.saved_tensors, count + 4
         first = end + len(there) - 1

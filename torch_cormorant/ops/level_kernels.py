@@ -54,12 +54,12 @@ class Sizes:
         """How many sums there are."""
         return len(self.table.counts)
 
-    @property
+    @cached_property
     def normed(self) -> bool:
         """Whether there is a norm."""
         return len(self.numbers) > 2
 
-    @property
+    @cached_property
     def last(self) -> int:
         """Where the weights of the vertex step end."""
         return self.edges + 2 + self.paths.lmax

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -282,6 +283,58 @@ def check_norm(x: Tensor, weight: Tensor) -> None:
     _alike("weight", weight, (math.isqrt(x.shape[1]), x.shape[-1]), x.dtype, x)
 
 
+def check_painn_mixing(operands: Sequence[Tensor]) -> None:
+    """Check the operands of PaiNN's mixing against its first weight."""
+    check_count("operands", operands, 6)
+    x, vectors = operands[:2]
+    C = check_rank("weight of vectors", vectors, ("outputs", "inputs")).shape[1]
+    _check_rows("x", x, 4 * C)
+    _alike("weight of vectors", vectors, (2 * C, C), x.dtype, x)
+    _check_context(operands[2:], 2 * C, C, x)
+
+
+def check_painn_message(
+    operands: Sequence[Tensor], plan: GraphPlan, pairs: int
+) -> None:
+    """Check the operands of PaiNN's message against each other and the graph."""
+    check_count("operands", operands, 8)
+    x, sh, hidden, last, first = operands[:5]
+    C = check_rank("weight 0 of the context", first, ("outputs", "inputs")).shape[0]
+    scalars = last.numel() > 0 and x.shape[1:] == (C,)
+    _check_rows("x", x, C if scalars else 4 * C)
+    _alike("x", x, (plan.num_sources, x.shape[1]), x.dtype, x)
+    _alike("sh", sh, (plan.num_edges, 4), x.dtype, x)
+    if last.numel():
+        width = check_rank("hidden", hidden, ("pairs", "hidden")).shape[1]
+        _alike("hidden", hidden, (pairs, width), x.dtype, x)
+        _alike("last", last, (width, 3 * C), x.dtype, x)
+    else:
+        _alike("weights", hidden, (pairs, 3 * C), x.dtype, x)
+    _check_context(operands[4:], C, C, x)
+    if plan.packed.device != x.device:
+        _elsewhere("the plan", plan.packed, x)
+    if not stored(plan.packed):
+        _no_memory("the plan")
+
+
+def _check_rows(name: str, x: Tensor, width: int) -> None:
+    check_rank(name, x, ("nodes", "numbers"))
+    if x.dtype not in FEATURES[:2]:
+        msg = f"{name} must be float32 or float64, got {x.dtype}; convert it first"
+        raise DtypeError(msg)
+    _alike(name, x, (x.shape[0], width), x.dtype, x)
+
+
+def _check_context(
+    weights: Sequence[Tensor], inputs: int, C: int, like: Tensor
+) -> None:
+    """Weight and bias of two layers with C hidden features and 3 C results."""
+    shapes = [(C, inputs), (C,), (3 * C, C), (3 * C,)]
+    for k, (weight, shape) in enumerate(zip(weights, shapes, strict=True)):
+        name = "bias" if k % 2 else "weight"
+        _alike(f"{name} {k // 2} of the context", weight, shape, like.dtype, like)
+
+
 def check_levels(levels: Sequence[Tensor]) -> None:
     """Check the levels of a network against the first."""
     if not levels:
@@ -346,6 +399,11 @@ def check_like(name: str, value: Tensor, like: Tensor) -> None:
     _alike(name, value, tuple(like.shape), like.dtype, like)
 
 
+def check_shape(name: str, value: Tensor, shape: Sequence[int], like: Tensor) -> None:
+    """Refuse a tensor of another shape, or of another type and device than one."""
+    _alike(name, value, shape, like.dtype, like)
+
+
 def check_count(name: str, values: Sequence[object], count: int) -> None:
     """Refuse a list of another length."""
     if len(values) != count:
@@ -355,8 +413,12 @@ def check_count(name: str, values: Sequence[object], count: int) -> None:
 
 def stored(x: Tensor) -> bool:
     """Whether a contiguous tensor's memory is there; storages can be made smaller."""
-    end = (x.storage_offset() + x.numel()) * x.element_size()
-    return x.untyped_storage().nbytes() >= end or not x.numel()
+    return x.untyped_storage().nbytes() >= _end(x) or not x.numel()
+
+
+def _end(x: Tensor) -> Any:
+    """Bytes of a storage up to the end of a contiguous tensor."""
+    return (x.storage_offset() + x.numel()) * x.element_size()
 
 
 def _features(name: str, x: Tensor) -> None:
@@ -376,12 +438,11 @@ def _alike(
     name: str, x: Tensor, shape: Sequence[int], dtype: torch.dtype, like: Tensor
 ) -> None:
     # in the order of what it costs: this runs before every operator
-    memory = (x.storage_offset() + x.numel()) * x.element_size()
     if (
         x.dtype == dtype
         and x.shape == shape
-        and x.device == like.device
-        and x.untyped_storage().nbytes() >= memory
+        and ((x.is_cpu and like.is_cpu) or x.device == like.device)
+        and x.untyped_storage().nbytes() >= _end(x)
     ):
         return
     if x.dtype != dtype:

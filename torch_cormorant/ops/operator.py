@@ -18,7 +18,12 @@ from torch import Tensor
 
 from torch_cormorant.errors import BackendError
 from torch_cormorant.ops.tensors import plus
-from torch_cormorant.ops.transforms import is_transformed, is_watched, will_run
+from torch_cormorant.ops.transforms import (
+    is_transformed,
+    is_watched,
+    refuse_rows,
+    will_run,
+)
 
 NAMESPACE = "torch_cormorant"
 PLAIN = (Tensor, torch.nn.Parameter)
@@ -72,7 +77,7 @@ class Operator:
         if not transformed and is_watched():
             return self.op(*args)
         sizes, leaves = _flat(args)
-        if not transformed and not all(map(_is_plain, leaves)):
+        if not transformed and not _are_plain(leaves):
             return self.op(*args)
         kind = _Transformed if transformed else _Direct
         found = kind.apply(self, sizes, *leaves)  # type: ignore[no-untyped-call]
@@ -80,7 +85,7 @@ class Operator:
 
     def lowest(self, args: Sequence[Any]) -> Any:
         """Compute it below all transforms, without a record for gradients."""
-        if is_watched() or not all(map(_is_plain, _flat(args)[1])):
+        if is_watched() or not _are_plain(_flat(args)[1]):
             return self.op(*args)
         return self.run(*args)
 
@@ -132,6 +137,7 @@ class _Direct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        refuse_rows(grads)
         flat = ctx.needs_input_grad
         ctx.needs_input_grad = tuple(_nested(ctx.sizes, _asked_for(ctx, flat[2:])))
         try:
@@ -219,21 +225,30 @@ def _filled(operand: Any, tangent: Any) -> Any:
 
 def is_direct(leaves: Sequence[Any]) -> bool:
     """Whether nothing can see that the dispatcher is left out."""
-    watched = torch.compiler.is_compiling() or is_transformed() or is_watched()
-    return not watched and all(map(_is_plain, leaves))
+    if torch.compiler.is_compiling() or is_transformed() or is_watched():
+        return False
+    return _are_plain(leaves)
+
+
+def applied(function: type[torch.autograd.Function], *given: Any) -> Any:
+    """``function.apply`` within a backward pass, where all tensors are the pass's own.
+
+    PyTorch's own method first looks for tensors that transforms have left behind.
+    """
+    return super(torch.autograd.Function, function).apply(*given)  # type: ignore[misc]
 
 
 def asked_for(ctx: Any, needed: Sequence[bool]) -> list[bool]:
     """Needed gradients of tensors without those that this pass was not asked for."""
-    nodes = ctx.next_functions
-    return [a and will_run(node) for a, (node, _) in zip(needed, nodes, strict=True)]
+    nodes = zip(needed, ctx.next_functions, strict=True)
+    return [a and will_run(node) for a, (node, _) in nodes]
 
 
-def _is_plain(value: Any) -> bool:
-    if type(value) in PLAIN:
-        plain: bool = value.is_cpu
-        return plain
-    return not isinstance(value, Tensor)
+def _are_plain(leaves: Sequence[Any]) -> bool:
+    for value in leaves:  # in as few calls as there can be: there are many
+        if isinstance(value, Tensor) and not (type(value) in PLAIN and value.is_cpu):
+            return False
+    return True
 
 
 def _flat(args: Sequence[Any]) -> tuple[list[int], list[Any]]:

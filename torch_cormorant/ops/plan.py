@@ -165,18 +165,18 @@ def make_plan(
     rowptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
     by_target = _stable_order(target)
     by_degree = torch.argsort(degree, descending=True, stable=True)
-    degrees = degree[by_degree]
-    receivers = int((degrees > 0).sum())
+    degrees = degree.index_select(0, by_degree)
+    receivers = int(degrees.count_nonzero())
     order = by_degree[:receivers]
     chunks, width = _cut(degrees[:receivers], chunk_slots)
-    slot_edge, weight = _fill(rowptr[order], degrees[:receivers], width)
+    slot_edge, weight = _fill(rowptr.index_select(0, order), degrees[:receivers], width)
     if by_target is None:
         by_target = torch.arange(edge_index.shape[1], device=edge_index.device)
     elif slot_edge.numel():
-        slot_edge = by_target[slot_edge]
+        slot_edge = by_target.index_select(0, slot_edge)
     matched = None
     if pairs is not None:
-        matched = Pairs(*pairs, pairs[0][slot_edge])
+        matched = Pairs(*pairs, pairs[0].index_select(0, slot_edge))
     elif edge_vec is not None and num_sources == num_targets:
         matched = match_pairs(edge_index, edge_vec, num_sources, slot_edge)
     identity = torch.arange(receivers, device=order.device)
@@ -184,13 +184,13 @@ def make_plan(
     parts = [
         order,
         slot_edge,
-        source[slot_edge],
+        source.index_select(0, slot_edge),
         empty if weight is None else weight.long(),
         empty if matched is None else matched.of_slot,
         rowptr,
         by_target,
-        source[by_target],
-        empty if matched is None else matched.of_edge[by_target],
+        source.index_select(0, by_target),
+        empty if matched is None else matched.of_edge.index_select(0, by_target),
         empty if matched is None else matched.edge,
         empty if matched is None else matched.of_edge,
     ]

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from torch_cormorant.ops.operands import check_count, check_like
-from torch_cormorant.ops.operator import Operator, asked_for, is_direct
+from torch_cormorant.ops.operator import Operator, applied, asked_for, is_direct
 from torch_cormorant.ops.pullback import pulled_back
 from torch_cormorant.ops.tensors import fakes, plain
+from torch_cormorant.ops.transforms import refuse_rows
 
 Some = list[Tensor | None]
 
@@ -269,13 +270,16 @@ class _Value(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
         ctx.family, ctx.count, ctx.settings = family, count, settings
         ctx.set_materialize_grads(False)
-        p = _contiguous((tensors[:count], tensors[count:], *settings))
+        looks = looks_of(tensors)
+        full = [*map(plain, tensors)] if looks is None else tensors
+        p = Problem(full[:count], full[count:], *settings)
         p = p._replace(made=family.kernel.prepare(p))
-        ctx.seen = seen_as(tensors, p.made)
+        ctx.seen = None if looks is None else Seen(p.made, looks)
         return tuple(family.kernel.forward(p))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        refuse_rows(grads)
         family, count, tensors = ctx.family, ctx.count, ctx.saved_tensors
         need, none = asked_for(ctx, ctx.needs_input_grad[3:])[:count], (None,) * 3
         there = [grad is not None for grad in grads]
@@ -284,8 +288,8 @@ class _Value(torch.autograd.Function):
         if is_direct(grads):
             given = [grad for grad in grads if grad is not None]
             marks = (len(tensors), need, there, ctx.seen)
-            parts = _Gradient.apply(  # type: ignore[no-untyped-call]
-                family, count, ctx.settings, marks, *tensors, *given
+            parts = applied(
+                _Gradient, family, count, ctx.settings, marks, *tensors, *given
             )
         else:
             p = (list(tensors[:count]), list(tensors[count:]), *ctx.settings)
@@ -317,6 +321,7 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+        refuse_rows(cotangents)
         family, count, tensors = ctx.family, ctx.count, ctx.saved_tensors
         end, _, there, seen = ctx.marks
         flags = asked_for(ctx, ctx.needs_input_grad[4:])
@@ -371,32 +376,24 @@ def _contiguous(given: Sequence[Any]) -> Problem:
 
 
 class Seen(NamedTuple):
-    """What was prepared for tensors, and how these looked then."""
+    """What was prepared for tensors, and :func:`looks_of` them then."""
 
     made: Any
     looks: list[tuple[Any, ...]]
 
 
-def seen_as(tensors: Sequence[Tensor], made: Any) -> Seen | None:
-    """What was prepared for tensors; None where kernels read copies of them."""
-    looks = [_look(x) for x in tensors]
-    as_they_are = all(x.is_contiguous() for x in tensors)
-    if not as_they_are or any(look[4] or look[5] for look in looks):
-        return None
-    return Seen(made, looks)
+def looks_of(tensors: Sequence[Tensor]) -> list[tuple[Any, ...]] | None:
+    """All that decides what memory a kernel reads, and how; the values aside.
 
-
-def _look(x: Tensor) -> tuple[Any, ...]:
-    """All that decides what memory a kernel reads, and how; the values aside."""
-    return (
-        x.data_ptr(),
-        x.shape,
-        x.stride(),
-        x.dtype,
-        x.is_conj(),
-        x.is_neg(),
-        x.untyped_storage().nbytes(),
-    )
+    None if it would read one of the tensors in another way than its numbers lie.
+    """
+    looks = []
+    for x in tensors:  # in as few calls as there can be: there are many
+        if not x.is_contiguous() or x.is_conj() or x.is_neg():
+            return None
+        size = x.untyped_storage().nbytes()
+        looks.append((x.data_ptr(), size, x.dtype, x.shape))
+    return looks
 
 
 def still_made(seen: Seen | None, tensors: Sequence[Tensor]) -> Any:
@@ -405,8 +402,9 @@ def still_made(seen: Seen | None, tensors: Sequence[Tensor]) -> Any:
     Autograd itself refuses tensors with other values, but not those of other shapes
     out of hooks, or without their memory.
     """
-    same = seen is not None and seen.looks == [_look(x) for x in tensors]
-    return seen.made if seen is not None and same else None
+    if seen is None or seen.looks != looks_of(tensors):
+        return None
+    return seen.made
 
 
 def _known(

@@ -33,7 +33,7 @@ _batches = _found(
         "_functorch.get_unwrapped",
     )
 )
-
+_rows = _found(("_functorch.is_legacy_batchedtensor",))
 _executes = _found(("_will_engine_execute_node",))
 
 
@@ -54,8 +54,10 @@ def will_run(node: object) -> bool:
 
 def is_watched() -> bool:
     """Whether modes or tracers want to see operators, or might."""
-    unknown = _watchers is None or _transforms is None
-    return unknown or any(ask() for ask in _watchers or ())
+    if _watchers is None or _transforms is None:
+        return True
+    modes, tracer = _watchers
+    return bool(modes() or tracer())
 
 
 def is_transformed() -> bool:
@@ -66,7 +68,7 @@ def is_transformed() -> bool:
     if torch.compiler.is_compiling():
         return False
     level: int = getattr(forward_ad, "_current_level", -1)
-    return level >= 0 or any(ask() is not None for ask in _transforms or ())
+    return level >= 0 or (_transforms is not None and _transforms[0]() is not None)
 
 
 def is_batched(x: Tensor) -> bool:
@@ -94,6 +96,24 @@ def refuse_batched(name: str, x: Tensor) -> None:
             "molecules into one batch, or loop over them"
         )
         raise ConfigError(msg)
+
+
+def refuse_rows(grads: Sequence[Tensor | None]) -> None:
+    """Refuse gradients that are many at once, of ``is_grads_batched=True``.
+
+    Raises:
+        ConfigError: If one is.
+    """
+    if _rows is None or torch.compiler.is_compiling():
+        return
+    for grad in grads:
+        if grad is not None and _rows[0](grad):
+            msg = (
+                "is_grads_batched=True: the operators of the layers take one gradient "
+                "at a time; call torch.autograd.grad for each of them, or use "
+                "torch.func.jacrev, or torch.func.vmap around torch.func.vjp"
+            )
+            raise ConfigError(msg)
 
 
 def refuse_transforms(what: str) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from torch_cormorant.ops import composed, cpu_kernel
 from torch_cormorant.ops.cg_product import from_complex
-from torch_cormorant.ops.cpu_kernel import address, pointers
+from torch_cormorant.ops.cpu_kernel import address, addresses
 from torch_cormorant.ops.operands import check_vertex
 from torch_cormorant.ops.second_order import Problem, Some, twice_differentiable
 from torch_cormorant.ops.vertex_paths import VertexPaths, vertex_paths
@@ -189,8 +189,11 @@ class _Prepared:
         if x is not None:
             setattr(struct, f"{kind}x", x.data_ptr())
         for name, some in (("rows", rows), ("weights", weights)):
-            if any(part is not None for part in some):
-                array = pointers([*some, *[None] * (self.degrees - len(some))])
+            array, given = addresses(self.degrees)(), False
+            for k, part in enumerate(some):
+                if part is not None:
+                    array[k], given = part.data_ptr(), True
+            if given:
                 kept.append(array)
                 setattr(struct, kind + name, ctypes.addressof(array))
         return kept

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from torch_cormorant.ops import cpu_kernel, weighted_kernel
+from torch_cormorant.ops.dense import dense
 from torch_cormorant.ops.operands import check_linear
 from torch_cormorant.ops.plan import GraphPlan
 from torch_cormorant.ops.product_paths import ProductPaths
@@ -61,7 +62,7 @@ class _Weights:
     def of(self, begin: int, end: int) -> tuple[Tensor, Tensor]:
         """Rows of the hidden layer, and the weights, in the order of the plan."""
         rows = self.hidden.index_select(0, self.plan.csr_edge[begin:end])
-        return rows, torch.mm(rows, self.last, out=self.room[: end - begin])
+        return rows, dense(rows, self.last, out=self.room[: end - begin])
 
 
 class _Linear:
@@ -112,7 +113,7 @@ class _Linear:
         ]
         dx, dsh, dhidden, dlast = made
         weights = _Weights(hidden, last, plan)
-        room = torch.empty_like(weights.room)
+        room, turned = torch.empty_like(weights.room), last.t().contiguous()
         problem = weighted_kernel.Problem(
             x, sh, weights.room, plan, paths, grads, base=0
         )
@@ -123,7 +124,7 @@ class _Linear:
             cpu_kernel.call("cormorant_weighted_backward", problem.struct)
             dw = room[: e1 - e0]
             if dhidden is not None:
-                dhidden.index_copy_(0, plan.csr_edge[e0:e1], dw @ last.t())
+                dhidden.index_copy_(0, plan.csr_edge[e0:e1], dense(dw, turned))
             if dlast is not None:
                 dlast.addmm_(rows.t(), dw)
         return made

@@ -78,8 +78,8 @@ def weighted_neighbour_sum(
 
     Note:
         Deterministic, by the kernel with equal bits for any number of threads (the
-        matrix product with the last layer is PyTorch's); differentiable to any order;
-        one operator for ``torch.compile``.
+        matrix product with the last layer may be PyTorch's); differentiable to any
+        order; one operator for ``torch.compile``.
 
     Example:
         >>> import torch

@@ -441,9 +441,11 @@ class Regression(StatesFacts, LightningModule):
 
     def total(self, *numbers: Tensor) -> list[Tensor]:
         """Sums over all processes, in float64; the numbers themselves with one."""
-        values = torch.stack([number.detach().double() for number in numbers])
-        if self.world_size > 1:
-            torch.distributed.all_reduce(values)
+        own = [number.detach().double() for number in numbers]
+        if self.world_size == 1:
+            return own
+        values = torch.stack(own)
+        torch.distributed.all_reduce(values)
         return list(values)
 
     @property

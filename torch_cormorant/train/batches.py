@@ -15,6 +15,7 @@ from torch_geometric.loader import DataLoader
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.graph import radius_graph
 from torch_cormorant.train.graphs import GraphStore
+from torch_cormorant.train.joining import join
 
 __all__ = ["EpochBatches", "EpochSampler", "edge_counts", "make_loader"]
 
@@ -219,7 +220,7 @@ def _join(
 ) -> Batch:
     """A batch with its graph and, where there are some, the weights of molecules."""
     numbers, weights, molecules = zip(*rows, strict=True)
-    batch = Batch.from_data_list(list(molecules))
+    batch = join(molecules)
     if weighted:
         given = torch.tensor(weights, dtype=torch.float64)
         batch.weight = given * getattr(batch, "weight", 1.0)

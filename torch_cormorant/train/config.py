@@ -68,6 +68,11 @@ class DataConfig:
     valid: int | None = doc(None, "validation molecules")
     test: int | None = doc(None, "test molecules")
     split_seed: int = doc(0, "seed of the split")
+    by_part: bool = doc(
+        False,
+        "frames: train, valid and test are the parts of the file of these names; sizes "
+        "then take so many of each",
+    )
     official_split: int | None = doc(
         None, "number of an official split of revised MD17, in place of the sizes"
     )
@@ -113,8 +118,8 @@ class TrainingConfig:
     batch_size: int = doc(25, "molecules per step, all devices together")
     optimizer: str = doc(
         "auto",
-        "adam (AMSGrad), muon, or auto: muon for the network potential, adam for "
-        "others and captured steps",
+        "adam (AMSGrad), muon, or auto: muon for potential and recipe, adam for other "
+        "networks and captured steps",
     )
     lr: float = doc(5e-4, "learning rate")
     momentum: float = doc(0.98, "momentum of muon")

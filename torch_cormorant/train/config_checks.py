@@ -265,6 +265,9 @@ def _check_own(data: DataConfig, fail: Fail) -> None:
     """Keys of ``data`` that belong to some sources only."""
     if data.molecule and data.source not in ("md17", "frames", "extxyz"):
         raise fail("data.molecule", f"source {data.source!r} holds none of MD17")
+    if data.by_part and (data.source != "frames" or data.part):
+        why = "leave out part" if data.part else f"source {data.source!r} has none"
+        raise fail("data.by_part", f"is for files that are divided into parts; {why}")
     official = data.official_split is not None
     if official and data.source != "md17":
         raise fail("data.official_split", f"source {data.source!r} has none")

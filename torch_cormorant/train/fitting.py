@@ -27,7 +27,7 @@ from torch_cormorant.train.guard import SpikeGuard
 from torch_cormorant.train.html_report import RunReport
 from torch_cormorant.train.job import Job
 from torch_cormorant.train.outcome import (
-    measured_factors,
+    measured,
     report_of,
     summarise,
     write_outcome,
@@ -159,8 +159,8 @@ def fit_seeds(
         data = load_data(config.data)
         held_out = data[divided(data, vars(config.data)).valid]
         files = [one.folder.model for one in found]
-        factors = measured_factors(files, list(held_out))
-        summarise(whole.path, seeds, [one.report for one in found], factors)
+        measures = measured(files, list(held_out))
+        summarise(whole.path, seeds, [one.report for one in found], *measures)
     return found
 
 

@@ -164,6 +164,7 @@ class GraphStore:
         self, model: nn.Module, *, cells: bool = True, budget: int = BUDGET
     ) -> None:
         self.network = cast("Network", getattr(model, "network", model))
+        self._weight = next(self.network.parameters())  # it moves with the network
         self.cells, self.budget, self.used = cells, budget, 0
         self._known: dict[int, _Molecule] = {}
 
@@ -179,7 +180,7 @@ class GraphStore:
             The batch.
         """
         boxed = getattr(batch, "cell", None) is not None
-        if next(self.network.parameters()).device.type != "cpu" or boxed > self.cells:
+        if self._weight.device.type != "cpu" or boxed > self.cells:
             return batch
         with contextlib.suppress(CormorantError):
             setattr(batch, GRAPH, self.graph(batch, numbers))
@@ -259,7 +260,10 @@ class GraphStore:
         plan = make_plan(index, *sizes, pairs=(of_edge, torch.from_numpy(stands)))
         pos = batch.pos.to(edge_dtype(self.network, batch))
         given = [getattr(batch, name, None) for name in INPUTS]
-        cells = as_cells(given[3], given[4], batch.num_graphs, pos)
+        boxed = given[3] is not None or given[4] is not None
+        cells = None
+        if boxed:
+            cells = as_cells(given[3], given[4], batch.num_graphs, pos)
         shift = None if cells is None else _shifts(parts).to(pos.dtype)
         return BatchGraph(
             z=batch.z.long(),

@@ -311,8 +311,8 @@ class Job:
 
     def _optimiser(self) -> dict[str, Any]:
         training = self.config.training
-        potential = self.config.model.network == "potential"
-        auto = "muon" if potential and not training.captured else "adam"
+        ours = self.config.model.network in ("potential", "recipe")
+        auto = "muon" if ours and not training.captured else "adam"
         return {
             "optimizer": auto if training.optimizer == "auto" else training.optimizer,
             "momentum": training.momentum,

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import AdamW
 
 from torch_cormorant.errors import NonFiniteError
+from torch_cormorant.train.adamw import OneCallAdamW
 
 __all__ = ["Muon", "orthogonal"]
 
@@ -19,7 +19,7 @@ LENGTH = 0.2
 """Root mean square of the numbers of a step, over the learning rate: that of Adam."""
 
 
-class Muon(AdamW):
+class Muon(OneCallAdamW):
     r"""Steps of matrices are made orthogonal; all other weights are AdamW's.
 
     "Muon: an optimizer for hidden layers in neural networks", Jordan et al. 2024, with
@@ -66,11 +66,13 @@ class Muon(AdamW):
         if given and not isinstance(given[0], dict):
             given = [{"params": given}]
         super().__init__(_divided(given), **settings)
+        # Whoever scales gradients for half precision is to undo it, and to skip steps.
+        self._step_supports_amp_scaling = False
         for group in self.param_groups:
             group["momentum"] = momentum
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
 
         Args:
@@ -91,10 +93,10 @@ class Muon(AdamW):
             self.param_groups = groups
         for group in groups:
             if group["matrices"]:
-                self._move(group)
+                self._turn(group)
         return loss
 
-    def _move(self, group: dict[str, Any]) -> None:
+    def _turn(self, group: dict[str, Any]) -> None:
         weights = [weight for weight in group["params"] if weight.grad is not None]
         if not weights:
             return
@@ -107,7 +109,7 @@ class Muon(AdamW):
         ahead = torch._foreach_lerp(slopes, means, momentum)  # noqa: SLF001
         if group["weight_decay"]:
             torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
-        for weight, move in zip(weights, orthogonal(ahead), strict=True):
+        for weight, move in zip(weights, orthogonal([*ahead]), strict=True):
             longest = max(weight.shape[-2], weight.numel() // weight.shape[-2])
             weight.sub_(move, alpha=LENGTH * rate * longest**0.5)
 
@@ -185,12 +187,12 @@ def _inverse_roots(grams: Tensor) -> Tensor:
     """Inverse square roots of positive matrices ``[k, n, n]``."""
     trace = grams.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None]
     tiny = torch.finfo(grams.dtype)
-    try:
-        values, vectors = torch.linalg.eigh(grams)
-    except torch.linalg.LinAlgError as error:
+    if not bool(trace.isfinite().all()):
         raise NonFiniteError(
             "gradient of a weight: not finite; lower the rate or clip the gradients"
-        ) from error
+        )
+    values, vectors = torch.linalg.eigh(grams)
     least = (tiny.eps * trace).clamp_min(tiny.tiny)
     scaled = vectors * torch.maximum(values, least).rsqrt()[:, None]
-    return scaled @ vectors.mT
+    roots: Tensor = scaled @ vectors.mT
+    return roots

@@ -25,7 +25,7 @@ from torch_cormorant.train.job import Job
 from torch_cormorant.train.plots import plot_learning_curve, plot_parity
 from torch_cormorant.train.report import compare
 
-__all__ = ["measured_factors", "report_of", "summarise", "write_outcome"]
+__all__ = ["measured", "report_of", "summarise", "write_outcome"]
 
 
 def report_of(job: Job, log: EpochLog, outputs: Any, best_epoch: int) -> RunReport:
@@ -158,18 +158,24 @@ def _path(path: Path, name: str, count: int) -> Path:
     return path.with_name(f"{path.stem}_{safe}{path.suffix}")
 
 
-def measured_factors(files: Sequence[Path], held_out: Sequence[Any]) -> dict[str, Any]:
-    """By how much the spread of an ensemble is too small; nothing if that is unknown.
+def measured(
+    files: Sequence[Path], held_out: Sequence[Any]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """By how much the spread of an ensemble is too small, and how large it may be.
 
     Args:
         files: Its model files.
         held_out: The validation structures.
+
+    Returns:
+        Factors and limits, as :class:`.Ensemble` has them; none if they are unknown.
     """
+    team = Ensemble.load(files)
     try:
-        return Ensemble.load(files).calibrate(held_out)
+        team.calibrate(held_out)
     except ConfigError as error:
         print(f"the spread is not calibrated: {error}")
-        return {}
+    return team.factors, team.limits
 
 
 def summarise(
@@ -177,6 +183,7 @@ def summarise(
     seeds: Sequence[int],
     reports: Sequence[RunReport],
     factors: Mapping[str, float],
+    limits: Mapping[str, float],
 ) -> None:
     """Mean and spread over the seeds, and how far the spread tells the error.
 
@@ -185,6 +192,7 @@ def summarise(
         seeds: The seeds.
         reports: What each of them has found.
         factors: What spreads are multiplied by.
+        limits: Spreads beyond which structures are warned of.
     """
     stacked = torch.stack([report.predicted for report in reports])
     values, targets = reports[0].values, reports[0].targets
@@ -215,4 +223,5 @@ def summarise(
     known = ", ".join(f"{name} {value:.3g}" for name, value in factors.items())
     if known:
         print(f"spreads are multiplied by {known}, as the validation data ask for")
-    write_json(out / RECORD, {"seeds": list(seeds), "factors": dict(factors), **only})
+    measures = {"factors": dict(factors), "limits": dict(limits)}
+    write_json(out / RECORD, {"seeds": list(seeds), **measures, **only})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any, cast
 
 import torch
@@ -217,9 +218,12 @@ class PotentialRegression(Regression):
         Returns:
             Scalars named ``energy``, ``forces``, ``stress``.
         """
+        return self._losses(batch, self._errors(batch, output))
+
+    def _losses(self, batch: MoleculeBatch, errors: Rows) -> dict[str, Tensor]:
         scale, size = self.normalisation.std[0], graph_sizes(batch)
         rows = {}
-        for name, (error, weights) in self._errors(batch, output).items():
+        for name, (error, weights) in errors.items():
             if not self.weights[name]:
                 continue
             scaled = error / scale
@@ -278,10 +282,11 @@ class PotentialRegression(Regression):
 
     def terms_of(self, batch: Any, output: Result) -> tuple[Tensor, Rows]:
         """The loss, and errors of energies and forces, see :class:`Regression`."""
-        loss = torch.stack(list(self.losses(batch, output).values())).sum()
+        errors = self._errors(batch, output)
+        loss = reduce(torch.add, self._losses(batch, errors).values())
         return loss, {
             f"{PREFIXES[name]}mae": (row_means(error.detach().abs()), weights)
-            for name, (error, weights) in self._errors(batch, output).items()
+            for name, (error, weights) in errors.items()
             if name in self.label_names
         }
 

@@ -136,10 +136,11 @@ def divided(data: Molecules | Frames, part: Mapping[str, Any]) -> Split:
     Raises:
         ConfigError: The set has not so many rows, or no such official split.
     """
+    sizes = part["train"], part["valid"], part["test"]
+    if part.get("by_part") and isinstance(data, Frames):
+        return data.split_by_part(*sizes, seed=part["split_seed"])
     number = part.get("official_split")
     if number is not None and isinstance(data, Frames):
         valid = part["valid"]
         return data.official_split(number, 50 if valid is None else valid)
-    return split_indices(
-        len(data), part["train"], part["valid"], part["test"], part["split_seed"]
-    )
+    return split_indices(len(data), *sizes, part["split_seed"])

@@ -15,6 +15,7 @@ from torch_cormorant.data import CompositionBaseline, Frames
 from torch_cormorant.data.describe import symbol
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import Normalisation, Potential, Predictor, load_model
+from torch_cormorant.models.domain import KEY as DOMAIN
 from torch_cormorant.models.tuning import freeze, with_species
 from torch_cormorant.train.config import DataConfig, TrainingConfig
 from torch_cormorant.train.sources import load_data
@@ -37,6 +38,8 @@ class Start:
         path = Path(training.start)
         self.model: Any = load_model(path, train=True)
         self.old = self.model.info
+        kept = {k: v for k, v in self.old.training.items() if k != DOMAIN}
+        self.model.info = replace(self.old, training=kept)  # the new data may differ
         data = self.old.training.get("data", {})
         self.training = training
         self.record: dict[str, Any] = {

@@ -7,21 +7,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import AdamW
 
+from torch_cormorant.train.adamw import OneCallAdamW
 from torch_cormorant.train.muon import Muon
 
 __all__ = ["OPTIMIZERS", "adamw", "clip_to", "gradient_norm", "move_averages"]
 
-OPTIMIZERS: dict[str, type[AdamW]] = {"adam": AdamW, "muon": Muon}
+OPTIMIZERS: dict[str, type[OneCallAdamW]] = {"adam": OneCallAdamW, "muon": Muon}
 """By the names that trainings take."""
 
 
 def adamw(
     parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
-    kind: type[AdamW] = AdamW,
+    kind: type[OneCallAdamW] = OneCallAdamW,
     **settings: Any,
-) -> AdamW:
+) -> OneCallAdamW:
     """AdamW, on CPUs as one operator for all weights.
 
     Its state is that of the plain one, so either goes on from the other's checkpoint;
@@ -48,10 +48,11 @@ def adamw(
 
 
 def gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """The gradients that are there, without their own."""
-    return [p.grad.detach() for p in parameters if p.grad is not None]
+    """The gradients that are there."""
+    return [p.grad for p in parameters if p.grad is not None]
 
 
+@torch.no_grad()
 def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
     """Length of all gradients together, float64; finite where all of them are.
 
@@ -79,6 +80,7 @@ def _length(vectors: Sequence[Tensor]) -> Tensor:
     return norm
 
 
+@torch.no_grad()
 def clip_to(parameters: Iterable[Tensor], limit: float) -> None:
     """Scale gradients in place so that their norm is at most a limit.
 
@@ -95,9 +97,10 @@ def clip_to(parameters: Iterable[Tensor], limit: float) -> None:
     """
     found = gradients(parameters)
     if found:
-        # Multiplied by 1 where they are small enough: nobody waits for a GPU. The
-        # small number is that of torch.nn.utils.clip_grad_norm_.
+        # The small number is that of torch.nn.utils.clip_grad_norm_.
         factor = (limit / (_length(found) + 1e-6)).clamp(max=1.0)
+        if factor.is_cpu and factor == 1:  # elsewhere multiplied by 1: nobody waits
+            return
         for dtype in {x.dtype for x in found}:  # of one type: one pass
             same = [x for x in found if x.dtype == dtype]
             torch._foreach_mul_(same, factor.to(dtype))

@@ -104,7 +104,7 @@ def test_configurations(
 
 def test_forces_and_stress_are_slopes(model: Any, atoms: Any) -> None:
     z, pos = atoms(6)
-    native, step = NativePotential(model), 1e-4
+    native, step = NativePotential(model), 1e-5
     found = native.evaluate(z, pos, CELL, stress=True)
     assert found.forces is not None
     assert found.stress is not None

@@ -1,0 +1,1 @@
+"""Parts of ``organic_report.py``."""

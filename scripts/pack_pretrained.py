@@ -1,0 +1,164 @@
+"""Put trained weights into the package, under a name.
+
+    python scripts/pack_pretrained.py runs/organic organic-gfn2 \
+        --about "energies and forces of organic molecules" --data organic-gfn2.npz
+    python scripts/pack_pretrained.py runs/qm9/model.safetensors qm9 \
+        --about "twelve properties of small organic molecules"
+
+The run is a model file or the folder of a training with several seeds. Weights are
+written in float32 and without what only a training needs, each file with its
+provenance: command, configuration, digest of the data, level of theory, elements,
+errors, and the charges and unpaired electrons that it knows. ``--data`` names frames
+that are divided into parts: errors are those of the whole ensemble on ``test`` and
+``held_out``, and where the run has no calibration it is measured on ``valid``. Without
+it errors are those that the training found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torch_cormorant.data import Frames, frame_parts, read_npz
+from torch_cormorant.data.describe import symbol
+from torch_cormorant.models import (
+    Ensemble,
+    Potential,
+    Together,
+    load_models,
+    save_model,
+)
+from torch_cormorant.models.domain import KEY
+from torch_cormorant.models.ensemble import RECORD, Loaded, write_measures
+from torch_cormorant.models.shipped import ABOUT, FOLDERS
+
+LIMIT = 2_000_000  # bytes
+KEPT = ("command", "data", "compositions", "seed", "parameters", "best_epoch")
+KEPT = (*KEPT, "test", "seconds", "versions")
+
+
+def some(data: Frames, count: int) -> list[Any]:
+    """At most so many frames, evenly over the set."""
+    rows = torch.linspace(0, len(data) - 1, min(count, len(data))).long().unique()
+    return [data[row] for row in rows.tolist()]
+
+
+def measured(model: Any, rows: list[Any]) -> str:
+    """Mean absolute errors of a potential, with units."""
+    out = model.evaluate_all(rows)
+    sizes = torch.tensor([len(row.z) for row in rows])
+    wrong = (out.energy - torch.cat([row.energy for row in rows])).abs()
+    forces = (out.forces - torch.cat([row.forces for row in rows])).abs()
+    return (
+        f"{1000 * float((wrong / sizes).mean()):.2f} meV/atom, "
+        f"{1000 * float(forces.mean()):.1f} meV/Angstrom ({len(rows):,} frames)"
+    )
+
+
+def errors_on(model: Loaded, path: Path, count: int) -> dict[str, str]:
+    """Errors on the parts of a file that nothing was trained on."""
+    potential: Any = model if isinstance(model, Ensemble) else Potential.of(model)
+    if isinstance(model, Ensemble):
+        model.warns = "never"
+    there = [part for part in ("test", "held_out") if part in frame_parts(path)]
+    return {
+        f"{part.replace('_', ' ')}:": measured(
+            potential, some(read_npz(path, part), count)
+        )
+        for part in there
+    }
+
+
+def errors_of_record(training: dict[str, Any]) -> dict[str, str]:
+    """Errors that a training has found on its test molecules."""
+    found = training.get("test", {})
+    rows = {name: one for name, one in found.items() if isinstance(one, dict)}
+    return {name: f"{one['ours']:.4g} {one['unit']}" for name, one in rows.items()}
+
+
+def record_of(
+    model: Any, given: argparse.Namespace, errors: dict[str, str]
+) -> dict[str, Any]:
+    """Provenance of one model, without the places of files."""
+    held = dict(model.info.training)
+    found = {name: held[name] for name in KEPT if name in held}
+    config = json.loads(json.dumps(held.get("config", {})))
+    if config.get("data", {}).get("path"):
+        config["data"]["path"] = Path(config["data"]["path"]).name
+    words = str(found.get("command", "")).split()
+    found["command"] = " ".join(Path(w).name if w.startswith("/") else w for w in words)
+    domain = {"charge": given.charge, "unpaired": given.unpaired}
+    return {**found, "config": config, "errors": errors, KEY: domain}
+
+
+def pack(given: argparse.Namespace) -> Path:
+    """Write the folder; it replaces one of this name."""
+    model = load_models(given.run)
+    several = isinstance(model, (Ensemble, Together))
+    members: list[Any] = list(model.models) if several else [model]
+    if isinstance(model, Ensemble) and given.data and not model.limits:
+        model.calibrate(some(read_npz(given.data, "valid"), given.frames))
+    errors: dict[str, str] = {}
+    for member in members if isinstance(model, Together) else members[:1]:
+        errors |= errors_of_record(dict(member.info.training))
+    if given.data:
+        errors = errors_on(model, given.data, given.frames)
+    folder = given.out / given.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for number, member in enumerate(members):
+        record = record_of(member, given, errors)
+        member.info = replace(member.info, training=record)
+        save_model(folder / f"member-{number}.safetensors", member.float())
+    if isinstance(model, Ensemble):
+        write_measures(folder / RECORD, model.factors, model.limits)
+    network, data = getattr(members[0], "network", members[0]), record.get("data", {})
+    about = {
+        "description": given.about,
+        "level_of_theory": given.theory or data.get("level_of_theory", "unknown"),
+        "elements": [symbol(z) for z in sorted(network.features.known)],
+        "charge": given.charge,
+        "unpaired": given.unpaired,
+        "errors": errors,
+        "data": {name: data[name] for name in ("name", "sha256") if name in data},
+    }
+    text = json.dumps(about, indent=1) + "\n"
+    (folder / ABOUT).write_text(text, encoding="utf-8")
+    return Path(folder)
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("run", type=Path, help="model file, or folder of a training with several seeds")
+    add("name", help="what the weights are asked for by")
+    add("--about", required=True, help="what they predict, in a line")
+    add("--theory", default="", help="level of theory; default that of the data")
+    add("--data", type=Path, help="npz of frames in parts, for errors")
+    add("--frames", type=int, default=2000, help="of a part, for errors; default 2000")
+    add("--charge", type=int, nargs=2, default=[0, 0], metavar=("LOW", "HIGH"))
+    add("--unpaired", type=int, default=0, help="most unpaired electrons; default 0")
+    add("--out", type=Path, default=FOLDERS[0], help="default: the package's own")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Pack, and say how large it is."""
+    folder = pack(parse(argv))
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    print(f"{folder}: {size / 1e6:.2f} MB")
+    if size > LIMIT:
+        raise SystemExit(f"more than {LIMIT / 1e6:g} MB: train a smaller network")
+
+
+if __name__ == "__main__":
+    main()
