@@ -41,7 +41,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--loss", choices=("energies", "forces"), help="forces: energies and forces")
     add("--energy-weight", type=float, default=1.0)
     add("--force-weight", type=float, default=1.0)
-    add("--huber", type=float, default=0.01, help="0: squares; energies alone too")
+    add("--huber", type=float, default=0.1, help="0: squares; energies alone too")
     add("--dtype", choices=("float32", "float64"), default="float32")
     add("--epochs", type=int, default=16)
     add("--batch-size", type=int, default=5)
