@@ -123,6 +123,8 @@ def mace(task: Task, **sizes: Any) -> nn.Module:
     return PeerPotential(net, periodic=True)
 
 
+MUON: dict[str, Any] = {"optimizer": "muon", "huber": 0.1}
+"""Training of potentials as the examples do it."""
 FAMILIES: dict[str, Family] = {
     "cormorant": Family(
         cormorant,
@@ -140,6 +142,24 @@ FAMILIES: dict[str, Family] = {
         ours=True,
         sizes={"size": "complex", "num_levels": 2},
         batch_factor=2.0,
+    ),
+    "cormorant-muon": Family(
+        cormorant,
+        lr=5e-3,
+        note="Cormorant.potential, 2 levels, 32 real channels, lmax 2, 5 A, by Muon",
+        source="the search at equal time",
+        ours=True,
+        training=MUON,
+        batch_factor=2.0,
+    ),
+    "nbody-muon": Family(
+        nbody,
+        lr=5e-3,
+        note="N-body network of balls, gates (10), (11), 16 channels, 4 A, by Muon",
+        source="the best of short trials; the optimiser of Cormorant",
+        ours=True,
+        sizes={"num_levels": 2},
+        training=MUON,
     ),
     "nbody": Family(
         nbody,
