@@ -109,6 +109,17 @@ def test_names_mean_weights(weights: Path) -> None:
     assert weights in found.folder.parents
 
 
+def test_weights_are_rounded_to_twelve_bits(weights: Path, tmp_path: Path) -> None:
+    packed = load_model("gap").float().state_dict()
+    for name, whole in load_model(tmp_path / "gap.safetensors").state_dict().items():
+        if name in dict(load_model("gap").named_parameters()):
+            torch.testing.assert_close(
+                packed[name], whole.float(), rtol=2**-13, atol=0, msg=name
+            )
+            assert not (packed[name].view(torch.int32) % 2**11).any()
+    assert weights.is_dir()
+
+
 def test_provenance_names_no_places(weights: Path) -> None:
     training = pretrained("gap").info.training
     assert training["command"] == "cormorant train a.yaml"
