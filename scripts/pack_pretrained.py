@@ -8,8 +8,9 @@
 The run is a model file or the folder of a training with several seeds. Weights are
 written in float32, of whose 23 bits behind the point ``--bits`` are kept (a relative
 change of 1e-4 at most, and a wheel that is a third smaller), and without what only a
-training needs, each file with its provenance: command, configuration, digest of the data, level of theory, elements,
-errors, and the charges and unpaired electrons that it knows. ``--data`` names frames
+training needs, each file with its provenance: command, configuration, digest of the
+data, level of theory, elements, errors, and the charges and unpaired electrons that it
+knows. ``--data`` names frames
 that are divided into parts: errors are those of the whole ensemble on ``test`` and
 ``held_out``, and where the run has no calibration it is measured on ``valid``. Without
 it errors are those that the training found.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from torch_cormorant.models import (
 from torch_cormorant.models.recipe import RECIPE, recipe
 from torch_cormorant.models.targets import head_for_target, reference_for_head
 from torch_cormorant.networks.base import NETWORK_PARTS
+from torch_cormorant.nn.heads import targets_of
 from torch_cormorant.train.callbacks import energy_target
 from torch_cormorant.train.capture import PaddedSizes
 from torch_cormorant.train.config import FAMILY, DataConfig, RunConfig
@@ -247,17 +250,19 @@ class Job:
         given = self.config.model.options.get("head")
         heads = [given or head_for_target(t) for t in self.data.targets]
         if isinstance(given, list):
-            heads = given
-            if len(given) != len(self.data.targets):
+            heads = [one for one in given for _ in range(_outputs(one))]
+            if len(heads) != len(self.data.targets):
                 raise ConfigError(
-                    f"model.options.head: {len(given)} heads for "
-                    f"{len(self.data.targets)} targets; give one for each"
+                    f"model.options.head: {len(heads)} heads for "
+                    f"{len(self.data.targets)} targets; give one for each, or "
+                    "num_targets"
                 )
         published = self.config.model.network == "published"
         head = "published" if published and given is None else heads[0]
         joined: Any = head
         if len(heads) > 1:
-            joined = None if published else heads
+            joined = given if isinstance(given, list) else _shared(heads)
+            joined = None if published else joined
         self.targets = [target.name for target in self.data.targets]
         self.units = [target.unit for target in self.data.targets]
         known = False
@@ -365,8 +370,9 @@ def _check_labels(network: Any, data: Molecules) -> None:
             f"{head.rows}, but data.target names {list(row)} for each {target.owner}; "
             f"{_way_out(head.kind)}"
         )
-    parts = getattr(head, "heads", [head] * len(data.targets))
-    for k, part in enumerate(parts):
+    parts = getattr(head, "heads", [head])
+    each = [part for part in parts for _ in range(targets_of(part))]
+    for k, part in enumerate(each):
         if part.nonnegative and float(data.values[:, k].min()) < 0:
             raise DataError(
                 f"{data.source}: {data.targets[k].name!r} is negative somewhere, and "
@@ -381,6 +387,21 @@ def _check_labels(network: Any, data: Molecules) -> None:
                 f"{head.kind!r} is; symmetrise it, or train its parts of degree 0, 1 "
                 "and 2 one by one, each with the head 'so3'"
             )
+
+
+def _outputs(head: Any) -> int:
+    return head.get("num_targets", 1) if isinstance(head, Mapping) else 1
+
+
+def _shared(heads: list[Any]) -> list[Any]:
+    """Neighbours of one kind as one head of several outputs, which is faster."""
+    found: list[Any] = []
+    for kind, run in groupby(heads):
+        same = list(run)
+        if len(same) > 1 and isinstance(kind, str):
+            same = [{"kind": kind, "num_targets": len(same)}]
+        found += same
+    return found
 
 
 def _way_out(kind: str) -> str:
