@@ -321,7 +321,11 @@ def test_errors_are_those_of_the_whole_ensemble(weights: Path, tmp_path: Path) -
 
 @pytest.mark.usefixtures("weights")
 def test_a_training_that_starts_from_them_may_know_more() -> None:
-    start = Start(TrainingConfig(start="organic/0"))
+    start = Start(TrainingConfig(start="organic"))  # of an ensemble its first member
+    assert start.record["file"] == "organic/0"
+    first = pretrained("organic", member=0).state_dict()
+    for name, weight in start.model.state_dict().items():
+        assert torch.equal(weight.float(), first[name].float())
     assert start.old.training["domain"] == {"charge": [0, 0], "unpaired": 0}
     atoms = molecule("CH3")
     z, pos = torch.tensor(atoms.numbers), torch.tensor(atoms.positions)

@@ -16,6 +16,7 @@ from torch_cormorant.data.describe import symbol
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import Normalisation, Potential, Predictor, load_model
 from torch_cormorant.models.domain import KEY as DOMAIN
+from torch_cormorant.models.shipped import pretrained_models
 from torch_cormorant.models.tuning import freeze, with_species
 from torch_cormorant.train.config import DataConfig, TrainingConfig
 from torch_cormorant.train.sources import load_data
@@ -36,6 +37,8 @@ class Start:
 
     def __init__(self, training: TrainingConfig) -> None:
         path = Path(training.start)
+        if not path.exists() and training.start in pretrained_models():
+            path /= "0"  # of an ensemble its first member
         self.model: Any = load_model(path, train=True)
         self.old = self.model.info
         kept = {k: v for k, v in self.old.training.items() if k != DOMAIN}
@@ -43,7 +46,7 @@ class Start:
         data = self.old.training.get("data", {})
         self.training = training
         self.record: dict[str, Any] = {
-            "file": path.name,
+            "file": path.name if path.exists() else path.as_posix(),
             "sha256": self.old.digest,
             "data": data.get("name", "") if isinstance(data, Mapping) else str(data),
             "frozen": list(training.freeze),
