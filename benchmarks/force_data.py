@@ -142,7 +142,10 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "3bpa": bpa,
     "Si": crystal("Si"),
     "water": water,
-    "toluene": md17("toluene"),
+    **{
+        name: md17(name)
+        for name in ("toluene", "malonaldehyde", "naphthalene", "salicylic", "benzene")
+    },
     "Mo": crystal("Mo"),
     "Li": crystal("Li"),
 }

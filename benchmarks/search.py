@@ -3,6 +3,8 @@ r"""The best network for a second of CPU: equal CPU time, successive halving.
     python -m benchmarks.search --data DATA --sets ethanol --seconds 60
     python -m benchmarks.search --data DATA --sets ethanol aspirin --seconds 240 \
         --best 4 --after 60 --test
+    python -m benchmarks.search --data DATA --sets aspirin --candidates muon-lmax-3 \
+        --seconds 3600 --test --models runs/converged --records docs/records/converged
     python -m benchmarks.search --table
 
 A trial takes as many steps as --seconds of one thread of a quiet machine hold. What its
@@ -24,6 +26,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,6 +63,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--seconds", type=float, default=60.0, help="of one thread, machine quiet")
     add("--seed", type=int, default=0)
     add("--test", action="store_true", help="read the test frames too")
+    add("--frames", type=int, help="the first so many training frames alone")
+    add("--models", type=Path, help="folder for the networks")
     add("--best", type=int, help="the best so many of the shorter trials alone")
     add("--after", type=float, default=60.0, help="seconds of the shorter trials")
     add("--records", type=Path, default=FOLDER / "search")
@@ -73,9 +78,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def stem(name: str, set_name: str, seconds: float, seed: int) -> str:
+def stem(args: argparse.Namespace, name: str, set_name: str) -> str:
     """Name of a record."""
-    return f"{name}-{set_name}-{seconds:g}s-seed{seed}"
+    frames = f"-{args.frames}" if args.frames else ""
+    return f"{name}-{set_name}{frames}-{args.seconds:g}s-seed{args.seed}"
 
 
 def cost(name: str, task: Task, reference: Task) -> dict[str, float]:
@@ -96,6 +102,8 @@ def one(
 ) -> None:
     """Make one trial and write its record."""
     task, reference = made(), TASKS[REFERENCE](args.data)
+    if args.frames:
+        task = replace(task, train=task.train[: args.frames])
     price = measured(args.scratch / f"{path.stem}.cost.json", name, task, reference)
     steps = max(1, round(args.seconds / (QUIET * price["ratio"])))
     trial = Trial(CANDIDATES[name], task, args.seed, steps)
@@ -132,6 +140,16 @@ def one(
         | {"frames_of_a_batch": trial.size, "schedule": "cosine"}
         | {"clip": CLIP, "warmup_share": WARMUP, "final_rate": FINAL},
     } | records.circumstances(NAME)
+    if args.models and best:
+        args.models.mkdir(parents=True, exist_ok=True)
+        told = ("command", "commit", "seed", "split", "steps", "versions")
+        trial.module.save_network(
+            args.models / f"{path.stem}.safetensors",
+            ["energy"],
+            ["eV"],
+            {"data": {"name": task.name, "sha256": task.train.digest}}
+            | {name: record[name] for name in told},
+        )
     write_json(path, record)
     for file in (f"{path.stem}.pt", f"{path.stem}.cost.json"):
         (args.scratch / file).unlink(missing_ok=True)
@@ -219,9 +237,7 @@ def runs(args: argparse.Namespace) -> Iterator[records.Run]:
     for set_name in args.sets:
         task = functools.cache(partial(TASKS[set_name], args.data))
         for name in chosen(args):
-            path = (
-                args.records / f"{stem(name, set_name, args.seconds, args.seed)}.json"
-            )
+            path = args.records / f"{stem(args, name, set_name)}.json"
             yield name, path, partial(one, args, name, task, path)
 
 

@@ -15,7 +15,7 @@ from benchmarks import search, search_run
 from benchmarks.force_data import Task
 from benchmarks.search_run import Trial
 from benchmarks.search_space import CANDIDATES, Candidate
-from torch_cormorant import Cormorant
+from torch_cormorant import Cormorant, load_model
 from torch_cormorant.data import MiniEthanol
 from torch_cormorant.models import Normalisation
 from torch_cormorant.train import PotentialRegression
@@ -78,6 +78,16 @@ def test_a_costly_step_is_taken_less_often_and_test_frames_stay_closed(
     assert record["steps"] == record["planned_steps"] == round(0.3 / 0.0183 / 2)
     assert record["test"] is None
     assert record["valid"]["force_mae"] > 0
+    kept = ["--frames", "20", "--models", str(tmp_path / "models"), "--test"]
+    assert search.main([*command, *places, *kept]) == 0
+    name = "species-ethanol-20-0.3s-seed0"
+    record = json.loads((tmp_path / f"{name}.json").read_text())
+    assert record["frames"]["train"] == 20
+    model = load_model(tmp_path / f"models/{name}.safetensors")
+    out = model.evaluate_all(list(task.tests["test"]))
+    wrong = 1e3 * (out.forces - torch.cat([f.forces for f in task.tests["test"]]))
+    found = record["test"]["test"]["force_mae"]
+    assert float(wrong.abs().mean()) == pytest.approx(found, rel=1e-4)
     assert not list((tmp_path / "scratch").glob("*"))
     assert "species" in search.table(tmp_path)
 
