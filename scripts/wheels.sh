@@ -43,8 +43,14 @@ for machine in "${@:-x86_64}"; do
         grep "built without" "$work/log" >&2
         exit 1
     fi
-    auditwheel repair --plat "manylinux_${glibc/./_}_$machine" --wheel-dir "$folder" \
-        "$work"/*.whl
+    # told a platform, auditwheel knows those of its own machine alone
+    auditwheel repair --wheel-dir "$folder" "$work"/*.whl
+    wheel=$(ls "$folder"/*_"$machine".whl)
+    found=$(grep -o "manylinux_2_[0-9]*" <<<"$wheel" | cut -d_ -f3 | sort -n | head -n 1)
+    if [ "${found:-99}" -gt "${glibc#2.}" ]; then
+        echo "$wheel needs more than glibc $glibc" >&2
+        exit 1
+    fi
 done
 python "$root/scripts/repack_wheel.py" "$folder"/*.whl
 python -m twine check --strict "$folder"/*
