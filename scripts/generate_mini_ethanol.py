@@ -2,7 +2,8 @@
 
 Embeds the molecule with RDKit, heats it with Langevin dynamics (ASE) on the potential
 of GFN2-xTB (tblite) and stores a frame every 20 steps of 0.5 fs, after 1 ps to warm up.
-Positions are relative to the mean of the atoms. About ten minutes on one core.
+Positions are relative to the mean of the atoms. Positions and forces are kept in steps
+of 1e-5. About ten minutes on one core.
 
     pip install rdkit ase tblite
     python scripts/generate_mini_ethanol.py ethanol_xtb.npz
@@ -19,6 +20,8 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+
+from torch_cormorant.data.fixed_point import in_steps
 
 STEP = 0.5  # fs
 FRICTION = 0.01  # 1 / fs
@@ -73,6 +76,20 @@ def trajectory(
     }
 
 
+def write(out: Path, arrays: dict[str, np.ndarray], smiles: str, level: str) -> None:
+    """The file, positions and forces rounded to steps of 1e-5."""
+    stored = {name: arrays[name] for name in ("z", "energy")}
+    for name in ("pos", "forces"):
+        stored |= in_steps(name, arrays[name])
+    np.savez_compressed(
+        out,
+        **stored,
+        smiles=np.array(smiles),
+        level_of_theory=np.array(level),
+        units=np.array("pos 1e-5 Angstrom; energy eV; forces 1e-5 eV/Angstrom"),
+    )
+
+
 def main() -> None:
     """Read the command line, run, write."""
     parser = argparse.ArgumentParser(
@@ -90,13 +107,7 @@ def main() -> None:
     )
     apart = args.stride * STEP
     level = f"GFN2-xTB, Langevin {args.temperature:g} K, frames {apart:g} fs apart"
-    np.savez_compressed(
-        args.out,
-        **arrays,
-        smiles=np.array(args.smiles),
-        level_of_theory=np.array(level),
-        units=np.array("pos Angstrom; energy eV; forces eV/Angstrom"),
-    )
+    write(args.out, arrays, args.smiles, level)
     print(f"{args.out}: {args.frames} frames of {args.smiles}, {level}")
 
 

@@ -6,7 +6,8 @@ set -euo pipefail
 python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 wheel=$(cd "$(dirname "$2")" && pwd)/$(basename "$2")
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+path=$PATH
+trap 'PATH=$path; rm -rf "$work"' EXIT
 "$python" -m venv --without-pip "$work/venv"
 fresh=$work/venv/bin/python
 purelib='import sysconfig; print(sysconfig.get_path("purelib"))'

@@ -300,7 +300,7 @@ def test_embedded_ethanol_is_what_its_text_says() -> None:
     assert dataset.level_of_theory.startswith("GFN2-xTB")
     assert "not MD17" in dataset.title
     forces = dataset._data.forces.view(2000, 9, 3)
-    assert forces.sum(1).abs().max() < 1e-6
+    assert forces.sum(1).abs().max() < 9 * 0.5e-5  # each is rounded
     pos = dataset._data.pos.view(2000, 9, 3)
     torque = torch.linalg.cross(pos, forces).sum(1)
     assert torque.abs().max() < 2e-4  # eV; what the SCF cycle leaves

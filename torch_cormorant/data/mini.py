@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from torch_cormorant.data.arrays import read_arrays
+from torch_cormorant.data.fixed_point import part_names, with_values
 from torch_cormorant.data.frame_arrays import molecules_of
 from torch_cormorant.data.frames import Frames
 from torch_cormorant.data.molecules import Molecules
@@ -78,7 +79,8 @@ class MiniEthanol(Frames):
     """2,000 frames of ethanol with energies and forces, computed by this project.
 
     GFN2-xTB energies and forces along a Langevin trajectory at 500 K, one frame every
-    10 fs, made by ``scripts/generate_mini_ethanol.py``. **It is not MD17 and its errors
+    10 fs, made by ``scripts/generate_mini_ethanol.py``; positions and forces are
+    rounded to 1e-5 Angstrom and 1e-5 eV/Angstrom. **It is not MD17 and its errors
     are not comparable with errors on MD17**: another method, another sampling. Take
     frames for testing from :func:`~torch_cormorant.data.split_indices`, which permutes
     them; neighbouring frames are alike.
@@ -100,7 +102,9 @@ class MiniEthanol(Frames):
 
     def __init__(self, unit: str | None = None) -> None:
         names = {name: name for name in ("z", "pos", "energy", "forces")}
-        file = read_arrays(_ETHANOL, [*names, "level_of_theory"])
+        parts = (*part_names("pos"), *part_names("forces"))
+        stored = read_arrays(_ETHANOL, ["z", "energy", *parts, "level_of_theory"])
+        file = with_values(stored, "pos", "forces")
         factor = unit_factor("eV", unit or "eV")
         frames = frames_of(file, names)
         super().__init__(

@@ -155,7 +155,7 @@ DATASETS: dict[str, DatasetInfo] = {
             download="none",
             files={
                 "ethanol_xtb.npz": (
-                    "4d7c62df961eb009a6b8e86c6a3d696470ebb9f1440187d03cc28d9d40c6fc32"
+                    "f1b241e3101ad543a5da27cd90214f5b4553e63c4f4551f67cd6de36e75ca6d7"
                 )
             },
         ),

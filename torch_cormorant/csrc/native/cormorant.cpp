@@ -62,7 +62,7 @@ CHOICE(float)
 CHOICE(double)
 
 template <class S> std::unique_ptr<Evaluator> make(const Parameters &p) {
-  const Passes<S> *passes = Choice<S>::of({p.planes, p.lmax, p.even});
+  const Passes<S> *passes = Choice<S>::of({p.planes, p.lmax});
   if (!passes) fail(CORMORANT_UNSUPPORTED, "these degrees were not compiled in");
   return std::make_unique<EvaluatorOf<S>>(p, *passes);
 }

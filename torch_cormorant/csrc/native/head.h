@@ -6,10 +6,10 @@ namespace {
 
 // Invariants of a level and block: component 0, then sums of squares of every degree.
 template <class K>
-INLINE void invariants(const typename K::S *x, typename K::S *out) {
+INLINE void invariants(int lmax, const typename K::S *x, typename K::S *out) {
   constexpr int U = K::U;
   set<K>(out, get<K>(x));
-  for (int l = 0; l <= K::L; l++) {
+  for (int l = 0; l <= lmax; l++) {
     N<K> sum = zero<K>();
     for (int m = l * l; m < (l + 1) * (l + 1); m++) {
       const N<K> v = get<K>(x + m * U);
@@ -20,11 +20,11 @@ INLINE void invariants(const typename K::S *x, typename K::S *out) {
   }
 }
 template <class K>
-INLINE void invariants_back(const typename K::S *x, const typename K::S *u,
+INLINE void invariants_back(int lmax, const typename K::S *x, const typename K::S *u,
                             typename K::S *slope) {
   typedef typename K::S S;
   constexpr int U = K::U;
-  for (int l = 0; l <= K::L; l++) {
+  for (int l = 0; l <= lmax; l++) {
     const N<K> w = scaled<K>(get<K>(u + (l + 1) * U), S(2));
     for (int m = l * l; m < (l + 1) * (l + 1); m++) {
       N<K> v = get<K>(x + m * U);
@@ -45,16 +45,18 @@ template <class K>
 void head(const Net<typename K::S> &net, const Work<typename K::S> &work, int64_t first,
           int64_t last, bool slopes, typename K::S *scratch) {
   typedef typename K::S S;
-  constexpr int U = K::U, W = K::W, ONE = (K::L + 2) * U;
+  constexpr int U = K::U, W = K::W;
+  const int one = (net.lmax + 2) * U, block = (net.lmax + 1) * (net.lmax + 1) * U;
   S *in = scratch, *hidden = in + ATOMS * net.inputs, *back = hidden + ATOMS * net.hidden;
-  const int level = net.blocks * ONE;
+  const int level = net.blocks * one;
   for (int64_t i0 = first; i0 < last; i0 += ATOMS) {
     const int n = last - i0 < ATOMS ? (int)(last - i0) : ATOMS;
     for (int k = 0; k < n; k++)
       for (int s = 0; s < net.levels; s++)
         for (int o = 0; o < net.blocks; o++)
-          invariants<K>(work.features[s] + (i0 + k) * net.feature + o * K::M * U,
-                        in + k * net.inputs + s * level + o * ONE);
+          invariants<K>(net.lmax,
+                        work.features[s] + (i0 + k) * net.feature + o * block,
+                        in + k * net.inputs + s * level + o * one);
     for (int64_t j = (int64_t)n * net.inputs; j < (int64_t)ATOMS * net.inputs; j += W)
       put(in + j, Vec<S>{});
     dense<S>(in, net.inputs, net.w1, net.hidden, net.b1, hidden);
@@ -75,8 +77,9 @@ void head(const Net<typename K::S> &net, const Work<typename K::S> &work, int64_
     for (int k = 0; k < n; k++)
       for (int s = 0; s < net.levels; s++)
         for (int o = 0; o < net.blocks; o++) {
-          const int64_t p = (i0 + k) * net.feature + o * K::M * U;
-          invariants_back<K>(work.features[s] + p, in + k * net.inputs + s * level + o * ONE,
+          const int64_t p = (i0 + k) * net.feature + o * block;
+          invariants_back<K>(net.lmax, work.features[s] + p,
+                             in + k * net.inputs + s * level + o * one,
                              work.slopes[s] + p);
         }
   }

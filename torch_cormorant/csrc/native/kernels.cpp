@@ -17,23 +17,25 @@ template <class K> int64_t scratch_size(const Net<typename K::S> &net) {
 }
 
 template <class K> const Passes<typename K::S> *passes() {
-  static constexpr Passes<typename K::S> made = {
-      K::W, K::PAIRS, K::Y, scratch_size<K>, lengths<K>, lengths_back<K>,
-      pairs_forward<K>, pairs_backward<K>,
-      atoms_forward<K>, atoms_backward<K>, collect<K>, gather<K>, head<K>};
+  typedef typename K::S S;
+  typedef AnyDegree<K> Any;
+  static constexpr Passes<S> made = {
+      K::W, K::PAIRS, K::Y, scratch_size<K>, lengths<S>, lengths_back<S>,
+      pairs_forward<Any>, pairs_backward<Any>,
+      atoms_forward<K>, atoms_backward<K>, collect<S>, gather<K>, head<Any>};
   return &made;
 }
 
 template <class S, bool CX> const Passes<S> *of_degree(const Shape &shape) {
   switch (shape.lmax) {
     case 1:
-      return passes<Kind<S, CX, 1, false>>();
+      return passes<Kind<S, CX, 1>>();
     case 2:
-      return shape.even ? passes<Kind<S, CX, 2, true>>() : passes<Kind<S, CX, 2, false>>();
+      return passes<Kind<S, CX, 2>>();
     case 3:
-      return passes<Kind<S, CX, 3, false>>();
+      return passes<Kind<S, CX, 3>>();
     case 4:
-      return passes<Kind<S, CX, 4, false>>();
+      return passes<Kind<S, CX, 4>>();
   }
   return nullptr;
 }

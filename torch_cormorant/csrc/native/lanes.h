@@ -24,16 +24,20 @@ template <class S> INLINE void put(S *p, const Vec<S> &v) {
 }
 
 // What a stage is compiled for.
-template <class Number, bool COMPLEX, int LMAX, bool EVEN_PATHS> struct Kind {
+template <class Number, bool COMPLEX, int LMAX, bool EVEN_PATHS = false> struct Kind {
   typedef Number S;
   static constexpr bool CX = COMPLEX, EVEN = EVEN_PATHS;
   static constexpr int L = LMAX, M = (LMAX + 1) * (LMAX + 1), W = lanes<Number>();
   static constexpr int P = COMPLEX ? 2 : 1, U = P * W;
   // rows of pairs that share one pass over the weights
   static constexpr int PAIRS = (REGISTERS == 32 ? 8 : 6) * (COMPLEX ? 1 : 2);
-  // numbers of the harmonics of an edge, room to add up sixteen at a time
-  static constexpr int Y = LMAX < 3 ? 8 : LMAX == 3 ? 16 : 32;
+  static constexpr int Y = harmonic_room(LMAX);
 };
+// For what does not depend on the degrees at compile time: compiled once for all of them.
+template <class K> using AnyDegree = Kind<typename K::S, K::CX, 0>;
+// Sums over edges know at compile time that only even paths are there, for one degree.
+constexpr int EVEN_LMAX = 2;
+template <class K> using EvenPaths = Kind<typename K::S, K::CX, K::L, true>;
 
 // A unit: W complex or real numbers.
 template <class S, bool CX> struct Num {

@@ -96,11 +96,10 @@ INLINE void radials_of(const Lengths &given, const Direction &d, S *out, int cou
 
 // Rows of pairs: values and slopes of the radial functions, then length, envelope and its
 // derivative over itself; harmonics of both directions.
-template <class K>
+template <class S>
 void lengths(const Lengths &given, const double *vec, int64_t first, int64_t last,
-             typename K::S *radial, typename K::S *harmonics) {
-  typedef typename K::S S;
-  const int side = (given.lmax + 1) * (given.lmax + 1);
+             S *radial, S *harmonics) {
+  const int side = (given.lmax + 1) * (given.lmax + 1), room = harmonic_room(given.lmax);
   for (int64_t p = first; p < last; p += GROUP) {
     const int count = last - p < GROUP ? (int)(last - p) : GROUP;
     const Direction d(vec + 3 * p, count);
@@ -119,33 +118,33 @@ void lengths(const Lengths &given, const double *vec, int64_t first, int64_t las
     spread(slope, tail + 2, given.radial_row, count);
     D y[COMPONENTS];
     harmonics_of(given, d.unit, y);
-    S *to = harmonics + 2 * p * K::Y;
-    for (int a = 1; a <= K::Y; a++) {
+    S *to = harmonics + 2 * p * room;
+    for (int a = 1; a <= room; a++) {
       const bool there = a < side, odd = a < 4 || (a >= 9 && a < 16);
       const D value = there ? y[there ? a : 0] : D{};
-      spread(value, to + a - 1, 2 * K::Y, count);
-      spread(odd ? -value : value, to + K::Y + a - 1, 2 * K::Y, count);
+      spread(value, to + a - 1, 2 * room, count);
+      spread(odd ? -value : value, to + room + a - 1, 2 * room, count);
     }
   }
 }
 
 // Gradients of the energy by the vectors of pairs; `along`: those by their lengths.
-template <class K>
+template <class S>
 void lengths_back(const Lengths &given, const double *vec, const double *along,
-                  const typename K::S *slopes, int64_t first, int64_t last, double *out) {
-  const int side = (given.lmax + 1) * (given.lmax + 1);
+                  const S *slopes, int64_t first, int64_t last, double *out) {
+  const int side = (given.lmax + 1) * (given.lmax + 1), room = harmonic_room(given.lmax);
   for (int64_t p = first; p < last; p += GROUP) {
     const int count = last - p < GROUP ? (int)(last - p) : GROUP;
     const Direction d(vec + 3 * p, count);
     D y[COMPONENTS], s[COMPONENTS], g[3];
     harmonics_of(given, d.unit, y);
-    const typename K::S *from = slopes + 2 * p * K::Y;
+    const S *from = slopes + 2 * p * room;
     alignas(64) double part[GROUP] = {};
     for (int a = 1; a < side; a++) {
       const double sign = a < 4 || (a >= 9 && a < 16) ? -1.0 : 1.0;
       for (int k = 0; k < count; k++)
-        part[k] = (double)from[2 * k * K::Y + a - 1] +
-                  sign * (double)from[(2 * k + 1) * K::Y + a - 1];
+        part[k] = (double)from[2 * k * room + a - 1] +
+                  sign * (double)from[(2 * k + 1) * room + a - 1];
       s[a] = at(part);
     }
     const HarmonicTerm *t = given.by_axis, *end = t + given.num_terms;

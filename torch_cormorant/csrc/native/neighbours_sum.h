@@ -14,8 +14,7 @@ namespace {
 template <int... I> using Sequence = std::integer_sequence<int, I...>;
 template <int n> using Upto = std::make_integer_sequence<int, n>;
 
-template <class K> struct Receiver {
-  typedef typename K::S S;
+template <class S> struct ReceiverOf {
   const S *features;         // of this block of channels
   int64_t feature;           // numbers from one source to the next
   const S *scalars;          // of this block
@@ -25,6 +24,7 @@ template <class K> struct Receiver {
   int64_t begin, end;        // edges
   const S *own, *self;       // features of the receiver, scalars of its self edge
 };
+template <class K> using Receiver = ReceiverOf<typename K::S>;
 
 constexpr int AHEAD = 6;  // edges whose rows are fetched before they are needed
 constexpr int LIST_ROOM = 8;  // entries behind the lists of edges that may be read
@@ -129,6 +129,14 @@ __attribute__((noinline)) void sum_edges(const Receiver<K> &q, typename K::S *T)
     NOUNROLL for (int b = 0; b < K::M; b++)
       all_rows<K, -1>(q, b, T, Upto<row_groups<K>()>{});
   }
+}
+// As the paths of the network ask.
+template <class K>
+INLINE void sum_paths(const Net<typename K::S> &net, const Receiver<K> &q,
+                      typename K::S *T) {
+  if constexpr (K::L == EVEN_LMAX)
+    if (net.even) return sum_edges<EvenPaths<K>>(q, T);
+  sum_edges<K>(q, T);
 }
 template <class K>
 __attribute__((noinline)) void sum_first_edges(const Receiver<K> &q, typename K::S *T) {

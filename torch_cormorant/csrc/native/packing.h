@@ -47,6 +47,7 @@ template <class S> class Packing {
     net.radials = p_.radials;
     net.radial_row = (2 * p_.radials + 3 + 15) / 16 * 16;
     net.mask = p_.mask;
+    net.even = p_.even;
     net.norm = p_.norm;
     net.gate = p_.gate;
     net.feature = (int64_t)blocks * side() * U_;

@@ -42,8 +42,8 @@ INLINE void add_radial(const Net<typename K::S> &net, const typename K::S *b,
 
 // Rows of dot products of two atoms, one after another K::PAIRS units apart.
 template <class K>
-INLINE void dots(const Net<typename K::S> &net, const typename K::S *a,
-                 const typename K::S *b, typename K::S *out) {
+__attribute__((noinline)) void dots(const Net<typename K::S> &net, const typename K::S *a,
+                                    const typename K::S *b, typename K::S *out) {
   constexpr int U = K::U, L = K::L;
   for (int block = 0; block < net.blocks; block++, a += K::M * U, b += K::M * U)
     UNROLL for (int l = 0; l <= L; l++) {
@@ -52,6 +52,21 @@ INLINE void dots(const Net<typename K::S> &net, const typename K::S *a,
         add_times<K>(sum, get<K>(a + m * U), get<K>(b + m * U));
       set<K>(out + (int64_t)(l * net.blocks + block) * K::PAIRS * U, sum);
     }
+}
+
+template <class K>
+INLINE void dots_of_degrees(const Net<typename K::S> &net, const typename K::S *a,
+                            const typename K::S *b, typename K::S *out) {
+  switch (net.lmax) {
+    case 1:
+      return dots<Kind<typename K::S, K::CX, 1>>(net, a, b, out);
+    case 2:
+      return dots<Kind<typename K::S, K::CX, 2>>(net, a, b, out);
+    case 3:
+      return dots<Kind<typename K::S, K::CX, 3>>(net, a, b, out);
+    default:
+      return dots<Kind<typename K::S, K::CX, 4>>(net, a, b, out);
+  }
 }
 
 template <class K>
@@ -75,8 +90,8 @@ void pairs_forward(const Net<typename K::S> &net, const Work<typename K::S> &wor
         fetch_row(work.scalars[s - 1] + (p + r + R) * G, G / W);
         fetch_row(work.features[s - 1] + ends[2 * (r + R) + 1] * F, F / W);
       }
-      dots<K>(net, work.features[s - 1] + ends[2 * r] * F,
-              work.features[s - 1] + ends[2 * r + 1] * F, dot + r * U);
+      dots_of_degrees<K>(net, work.features[s - 1] + ends[2 * r] * F,
+                         work.features[s - 1] + ends[2 * r + 1] * F, dot + r * U);
       const S *g = work.scalars[s - 1] + (p + r) * G;
       for (int k = 0; k < units; k++) set<K>(state + k * step + r * U, get<K>(g + k * U));
     }

@@ -11,6 +11,8 @@
 #include <cstdint>
 
 constexpr int MAX_LMAX = 4, MAX_LEVELS = 8;
+// Numbers of the harmonics of an edge, room to add up sixteen at a time.
+constexpr int harmonic_room(int lmax) { return lmax < 3 ? 8 : lmax == 3 ? 16 : 32; }
 constexpr int ATOMS = 4;  // atoms that share one pass over the weights of a level
 
 enum Mask : int32_t { MASK_NONE, MASK_SIGMOID, MASK_GAUSSIAN };
@@ -40,7 +42,7 @@ template <class S> struct Level {
 
 template <class S> struct Net {
   int32_t lmax, levels, blocks, species, radials, radial_row;
-  int32_t mask, norm, gate;
+  int32_t mask, norm, gate, even;  // even: all paths have an even sum of degrees
   int32_t units[MAX_LMAX + 1];     // units of a row of the vertex, one block of channels
   int32_t sums[MAX_LMAX + 1];      // those of the neighbour sum, which come first
   int64_t rows_at[MAX_LMAX + 1];   // where rows of a degree begin in scratch
@@ -114,7 +116,7 @@ template <class S> struct Passes {
 };
 
 struct Shape {
-  int32_t planes, lmax, even;
+  int32_t planes, lmax;
 };
 
 // NULL where a shape was not compiled in.

@@ -63,7 +63,7 @@ INLINE void fill_rows(const Net<typename K::S> &net, const Work<typename K::S> &
   typedef typename K::S S;
   constexpr int U = K::U;
   const Receiver<K> q = receiver<K>(net, work, s, i, block);
-  sum_edges<K>(q, memory.T);
+  sum_paths<K>(net, q, memory.T);
   for (int r = 0; r < net.sum_rows; r++) {
     const Row &row = net.sum[r];
     N<K> sum = zero<K>();
@@ -243,10 +243,11 @@ void atoms_forward(const Net<typename K::S> &net, const Work<typename K::S> &wor
         else
           fill_first_rows<K>(net, work, i0 + k, k, block, memory);
     for (int l = 0; l <= K::L; l++)
-      mix_rows<K>(memory.rows + net.rows_at[l], n * (2 * l + 1),
-                  (s ? net.units[l] : 1) * net.blocks, block_step<K>(l), level.vertex[l],
-                  net.blocks, memory.out + (int64_t)ATOMS * l * l * net.blocks * U,
-                  block_step<K>(l));
+      mix_rows<AnyDegree<K>>(memory.rows + net.rows_at[l], n * (2 * l + 1),
+                             (s ? net.units[l] : 1) * net.blocks, block_step<K>(l),
+                             level.vertex[l], net.blocks,
+                             memory.out + (int64_t)ATOMS * l * l * net.blocks * U,
+                             block_step<K>(l));
     S *to = net.gate ? work.plain[s] : work.features[s];
     for (int k = 0; k < n; k++) {
       S *x = to + (i0 + k) * net.feature;
@@ -437,6 +438,17 @@ __attribute__((noinline)) void edges_back(const Net<typename K::S> &net,
   }
 }
 
+// As the paths of the network ask, which only one degree has a form of its own for.
+template <class K, bool ADD>
+INLINE void paths_back(const Net<typename K::S> &net, const Work<typename K::S> &work,
+                       int s, int64_t i, int block, const typename K::S *T,
+                       typename K::S *parts, int64_t base) {
+  if constexpr (K::L == EVEN_LMAX)
+    if (net.even)
+      return edges_back<EvenPaths<K>, false, ADD>(net, work, s, i, block, T, parts, base);
+  edges_back<K, false, ADD>(net, work, s, i, block, T, parts, base);
+}
+
 template <class K>
 void atoms_backward(const Net<typename K::S> &net, const Work<typename K::S> &work, int s,
                     int64_t first, int64_t last, typename K::S *parts, int64_t base,
@@ -461,9 +473,10 @@ void atoms_backward(const Net<typename K::S> &net, const Work<typename K::S> &wo
     }
     for (int l = 0; l <= K::L; l++) {
       const int units = (s ? net.units[l] : 1) * net.blocks;
-      mix_rows<K>(memory.out + (int64_t)ATOMS * l * l * net.blocks * U, n * (2 * l + 1),
-                  net.blocks, block_step<K>(l), level.vertex_t[l], units,
-                  memory.rows + net.rows_at[l], block_step<K>(l));
+      mix_rows<AnyDegree<K>>(memory.out + (int64_t)ATOMS * l * l * net.blocks * U,
+                             n * (2 * l + 1), net.blocks, block_step<K>(l),
+                             level.vertex_t[l], units, memory.rows + net.rows_at[l],
+                             block_step<K>(l));
     }
     for (int k = 0; k < n; k++)
       for (int block = 0; block < net.blocks; block++) {
@@ -471,9 +484,9 @@ void atoms_backward(const Net<typename K::S> &net, const Work<typename K::S> &wo
           own_back<K>(net, work, s, i0 + k, k, block, memory);
           table_back<K>(net, k, block, memory);
           if (parts)
-            edges_back<K, false, false>(net, work, s, i0 + k, block, memory.T, parts, base);
+            paths_back<K, false>(net, work, s, i0 + k, block, memory.T, parts, base);
           else
-            edges_back<K, false, true>(net, work, s, i0 + k, block, memory.T, parts, base);
+            paths_back<K, true>(net, work, s, i0 + k, block, memory.T, parts, base);
           continue;
         }
         for (int l = 0; l <= K::L; l++)
@@ -492,16 +505,15 @@ void gather(const Net<typename K::S> &net, const Work<typename K::S> &work, int 
   for (int64_t i = first; i < last; i++) collect_slopes<K>(net, work, s, i);
 }
 
-template <class K>
-void collect(const Net<typename K::S> &net, const Work<typename K::S> &work, int s,
-             int64_t first, int64_t last, const typename K::S *parts, int32_t owner,
-             int32_t owners) {
-  typename K::S *sources = work.scattered[(s - 1) & 1];
+template <class S>
+void collect(const Net<S> &net, const Work<S> &work, int s, int64_t first, int64_t last,
+             const S *parts, int32_t owner, int32_t owners) {
+  S *sources = work.scattered[(s - 1) & 1];
   for (int64_t e = first; e < last; e++, parts += net.feature) {
     const int64_t j = work.source[e];
     if (j % owners != owner) continue;
-    typename K::S *to = sources + j * net.feature;
-    for (int64_t k = 0; k < net.feature; k += K::W)
+    S *to = sources + j * net.feature;
+    for (int64_t k = 0; k < net.feature; k += lanes<S>())
       put(to + k, at(to + k) + at(parts + k));
   }
 }

@@ -267,6 +267,13 @@ template <class S, int L1, int L2, int L> struct Path {
   }
 };
 
+// Compiled for size, two forms do the work of all four that are there for speed.
+#if defined(__OPTIMIZE_SIZE__)
+constexpr bool SMALL = true;
+#else
+constexpr bool SMALL = false;
+#endif
+
 template <class S> struct Functions {
   void (*prepare)(const S *, const S *, S *);
   void (*forward1)(const Rows<S> &, const S *, S *, Strides<S>, int64_t, bool);
@@ -280,9 +287,9 @@ template <class S, int I> constexpr Functions<S> functions_at() {
   constexpr int N = TOP_L + 1, L1 = I / (N * N), L2 = I / N % N, L = I % N;
   if constexpr (L >= magnitude(L1 - L2) && L <= L1 + L2) {
     typedef Path<S, L1, L2, L> P;
-    return {P::prepare, P::template forward<1>, P::template forward<2>,
+    return {P::prepare, P::template forward<1>, P::template forward<SMALL ? 1 : 2>,
             P::second_forward,
-            {P::template backward<false>, P::template backward<true>,
+            {P::template backward<SMALL>, P::template backward<true>,
              P::second_backward}};
   } else {
     return {};

@@ -239,7 +239,7 @@ void path_forward(Block<S> &block, const WeightedPath &path, void *const *outs) 
   f.prepare(cg, room.y + from, room.a);
   if (block.second) f.prepare(cg, room.uy + from, room.ua);
   int64_t at = 0;
-  if (!block.second)
+  if (!block.second && !SMALL)
     for (; at + 2 * W <= path.channels; at += 2 * W)
       f.forward2(block.rows, room.a, out, s, at, block.fresh);
   const auto one = [&](const Rows<S> &rows, S *to, Strides<S> strides, int64_t k) {
