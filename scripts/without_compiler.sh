@@ -24,7 +24,7 @@ import sys
 import torch
 
 import torch_cormorant
-from torch_cormorant import Cormorant
+from torch_cormorant import Cormorant, pretrained
 from torch_cormorant.interfaces.native import NativePotential
 from torch_cormorant.ops import cpu_kernel, fused
 from torch_cormorant.testing import random_molecule
@@ -40,6 +40,13 @@ with fused.enabled(False):
     torch.testing.assert_close(model.evaluate(z, pos).forces, result.forces)
 native = NativePotential(model).evaluate(z, pos)
 torch.testing.assert_close(native.forces, result.forces)
+water = torch.tensor([[0.0, 0, 0.12], [0, 0.76, -0.48], [0, -0.76, -0.48]])
+for name in pretrained():
+    found = pretrained(name).predict(torch.tensor([8, 1, 1]), water)
+    print(f"{name}: {found}")
 print("kernel and evaluator run:", cpu_kernel.instruction_set())
 END
 cormorant backends
+cormorant models
+printf '3\n\nO 0 0 0.12\nH 0 0.76 -0.48\nH 0 -0.76 -0.48\n' >water.xyz
+cormorant predict organic-gfn2 water.xyz

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_example_runs_as_printed() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    names: dict[str, torch.Tensor] = {}
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def run(example: str) -> dict[str, Any]:
+    """Return what an example has made."""
+    names: dict[str, Any] = {}
     exec(compile(example, "README.md", "exec"), names)  # noqa: S102 - our own text
+    return names
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_molecule_is_relaxed_as_printed() -> None:
+    pytest.importorskip("ase", reason="the extra ase is not installed")
+    pytest.importorskip("rdkit", reason="the extra chem is not installed")
+    atoms = run(EXAMPLES[0])["atoms"]
+    assert atoms.get_chemical_formula() == "C9H8O4"
+    assert np.linalg.norm(atoms.get_forces(), axis=1).max() < 0.01
+    bonds = atoms.get_all_distances()[np.triu_indices(len(atoms), 1)]
+    assert 0.9 < bonds.min() < 1.1  # O-H and C-H, neither torn nor crushed
+
+
+def test_example_runs_as_printed() -> None:
+    names = run(EXAMPLES[1])
     assert names["x"].shape == (12, 16, 2, 16)
     assert names["h"].shape[0] == 12
     assert names["h"].isfinite().all()
