@@ -62,7 +62,7 @@ def gates(found: Found) -> str:
             )
             words.append(f"degree {l}: {verdict(change)}")
     if not lines:
-        return missing("degree-0", "degree-2-gate")
+        return missing(*(f"degree-{l}{end}" for l in range(3) for end in ("", "-gate")))
     head = "degree | MAE without gate [Debye] | with gate | change | weights, CPU s"
     said = f"Does the gate help? {'; '.join(words)}. "
     limits = (
@@ -84,7 +84,8 @@ def bases(found: Found) -> str:
             cells.append(mean_of(first) if first else "not run")
         lines.append([name, *cells])
     if not any(name.startswith("basis") for name in found):
-        return missing("basis-cosine-l0", "basis-gaussian-l2")
+        kinds = ("cosine", "gaussian")
+        return missing(*(f"basis-{kind}-l{l}" for kind in kinds for l in range(3)))
     return rows("functions | degree 0 | 1 | 2", lines) + "\n\n" + one_seed(found)
 
 

@@ -76,14 +76,14 @@ ROWS: dict[str, Row] = {
         "non-linear",
         "SEGNN, SEConv layers",
         "SEConv",
-        f"{STEERABLE} + $C' (T + D C)$",
+        f"{STEERABLE} + $C (T + D C')$",
     ),
     "ours-segnn": Row(
         "steerable",
         "non-linear",
         "SEGNN",
         "SEGNNConv",
-        f"{STEERABLE} + $C' (T + D C)$",
+        f"{STEERABLE} + $C (T + D C')$",
     ),
     "ours-allegro": Row(
         "steerable",
@@ -104,6 +104,11 @@ def read(kind: str) -> list[Record]:
     return [record for record in found if record["kind"].startswith(kind)]
 
 
+def joined(found: Iterable[Record], key: str) -> dict[str, float]:
+    """A mapping by network, of all records together."""
+    return {k: v for record in found for k, v in record[key].items()}
+
+
 def table(head: str, lines: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     rows = [f"| {head} |", "|" + " --- |" * (head.count("|") + 1)]
@@ -121,8 +126,8 @@ def classes() -> str:
     for name, row in ROWS.items():
         seconds = steps.get(name)
         operator = f"{{class}}`~torch_cormorant.conv.{row.operator}`"
-        number = f"{counted[name]:,}" if name in counted else "–"
-        time = "–" if seconds is None else f"{1e3 * seconds:.0f}"
+        number = f"{counted[name]:,}" if name in counted else "-"
+        time = "-" if seconds is None else f"{1e3 * seconds:.0f}"
         lines.append(
             [row.kind, row.messages, row.network, operator, row.cost, number, time]
         )
@@ -134,8 +139,8 @@ def state(record: Record) -> str:
     """Where and how steps were measured."""
     return (
         f"Steps: CPU time on one thread of {record['hardware']['cpu']}, median of "
-        f"{record['rounds']}, all networks in turns, commit {record['commit']}, load of "
-        f"the machine at the end {record['load']}."
+        f"{record['rounds']}, all networks in turns, commit {record['commit']}; load of "
+        f"the machine {record['load']} at the end."
     )
 
 

@@ -13,6 +13,8 @@ import side_by_side as page
 from benchmarks import edge_costs as costs
 from benchmarks.curve_families import FAMILIES
 from benchmarks.force_families import FAMILIES as POTENTIALS
+from benchmarks.records import FOLDER
+from benchmarks.thesis_tables import tables
 from torch_cormorant import conv as operators
 from torch_cormorant.cg import clebsch_gordan
 from torch_cormorant.networks import NequIP, SchNet
@@ -22,6 +24,7 @@ from torch_cormorant.ops import ProductPaths
 def test_every_row_is_a_network_that_can_be_run_and_counted() -> None:
     counted = costs.counted()
     assert set(page.ROWS) == set(counted)
+    assert page.joined(page.read("multiply"), "counted") == counted
     for name, row in page.ROWS.items():
         assert name in FAMILIES
         assert (row.forces or name) in POTENTIALS
@@ -60,7 +63,7 @@ def test_tables_are_made_of_records(
 ) -> None:
     monkeypatch.setattr(page, "RECORDS", tmp_path)
     assert page.errors().count(page.MISSING) == 2
-    assert page.classes().count("| – | – |") == len(page.ROWS)
+    assert page.classes().count("| - | - |") == len(page.ROWS)
     counted = {"ours-painn": 4416}
     write(tmp_path, "costs", kind="multiply-adds of an edge", counted=counted)
     kind = "CPU seconds of a training step, batch of 25, in turns"
@@ -76,7 +79,7 @@ def test_tables_are_made_of_records(
     run |= {"test": {"test": {"energy_mae": 8.0, "force_mae": 30.0}}}
     write(tmp_path, "forces", cpu_seconds_per_step=0.04, **run)
     assert "| $3 B C + 9 C$ | 4,416 | 25 |" in page.classes()
-    assert page.classes().endswith("load of the machine at the end 1.0.")
+    assert page.classes().endswith("load of the machine 1.0 at the end.")
     lines = page.errors().splitlines()
     assert lines[0] == "**1,000 molecules, 200 CPU seconds of training.**"
     assert "| PaiNN | 1,234 | 99 | **0.5** |" in lines
@@ -89,3 +92,5 @@ def test_included_parts_are_of_the_records_that_are_here() -> None:
     for name, made in (("classes", page.classes), ("errors", page.errors)):
         path = page.HERE / f"side_by_side_{name}.inc"
         assert path.read_text(encoding="utf-8") == made() + "\n"
+    path = page.HERE / "side_by_side_thesis.inc"
+    assert path.read_text(encoding="utf-8") == tables(FOLDER / "thesis")
