@@ -123,7 +123,7 @@ def segnn(net: Any) -> int:
 def allegro(net: Any) -> int:
     """Sum over the environment, channelwise product with it, MLP of scalars."""
     block = net.blocks[0]
-    environment = (net.lmax + 1) ** 2 * net.channels
+    environment: int = (net.lmax + 1) ** 2 * net.channels
     return linears(block.latent) + environment + product(block.paths.paths)
 
 
@@ -132,7 +132,7 @@ def nbody(net: Any) -> int:
     conv = net.convs[LEVEL]
     vector = "1o" if conv.irreps_in.has_parity else "1"
     paths = ProductPaths(conv.irreps_in, vector)
-    functions = conv.radial.mlp.linears[-1].out_features
+    functions: int = conv.radial.mlp.linears[-1].out_features
     return linears(conv.radial) + functions * sum(
         paths.first[path.first].mul * entries(*paths.degrees(path))
         for path in paths.paths

@@ -8,6 +8,7 @@ a GPU. Only ratios of widths and degrees are kept, and what decides the kind of 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +51,7 @@ class Member:
         forces: Arguments that differ where it is a potential.
     """
 
-    network: type[Network]
+    network: Callable[..., Network]
     sizes: dict[str, Any]
     note: str
     lr: float = 1e-3
@@ -73,7 +74,7 @@ class Member:
 
 
 def with_neighbours(
-    network: type[Network], sizes: dict[str, Any], count: float
+    network: Callable[..., Network], sizes: dict[str, Any], count: float
 ) -> dict[str, Any]:
     """Arguments of a network, with the neighbours that its sums are divided by."""
     known = inspect.signature(network).parameters

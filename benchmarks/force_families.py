@@ -110,11 +110,10 @@ def nbody(task: Task, **sizes: Any) -> nn.Module:
     return Potential(NBodyNetwork(task.train.species, **sizes))
 
 
-def member(network: type[Network], task: Task, **sizes: Any) -> nn.Module:
+def member(network: Callable[..., Network], task: Task, **sizes: Any) -> nn.Module:
     """A network of the family with its own head."""
     given = with_neighbours(network, sizes, task.mean_neighbours())
-    made: Any = network
-    return Potential(made(task.train.species, **given))
+    return Potential(network(task.train.species, **given))
 
 
 def visnet(task: Task, **sizes: Any) -> nn.Module:

@@ -139,8 +139,8 @@ def state(record: Record) -> str:
     """Where and how steps were measured."""
     return (
         f"Steps: CPU time on one thread of {record['hardware']['cpu']}, median of "
-        f"{record['rounds']}, all networks in turns, commit {record['commit']}; load of "
-        f"the machine {record['load']} at the end."
+        f"{record['rounds']}, all networks in turns, commit {record['commit']}; load of"
+        f" the machine {record['load']} at the end."
     )
 
 
