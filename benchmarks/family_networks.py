@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.charge_dipole import ChargeDipole
 from torch_cormorant.networks import (
     SEGNN,
     TFN,
@@ -31,6 +32,7 @@ from torch_cormorant.networks import (
     SE3Transformer,
     SO3Net,
 )
+from torch_cormorant.nn.heads import HeadSpec
 
 MEAN_NEIGHBOURS = 14.0
 """Within 5 Angstrom in QM9."""
@@ -58,10 +60,10 @@ class Member:
     vectors: bool = False
     forces: dict[str, Any] = field(default_factory=dict)
 
-    def head(self, target: str) -> str:
-        """Sum over atoms, mean over atoms, length of a dipole; or an MLP of a mean."""
+    def head(self, target: str) -> HeadSpec:
+        """Sum over atoms, mean over atoms, or the length of a dipole moment."""
         if target == "mu":
-            return "dipole_norm" if self.vectors else "pooled"
+            return "dipole_norm" if self.vectors else ChargeDipole
         return "mean" if target in INTENSIVE else "extensive"
 
     def make(self, target: str) -> Network:

@@ -66,8 +66,8 @@ def gates(found: Found) -> str:
     head = "degree | MAE without gate [Debye] | with gate | change | weights, CPU s"
     said = f"Does the gate help? {'; '.join(words)}. "
     limits = (
-        "One data set of this size, with a norm behind every level and a read-out of "
-        "invariants: it does not say what a gate does in the published network, nor "
+        "One data set of this size, with a norm behind every level and charges as the "
+        "read-out: it does not say what a gate does in the published network, nor "
         "after a hundred times as many molecules."
     )
     return rows(head, lines) + "\n\n" + said + limits

@@ -15,11 +15,13 @@ pytest.importorskip("lightning", reason="the extra train is not installed")
 
 from benchmarks import curve_families as curves
 from benchmarks import force_families as forces
+from benchmarks.charge_dipole import ChargeDipole
 from benchmarks.curve_training import make_optimiser
 from benchmarks.family_networks import MEMBERS
 from torch_cormorant.data import MiniQM9
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import Potential
+from torch_cormorant.nn import HeadInput
 
 STEPS, SLOWER = 4, 0.01
 """Steps, and the part of the learning rate that they take: none warms up here."""
@@ -86,3 +88,20 @@ def test_a_network_with_an_instance_norm_makes_no_potential() -> None:
     potential = Potential(given.network([1, 8], **given.sizes))
     with pytest.raises(ConfigError, match="instance"):
         potential.evaluate(torch.tensor([8, 1]), torch.eye(3)[:2])
+
+
+def test_charges_are_neutral_and_their_dipole_does_not_move() -> None:
+    head, pos = ChargeDipole(3), torch.randn(5, 3)
+    batch = torch.tensor([0, 0, 0, 1, 1])
+    values = torch.randn(5, 3)
+    charge = 0.1 * head.mlp(values)
+    charge[:3] -= charge[:3].mean()
+    charge[3:] -= charge[3:].mean()
+    rows = charge * pos
+    wanted = torch.stack([rows[:3].sum(0).norm(), rows[3:].sum(0).norm()])
+    for shift in (0.0, 7.0):
+        found = head(HeadInput(values, [], batch, 2, pos=pos + shift))
+        torch.testing.assert_close(found[:, 0], wanted, rtol=1e-4, atol=1e-5)
+    single = torch.zeros(1, dtype=torch.long)
+    alone = head(HeadInput(values[:1], [], single, 1, pos=pos[:1]))
+    assert torch.isfinite(torch.autograd.grad(alone.sum(), head.mlp[0].weight)[0]).all()
