@@ -125,7 +125,8 @@ def classes() -> str:
     lines = []
     for name, row in ROWS.items():
         seconds = steps.get(name)
-        operator = f"{{class}}`~torch_cormorant.conv.{row.operator}`"
+        place = "" if row.operator == "CormorantConv" else "conv."  # as documented
+        operator = f"{{class}}`~torch_cormorant.{place}{row.operator}`"
         number = f"{counted[name]:,}" if name in counted else "-"
         time = "-" if seconds is None else f"{1e3 * seconds:.0f}"
         lines.append(
