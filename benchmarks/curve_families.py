@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.family_networks import MEMBERS, Member
 from benchmarks.peers import MACEPeer, NequIPPeer, SchNetPeer, ViSNetPeer
 from torch_cormorant import Cormorant, CormorantQM9
 from torch_cormorant.models import RECIPE_SIZES, head_for_target
@@ -99,6 +100,11 @@ def nbody(target: str) -> nn.Module:
     return Ours(NBodyNetwork(num_levels=2, head=head_for_target(target), **sizes))
 
 
+def member(given: Member, target: str) -> nn.Module:
+    """A network of the family behind the signature of the peers."""
+    return Ours(given.make(target))
+
+
 def schnet(target: str) -> nn.Module:
     """PyG's SchNet; for mu its norm of a dipole moment."""
     return SchNetPeer(mean=target in INTENSIVE - {"mu"}, dipole=target == "mu")
@@ -163,6 +169,10 @@ FAMILIES: dict[str, Family] = {
         lr=5e-3,
         note="N-body network of balls, gates (10), (11), 8 channels, cutoff 4 A",
     ),
+    **{
+        f"ours-{name}": Family(partial(member, given), lr=given.lr, note=given.note)
+        for name, given in MEMBERS.items()
+    },
     "schnet": Family(
         schnet,
         lr=1e-3,

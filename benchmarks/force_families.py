@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.family_networks import MEMBERS, with_neighbours
 from benchmarks.force_data import CUTOFF, Task
 from benchmarks.peers import MACEPeer, ViSNetPeer
 from torch_cormorant import Cormorant
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import ModelInfo, Normalisation, Potential
 from torch_cormorant.models.energy import Result
-from torch_cormorant.networks import NBodyNetwork
+from torch_cormorant.networks import NBodyNetwork, Network
 
 
 class PeerPotential(nn.Module):
@@ -108,6 +110,12 @@ def nbody(task: Task, **sizes: Any) -> nn.Module:
     return Potential(NBodyNetwork(task.train.species, **sizes))
 
 
+def member(network: Callable[..., Network], task: Task, **sizes: Any) -> nn.Module:
+    """A network of the family with its own head."""
+    given = with_neighbours(network, sizes, task.mean_neighbours())
+    return Potential(network(task.train.species, **given))
+
+
 def visnet(task: Task, **sizes: Any) -> nn.Module:
     """PyG's ViSNet."""
     del task
@@ -178,6 +186,18 @@ FAMILIES: dict[str, Family] = {
         ours=True,
         sizes={"scheme": "hydrogens"},
     ),
+    **{
+        f"ours-{name}": Family(
+            partial(member, given.network),
+            lr=given.lr,
+            note=given.note,
+            source="as for properties of QM9",
+            ours=True,
+            sizes={**given.sizes, **given.forces},
+            batch_factor=2.0,
+        )
+        for name, given in MEMBERS.items()
+    },
     "visnet": Family(
         visnet,
         lr=3e-3,

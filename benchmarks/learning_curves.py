@@ -40,6 +40,7 @@ from benchmarks.curve_training import (
     step_seconds,
     train,
 )
+from benchmarks.machine import load as load_average
 from benchmarks.peers import PeerMissingError, version_of
 from benchmarks.records import DivergedError
 from torch_cormorant.train import write_json
@@ -84,6 +85,7 @@ def measure(args: argparse.Namespace) -> None:
             "smallest": {name: found[0] for name, found in times.items()},
             "rounds": args.measure,
             "missing": missing,
+            "load": load_average(),
         }
         | records.circumstances(NAME),
     )

@@ -1,0 +1,45 @@
+"""A read-out for dipole moments that needs no vectors: charges at the atoms."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from torch_cormorant.nn import Head, HeadInput
+from torch_cormorant.nn.mlp import MLP
+
+SCALE = 0.1
+"""First charges are small beside labels of variance one, as in the package's heads."""
+
+
+class ChargeDipole(Head):
+    r"""Length of the dipole moment of neutral charges.
+
+    .. math:: y = \Big| \sum_i (q_i - \bar q) \, r_i \Big|, \qquad
+        q_i = \tfrac{1}{10} \mathrm{MLP}(s_i)
+
+    The head ``"dipole_norm"`` without the dipoles of atoms, which need degree 1: all
+    networks have the invariants s.
+
+    Args:
+        inputs: Number of invariants of an atom.
+        num_targets: Number of outputs. Default 1.
+        hidden: Width of the hidden layer. Default 256, as in the package's heads.
+    """
+
+    kind = "charge_dipole"
+    scale_only = True
+    nonnegative = True
+
+    def __init__(self, inputs: int, num_targets: int = 1, *, hidden: int = 256) -> None:
+        super().__init__()
+        self.shape = (num_targets,)
+        self.mlp = MLP([inputs, hidden, num_targets], bias=True)
+
+    def forward(self, atoms: HeadInput) -> Tensor:
+        """``[B, num_targets]``."""
+        charge = SCALE * self.mlp(atoms.values)
+        charge = charge - atoms.mean(charge)[atoms.batch]
+        pos = atoms.positions(self.kind).to(charge)
+        square = atoms.sum(pos.unsqueeze(-1) * charge.unsqueeze(1)).square().sum(1)
+        length: Tensor = square.clamp_min(1e-12).sqrt()  # slopes end at zero
+        return length
