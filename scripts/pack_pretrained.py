@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,8 @@ from torch_cormorant.models.shipped import ABOUT, FOLDERS
 LIMIT = 2_000_000  # bytes
 KEPT = ("command", "data", "compositions", "seed", "parameters", "best_epoch")
 KEPT = (*KEPT, "test", "seconds", "versions")
+PLACES = re.compile(r"(?:(?<=[\s=])|^)/\S*/")
+"""Folders of this machine, as they stand in a command."""
 
 
 def some(data: Frames, count: int) -> list[Any]:
@@ -102,8 +105,7 @@ def record_of(
     config = json.loads(json.dumps(held.get("config", {})))
     if config.get("data", {}).get("path"):
         config["data"]["path"] = Path(config["data"]["path"]).name
-    words = str(found.get("command", "")).split()
-    found["command"] = " ".join(Path(w).name if w.startswith("/") else w for w in words)
+    found["command"] = PLACES.sub("", str(found.get("command", "")))
     domain = {"charge": given.charge, "unpaired": given.unpaired}
     return {**found, "config": config, "errors": errors, KEY: domain}
 

@@ -65,7 +65,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("eV",),
         Normalisation((7.0,), (1.0,)),
         {
-            "command": "cormorant train /home/me/a.yaml",
+            "command": "cormorant train /home/me/a.yaml --override a=/home/b.npz",
             "config": {"data": {"path": "/home/me/qm9.npz"}},
             "data": {"name": "QM9", "sha256": "00", "level_of_theory": "B3LYP"},
             "hardware": {"cpu": "mine"},
@@ -122,7 +122,7 @@ def test_weights_are_rounded_to_twelve_bits(weights: Path, tmp_path: Path) -> No
 
 def test_provenance_names_no_places(weights: Path) -> None:
     training = pretrained("gap").info.training
-    assert training["command"] == "cormorant train a.yaml"
+    assert training["command"] == "cormorant train a.yaml --override a=b.npz"
     assert training["config"]["data"]["path"] == "qm9.npz"
     assert training["data"]["sha256"] == "00"
     assert training["domain"] == {"charge": [0, 0], "unpaired": 0}
