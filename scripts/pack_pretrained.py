@@ -103,8 +103,9 @@ def record_of(
     held = dict(model.info.training)
     found = {name: held[name] for name in KEPT if name in held}
     config = json.loads(json.dumps(held.get("config", {})))
-    if config.get("data", {}).get("path"):
-        config["data"]["path"] = Path(config["data"]["path"]).name
+    for section, name in (("data", "path"), ("training", "start")):
+        if config.get(section, {}).get(name):
+            config[section][name] = Path(config[section][name]).name
     found["command"] = PLACES.sub("", str(found.get("command", "")))
     domain = {"charge": given.charge, "unpaired": given.unpaired}
     return {**found, "config": config, "errors": errors, KEY: domain}

@@ -66,7 +66,10 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Normalisation((7.0,), (1.0,)),
         {
             "command": "cormorant train /home/me/a.yaml --override a=/home/b.npz",
-            "config": {"data": {"path": "/home/me/qm9.npz"}},
+            "config": {
+                "data": {"path": "/home/me/qm9.npz"},
+                "training": {"start": "/home/me/old.safetensors"},
+            },
             "data": {"name": "QM9", "sha256": "00", "level_of_theory": "B3LYP"},
             "hardware": {"cpu": "mine"},
             "test": {"gap": {"ours": 0.25, "unit": "eV"}},
@@ -124,6 +127,7 @@ def test_provenance_names_no_places(weights: Path) -> None:
     training = pretrained("gap").info.training
     assert training["command"] == "cormorant train a.yaml --override a=b.npz"
     assert training["config"]["data"]["path"] == "qm9.npz"
+    assert training["config"]["training"]["start"] == "old.safetensors"
     assert training["data"]["sha256"] == "00"
     assert training["domain"] == {"charge": [0, 0], "unpaired": 0}
     assert "hardware" not in training
