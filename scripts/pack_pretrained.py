@@ -13,7 +13,7 @@ data, level of theory, elements, errors, and the charges and unpaired electrons 
 knows. ``--data`` names frames
 that are divided into parts: errors are those of the whole ensemble on ``test`` and
 ``held_out``, and where the run has no calibration it is measured on ``valid``. Without
-it errors are those that the training found.
+it errors are those that the training found, of an ensemble those of its mean.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import argparse
 import json
 import re
 import shutil
+import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,7 @@ from torch_cormorant.models.domain import KEY
 from torch_cormorant.models.ensemble import RECORD, Loaded, write_measures
 from torch_cormorant.models.shipped import ABOUT, FOLDERS
 
-LIMIT = 2_000_000  # bytes
+LIMIT = 2_000_000  # bytes in a wheel
 KEPT = ("command", "data", "compositions", "seed", "parameters", "best_epoch")
 KEPT = (*KEPT, "test", "seconds", "versions")
 PLACES = re.compile(r"(?:(?<=[\s=])|^)/\S*/")
@@ -96,6 +98,18 @@ def errors_of_record(training: dict[str, Any]) -> dict[str, str]:
     return {name: f"{one['ours']:.4g} {one['unit']}" for name, one in rows.items()}
 
 
+def errors_of_mean(run: Path, targets: Sequence[str]) -> dict[str, str]:
+    """Errors of an ensemble of properties that its training has found."""
+    held = json.loads((run / RECORD).read_text(encoding="utf-8")).get("targets", {})
+    rows = {name: held[name] for name in targets if name in held}
+    return {k: f"{one['mae_of_mean']:.4g} {one['unit']}" for k, one in rows.items()}
+
+
+def size_in_wheel(folder: Path) -> int:
+    """Bytes of the files, compressed as a wheel does it."""
+    return sum(len(zlib.compress(path.read_bytes(), 9)) for path in folder.iterdir())
+
+
 def record_of(
     model: Any, given: argparse.Namespace, errors: dict[str, str]
 ) -> dict[str, Any]:
@@ -123,6 +137,8 @@ def pack(given: argparse.Namespace) -> Path:
     errors: dict[str, str] = {}
     for member in members if isinstance(model, Together) else members[:1]:
         errors |= errors_of_record(dict(member.info.training))
+    if isinstance(model, Ensemble) and (given.run / RECORD).exists():
+        errors = errors_of_mean(given.run, members[0].info.targets) or errors
     if given.data:
         errors = errors_on(model, given.data, given.frames)
     folder = given.out / given.name
@@ -172,8 +188,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Pack, and say how large it is."""
     folder = pack(parse(argv))
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    print(f"{folder}: {size / 1e6:.2f} MB")
+    size = size_in_wheel(folder)
+    print(f"{folder}: {size / 1e6:.2f} MB in a wheel")
     if size > LIMIT:
         raise SystemExit(f"more than {LIMIT / 1e6:g} MB: train a smaller network")
 

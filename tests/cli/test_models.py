@@ -11,8 +11,15 @@ import torch
 from ase.build import molecule
 from ase.io import read, write
 
-from torch_cormorant import Cormorant
-from torch_cormorant.models import Ensemble, shipped
+from torch_cormorant import Cormorant, save_model
+from torch_cormorant.models import (
+    Ensemble,
+    ModelInfo,
+    Normalisation,
+    Predictor,
+    shipped,
+)
+from torch_cormorant.networks import CormorantNetwork
 
 Command = Callable[..., str]
 pytest.importorskip("rdkit")
@@ -72,6 +79,28 @@ def test_structures_are_relaxed(cormorant: Command) -> None:
         assert abs(atoms.get_forces()).max() < 0.0101
     text = cormorant("predict", "organic", "m.smi", "--relax", "-1", code=2)
     assert "not a positive number" in text or "expected" in text
+
+
+@pytest.mark.usefixtures("weights")
+def test_a_potential_relaxes_for_another_model(cormorant: Command) -> None:
+    info = ModelInfo(("gap",), ("eV",), Normalisation((7.0,), (1.0,)))
+    network = CormorantNetwork([1, 6, 8], channels=4, num_levels=1, lmax=1)
+    save_model("gap.safetensors", Predictor(network, info).double())
+    cormorant("predict", "organic", "m.smi", "--relax", "-o", "a.extxyz")
+    given = ("predict", "gap.safetensors", "m.smi")
+    by = (*given, "--relax-by", "organic")
+    cormorant(*by, "-o", "b.extxyz")
+    cormorant(*by, "--relax", "0.3", "-o", "c.extxyz")
+    there, moved, rough = (read(f"{name}.extxyz", ":") for name in "abc")
+    for first, second, third in zip(there, moved, rough, strict=True):
+        assert abs(first.positions - second.positions).max() < 1e-6
+        assert abs(first.positions - third.positions).max() > 1e-3
+    gaps = [float(row.split(",")[1]) for row in cormorant(*by).splitlines()[1:]]
+    assert gaps == pytest.approx([atoms.info["gap"] for atoms in moved], abs=1e-6)
+    text = cormorant(*given, "--relax", code=2)
+    assert "predicts gap; only a potential has forces; name one" in text
+    text = cormorant("predict", "organic", "m.smi", "--relax-by", given[1], code=2)
+    assert "--relax-by: gap.safetensors predicts gap" in text
 
 
 @pytest.mark.usefixtures("weights")

@@ -54,6 +54,26 @@ def test_a_stopped_run_goes_on_and_another_one_is_not_replaced(tmp_path: Path) -
     assert len(ours) == 2
 
 
+def test_the_epoch_that_is_kept(tmp_path: Path) -> None:
+    kept = {}
+    for keep in ("best", "last"):
+        wild = tiny("gap", epochs=4, lr=0.03, schedule="constant", keep=keep)
+        fitted = train.fit(wild, tmp_path / keep)
+        errors = [row["valid_mae"] for row in fitted.report.rows]
+        kept[keep] = fitted.record["best_epoch"]
+        tested = fitted.module.network.state_dict()
+        saved = torch.load(tmp_path / keep / "best.ckpt", weights_only=False)
+        assert saved["epoch"] + 1 == kept[keep]
+        for name, value in load_model(fitted.folder.model).state_dict().items():
+            assert torch.equal(tested[name], value), name
+    assert kept == {"best": errors.index(min(errors)) + 1, "last": 4}
+    assert kept["best"] != 4
+    with pytest.raises(ConfigError, match=r"training\.keep"):
+        tiny("gap", keep="first")
+    with pytest.raises(ConfigError, match="keep: 'first'"):
+        train.RunCheckpoints(tmp_path, keep="first")
+
+
 def test_every_target_has_a_picture_of_its_own(tmp_path: Path) -> None:
     train.fit(tiny(["mu", "gap"]), tmp_path)
     assert {file.name for file in tmp_path.glob("*.png")} == {

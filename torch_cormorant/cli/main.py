@@ -276,7 +276,8 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "    cormorant predict gap.safetensors molecules.csv -o gaps.csv\n"
         "    cormorant predict gap.safetensors 'CCO' -o ethanol.csv\n"
         "    cormorant predict runs/seeds frames.extxyz -o with_spread.extxyz\n"
-        "    cormorant predict organic-gfn2 molecules.smi --relax -o relaxed.extxyz\n\n"
+        "    cormorant predict organic-gfn2 molecules.smi --relax -o relaxed.extxyz\n"
+        "    cormorant predict qm9 molecules.smi --relax-by organic-gfn2\n\n"
         "Without -o a table is printed. "
         "SMILES get geometries from RDKit (ETKDG and MMFF): good enough for a look, "
         "not\nthe geometries of the training.",
@@ -331,6 +332,12 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         const=0.01,
         metavar="FORCE",
         help="move the atoms until no force is larger; default 0.01 eV/Angstrom",
+    )
+    predict.add_argument(
+        "--relax-by",
+        type=_path,
+        metavar="MODEL",
+        help="the potential that moves them, such as organic-gfn2; default: the model",
     )
     info = _add(
         commands,

@@ -6,7 +6,7 @@ import argparse
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -34,13 +34,16 @@ from torch_cormorant.models.ensemble import Loaded
 
 __all__ = ["predict", "property_values"]
 
+FORCE = 0.01  # eV/Angstrom
+
 
 def predict(args: argparse.Namespace) -> None:
     """Predict for the structures of a file.
 
     Args:
         args: ``model``, ``input``, ``output``, ``overwrite``, ``batch_size``,
-            ``device``, ``unit``, ``data_part``, ``relax`` and ``no_forces``.
+            ``device``, ``unit``, ``data_part``, ``relax``, ``relax_by`` and
+            ``no_forces``.
 
     Raises:
         CormorantError: A file or a structure does not fit.
@@ -53,20 +56,21 @@ def predict(args: argparse.Namespace) -> None:
             f"{args.output or '-o'}: a table has one row for every structure; write "
             "values of atoms as .extxyz"
         )
-    if args.relax is not None and not potential:
-        raise ConfigError(
-            f"--relax: {args.model} predicts {', '.join(model.info.targets)}; only a "
-            "potential has forces"
-        )
+    by = _relaxing(args, model)
     if args.data_part is not None and args.input.suffix.lower() != ".npz":
         raise ConfigError(f"--data-part: {args.input} is no .npz file of frames")
     found = read_structures(args.input, _length_unit(args, model), args.data_part)
-    refuse_charges(model, args.input, found.frames, found.names)
+    for one in (model,) if by in (None, model) else (model, by):
+        _check_molecules(one, args.input, found)
+    if by is not None:
+        largest = FORCE if args.relax is None else args.relax
+        found = replace(found, frames=relaxed(by, found.frames, found.names, largest))
     result = None
     if potential:
         result = _evaluated(args, model, found, forces=suffix == ".extxyz")
-        found = replace(found, frames=result.frames)
-        values, std = result.values, result.std
+        spread: Tensor | None = getattr(result, "energy_std", None)
+        values = result.energy[:, None]
+        std = None if spread is None else spread[:, None]
     else:
         values, std = property_values(model, found.frames, args.batch_size)
     if suffix == "":
@@ -76,7 +80,7 @@ def predict(args: argparse.Namespace) -> None:
         text = table_text(model, found, values, std)
         write_atomically(args.output, lambda stream: stream.write(text.encode()))
     elif result is not None:
-        write_frames(args.output, found.frames, result.whole)
+        write_frames(args.output, found.frames, result)
     else:
         write_properties(args.output, model, found.frames, values, std)
     what = ", ".join(model.info.targets)
@@ -85,41 +89,47 @@ def predict(args: argparse.Namespace) -> None:
         print("a table holds no forces; for them write .extxyz")
 
 
-@dataclass(frozen=True)
-class _Evaluated:
-    """Structures, perhaps relaxed, and what a potential says of them."""
+def _relaxing(args: argparse.Namespace, model: Loaded) -> Loaded | None:
+    """The potential that moves the atoms first; None: they stay.
 
-    frames: Sequence[Data]
-    whole: Result
+    Raises:
+        ConfigError: What shall move them has no forces.
+    """
+    if args.relax is None and args.relax_by is None:
+        return None
+    by, option, hint = model, "--relax", "; name one: --relax-by organic-gfn2"
+    if args.relax_by is not None:
+        by, option, hint = load_models(args.relax_by, args.device), "--relax-by", ""
+    if not is_potential(by):
+        raise ConfigError(
+            f"{option}: {args.relax_by or args.model} predicts "
+            f"{', '.join(by.info.targets)}; only a potential has forces{hint}"
+        )
+    return by
 
-    @property
-    def values(self) -> Tensor:
-        """Energies as a column."""
-        return self.whole.energy[:, None]
 
-    @property
-    def std(self) -> Tensor | None:
-        """Spreads of an ensemble as a column."""
-        std: Tensor | None = getattr(self.whole, "energy_std", None)
-        return None if std is None else std[:, None]
+def _check_molecules(model: Loaded, path: Path, found: Structures) -> None:
+    """Refuse charges; warn of the first structure that is unlike all of the training.
+
+    Raises:
+        ChargeError: A structure has a charge or spin that the model does not know.
+    """
+    refuse_charges(model, path, found.frames, found.names)
+    if is_potential(model):
+        for name, frame in zip(found.names, found.frames, strict=True):
+            if warn_of_composition(model, frame.z, f"{path}: {name}"):
+                break
 
 
 def _evaluated(
     args: argparse.Namespace, model: Loaded, found: Structures, *, forces: bool
-) -> _Evaluated:
+) -> Result:
     """Energies, and forces where they are written."""
-    for name, frame in zip(found.names, found.frames, strict=True):
-        if warn_of_composition(model, frame.z, f"{args.input}: {name}"):
-            break
-    frames = found.frames
-    if args.relax is not None:
-        frames = relaxed(model, frames, found.names, args.relax)
     potential = model if isinstance(model, Ensemble) else Potential.of(model)
     wanted = forces or isinstance(model, Ensemble)  # their spread is looked at
-    whole = potential.evaluate_all(
-        frames, forces=wanted and not args.no_forces, batch_size=args.batch_size
+    return potential.evaluate_all(
+        found.frames, forces=wanted and not args.no_forces, batch_size=args.batch_size
     )
-    return _Evaluated(frames, whole)
 
 
 def _length_unit(args: argparse.Namespace, model: Loaded) -> str:

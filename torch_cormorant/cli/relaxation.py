@@ -36,7 +36,7 @@ def relaxed(
         from torch_cormorant.interfaces.ase import CormorantCalculator
     except ImportError:
         raise BackendError(
-            '--relax needs ASE: pip install "torch-cormorant[ase]"'
+            'relaxing needs ASE: pip install "torch-cormorant[ase]"'
         ) from None
     calculator = CormorantCalculator(model)
     found = []

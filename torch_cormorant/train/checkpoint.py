@@ -118,10 +118,13 @@ class RunCheckpoints(Checkpoint):
         monitor: Metric that the best epoch has the lowest value of.
         every_steps: Steps between two writes within an epoch; default none.
         every_minutes: Minutes between them; default none.
+        keep: What ``best.ckpt`` is: ``"best"`` (default), the epoch of the lowest
+            value, or ``"last"``, the latest epoch whatever its value, which few odd
+            validation molecules cannot decide.
 
     Attributes:
-        best: Lowest value so far.
-        best_epoch: Its epoch, counted from 1.
+        best: Value of the kept epoch.
+        best_epoch: That epoch, counted from 1.
     """
 
     def __init__(
@@ -130,13 +133,17 @@ class RunCheckpoints(Checkpoint):
         monitor: str = "valid_mae",
         every_steps: int | None = None,
         every_minutes: float | None = None,
+        keep: str = "best",
     ) -> None:
+        if keep not in ("best", "last"):
+            raise ConfigError(f"keep: {keep!r} is neither 'best' nor 'last'")
         if every_steps is not None and every_steps < 1:
             raise ConfigError(f"every_steps: {every_steps} is not at least 1")
         if every_minutes is not None and not every_minutes > 0:
             raise ConfigError(f"every_minutes: {every_minutes} is not positive")
         self.folder, self.monitor = Path(folder), monitor
         self.every_steps, self.every_minutes = every_steps, every_minutes
+        self.keep = keep
         self.best, self.best_epoch = math.inf, 0
         self._written = time.monotonic()
         self._random: dict[str, Any] | None = None
@@ -206,7 +213,7 @@ class RunCheckpoints(Checkpoint):
     ) -> None:
         """Write the last one, and the best one where this epoch is it."""
         value = float(trainer.callback_metrics[self.monitor])
-        if value < self.best:
+        if self.keep == "last" or value < self.best:
             self.best, self.best_epoch = value, trainer.current_epoch
             self._write(trainer, "best.ckpt")
         self._write(trainer, "last.ckpt")

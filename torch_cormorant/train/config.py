@@ -128,6 +128,11 @@ class TrainingConfig:
     final_lr_factor: float = doc(0.01, "share of the rate that the cosine ends at")
     weight_decay: float = doc(0.0, "decoupled weight decay")
     ema: float = doc(0.0, "decay of the average of the weights; 0: none")
+    keep: str = doc(
+        "best",
+        "whose weights are tested and saved: best, those of the epoch with the lowest "
+        "validation error, or last, which pairs with ema",
+    )
     clip: float = doc(1.0, "largest norm of the gradient; 0: no limit")
     reference: str = doc(
         "auto",
@@ -198,6 +203,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.network": NETWORKS,
     "training.optimizer": ("auto", *OPTIMIZERS),
     "training.schedule": ("constant", "cosine"),
+    "training.keep": ("best", "last"),
     "training.reference": ("auto", "mean", "composition", "none", "isolated"),
     "training.guard": ("skip", "lower", "rollback", "stop", "off"),
     "training.dtype": ("float32", "float64"),

@@ -298,7 +298,8 @@ def _make_trainer(job: Job, folder: RunFolder, callbacks: list[Any]) -> Trainer:
     bar = [EpochBar()] if sys.stdout.isatty() else []
     monitor = "valid_loss" if job.frames else "valid_mae"
     minutes = training.checkpoint_minutes
-    saver = RunCheckpoints(folder.path, monitor, every_minutes=minutes)
+    keep = training.keep
+    saver = RunCheckpoints(folder.path, monitor, every_minutes=minutes, keep=keep)
     logger: Any = False
     if job.config.output.tensorboard:
         from lightning.pytorch.loggers import TensorBoardLogger
