@@ -104,6 +104,29 @@ def test_a_potential_relaxes_for_another_model(cormorant: Command) -> None:
 
 
 @pytest.mark.usefixtures("weights")
+def test_values_as_qm9_prints_them(cormorant: Command) -> None:
+    targets = {"U0": ("eV", -5.0), "gap": ("eV", 7.0), "Cv": ("cal/(mol K)", -6.0)}
+    units, means = zip(*targets.values(), strict=True)
+    size = Normalisation(means, (1.0, 1.0, 1.0))
+    info = ModelInfo(tuple(targets), units, size, {"data": {"name": "QM9"}})
+    options = {"channels": 4, "num_levels": 1, "lmax": 1, "num_targets": 3}
+    network = CormorantNetwork([1, 6, 8], **options)
+    save_model("qm9.safetensors", Predictor(network, info).double())
+    numbers = []
+    for words in ((), ("--totals",)):
+        text = cormorant("predict", "qm9.safetensors", "m.smi", *words)
+        rows = text.splitlines()[1:]
+        numbers.append([[float(x) for x in row.split(",")[1:]] for row in rows])
+    added = torch.tensor(numbers[1]) - torch.tensor(numbers[0])
+    methane = 27.211386246 * (-37.846772 - 4 * 0.500273)
+    water = 27.211386246 * (-75.064579 - 2 * 0.500273)
+    expected = torch.tensor([[methane, 0, 5 * 2.981], [water, 0, 3 * 2.981]])
+    torch.testing.assert_close(added, expected, rtol=1e-6, atol=1e-5)
+    text = cormorant("predict", "organic", "m.smi", "--totals", code=2)
+    assert "energy of its training had no references" in text
+
+
+@pytest.mark.usefixtures("weights")
 @pytest.mark.filterwarnings("ignore:.*has a total charge", "ignore:.*is a radical")
 @pytest.mark.parametrize(
     ("smiles", "match"),

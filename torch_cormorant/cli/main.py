@@ -277,7 +277,7 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
         "    cormorant predict gap.safetensors 'CCO' -o ethanol.csv\n"
         "    cormorant predict runs/seeds frames.extxyz -o with_spread.extxyz\n"
         "    cormorant predict organic-gfn2 molecules.smi --relax -o relaxed.extxyz\n"
-        "    cormorant predict qm9 molecules.smi --relax-by organic-gfn2\n\n"
+        "    cormorant predict qm9 molecules.smi --totals --relax-by organic-gfn2\n\n"
         "Without -o a table is printed. "
         "SMILES get geometries from RDKit (ETKDG and MMFF): good enough for a look, "
         "not\nthe geometries of the training.",
@@ -324,6 +324,12 @@ def _add_model_commands(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     predict.add_argument(
         "--no-forces", action="store_true", help="energies alone, where forces exist"
+    )
+    predict.add_argument(
+        "--totals",
+        action="store_true",
+        help="of models of QM9: U0, U, H, G and Cv as QM9 prints them, those of the "
+        "free atoms added",
     )
     predict.add_argument(
         "--relax",

@@ -17,6 +17,7 @@ from torch_cormorant.cli.charges import refuse_charges
 from torch_cormorant.cli.labels import given_units, is_potential, recorded_data
 from torch_cormorant.cli.relaxation import relaxed
 from torch_cormorant.cli.structures import Structures, is_own_file, read_structures
+from torch_cormorant.cli.totals import with_references
 from torch_cormorant.data.files import write_atomically
 from torch_cormorant.data.units import unit_factor
 from torch_cormorant.errors import ConfigError
@@ -42,8 +43,8 @@ def predict(args: argparse.Namespace) -> None:
 
     Args:
         args: ``model``, ``input``, ``output``, ``overwrite``, ``batch_size``,
-            ``device``, ``unit``, ``data_part``, ``relax``, ``relax_by`` and
-            ``no_forces``.
+            ``device``, ``unit``, ``data_part``, ``relax``, ``relax_by``, ``totals``
+            and ``no_forces``.
 
     Raises:
         CormorantError: A file or a structure does not fit.
@@ -73,6 +74,21 @@ def predict(args: argparse.Namespace) -> None:
         std = None if spread is None else spread[:, None]
     else:
         values, std = property_values(model, found.frames, args.batch_size)
+    if args.totals:
+        values = with_references(model, found.frames, values)
+    _write(args, model, found, values, std, result)
+
+
+def _write(
+    args: argparse.Namespace,
+    model: Loaded,
+    found: Structures,
+    values: Tensor,
+    std: Tensor | None,
+    result: Result | None,
+) -> None:
+    """A table on the screen, or the file that is asked for and what it holds."""
+    suffix = "" if args.output is None else args.output.suffix.lower()
     if suffix == "":
         print(table_text(model, found, values, std), end="")
         return
@@ -85,7 +101,7 @@ def predict(args: argparse.Namespace) -> None:
         write_properties(args.output, model, found.frames, values, std)
     what = ", ".join(model.info.targets)
     print(f"{what} of {len(found.names):,} structures in {args.output}")
-    if potential and suffix == ".csv" and not args.no_forces:
+    if result is not None and suffix == ".csv" and not args.no_forces:
         print("a table holds no forces; for them write .extxyz")
 
 
