@@ -18,7 +18,7 @@ from ase import Atoms, units
 from ase.geometry import find_mic
 from ase.md.verlet import VelocityVerlet
 
-from torch_cormorant import Cormorant
+from torch_cormorant import Cormorant, pretrained
 from torch_cormorant.data.units import unit_factor
 from torch_cormorant.interfaces.ase import CormorantCalculator
 from torch_cormorant.interfaces.native import NativePotential
@@ -129,6 +129,15 @@ def test_one_frame(
     (frame,) = frames(tmp_path, periodic)
     assert np.abs(np.sort(frame.atoms.positions, 0)).max() > 1
     agree(frame, model)
+
+
+def test_the_weights_of_the_package(plugin: Path, tmp_path: Path) -> None:
+    path = tmp_path / "organic.cormorant"
+    NativePotential(pretrained("organic-gfn2", 0).double()).save(path)
+    atoms, _ = start("cube")
+    data_file(tmp_path / "data.txt", atoms)
+    assert not run(tmp_path, script(plugin, path, "WRITE\nrun 0"), 2)
+    agree(frames(tmp_path)[0], path)
 
 
 @pytest.mark.parametrize(
