@@ -220,6 +220,7 @@ def _train(args: argparse.Namespace) -> None:
     from torch_cormorant.cli.config import load_config, schema_text
     from torch_cormorant.train import fit, fit_seeds
     from torch_cormorant.train.sources import check_data
+    from torch_cormorant.train.starting import Start
 
     if args.keys:
         print(schema_text())
@@ -231,6 +232,8 @@ def _train(args: argparse.Namespace) -> None:
     config = load_config(args.config, args.override)
     check_data(config.data)
     if args.check:
+        if config.training.start:
+            Start(config.training)
         print(f"{args.config}: fine")
         return
     default = config.output.folder or Path("runs") / args.config.stem

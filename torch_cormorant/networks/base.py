@@ -205,7 +205,9 @@ class Network(NetworkFacts, Part):
             One or several tensors, SO3-vectors ``[N, M, P, C]`` with M packed
             components, P planes and C channels, or scalars ``[N, C]``.
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} defines no run_levels(z, geometry)"
+        )
 
     def invariants(self, levels: Sequence[Tensor]) -> Tensor:
         """The numbers of every atom that a head starts from ``[N, I]``.

@@ -22,7 +22,7 @@ class StartsFromRows(Network):
 
     def start(self, z: Tensor) -> Tensor:
         """Features before the first level ``[N, ...]``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no start(z)")
 
     def levels_from(self, x: Tensor, z: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
         """What the head reads, from given rows in the place of :meth:`start`'s.
@@ -32,4 +32,6 @@ class StartsFromRows(Network):
             z: Atomic numbers, for what else depends on them.
             geometry: The edges.
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} defines no levels_from(x, z, geometry)"
+        )

@@ -35,7 +35,9 @@ class Pair(Part):
         Returns:
             ``[N]`` in float64.
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} defines no forward(z, edge_index, edge_vec)"
+        )
 
     def of_all_pairs(self, z: Tensor, edge_index: Tensor, edge_vec: Tensor) -> Tensor:
         """The same without steps that depend on the distances, so that it is traced."""

@@ -55,7 +55,7 @@ class Radial(Part):
 
     def forward(self, length: Tensor) -> Tensor:
         """``[E]`` in Angstrom to ``[E, num_basis]``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no forward(length)")
 
     def extra_repr(self) -> str:
         """The arguments it was made with; weights of another are refused."""

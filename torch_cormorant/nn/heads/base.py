@@ -162,7 +162,7 @@ class Head(StatesFacts, Part):
 
     def forward(self, atoms: HeadInput) -> Tensor:
         """From levels to ``[B, *shape]``, or ``[N, *shape]`` per atom."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no forward(atoms)")
 
     def last_layers(self) -> list[nn.Linear]:
         """Linear layers in which the result is linear together.
@@ -206,7 +206,9 @@ class SumHead(Head):
         Returns:
             ``[N, num_targets]``.
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} defines no contributions(values)"
+        )
 
     @weights_precision
     def forward(self, atoms: HeadInput, *, summed: bool = True) -> Tensor:
