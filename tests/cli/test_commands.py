@@ -122,7 +122,10 @@ def test_wrong_keys_are_answered_before_anything_runs(
             "data: {source: extxyz, path: no.extxyz}\n",
             "data.path: no.extxyz: no such file",
         ),
-        (CONFIG.replace("ema: 0.9", "start: a.safetensors"), "a.safetensors: cannot"),
+        (
+            CONFIG.splitlines()[0] + "\ntraining: {start: a.safetensors}\n",
+            "a.safetensors: cannot be read",
+        ),
     ):
         (tmp_path / "c.yaml").write_text(change)
         assert answer in cormorant("train", "c.yaml", "--check", code=2)
