@@ -3,17 +3,20 @@
     python scripts/pack_pretrained.py runs/organic organic-gfn2 \
         --about "energies and forces of organic molecules" --data organic-gfn2.npz
     python scripts/pack_pretrained.py runs/qm9/model.safetensors qm9 \
-        --about "twelve properties of small organic molecules"
+        --about "twelve properties of small organic molecules" --large-bits 7
 
 The run is a model file or the folder of a training with several seeds. Weights are
 written in float32, of whose 23 bits behind the point ``--bits`` are kept (a relative
-change of 1e-4 at most, and a wheel that is a third smaller), and without what only a
-training needs, each file with its provenance: command, configuration, digest of the
-data, level of theory, elements, errors, and the charges and unpaired electrons that it
-knows. ``--data`` names frames
-that are divided into parts: errors are those of the whole ensemble on ``test`` and
-``held_out``, and where the run has no calibration it is measured on ``valid``. Without
-it errors are those that the training found, of an ensemble those of its mean.
+change of 1e-4 at most, and a wheel that is a third smaller), ``--large-bits`` in
+tensors of more than 2,000 numbers; what float16 holds exactly is stored so. What only a
+training needs is left out. Each file comes with its provenance: command, configuration,
+digest of the data, level of theory, elements, errors, and the charges and unpaired
+electrons that it knows.
+
+``--data`` names frames that are divided into parts: errors are those of the whole
+ensemble on ``test`` and ``held_out``, and where the run has no calibration it is
+measured on ``valid``. Without it errors are those that the training found, of an
+ensemble those of its mean.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ from torch_cormorant.models.ensemble import RECORD, Loaded, write_measures
 from torch_cormorant.models.shipped import ABOUT, FOLDERS
 
 LIMIT = 2_000_000  # bytes in a wheel
+LARGE = 2000  # numbers of a tensor
 KEPT = ("command", "data", "compositions", "seed", "parameters", "best_epoch")
 KEPT = (*KEPT, "test", "seconds", "versions")
 PLACES = re.compile(r"(?:(?<=[\s=])|^)/\S*/")
@@ -56,10 +60,10 @@ def some(data: Frames, count: int) -> list[Any]:
     return [data[row] for row in rows.tolist()]
 
 
-def shortened(model: torch.nn.Module, bits: int) -> None:
-    """Round all weights to so many bits behind the point, so that they compress."""
-    unit = 1 << (23 - bits)
+def shortened(model: torch.nn.Module, bits: int, large: int) -> None:
+    """Round weights to so many bits behind the point, so that they compress."""
     for weight in model.parameters():
+        unit = 1 << (23 - (large if weight.numel() > LARGE else bits))
         whole = weight.detach().float().view(torch.int32)
         whole = (whole + unit // 2) & -unit
         weight.data = whole.view(torch.float32).to(weight.dtype)
@@ -131,7 +135,7 @@ def pack(given: argparse.Namespace) -> Path:
     several = isinstance(model, (Ensemble, Together))
     members: list[Any] = list(model.models) if several else [model]
     for member in members:
-        shortened(member, given.bits)
+        shortened(member, given.bits, given.large_bits or given.bits)
     if isinstance(model, Ensemble) and given.data and not model.limits:
         model.calibrate(some(read_npz(given.data, "valid"), given.frames))
     errors: dict[str, str] = {}
@@ -147,7 +151,8 @@ def pack(given: argparse.Namespace) -> Path:
     for number, member in enumerate(members):
         record = record_of(member, given, errors)
         member.info = replace(member.info, training=record)
-        save_model(folder / f"member-{number}.safetensors", member.float())
+        place = folder / f"member-{number}.safetensors"
+        save_model(place, member.float(), compact=True)
     if isinstance(model, Ensemble):
         write_measures(folder / RECORD, model.factors, model.limits)
     network, data = getattr(members[0], "network", members[0]), record.get("data", {})
@@ -179,6 +184,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--frames", type=int, default=2000, help="of a part, for errors; default 2000")
     bits: Any = {"type": int, "choices": range(4, 24), "metavar": "BITS"}
     add("--bits", **bits, default=12, help="kept of a weight's 23; default 12")
+    add("--large-bits", **bits, help="of large tensors; default: as --bits")
     add("--charge", type=int, nargs=2, default=[0, 0], metavar=("LOW", "HIGH"))
     add("--unpaired", type=int, default=0, help="most unpaired electrons; default 0")
     add("--out", type=Path, default=FOLDERS[0], help="default: the package's own")

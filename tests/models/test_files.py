@@ -97,6 +97,29 @@ def test_network_comes_back_bit_by_bit(tmp_path: Path, dtype: torch.dtype) -> No
     assert len(found.info.digest) == 64
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_compact_file_holds_the_same_numbers(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    from safetensors.torch import load_file
+
+    model = small().to(dtype)
+    odd, *rest = model.parameters()
+    for weight in rest:  # what float16 holds exactly
+        weight.data = weight.data.half().to(dtype)
+    odd.data.view(-1)[0] = 1 / 3
+    for compact in (False, True):
+        save_model(tmp_path / f"{compact}", model, compact=compact)
+    found = dict(load_model(tmp_path / "True").named_parameters())
+    stored = {name: one.dtype for name, one in load_file(tmp_path / "True").items()}
+    for name, value in model.named_parameters():
+        assert found[name].dtype == dtype
+        assert torch.equal(found[name], value), name
+        assert stored[name] == (dtype if value is odd else torch.float16)
+    sizes = [(tmp_path / name).stat().st_size for name in ("False", "True")]
+    assert sizes[1] < 0.8 * sizes[0]
+
+
 def test_predictions_are_in_the_units_of_the_file(tmp_path: Path) -> None:
     model = small()
     save_model(tmp_path / "a", model, normalisation=UNITS)

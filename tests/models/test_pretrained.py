@@ -123,6 +123,23 @@ def test_weights_are_rounded_to_twelve_bits(weights: Path, tmp_path: Path) -> No
     assert weights.is_dir()
 
 
+def test_large_tensors_may_keep_fewer_bits() -> None:
+    torch.manual_seed(0)
+    model = Predictor(CormorantNetwork([1, 6, 8], **{**SMALL, "channels": 24}))
+    before = {name: one.detach().clone() for name, one in model.named_parameters()}
+    pack_pretrained.shortened(model, 12, 7)
+    sizes = set()
+    for name, weight in model.named_parameters():
+        kept = 7 if weight.numel() > pack_pretrained.LARGE else 12
+        sizes.add(kept)
+        assert not (weight.detach().view(torch.int32) % 2 ** (23 - kept)).any()
+        expected = before[name]
+        torch.testing.assert_close(
+            weight.detach(), expected, rtol=2.0 ** -(kept + 1), atol=0
+        )
+    assert sizes == {7, 12}
+
+
 def test_provenance_names_no_places(weights: Path) -> None:
     training = pretrained("gap").info.training
     assert training["command"] == "cormorant train a.yaml --override a=b.npz"

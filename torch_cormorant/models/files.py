@@ -72,6 +72,7 @@ def save_model(
     units: Sequence[str] | None = None,
     normalisation: Normalisation | None = None,
     training: Mapping[str, Any] | None = None,
+    compact: bool = False,
 ) -> None:
     """Write a model to a model file: safetensors with a JSON header.
 
@@ -86,6 +87,8 @@ def save_model(
         units: Unit of each output, such as ``["eV"]``; lengths are in Angstrom.
         normalisation: From the network's output to these units; None: as it is.
         training: Record of the training, plain values.
+        compact: Store tensors as float16 where that holds all their numbers exactly;
+            they are read again as they were. Default False.
 
     Raises:
         ConfigError: Something does not fit the network or JSON.
@@ -108,11 +111,11 @@ def save_model(
         normalisation=normalisation or known.normalisation,
         training=known.training if training is None else training,
     )
-    raw = model_to_bytes(model, info)
+    raw = model_to_bytes(model, info, compact=compact)
     write_atomically(Path(path), lambda stream: stream.write(raw))
 
 
-def model_to_bytes(model: Model, info: ModelInfo) -> bytes:
+def model_to_bytes(model: Model, info: ModelInfo, *, compact: bool = False) -> bytes:
     """A network and what belongs to it as the contents of a model file.
 
     The format is safetensors: a JSON header, then the tensors. The header names the
@@ -122,6 +125,7 @@ def model_to_bytes(model: Model, info: ModelInfo) -> bytes:
     Args:
         model: The network.
         info: What to write beside the weights; ``version`` and ``digest`` are made.
+        compact: As for :func:`save_model`.
 
     Returns:
         The bytes.
@@ -160,6 +164,8 @@ def model_to_bytes(model: Model, info: ModelInfo) -> bytes:
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in tensors_of(model).items()
     }
+    if compact:
+        tensors = {name: _narrowed(tensor) for name, tensor in tensors.items()}
     raw: bytes = _safetensors().save(tensors, {KEY: text})
     raw = raw.replace(_BLANK, b"sha256:" + _digest(raw).encode(), 1)
     size = int.from_bytes(raw[:8], "little")
@@ -174,6 +180,14 @@ def model_to_bytes(model: Model, info: ModelInfo) -> bytes:
     except ModelFileError as error:
         raise ConfigError(f"{error}; the file could not be read again") from error
     return raw
+
+
+def _narrowed(tensor: Tensor) -> Tensor:
+    """The same numbers in float16 if it holds them, else what is given."""
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.half()
+    return half if half.to(tensor).equal(tensor) else tensor
 
 
 def _class_of(model: nn.Module) -> str:
@@ -313,7 +327,11 @@ def _read(
             version=content["package_version"],
             digest=digest,
         )
-        tensors: dict[str, Tensor] = _safetensors().load(raw)
+        wide = getattr(torch, content["dtype"])
+        tensors: dict[str, Tensor] = {
+            name: tensor.to(wide) if tensor.dtype == torch.float16 else tensor
+            for name, tensor in _safetensors().load(raw).items()
+        }
         if issubclass(kind, Holder):
             tensors = nested(tensors)
         if kind is CormorantPotential:  # always so in files that do not say it
