@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch_geometric.data import Data
 
 from torch_cormorant.cli.charges import refuse_charges
 from torch_cormorant.cli.labels import given_units, is_potential, recorded_data
+from torch_cormorant.cli.readable import readable
 from torch_cormorant.cli.relaxation import relaxed
 from torch_cormorant.cli.structures import Structures, is_own_file, read_structures
 from torch_cormorant.cli.totals import with_references
@@ -36,6 +38,7 @@ from torch_cormorant.models.ensemble import Loaded
 __all__ = ["predict", "property_values"]
 
 FORCE = 0.01  # eV/Angstrom
+MANY = 4  # columns that a reader at a terminal does not tell apart any more
 
 
 def predict(args: argparse.Namespace) -> None:
@@ -90,7 +93,11 @@ def _write(
     """A table on the screen, or the file that is asked for and what it holds."""
     suffix = "" if args.output is None else args.output.suffix.lower()
     if suffix == "":
-        print(table_text(model, found, values, std), end="")
+        columns = columns_of(model)
+        if len(columns) >= MANY and sys.stdout.isatty():
+            print(readable(found.names, columns, values, std), end="")
+        else:
+            print(table_text(model, found, values, std), end="")
         return
     if suffix == ".csv":
         text = table_text(model, found, values, std)
@@ -221,6 +228,15 @@ def component_names(model: Loaded) -> list[str]:
     return [f"_{name}" if name else "" for name in names]
 
 
+def columns_of(model: Loaded) -> list[tuple[str, str]]:
+    """Name and unit of every number that is predicted for a row."""
+    return [
+        (name + ending, unit)
+        for name, unit in zip(model.info.targets, model.info.units, strict=True)
+        for ending in component_names(model)
+    ]
+
+
 def _plain_cell(text: str) -> str:
     """A text that no spreadsheet takes for a formula.
 
@@ -252,9 +268,8 @@ def table_text(
     if std is not None:
         values = torch.stack([values, std], dim=2).flatten(1)
     columns = [
-        f"{name}{ending}{spread} [{unit}]" if unit else f"{name}{ending}{spread}"
-        for name, unit in zip(model.info.targets, model.info.units, strict=True)
-        for ending in component_names(model)
+        f"{name}{spread} [{unit}]" if unit else f"{name}{spread}"
+        for name, unit in columns_of(model)
         for spread in (("",) if std is None else ("", "_std"))
     ]
     own = "smiles" if "name" in found.columns else "name"
