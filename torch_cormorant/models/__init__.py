@@ -24,6 +24,7 @@ from torch_cormorant.models.potential_vibrations import (
 from torch_cormorant.models.predictor import Predictor
 from torch_cormorant.models.presets import CormorantMD17, CormorantQM9
 from torch_cormorant.models.recipe import RECIPE, RECIPE_SIZES, recipe
+from torch_cormorant.models.selection import with_targets
 from torch_cormorant.models.shipped import Shipped, pretrained_models
 from torch_cormorant.models.targets import (
     head_for_target,
@@ -65,4 +66,5 @@ __all__ = [
     "save_model",
     "vibrational_frequencies",
     "with_species",
+    "with_targets",
 ]

@@ -271,7 +271,9 @@ class Job:
         else:
             self.start.extend(self.data.species)
             own: Any = joined if len(heads) > 1 else head
-            network, known = self.start.to_property(self.targets, self.units, own)
+            network, known = self.start.to_property(
+                self.targets, self.units, own, given=given is not None
+            )
             network = network.to(getattr(torch, training.dtype))
         _check_labels(network, self.data)
         references = [training.reference] * len(heads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch_cormorant.data.describe import symbol
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import Normalisation, Potential, Predictor, load_model
 from torch_cormorant.models.domain import KEY as DOMAIN
+from torch_cormorant.models.selection import with_targets
 from torch_cormorant.models.shipped import pretrained_models
 from torch_cormorant.models.tuning import freeze, with_species
 from torch_cormorant.train.config import DataConfig, TrainingConfig
@@ -73,16 +75,30 @@ class Start:
         return found
 
     def to_property(
-        self, targets: Sequence[str], units: Sequence[str], head: Any
+        self,
+        targets: Sequence[str],
+        units: Sequence[str],
+        head: Any,
+        *,
+        given: bool = False,
     ) -> tuple[Any, bool]:
-        """The model for properties, and whether it has learned the same ones.
+        """The model for properties, and whether it has learned them.
 
         Args:
             targets: Their names.
             units: Their units.
             head: The head that fits, or a list of them.
+            given: The head was asked for: only a model of the same properties keeps
+                its own.
         """
-        same = (self.old.targets, self.old.units) == (tuple(targets), tuple(units))
+        learned = dict(zip(self.old.targets, self.old.units, strict=True))
+        wanted = dict(zip(targets, units, strict=True))
+        same = learned == wanted and self.old.targets == tuple(targets)
+        if not (same or given) and wanted.items() <= learned.items():
+            # a head whose outputs cannot be told apart is made anew below
+            with suppress(ConfigError):
+                self.model, same = with_targets(self.model, targets), True
+                self.record["chosen"] = list(targets)
         if isinstance(self.model, Potential):
             self.model, same = Predictor(self.model.network), False
         if not same:
@@ -107,6 +123,8 @@ class Start:
             lines.append(f"new elements: {', '.join(map(symbol, r['new_species']))}")
         if r["new_head"]:
             lines.append("new head")
+        if r.get("chosen"):
+            lines.append(f"of what it predicts: {', '.join(r['chosen'])}")
         if r.get("replayed"):
             lines.append(f"beside the new frames: {r['replayed']} old ones")
         return [*lines, f"references: {r['references']}"]
