@@ -43,7 +43,8 @@ from torch_cormorant.models import (
     save_model,
 )
 from torch_cormorant.models.domain import KEY
-from torch_cormorant.models.ensemble import RECORD, Loaded, write_measures
+from torch_cormorant.models.loading import Loaded
+from torch_cormorant.models.measures import RECORD, write_measures
 from torch_cormorant.models.shipped import ABOUT, FOLDERS
 
 LIMIT = 2_000_000  # bytes in a wheel

@@ -26,7 +26,7 @@ from torch_cormorant.data import (
 from torch_cormorant.data.frame_arrays import warn_of_units
 from torch_cormorant.errors import ConfigError, CormorantError
 from torch_cormorant.models import Ensemble, Potential, load_models
-from torch_cormorant.models.ensemble import Loaded
+from torch_cormorant.models.loading import Loaded
 
 __all__ = ["evaluate"]
 

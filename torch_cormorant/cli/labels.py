@@ -23,7 +23,7 @@ from torch_cormorant.data.download import DOWNLOAD
 from torch_cormorant.data.files import file_digest
 from torch_cormorant.data.registry import source_name
 from torch_cormorant.errors import ConfigError, DataError
-from torch_cormorant.models.ensemble import Loaded
+from torch_cormorant.models.loading import Loaded
 
 __all__ = [
     "Labelled",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from torch_cormorant.models import Shipped, pretrained_models
-from torch_cormorant.models.ensemble import RECORD
+from torch_cormorant.models.measures import RECORD
 
 __all__ = ["models"]
 

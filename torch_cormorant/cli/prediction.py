@@ -33,7 +33,7 @@ from torch_cormorant.models import (
 )
 from torch_cormorant.models.batched import bare
 from torch_cormorant.models.compositions import warn_of_composition
-from torch_cormorant.models.ensemble import Loaded
+from torch_cormorant.models.loading import Loaded
 
 __all__ = ["predict", "property_values"]
 

@@ -8,7 +8,7 @@ import torch
 from torch_geometric.data import Data
 
 from torch_cormorant.errors import BackendError
-from torch_cormorant.models.ensemble import Loaded
+from torch_cormorant.models.loading import Loaded
 
 __all__ = ["relaxed"]
 

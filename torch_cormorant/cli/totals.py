@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 
 from torch_cormorant.data import QM9_TARGETS, atom_reference_sums, unit_factor
 from torch_cormorant.errors import ConfigError
-from torch_cormorant.models.ensemble import Loaded
+from torch_cormorant.models.loading import Loaded
 
 __all__ = ["with_references"]
 

@@ -6,14 +6,10 @@ from torch_cormorant.models.by_name import pretrained
 from torch_cormorant.models.cormorant import Cormorant
 from torch_cormorant.models.cormorant_potential import CormorantPotential
 from torch_cormorant.models.energy import Result
-from torch_cormorant.models.ensemble import (
-    Ensemble,
-    EnsembleResult,
-    Spread,
-    load_models,
-)
+from torch_cormorant.models.ensemble import Ensemble, EnsembleResult, Spread
 from torch_cormorant.models.files import Model, load_model, save_model
 from torch_cormorant.models.info import ModelInfo
+from torch_cormorant.models.loading import load_models
 from torch_cormorant.models.normalisation import Normalisation
 from torch_cormorant.models.potential import Potential
 from torch_cormorant.models.potential_vibrations import (

@@ -6,8 +6,8 @@ from typing import overload
 
 import torch
 
-from torch_cormorant.models.ensemble import Loaded, load_models
 from torch_cormorant.models.files import Model, load_model
+from torch_cormorant.models.loading import Loaded, load_models
 from torch_cormorant.models.shipped import pretrained_models, shipped
 
 __all__ = ["pretrained"]

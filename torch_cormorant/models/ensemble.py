@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from typing_extensions import Self
 
-from torch_cormorant.data.files import write_atomically
 from torch_cormorant.errors import ConfigError, ModelFileError
 from torch_cormorant.models.energy import Result
 from torch_cormorant.models.evaluation import Structures, run_each
-from torch_cormorant.models.files import Model, load_model, save_model
+from torch_cormorant.models.files import load_model, save_model
 from torch_cormorant.models.info import ModelInfo
+from torch_cormorant.models.measures import RECORD, read_measures, write_measures
 from torch_cormorant.models.potential import Potential
 from torch_cormorant.models.predictor import Predictor
 from torch_cormorant.models.shipped import model_path
@@ -32,15 +31,13 @@ from torch_cormorant.models.spread import (
     property_spreads,
     warn_of_spread,
 )
-from torch_cormorant.models.together import Together
 from torch_cormorant.networks import Network
 from torch_cormorant.nn.parts import Part
 
-__all__ = ["Ensemble", "EnsembleResult", "Spread", "load_models"]
+__all__ = ["Ensemble", "EnsembleResult", "Spread"]
 
 SPREADS = {"energy": "energy", "energies": "energy", "forces": "forces"}
 """What has a spread, and the factor that belongs to it."""
-RECORD = "ensemble.json"
 
 
 @dataclass(frozen=True)
@@ -162,7 +159,7 @@ class Ensemble(nn.Module):
         limits: dict[str, float] = {}
         if isinstance(where, (str, os.PathLike)):
             place = model_path(where)
-            factors, limits = _measures(place / RECORD)
+            factors, limits = read_measures(place / RECORD)
             where = sorted(place.rglob("*.safetensors"))
             if not where:
                 msg = f"{place}: a folder with model files (*.safetensors) is needed"
@@ -443,84 +440,6 @@ def _factor(name: str, truth: Tensor, mean: Tensor, std: Tensor) -> float:
         )
         raise ConfigError(msg)
     return factor
-
-
-def write_measures(
-    path: Path, factors: Mapping[str, float], limits: Mapping[str, float]
-) -> None:
-    """Write factors and limits beside what else a file holds.
-
-    Args:
-        path: The file, whose other entries stay.
-        factors: As :class:`Ensemble` has them.
-        limits: As :class:`Ensemble` has them.
-    """
-    held = json.loads(path.read_text()) if path.exists() else {}
-    held |= {"factors": dict(factors), "limits": dict(limits)}
-    text = json.dumps(held, indent=2) + "\n"
-    write_atomically(path, lambda stream: stream.write(text.encode()))
-
-
-def _measures(path: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Factors and limits of a file, none where there is no file.
-
-    Raises:
-        ModelFileError: It is damaged.
-    """
-    if not path.exists():
-        return {}, {}
-    try:
-        held = json.loads(path.read_text())
-        factors, limits = (
-            {str(name): float(value) for name, value in held.get(key, {}).items()}
-            for key in ("factors", "limits")
-        )
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        msg = f"{path}: damaged, its factors are not understood ({error})"
-        raise ModelFileError(msg) from error
-    return factors, limits
-
-
-Loaded: TypeAlias = Model | Ensemble | Together
-"""What a model file or a folder of them holds."""
-
-
-def load_models(
-    path: str | os.PathLike[str],
-    device: str | torch.device = "cpu",
-    *,
-    parts: Iterable[type[Part]] = (),
-) -> Loaded:
-    """What a file or a folder holds: a model, or several.
-
-    Those of the same outputs are an :class:`Ensemble`, those of different properties
-    are :class:`.Together`.
-
-    Args:
-        path: A model file; a folder as for :meth:`Ensemble.load`, where a folder with
-            one model is that model; or, where there is no such file, a name of
-            :func:`pretrained_models`.
-        device: Where the weights go.
-        parts: As for :func:`~torch_cormorant.load_model`.
-
-    Raises:
-        ModelFileError: There is none, or it cannot be read.
-        ConfigError: The models of the folder do not fit together.
-    """
-    place = model_path(path)
-    if not place.is_dir():
-        return load_model(place, device, parts=parts)
-    files = sorted(place.rglob("*.safetensors"))
-    if not files:
-        msg = f"{place}: a folder without a model file (*.safetensors)"
-        raise ModelFileError(msg)
-    if len(files) == 1:
-        return load_model(files[0], device, parts=parts)
-    models: list[Any] = [load_model(file, device, parts=parts) for file in files]
-    names = [model.info.targets for model in models]
-    if all(one.info.targets != names[0] for one in models[1:]):
-        return Together(models)
-    return Ensemble(models, *_measures(place / RECORD))
 
 
 def _shared(model: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from matplotlib import rc_context
 from torch_cormorant.data.describe import symbol
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import Ensemble
-from torch_cormorant.models.ensemble import RECORD
+from torch_cormorant.models.measures import RECORD
 from torch_cormorant.networks import CormorantNetwork
 from torch_cormorant.train.callbacks import EpochLog
 from torch_cormorant.train.ensemble import calibration, plot_calibration
