@@ -22,6 +22,8 @@ from torch_cormorant.models import (
 from torch_cormorant.networks import CormorantNetwork
 
 Command = Callable[..., str]
+ETHANOL = {"mu": (1.4131, 0.3), "U0": (-154.972731 * 27.211386246, 0.15)}
+"""QM9's own values of ethanol, and how far a geometry of GFN2-xTB may move them."""
 pytest.importorskip("rdkit")
 
 
@@ -157,3 +159,15 @@ def test_charged_frames_are_refused(cormorant: Command) -> None:
     write("c.extxyz", labelled)
     match = "c.extxyz: structure 1: 9 electrons, an odd number"
     assert match in cormorant("evaluate", "organic", "c.extxyz", code=2)
+
+
+@pytest.mark.filterwarnings("ignore:.*disagree about r2")  # few atoms for QM9
+def test_from_smiles_to_totals(cormorant: Command) -> None:
+    words = ("--relax-by", "organic-gfn2", "--totals")
+    heads, row = cormorant("predict", "qm9", "CCO", *words).splitlines()
+    values = dict(zip(heads.split(","), row.split(","), strict=True))
+    named = {head.split(" ")[0]: value for head, value in values.items()}
+    assert named["name"] == "CCO"
+    for name, (value, off) in ETHANOL.items():
+        assert float(named[name]) == pytest.approx(value, abs=off), name
+        assert float(named[f"{name}_std"]) > 0
