@@ -120,6 +120,7 @@ CANDIDATES: dict[str, Candidate] = {
     "muon-adam": _made(R32, HUBER, MUON, adam=ADAM),
     "muon-levels-2": _made(HUBER, MUON),
     "muon-levels-3": _made(R32, HUBER, MUON, num_levels=3),
+    "muon-levels-4": _made(R32, HUBER, MUON, num_levels=4),
     "muon-16": _made(R16, HUBER, MUON),
     "muon-48": _made(R16, HUBER, MUON, channels=48),
     "muon-64": _made(R16, HUBER, MUON, channels=64),
