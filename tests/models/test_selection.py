@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from torch_cormorant import Cormorant, load_model, save_model, train
+from torch_cormorant import Cormorant, load_model, save_model
 from torch_cormorant.data import MiniQM9
 from torch_cormorant.errors import ConfigError
 from torch_cormorant.models import ModelInfo, Normalisation, Predictor, with_targets
@@ -101,29 +101,3 @@ def test_what_cannot_be_chosen() -> None:
     lengths = Predictor(network("dipole_norm", num_targets=2), info(2))
     with pytest.raises(ConfigError, match="are not told apart"):
         with_targets(lengths, ["mu"])
-
-
-def test_a_training_goes_on_with_the_head_it_finds(tmp_path: Path) -> None:
-    def config(target: Any, **training: Any) -> train.RunConfig:
-        sizes = {"train": 12, "valid": 6, "test": 5}
-        model = {"options": {"channels": 4, "num_levels": 1, "lmax": 1}}
-        return train.make_config(
-            {
-                "data": {"target": target, **sizes},
-                **({} if "start" in training else {"model": model}),
-                "training": {"epochs": 1, "batch_size": 6, **training},
-                "output": {"report": False},
-            }
-        )
-
-    train.fit(config(["mu", "homo", "gap"]), tmp_path / "whole")
-    start = str(tmp_path / "whole" / "model.safetensors")
-    still = train.fit(config("gap", start=start, lr=1e-12), tmp_path / "part")
-    assert still.record["start"]["chosen"] == ["gap"]
-    assert not still.record["start"]["new_head"]
-    molecules = MiniQM9("gap")[:4]
-    expected = load_model(start).predict(molecules)[:, 2:]
-    found = load_model(tmp_path / "part" / "model.safetensors").predict(molecules)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    other = train.fit(config("r2", start=start), tmp_path / "other")
-    assert other.record["start"]["new_head"]
