@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch_cormorant.errors import ConfigError, nearest
 from torch_cormorant.models.info import ModelInfo
 from torch_cormorant.models.normalisation import Normalisation
+from torch_cormorant.models.tuning import axis_of_change
 
 __all__ = ["with_targets"]
 
@@ -176,13 +177,9 @@ def _rows(
     """
     if old.shape == new.shape:
         return old
-    axes = [k for k in range(old.ndim) if old.shape[k] != new.shape[k]]
-    if len(axes) != 1 or old.shape[axes[0]] % count:
-        raise ConfigError(
-            f"{name}: {tuple(old.shape)} cannot become {tuple(new.shape)}; its "
-            "outputs are not told apart"
-        )
-    (axis,) = axes
+    axis = axis_of_change(name, old, new)
+    if old.shape[axis] % count:
+        raise ConfigError(f"{name}: has no rows for each of {count} outputs")
     split = old.unflatten(axis, (count, -1))
     kept: Tensor = split.index_select(axis, torch.tensor(rows, device=old.device))
     return kept.flatten(axis, axis + 1)

@@ -178,17 +178,27 @@ def _copy_weights(old: Any, new: Any, like: Mapping[int, int]) -> None:
             if start.shape == value.shape:
                 value.copy_(start)
                 continue
-            dim = [k for k in range(start.ndim) if start.shape[k] != value.shape[k]]
-            if len(dim) != 1:
-                msg = f"{name}: {tuple(start.shape)} cannot become {tuple(value.shape)}"
-                raise ConfigError(msg)
-            rows = _by_species(start, dim[0], before)
-            places = _by_species(value, dim[0], after)
+            axis = axis_of_change(name, start, value)
+            rows = _by_species(start, axis, before)
+            places = _by_species(value, axis, after)
             order = [list(_order(net, rows)) for net in (before, after)]
             for z, source in enumerate(order[0]):
                 places[:, order[1].index(source)] = rows[:, z]
             for fresh, source in like.items():
                 places[:, order[1].index(fresh)] = rows[:, order[0].index(source)]
+
+
+def axis_of_change(name: str, old: Tensor, new: Tensor) -> int:
+    """The one axis along which two weights of a name differ in size.
+
+    Raises:
+        ConfigError: There are several.
+    """
+    axes = [k for k in range(old.ndim) if old.shape[k] != new.shape[k]]
+    if len(axes) != 1:
+        msg = f"{name}: {tuple(old.shape)} cannot become {tuple(new.shape)}"
+        raise ConfigError(msg)
+    return axes[0]
 
 
 def _by_species(weight: Tensor, dim: int, network: Network) -> Tensor:

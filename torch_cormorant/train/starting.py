@@ -93,7 +93,7 @@ class Start:
         """
         learned = dict(zip(self.old.targets, self.old.units, strict=True))
         wanted = dict(zip(targets, units, strict=True))
-        same = learned == wanted and self.old.targets == tuple(targets)
+        same = (self.old.targets, self.old.units) == (tuple(targets), tuple(units))
         if not (same or given) and wanted.items() <= learned.items():
             # a head whose outputs cannot be told apart is made anew below
             with suppress(ConfigError):
