@@ -1,7 +1,8 @@
 """What a geometry is worth to a model of properties: DFT's own, or one from SMILES.
 
 A model that is trained on relaxed DFT geometries is asked for test molecules of its
-training at these, at RDKit's (ETKDG and MMFF), and at RDKit's relaxed by a potential.
+training at these, at RDKit's (ETKDG and MMFF), and at both relaxed by a potential:
+DFT's then keeps its conformer, RDKit's has one of its own.
 
     python scripts/qm9_geometries.py --model qm9 --npz qm9_labelled.npz \
         --by organic-gfn2 --molecules 300 \
@@ -69,11 +70,15 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
         if found[row].z.sort()[0].equal(torch.as_tensor(data[row].z).sort()[0])
     ]
     labels = torch.stack([data.values[row].double().flatten() for row in same])
-    kinds = {"dft": [data[row] for row in same], "rdkit": [found[row] for row in same]}
+    kinds: dict[str, Any] = {
+        "dft": [data[row] for row in same],
+        "rdkit": [found[row] for row in same],
+    }
     by: Any = load_models(given.by)
     by.warns = "never"
     names = [str(smiles[row]) for row in same]
-    kinds["relaxed"] = relaxed(by, kinds["rdkit"], names, 0.01)
+    for kind in ("dft", "rdkit"):
+        kinds[f"{kind}_relaxed"] = relaxed(by, kinds[kind], names, 0.01)
     table = {kind: errors(model, frames, labels) for kind, frames in kinds.items()}
     return {
         "command": f"python scripts/qm9_geometries.py --molecules {given.molecules}",

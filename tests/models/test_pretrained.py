@@ -274,6 +274,14 @@ def test_what_is_far_from_the_training_is_warned_of(
         assert not recwarn
         with pytest.warns(EnsembleSpreadWarning, match=far):
             atoms.calc.get_forces(atoms[:8][[0, 1, 2]])
+    team.warns = "never"
+    recwarn.clear()
+    for backend in ("native", "model"):
+        atoms = Atoms(z.numpy(), pos.numpy())
+        atoms.calc = CormorantCalculator(team, backend=backend)
+        atoms.get_forces()
+        atoms.calc.get_forces(atoms[:8][[0, 1, 2]])
+    assert not recwarn
 
 
 def test_a_property_has_a_limit_too() -> None:

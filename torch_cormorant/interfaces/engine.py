@@ -76,6 +76,7 @@ class Engine:
         self.model = copied(whole).to(device=self.device, dtype=dtype).eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
+        self._silent = getattr(whole, "warns", "") == "never"
         self.watch()
         self.dtype = self.model.network.dtype
         self.cutoff = self.model.network.cutoff
@@ -101,8 +102,11 @@ class Engine:
         return self.model
 
     def watch(self) -> None:
-        """Let the models say once, from now on, that they disagree too much."""
-        if isinstance(self.model, Ensemble):
+        """Let the models say once, from now on, that they disagree too much.
+
+        An ensemble that was told never to say so does not.
+        """
+        if isinstance(self.model, Ensemble) and not self._silent:
             self.model.warns = "once"
 
     def check_species(self, z: Sequence[int], where: str = "atoms") -> None:
