@@ -36,7 +36,7 @@ import torch
 from benchmarks import records
 from benchmarks.force_data import TASKS, Task
 from benchmarks.force_loop import CLIP, FINAL, WARMUP, Outcome
-from benchmarks.force_training import errors_of
+from benchmarks.force_training import errors_of, scan_of
 from benchmarks.records import FOLDER, DivergedError
 from benchmarks.search_run import Trial, in_turns
 from benchmarks.search_space import CANDIDATES
@@ -107,11 +107,12 @@ def one(
     price = measured(args.scratch / f"{path.stem}.cost.json", name, task, reference)
     steps = max(1, round(args.seconds / (QUIET * price["ratio"])))
     trial = Trial(CANDIDATES[name], task, args.seed, steps)
-    test = None
+    test = scan = None
     try:
         outcome = trial.run(args.scratch / f"{path.stem}.pt")
         if args.test:
             test = errors_of(trial.module, task, outcome)
+            scan = scan_of(trial.module, task)
     except DivergedError as failure:
         outcome = Outcome()
         print(f"{path.stem}: {failure}", flush=True)
@@ -123,6 +124,7 @@ def one(
         "unit": "meV, meV/Angstrom",
         "valid": best and {k: 1e3 * best[k] for k in ("energy_mae", "force_mae")},
         "test": test,
+        "scan": scan,
         "budget_quiet_cpu_seconds": args.seconds,
         "quiet_step_of_default_ms": 1e3 * QUIET,
         "cost": price,

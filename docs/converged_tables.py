@@ -1,7 +1,9 @@
 """Tables of trainings that were given hours, beside errors that others have published.
 
 Ours are records of ``benchmarks/search.py`` in ``docs/records/converged``, those of
-others are in ``docs/records/published/errors.json`` with the paper they were read in.
+others are in ``docs/records/published/errors.json`` with the paper they were read in;
+what others reach in the same time is of ``benchmarks/force_training.py``, in
+``docs/records/converged/peers``.
 
     python docs/converged_tables.py > docs/converged_tables.inc
 """
@@ -21,10 +23,14 @@ FRAMES = 950
 Run = dict[str, Any]
 
 
+def read(folder: Path) -> list[Run]:
+    """All records of a folder."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
 def records() -> list[Run]:
     """All of ours, longest budgets first."""
-    paths = sorted((RECORDS / "converged").glob("*.json"))
-    runs = [json.loads(path.read_text()) for path in paths]
+    runs = read(RECORDS / "converged")
     return sorted(runs, key=lambda run: -run["budget_quiet_cpu_seconds"])
 
 
@@ -104,6 +110,60 @@ def hot(runs: list[Run]) -> str:
     return table(["network", "300 K", "600 K"], [ours, *rows])
 
 
+def scan(runs: list[Run]) -> str:
+    """Acetylacetone as its dihedral angle turns: how far the energies are from it."""
+    run = best(runs, "acac")
+    if run is None or not run["scan"]:
+        return ""
+    true, ours = run["scan"]["reference"], run["scan"]["model"]
+    wrong = [1e3 * (a - b) for a, b in zip(ours, true, strict=True)]
+    size = sum(x * x for x in wrong) / len(wrong)
+    row = [
+        str(len(true)),
+        f"{1e3 * max(true):.0f}",
+        f"{1e3 * (max(ours) - min(ours)):.0f}",
+        f"{size**0.5:.1f}",
+        f"{max(map(abs, wrong)):.1f}",
+    ]
+    heads = ["angles", "barrier", "ours", "root mean square", "largest"]
+    return table(heads, [row])
+
+
+def mixed(runs: list[Run]) -> str:
+    """3BPA by temperature, both kinds of means."""
+    run = best(runs, "3bpa")
+    if run is None:
+        return ""
+    rows = [
+        [part, str(each["frames"]), found(run, part), found(run, part, "rmse")]
+        for part, each in run["test"].items()
+    ]
+    return table(["frames at", "number", "mean absolute", "root mean square"], rows)
+
+
+def side_by_side(runs: list[Run]) -> str:
+    """Ethanol: ours and other packages, trained here for as long."""
+    peers = read(RECORDS / "converged" / "peers")
+    if not peers:
+        return ""
+    ours = best(runs, "ethanol", FRAMES)
+    named = [("ours", ours), *((run["model"], run) for run in peers)]
+    rows = [
+        [
+            name,
+            f"{run['parameters']:,d}",
+            f"{run['cpu_seconds']:,.0f}",
+            f"{run['steps'] * run['settings'].get('batch_size', 10):,d}",
+            found(run),
+            found(run, kind="rmse"),
+        ]
+        for name, run in named
+        if run is not None
+    ]
+    heads = ["network", "weights", "CPU s", "frames seen"]
+    return table([*heads, "mean absolute", "root mean square"], rows)
+
+
 def curves(runs: list[Run]) -> str:
     """Errors by the number of training frames."""
     rows = []
@@ -120,7 +180,10 @@ def main() -> int:
     parts = {
         "Revised MD17, 950 frames": molecules,
         "Acetylacetone, trained at 300 K; root mean squares": hot,
+        "Acetylacetone, the scan of a dihedral angle; energies in meV": scan,
+        "3BPA, trained at 300 K": mixed,
         "Ethanol, by the number of frames": curves,
+        "Ethanol, trained here for as long": side_by_side,
     }
     made = {name: make(runs) for name, make in parts.items()}
     print("\n\n".join(f"**{name}**\n\n{text}" for name, text in made.items() if text))
