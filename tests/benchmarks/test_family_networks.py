@@ -92,16 +92,17 @@ def test_a_network_with_an_instance_norm_makes_no_potential() -> None:
 
 def test_charges_are_neutral_and_their_dipole_does_not_move() -> None:
     head, pos = ChargeDipole(3), torch.randn(5, 3)
-    batch = torch.tensor([0, 0, 0, 1, 1])
+    batch, z = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([8, 1, 1, 9, 6])
     values = torch.randn(5, 3)
-    charge = 0.1 * head.mlp(values)
+    first = torch.tensor([[3.44], [2.20], [2.20], [3.98], [2.55]])
+    charge = 0.1 * head.mlp(values) - 0.5 * first
     charge[:3] -= charge[:3].mean()
     charge[3:] -= charge[3:].mean()
     rows = charge * pos
     wanted = torch.stack([rows[:3].sum(0).norm(), rows[3:].sum(0).norm()])
     for shift in (0.0, 7.0):
-        found = head(HeadInput(values, [], batch, 2, pos=pos + shift))
+        found = head(HeadInput(values, [], batch, 2, z, pos + shift))
         torch.testing.assert_close(found[:, 0], wanted, rtol=1e-4, atol=1e-5)
     single = torch.zeros(1, dtype=torch.long)
-    alone = head(HeadInput(values[:1], [], single, 1, pos=pos[:1]))
+    alone = head(HeadInput(values[:1], [], single, 1, z[:1], pos[:1]))
     assert torch.isfinite(torch.autograd.grad(alone.sum(), head.mlp[0].weight)[0]).all()
