@@ -25,8 +25,8 @@ class ChargeDipole(Head):
 
     Charges start at the electronegativity of their elements. A length does not tell the
     sign of charges: from zero, training can give a kind of nitrogen the wrong one, and
-    stays there. The head ``"dipole_norm"`` without the dipoles of atoms, which need degree 1: all
-    networks have the invariants s.
+    stays there. The head ``"dipole_norm"`` has dipoles of atoms besides, which lead out
+    of that; they need degree 1, and all networks have the invariants s.
 
     Args:
         inputs: Number of invariants of an atom.
