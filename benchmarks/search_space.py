@@ -62,6 +62,12 @@ MUON: dict[str, Any] = {
     "lr": 5e-3,
     "training": {"optimizer": "muon", "momentum": 0.98},
 }
+
+
+def _decay(share: float) -> dict[str, Any]:
+    return {**MUON, "training": {**MUON["training"], "weight_decay": share}}
+
+
 SPECIES = {"radial": {"kind": "species", "hidden": 16}}
 
 CANDIDATES: dict[str, Candidate] = {
@@ -126,6 +132,9 @@ CANDIDATES: dict[str, Candidate] = {
     "muon-64": _made(R16, HUBER, MUON, channels=64),
     "muon-lmax-1": _made(R32, HUBER, MUON, lmax=1),
     "muon-lmax-3": _made(R32L3, HUBER, MUON),
+    "muon-lmax-3-decay-0.01": _made(R32L3, HUBER, _decay(0.01)),
+    "muon-lmax-3-decay-0.1": _made(R32L3, HUBER, _decay(0.1)),
+    "muon-lmax-3-decay-1": _made(R32L3, HUBER, _decay(1.0)),
     "muon-64-lmax-1": _made(R16, HUBER, MUON, channels=64, lmax=1),
     "muon-batch-5": _made(R32, HUBER, MUON, batch=5),
     "muon-batch-20": _made(R32, HUBER, MUON, batch=20),
